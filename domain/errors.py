@@ -1,0 +1,168 @@
+"""The whole catalogue of errors: every code that a caller, a history or a log can show."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Stable codes: added to, never reused, never renamed."""
+
+    # The request itself
+    MALFORMED_REQUEST = "malformed_request"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    PRECONDITION_FAILED = "precondition_failed"
+    RATE_LIMITED = "rate_limited"
+
+    # Who asks
+    UNAUTHENTICATED = "unauthenticated"
+    TOKEN_INVALID = "token_invalid"
+    TOKEN_EXPIRED = "token_expired"
+    PROOF_INVALID = "proof_invalid"
+    DEVICE_MISMATCH = "device_mismatch"
+    FORBIDDEN = "forbidden"
+    STEP_UP_REQUIRED = "step_up_required"
+    RISK_DENIED = "risk_denied"
+
+    # Admission
+    VOTER_NOT_FOUND = "voter_not_found"
+    VOTER_NOT_VERIFIED = "voter_not_verified"
+    VOTER_NOT_ACTIVE = "voter_not_active"
+    REGION_NOT_ELIGIBLE = "region_not_eligible"
+    AGE_NOT_ELIGIBLE = "age_not_eligible"
+    NOT_ON_ROLL = "not_on_roll"
+    WRONG_CELL = "wrong_cell"
+
+    # Surveys
+    SURVEY_NOT_FOUND = "survey_not_found"
+    SURVEY_INVALID = "survey_invalid"
+    SURVEY_FROZEN = "survey_frozen"
+    SURVEY_NOT_OPEN = "survey_not_open"
+    SURVEY_CLOSED = "survey_closed"
+    SURVEY_PUBLISHING = "survey_publishing"
+    RESULTS_NOT_VISIBLE = "results_not_visible"
+
+    # Answers
+    QUESTION_UNKNOWN = "question_unknown"
+    QUESTION_REPEATED = "question_repeated"
+    OPTION_UNKNOWN = "option_unknown"
+    OPTION_REPEATED = "option_repeated"
+    TOO_FEW_OPTIONS = "too_few_options"
+    TOO_MANY_OPTIONS = "too_many_options"
+    TEXT_NOT_ALLOWED = "text_not_allowed"
+    TEXT_TOO_LONG = "text_too_long"
+    ANSWER_SESSION_NOT_FOUND = "answer_session_not_found"
+    ANSWER_SESSION_FINISHED = "answer_session_finished"
+
+    # Votes
+    ALREADY_VOTED = "already_voted"
+    VOTE_REFUSED = "vote_refused"
+    SUBMISSION_NOT_FOUND = "submission_not_found"
+    OVERLOADED = "overloaded"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+    # What we depend on
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
+    DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    CATALOGUE_UNAVAILABLE = "catalogue_unavailable"
+    TALLY_UNAVAILABLE = "tally_unavailable"
+    BROKER_UNAVAILABLE = "broker_unavailable"
+    OBJECTS_UNAVAILABLE = "objects_unavailable"
+    WORKFLOWS_UNAVAILABLE = "workflows_unavailable"
+    KEY_UNAVAILABLE = "key_unavailable"
+    KEY_DESTROYED = "key_destroyed"
+
+    # Faults: somebody must look
+    BATCH_DIGEST_MISMATCH = "batch_digest_mismatch"
+    SURVEY_SEALED = "survey_sealed"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSpec:
+    """What a code means to a caller: its HTTP status, its title, and whether trying again can help."""
+
+    status: int
+    title: str
+    retryable: bool = False
+
+
+CATALOGUE: dict[ErrorCode, ErrorSpec] = {
+    ErrorCode.MALFORMED_REQUEST: ErrorSpec(400, "The request is not what this call takes"),
+    ErrorCode.NOT_FOUND: ErrorSpec(404, "There is nothing at this address"),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "This address does not take this method"),
+    ErrorCode.PAYLOAD_TOO_LARGE: ErrorSpec(413, "The body is larger than this call takes"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, "The body must be application/json"),
+    ErrorCode.PRECONDITION_FAILED: ErrorSpec(412, "Somebody else changed it first"),
+    ErrorCode.RATE_LIMITED: ErrorSpec(429, "Too many requests", retryable=True),
+    ErrorCode.UNAUTHENTICATED: ErrorSpec(401, "A token is needed"),
+    ErrorCode.TOKEN_INVALID: ErrorSpec(401, "The token is not valid here"),
+    ErrorCode.TOKEN_EXPIRED: ErrorSpec(401, "The token has expired"),
+    ErrorCode.PROOF_INVALID: ErrorSpec(401, "The proof of possession is missing or not valid"),
+    ErrorCode.DEVICE_MISMATCH: ErrorSpec(401, "The token belongs to another device"),
+    ErrorCode.FORBIDDEN: ErrorSpec(403, "The token does not permit this"),
+    ErrorCode.STEP_UP_REQUIRED: ErrorSpec(403, "A further proof of identity is needed"),
+    ErrorCode.RISK_DENIED: ErrorSpec(403, "Refused for risk"),
+    ErrorCode.VOTER_NOT_FOUND: ErrorSpec(403, "No such voter"),
+    ErrorCode.VOTER_NOT_VERIFIED: ErrorSpec(403, "The voter's identity is not verified"),
+    ErrorCode.VOTER_NOT_ACTIVE: ErrorSpec(403, "The voter's account is not active"),
+    ErrorCode.REGION_NOT_ELIGIBLE: ErrorSpec(403, "The survey is not for the voter's region"),
+    ErrorCode.AGE_NOT_ELIGIBLE: ErrorSpec(403, "The survey is not for the voter's age"),
+    ErrorCode.NOT_ON_ROLL: ErrorSpec(403, "The voter is not on the survey's roll"),
+    ErrorCode.WRONG_CELL: ErrorSpec(421, "Another cell is home to this voter"),
+    ErrorCode.SURVEY_NOT_FOUND: ErrorSpec(404, "No such survey"),
+    ErrorCode.SURVEY_INVALID: ErrorSpec(422, "The survey breaks a rule"),
+    ErrorCode.SURVEY_FROZEN: ErrorSpec(409, "A published survey cannot change this way"),
+    ErrorCode.SURVEY_NOT_OPEN: ErrorSpec(409, "The survey is not open"),
+    ErrorCode.SURVEY_CLOSED: ErrorSpec(409, "The survey is closed"),
+    ErrorCode.SURVEY_PUBLISHING: ErrorSpec(503, "The survey is on its way into the cells", retryable=True),
+    ErrorCode.RESULTS_NOT_VISIBLE: ErrorSpec(403, "The results are not shown now"),
+    ErrorCode.QUESTION_UNKNOWN: ErrorSpec(422, "No such question in this survey"),
+    ErrorCode.QUESTION_REPEATED: ErrorSpec(422, "A question is answered twice"),
+    ErrorCode.OPTION_UNKNOWN: ErrorSpec(422, "No such option in this question"),
+    ErrorCode.OPTION_REPEATED: ErrorSpec(422, "An option is chosen twice"),
+    ErrorCode.TOO_FEW_OPTIONS: ErrorSpec(422, "Fewer options than the question asks for"),
+    ErrorCode.TOO_MANY_OPTIONS: ErrorSpec(422, "More options than the question allows"),
+    ErrorCode.TEXT_NOT_ALLOWED: ErrorSpec(422, "The question takes no text"),
+    ErrorCode.TEXT_TOO_LONG: ErrorSpec(422, "The text is longer than the question allows"),
+    ErrorCode.ANSWER_SESSION_NOT_FOUND: ErrorSpec(404, "No such answer session"),
+    ErrorCode.ANSWER_SESSION_FINISHED: ErrorSpec(409, "The answer session is finished"),
+    ErrorCode.ALREADY_VOTED: ErrorSpec(409, "This person has voted in this survey"),
+    ErrorCode.VOTE_REFUSED: ErrorSpec(422, "The vote could not be recorded as it is"),
+    ErrorCode.SUBMISSION_NOT_FOUND: ErrorSpec(404, "No such submission"),
+    ErrorCode.OVERLOADED: ErrorSpec(503, "Too busy; nothing was recorded", retryable=True),
+    ErrorCode.OUTCOME_UNKNOWN: ErrorSpec(503, "The outcome is not known; trying again is safe", retryable=True),
+    ErrorCode.LEDGER_UNAVAILABLE: ErrorSpec(503, "The ledger cannot be reached", retryable=True),
+    ErrorCode.DIRECTORY_UNAVAILABLE: ErrorSpec(503, "The directory of voters cannot be reached", retryable=True),
+    ErrorCode.CATALOGUE_UNAVAILABLE: ErrorSpec(503, "The catalogue cannot be reached", retryable=True),
+    ErrorCode.TALLY_UNAVAILABLE: ErrorSpec(503, "The tally cannot be reached", retryable=True),
+    ErrorCode.BROKER_UNAVAILABLE: ErrorSpec(503, "The message broker cannot be reached", retryable=True),
+    ErrorCode.OBJECTS_UNAVAILABLE: ErrorSpec(503, "The object store cannot be reached", retryable=True),
+    ErrorCode.WORKFLOWS_UNAVAILABLE: ErrorSpec(503, "The workflow service cannot be reached", retryable=True),
+    ErrorCode.KEY_UNAVAILABLE: ErrorSpec(503, "A key cannot be reached", retryable=True),
+    ErrorCode.KEY_DESTROYED: ErrorSpec(410, "The key was destroyed"),
+    ErrorCode.BATCH_DIGEST_MISMATCH: ErrorSpec(500, "A batch came back with other votes"),
+    ErrorCode.SURVEY_SEALED: ErrorSpec(500, "A vote came for a sealed survey"),
+    ErrorCode.INTERNAL: ErrorSpec(500, "Something went wrong here"),
+}
+
+
+class DomainError(Exception):
+    """A refusal or failure with a code of the catalogue.
+
+    `detail` is shown to callers and reaches logs: no personal data, no choice, no token in it.
+    `retry_after_s`, where given, becomes `Retry-After`.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str = "", *, retry_after_s: int | None = None) -> None:
+        super().__init__(f"{code}: {detail}" if detail else str(code))
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    @property
+    def spec(self) -> ErrorSpec:
+        """The catalogue's entry for this code."""
+        return CATALOGUE[self.code]

@@ -1,0 +1,69 @@
+"""Every identifier that crosses a process: how it is made and what it may say.
+
+Identifiers are pseudonyms: none holds a name, a document, an address or a choice.
+"""
+
+import re
+import secrets
+from base64 import b32encode
+from dataclasses import dataclass
+
+CELL = re.compile(r"[a-z][a-z0-9]{0,15}")
+VOTER_ID = re.compile(r"v_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+SURVEY_ID = re.compile(r"s_[a-z2-7]{16}")
+
+
+def _random(bits: int) -> str:
+    return b32encode(secrets.token_bytes(bits // 8)).decode("ascii").rstrip("=").lower()
+
+
+def new_voter_id(cell: str) -> str:
+    """Return a new voter id, 128 random bits behind the voter's home cell: `v_eu_...`."""
+    return f"v_{cell}_{_random(128)}"
+
+
+def new_person_id() -> str:
+    """Return a new person id, 128 random bits; it outlives every account of the person."""
+    return f"p_{_random(128)}"
+
+
+def new_survey_id() -> str:
+    """Return a new survey id, 80 random bits."""
+    return f"s_{_random(80)}"
+
+
+def new_export_id() -> str:
+    """Return a new export id, 80 random bits."""
+    return f"x_{_random(80)}"
+
+
+def cell_of_voter(voter_id: str) -> str | None:
+    """Return the home cell that a voter id names, or None where it is not a voter id."""
+    found = VOTER_ID.fullmatch(voter_id)
+    return found["cell"] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchId:
+    """A batch: the gateway that made it (16 random bytes per process start) and its number there, from 1, no holes."""
+
+    gateway_id: bytes
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.gateway_id.hex()}-{self.number}"
+
+
+def submit_votes_workflow_id(cell: str, batch: BatchId) -> str:
+    """`submit-votes/{cell}/{batch_id}`."""
+    return f"submit-votes/{cell}/{batch}"
+
+
+def run_survey_workflow_id(survey_id: str) -> str:
+    """`run-survey/{survey_id}`."""
+    return f"run-survey/{survey_id}"
+
+
+def export_results_workflow_id(survey_id: str, export_id: str) -> str:
+    """`export-results/{survey_id}/{export_id}`."""
+    return f"export-results/{survey_id}/{export_id}"

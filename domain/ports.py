@@ -1,0 +1,126 @@
+"""What the inside needs from the outside; `integrations/` implements, composition modules join."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
+from domain.contracts.voting import BatchSummary, RecordedVotes, SubmitVotesInput
+
+
+class VoteLedger(Protocol):
+    """The append-only record of one cell."""
+
+    async def record(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
+        """Record a batch once, in one transaction; the same batch again returns the first outcomes."""
+        ...
+
+
+class SummaryPublisher(Protocol):
+    """Tells the tally, at least once."""
+
+    async def publish(self, summaries: tuple[BatchSummary, ...]) -> None:
+        """Return when the broker has every summary durably (`acks=all`)."""
+        ...
+
+
+class CellSurveys(Protocol):
+    """The copies of surveys in one cell."""
+
+    async def install(self, request: InstallSurveyInput) -> None:
+        """Put a survey and its keys into the cell, not open yet; safe to repeat."""
+        ...
+
+    async def set_window(self, window: SurveyWindow) -> None:
+        """Set when the survey opens and closes in the cell; safe to repeat."""
+        ...
+
+    async def get(self, survey_id: str) -> Survey | None:
+        """Return the cell's copy, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMaterial:
+    """A key of a purpose: `key_id` names it in every ciphertext and keyed hash, `secret` is 32 bytes.
+
+    For signing purposes the secret is the Ed25519 seed.
+    """
+
+    key_id: str
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A fresh 32-byte data key and the same wrapped, with the id of the key-encryption key inside."""
+
+    plaintext: bytes = field(repr=False)
+    wrapped: bytes
+
+
+class KeyManagement(Protocol):
+    """A key management service. Purposes are paths such as `in-flight/eu` or `voting-token`.
+
+    A process may use only the purposes that its composition names; anything else raises `key_unavailable`.
+    All calls raise DomainError `key_unavailable` (retryable) or `key_destroyed`.
+    """
+
+    async def current(self, purpose: str) -> KeyMaterial:
+        """Return the newest key of a purpose, made on first use."""
+        ...
+
+    async def by_id(self, key_id: str) -> KeyMaterial:
+        """Return a key by its id; `key_destroyed` once it was destroyed."""
+        ...
+
+    async def public_keys(self, purpose: str) -> dict[str, bytes]:
+        """Return the 32-byte Ed25519 public keys of a signing purpose by key id, newest last."""
+        ...
+
+    async def rotate(self, purpose: str) -> KeyMaterial:
+        """Make a new current key; earlier ones stay readable until destroyed."""
+        ...
+
+    async def destroy(self, key_id: str) -> None:
+        """Destroy a key for good; safe to repeat."""
+        ...
+
+    async def generate_data_key(self, purpose: str, context: str) -> DataKey:
+        """Return a fresh data key wrapped under the current key of `purpose` (`kek/ballot`, `kek/eligibility`).
+
+        `context` (the survey's id) is authenticated: unwrapping asks for the same.
+        """
+        ...
+
+    async def unwrap(self, wrapped: bytes, context: str) -> bytes:
+        """Return the plaintext of a wrapped data key."""
+        ...
+
+
+class RiskDecision(StrEnum):
+    """What risk rules say; the wire words of dashboards and alerts."""
+
+    ALLOW = "ALLOW"
+    CHALLENGE = "CHALLENGE"
+    DENY = "DENY"
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionAttempt:
+    """What the risk rules see of an admission: pseudonyms only."""
+
+    survey_id: str
+    voter_pseudonym: bytes
+    device_pseudonym: bytes | None
+    network_pseudonym: bytes
+    risk_band: str
+
+
+class VoteRisk(Protocol):
+    """Judges one admission, bounded in time; its absence means CHALLENGE, never ALLOW."""
+
+    async def assess(self, attempt: AdmissionAttempt) -> RiskDecision:
+        """Return the decision within 100 ms."""
+        ...

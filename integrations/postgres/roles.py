@@ -1,0 +1,10 @@
+"""The database roles: one per service, none of which owns a table."""
+
+OWNER = "comitia_owner"  # owns schemas and runs migrations; no process serves as it
+VOTING = "comitia_voting"  # schema `voting`, insert into `audit.entry`
+IDENTITY = "comitia_identity"  # schema `identity`
+TALLY = "comitia_tally"  # reads schema `voting`; results, streams and the tally
+SURVEYS = "comitia_surveys"  # the catalogue; installs copies into cells
+
+CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS)
+CATALOGUE_ROLES = (SURVEYS,)

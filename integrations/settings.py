@@ -1,0 +1,134 @@
+"""The settings of one process, read once from the environment into one frozen object.
+
+Every address can be replaced alone, for example `COMITIA_CELLS__EU__REDIS__PORT=6380`. Cells may share a server:
+databases, namespaces and Redis databases keep them apart, and topics and keys carry the cell's name.
+"""
+
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(StrEnum):
+    """Where this process runs."""
+
+    DEVELOPMENT = "development"
+    TEST = "test"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(_Frozen):
+    """PEM files for one address: who signed the server, and who we are."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Address(_Frozen):
+    """A server; without `tls` only loopback is accepted in production."""
+
+    host: str = "127.0.0.1"
+    port: int
+    tls: Tls | None = None
+
+
+class DatabaseAddress(Address):
+    """A PostgreSQL database; the role is the process's own."""
+
+    name: str
+
+
+class RedisAddress(Address):
+    """A Redis database, by number."""
+
+    database: int = 0
+    password: SecretStr | None = None
+
+
+class KafkaAddress(Address):
+    """A bootstrap broker; `replication` is asked for when topics are made."""
+
+    replication: int = 1
+
+
+class TemporalAddress(Address):
+    """A Temporal frontend and the namespace in it."""
+
+    namespace: str
+
+
+class CellSettings(_Frozen):
+    """Every address of one cell."""
+
+    database: DatabaseAddress
+    redis: RedisAddress
+    kafka: KafkaAddress
+    temporal: TemporalAddress
+
+
+class Settings(BaseSettings):
+    """One frozen object per process. Secrets have no default: a process that needs a missing one refuses to start."""
+
+    model_config = SettingsConfigDict(env_prefix="COMITIA_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    environment: Environment = Environment.PRODUCTION
+    region: str = "local"  # label of logs and metrics
+    build: str = "unknown"  # the commit; also the worker build id
+
+    cells: dict[str, CellSettings] = Field(default_factory=dict)
+    catalogue: DatabaseAddress | None = None
+    platform_temporal: TemporalAddress | None = None
+    database_passwords: dict[str, SecretStr] = Field(default_factory=dict)  # by role; a process gets its own only
+
+    keys_folder: Path | None = None  # the file form of the key management service; refused in production
+    objects_folder: Path | None = None
+
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 0  # 0: any free one, printed at start
+    public_url: str = ""  # how clients reach this service; the `htu` of a proof must be under it
+    otlp_endpoint: str = ""  # empty: spans are made for propagation and dropped
+    trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
+
+    vote_batch_max: int = Field(default=500, ge=1, le=2000)
+    vote_batches_in_flight: int = Field(default=1, ge=1, le=64)
+    vote_queue_max: int = Field(default=4000, ge=1)
+    vote_confirm_timeout_s: float = Field(default=1.0, gt=0)
+    vote_start_timeout_s: float = Field(default=5.0, gt=0)  # then 503 outcome_unknown
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> "Settings":
+        if self.environment is not Environment.PRODUCTION:
+            return self
+        addresses: list[Address] = [a for c in self.cells.values() for a in (c.database, c.redis, c.kafka, c.temporal)]
+        addresses += [a for a in (self.catalogue, self.platform_temporal) if a]
+        plain = [f"{a.host}:{a.port}" for a in addresses if a.tls is None and not is_loopback(a.host)]
+        if plain:
+            raise ValueError(f"production refuses plaintext between hosts: {', '.join(plain)}")
+        if self.keys_folder is not None:
+            raise ValueError("production refuses keys kept in a folder")
+        return self
+
+    def password(self, role: str) -> SecretStr:
+        """Return the database password of a role. Raises KeyError with the variable's name where it is missing."""
+        if role not in self.database_passwords:
+            raise KeyError(f"COMITIA_DATABASE_PASSWORDS__{role.upper()} is not set")
+        return self.database_passwords[role]

@@ -1,0 +1,30 @@
+"""Timeouts and retries, named by what the call risks."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityConfig
+
+LOCAL_LIMIT = timedelta(seconds=2)  # a local activity holds its workflow task; longer than this goes to the queue
+
+CHECK = ActivityConfig(  # safe to give up: nothing is changed by it
+    start_to_close_timeout=timedelta(seconds=10),
+    schedule_to_close_timeout=timedelta(minutes=1),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
+)
+
+COMMIT = ActivityConfig(  # one transaction; no schedule-to-close: an outage of any length ends in a record
+    start_to_close_timeout=timedelta(seconds=5),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=3)),
+)
+
+AFTER_COMMIT = ActivityConfig(  # no limit: what is recorded is always told; alert on attempts
+    start_to_close_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=3)),
+)
+
+LONG_WRITE = ActivityConfig(  # writes a file in pieces, heartbeats its progress and goes on from there
+    start_to_close_timeout=timedelta(hours=1),
+    heartbeat_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
