@@ -1,0 +1,34 @@
+"""The purposes that keys are made for; a composition names the ones that its process may use.
+
+`public:` before a purpose permits its public keys only; `generate:` permits new wrapped data keys without ever
+showing one in the clear.
+"""
+
+ACCESS_TOKEN = "access-token"  # noqa: S105 - signs the access tokens of voters
+STAFF_TOKEN = "staff-token"  # noqa: S105 - signs the access tokens of staff
+VOTING_TOKEN = "voting-token"  # noqa: S105 - signs the permission to vote
+EVIDENCE = "evidence"  # signs what the ledger keeps of an admission
+KEK_BALLOT = "kek/ballot"  # wraps the surveys' ballot keys
+KEK_ELIGIBILITY = "kek/eligibility"  # wraps the surveys' eligibility keys; only admission may unwrap
+PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
+
+PUBLIC = "public:"
+GENERATE = "generate:"
+
+SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE})
+DAILY = "in-flight"  # everything under it gets a new key every day (UTC)
+
+
+def in_flight(cell: str) -> str:
+    """Return the purpose of the keys that encrypt a cell's workflow payloads: `in-flight/{cell}`."""
+    return f"{DAILY}/{cell}"
+
+
+def public(purpose: str) -> str:
+    """Return the permission to read a signing purpose's public keys and nothing else."""
+    return PUBLIC + purpose
+
+
+def generate(purpose: str) -> str:
+    """Return the permission to make wrapped data keys without seeing them."""
+    return GENERATE + purpose
