@@ -11,6 +11,7 @@ from dataclasses import dataclass
 CELL = re.compile(r"[a-z][a-z0-9]{0,15}")
 VOTER_ID = re.compile(r"v_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SURVEY_ID = re.compile(r"s_[a-z2-7]{16}")
+EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 
 
 def _random(bits: int) -> str:

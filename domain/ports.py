@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from domain.contracts.exports import SurveyTotals
 from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
 from domain.contracts.voting import BatchSummary, RecordedVotes, SubmitVotesInput
 
@@ -123,4 +124,16 @@ class VoteRisk(Protocol):
 
     async def assess(self, attempt: AdmissionAttempt) -> RiskDecision:
         """Return the decision within 100 ms."""
+        ...
+
+
+class ResultsReader(Protocol):
+    """Reads totals as staff may always see them."""
+
+    async def totals(self, survey_id: str) -> SurveyTotals:
+        """Return the merged totals of every cell that answers.
+
+        Raises:
+            DomainError: `tally_unavailable` where no cell answers.
+        """
         ...

@@ -14,6 +14,15 @@ class Visibility(StrEnum):
     STAFF = "staff"
 
 
+class SurveyStage(StrEnum):
+    """How far a survey is; only drafts change freely, and only published and finished ones are public."""
+
+    DRAFT = "draft"
+    PUBLISHING = "publishing"  # frozen, on its way into the cells
+    PUBLISHED = "published"  # every cell has it and its window
+    FINISHED = "finished"
+
+
 class Option(Contract):
     """One choice; `id` is unique inside the survey and never used again after a deletion."""
 
@@ -41,7 +50,7 @@ class Survey(Contract):
 
     `regions` empty means every region. `minimum_age` is 0, 16 or 18 years. `minimum_step` is the least number of
     new votes by which a live result moves. `start_at` and `finish_at` are UTC; a vote counts when
-    start_at <= accepted < finish_at.
+    start_at <= accepted < finish_at. `version` rises with every change in the catalogue.
     """
 
     id: str
@@ -54,6 +63,7 @@ class Survey(Contract):
     minimum_step: int = 1
     start_at: datetime | None = None
     finish_at: datetime | None = None
+    version: int = 0
 
 
 class InstallSurveyInput(Contract):
@@ -72,3 +82,96 @@ class SurveyWindow(Contract):
     survey_id: str
     start_at: datetime | None = None
     finish_at: datetime | None = None
+
+
+class RunSurveyInput(Contract):
+    """A survey to take through its public life in these cells.
+
+    `opened` is what one run hands to the next when its history grows long.
+    """
+
+    survey_id: str
+    cells: tuple[str, ...]
+    opened: "OpenedSurvey | None" = None
+
+
+class PublishSurvey(Contract):
+    """Who asks for the publication, and the version that they saw; None takes whatever is there."""
+
+    actor: str
+    expected_version: int | None = None
+
+
+class FinishSurvey(Contract):
+    """Who ends the survey, and the version that they saw; None ends it whatever its version."""
+
+    actor: str
+    expected_version: int | None = None
+
+
+class FreezeSurveyInput(Contract):
+    """Freezes a draft; repeated, the same survey comes back."""
+
+    survey_id: str
+    actor: str
+    at: datetime
+    expected_version: int | None = None
+
+
+class SurveyReference(Contract):
+    """Names a survey."""
+
+    survey_id: str
+
+
+class SurveyKeys(Contract):
+    """The two data keys of a survey, wrapped; never anything else in a history."""
+
+    survey_id: str
+    wrapped_ballot_key: bytes
+    wrapped_eligibility_key: bytes
+
+
+class OpenSurveyInput(Contract):
+    """The window that every cell has; recorded in the catalogue last."""
+
+    survey_id: str
+    start_at: datetime
+    finish_at: datetime | None = None
+
+
+class FinishSurveyInput(Contract):
+    """The end that every cell has; `actor` is empty where the end was scheduled."""
+
+    survey_id: str
+    start_at: datetime
+    finish_at: datetime
+    actor: str = ""
+
+
+class CorrectSurveyInput(Contract):
+    """A published survey with texts corrected, made from version `expected_version`."""
+
+    survey: Survey
+    actor: str
+    expected_version: int
+
+
+class OpenedSurvey(Contract):
+    """A survey with its window and its keys as every cell has them."""
+
+    survey: Survey
+    keys: SurveyKeys
+
+
+class SurveyChanged(Contract):
+    """What a consumer of `surveys.changed.v1` learns; the key is the survey's id."""
+
+    survey_id: str
+    version: int
+    stage: SurveyStage
+    start_at: datetime | None = None
+    finish_at: datetime | None = None
+
+
+RunSurveyInput.model_rebuild()

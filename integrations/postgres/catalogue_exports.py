@@ -1,0 +1,81 @@
+"""The catalogue's list of exports in PostgreSQL."""
+
+import asyncpg
+
+from domain.contracts.exports import ExportFile, ExportFormat, ExportRequest, ExportState, StoredObject
+from domain.errors import DomainError, ErrorCode
+from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.failures import unavailable_as
+
+
+class PostgresExports:
+    """Implements `ExportCatalogue`; made for the role `comitia_surveys`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def register(self, request: ExportRequest) -> None:
+        """Note an export and its staff action; safe to repeat. Raises `survey_not_found`."""
+        row = (
+            request.export_id,
+            request.survey_id,
+            request.actor,
+            request.format.value,
+            request.region,
+            request.option,
+        )
+        try:
+            with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+                async with self._pool.acquire() as connection, connection.transaction():
+                    if await connection.fetchval(sql.REGISTER_EXPORT, *row) is not None:
+                        await connection.execute(
+                            sql.STAFF_ACTION, request.actor, "export", request.survey_id, None, None
+                        )
+        except asyncpg.ForeignKeyViolationError as error:
+            raise DomainError(ErrorCode.SURVEY_NOT_FOUND) from error
+
+    async def complete(self, file: ExportFile) -> None:
+        """Note the file of an export; safe to repeat."""
+        stored = file.stored
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            await self._pool.execute(
+                sql.COMPLETE_EXPORT,
+                file.export_id,
+                file.survey_id,
+                stored.name,
+                stored.sha256,
+                stored.size_bytes,
+                file.as_of,
+                list(file.missing_cells),
+            )
+
+    async def find(self, survey_id: str, export_id: str) -> ExportState | None:
+        """Return an export of a survey, or None."""
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            row = await self._pool.fetchrow(sql.FIND_EXPORT, export_id, survey_id)
+        if row is None:
+            return None
+        request = ExportRequest(
+            survey_id=survey_id,
+            export_id=export_id,
+            actor=row["requested_by"],
+            format=ExportFormat(row["format"]),
+            region=row["region"],
+            option=row["option_id"],
+        )
+        return ExportState(
+            request=request,
+            requested_at=row["requested_at"],
+            finished_at=row["finished_at"],
+            file=_file(request, row) if row["finished_at"] is not None else None,
+        )
+
+
+def _file(request: ExportRequest, row: asyncpg.Record) -> ExportFile:
+    return ExportFile(
+        survey_id=request.survey_id,
+        export_id=request.export_id,
+        stored=StoredObject(name=row["object_name"], size_bytes=row["size_bytes"], sha256=row["sha256"]),
+        as_of=row["as_of"],
+        missing_cells=tuple(row["missing_cells"]),
+    )

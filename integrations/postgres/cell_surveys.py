@@ -1,0 +1,87 @@
+"""The copies of surveys in one cell: the vote path's and admission's, always written together."""
+
+import asyncpg
+
+from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
+from domain.errors import DomainError, ErrorCode
+from integrations.postgres.failures import unavailable_as
+
+# Keys and window of an installed survey stay; an older definition that arrives late changes nothing.
+_INSTALL_VOTING = """
+INSERT INTO voting.survey (survey_id, definition, wrapped_ballot_key) VALUES ($1, $2::jsonb, $3)
+ON CONFLICT (survey_id) DO UPDATE SET definition = excluded.definition
+WHERE coalesce((survey.definition ->> 'version')::bigint, 0) < (excluded.definition ->> 'version')::bigint
+"""
+
+_INSTALL_IDENTITY = """
+INSERT INTO identity.survey (survey_id, regions, minimum_age, roll_required, wrapped_eligibility_key)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (survey_id) DO NOTHING
+"""
+
+# The end never moves before the moment that the cell learns it, nor after it has passed: what was confirmed stays.
+# clock_timestamp() is read after the row's lock, so behind every vote that is being recorded.
+_SET_VOTING_WINDOW = """
+UPDATE voting.survey SET start_at = $2, finish_at = CASE
+    WHEN finish_at <= clock_timestamp() THEN finish_at
+    WHEN $3::timestamptz IS NULL THEN NULL
+    ELSE greatest($3, clock_timestamp())
+END
+WHERE survey_id = $1 RETURNING start_at, finish_at
+"""
+
+_SET_IDENTITY_WINDOW = (
+    "UPDATE identity.survey SET start_at = $2, finish_at = $3 WHERE survey_id = $1 RETURNING survey_id"
+)
+
+_GET = "SELECT definition, start_at, finish_at FROM voting.survey WHERE survey_id = $1"
+
+
+class PostgresCellSurveys:
+    """Implements `CellSurveys`; made for the role `comitia_surveys` in a cell's database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def install(self, request: InstallSurveyInput) -> None:
+        """Put a survey and its keys into the cell, not open yet; a later version replaces the definition.
+
+        Raises:
+            DomainError: `ledger_unavailable` (retryable).
+        """
+        survey = request.survey.model_copy(update={"start_at": None, "finish_at": None})
+        with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(
+                    _INSTALL_VOTING, survey.id, survey.model_dump_json(), request.wrapped_ballot_key
+                )
+                await connection.execute(
+                    _INSTALL_IDENTITY,
+                    survey.id,
+                    list(survey.regions),
+                    survey.minimum_age,
+                    survey.roll_required,
+                    request.wrapped_eligibility_key,
+                )
+
+    async def set_window(self, window: SurveyWindow) -> None:
+        """Set when the survey opens and closes in the cell; an end holds from the moment that the cell has it.
+
+        Raises:
+            DomainError: `survey_not_found` where it is not installed, `ledger_unavailable` (retryable).
+        """
+        with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(_SET_VOTING_WINDOW, window.survey_id, window.start_at, window.finish_at)
+                if row is None:
+                    raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {window.cell}")
+                await connection.fetchval(_SET_IDENTITY_WINDOW, window.survey_id, row["start_at"], row["finish_at"])
+
+    async def get(self, survey_id: str) -> Survey | None:
+        """Return the cell's copy with its window, or None."""
+        with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
+            row = await self._pool.fetchrow(_GET, survey_id)
+        if row is None:
+            return None
+        survey = Survey.model_validate_json(row["definition"])
+        return survey.model_copy(update={"start_at": row["start_at"], "finish_at": row["finish_at"]})
