@@ -1,0 +1,85 @@
+"""The directory of one cell: what admission reads of voters, and how voters come into being."""
+
+import asyncpg
+
+from domain.eligibility import Candidate, VoterStatus
+from domain.errors import ErrorCode
+from domain.ids import new_person_id, new_voter_id
+from domain.tokens import Assurance
+from integrations.postgres.failures import unavailable_as
+
+_CANDIDATE = """
+SELECT v.person_id, v.status, v.assurance, v.region, v.age_class, r.person_id IS NOT NULL AS on_roll
+FROM identity.voter AS v
+LEFT JOIN identity.roll AS r ON r.survey_id = $2 AND r.person_id = v.person_id
+WHERE v.voter_id = $1
+"""
+
+_CREATE_PERSONS = "INSERT INTO identity.person (person_id) SELECT unnest($1::text[])"
+_CREATE_VOTERS = """
+INSERT INTO identity.voter (voter_id, person_id, status, assurance, region, age_class)
+SELECT created.voter_id, created.person_id, $3, $4, $5, $6
+FROM unnest($1::text[], $2::text[]) AS created (voter_id, person_id)
+"""
+_ENROL = """
+INSERT INTO identity.roll (survey_id, person_id)
+SELECT $1, person_id FROM identity.voter WHERE voter_id = ANY ($2::text[]) AND person_id IS NOT NULL
+ON CONFLICT ON CONSTRAINT pk_roll DO NOTHING
+"""
+_SET_STATUS = "UPDATE identity.voter SET status = $2, updated_at = now() WHERE voter_id = $1"
+
+
+class Directory:
+    """Reads and writes `identity.voter`, `identity.person` and `identity.roll` of one cell."""
+
+    def __init__(self, pool: asyncpg.Pool, cell: str) -> None:
+        self._pool = pool
+        self._cell = cell
+
+    async def candidate(self, voter_id: str, survey_id: str) -> Candidate | None:
+        """Return the voter as seen by one survey's roll, or None: one read by primary keys.
+
+        Raises:
+            DomainError: `directory_unavailable`.
+        """
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            row = await self._pool.fetchrow(_CANDIDATE, voter_id, survey_id)
+        if row is None:
+            return None
+        return Candidate(
+            voter_id,
+            row["person_id"],
+            VoterStatus(row["status"]),
+            Assurance(row["assurance"]),
+            row["region"],
+            row["age_class"],
+            row["on_roll"],
+        )
+
+    async def create_voters(
+        self,
+        count: int,
+        region: str,
+        *,
+        age_class: int = 18,
+        status: VoterStatus = VoterStatus.ACTIVE,
+        assurance: Assurance = Assurance.SUBSTANTIAL,
+    ) -> list[str]:
+        """Create that many voters, each of a new person of their own, in one transaction; return their ids."""
+        voters = [new_voter_id(self._cell) for _ in range(count)]
+        persons = [new_person_id() for _ in range(count)]
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_CREATE_PERSONS, persons)
+                await connection.execute(_CREATE_VOTERS, voters, persons, status, assurance, region, age_class)
+        return voters
+
+    async def enrol(self, survey_id: str, voter_ids: list[str]) -> None:
+        """Put the persons behind these voters on a survey's roll; safe to repeat."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            await self._pool.execute(_ENROL, survey_id, voter_ids)
+
+    async def set_status(self, voter_id: str, status: VoterStatus) -> None:
+        """Change where an account is in its life; safe to repeat."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            await self._pool.execute(_SET_STATUS, voter_id, status)
