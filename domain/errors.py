@@ -13,6 +13,8 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    REQUEST_TIMEOUT = "request_timeout"
+    HEADERS_TOO_LARGE = "headers_too_large"
     PRECONDITION_FAILED = "precondition_failed"
     RATE_LIMITED = "rate_limited"
 
@@ -95,6 +97,8 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "This address does not take this method"),
     ErrorCode.PAYLOAD_TOO_LARGE: ErrorSpec(413, "The body is larger than this call takes"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, "The body must be application/json"),
+    ErrorCode.REQUEST_TIMEOUT: ErrorSpec(408, "The request did not arrive in time"),
+    ErrorCode.HEADERS_TOO_LARGE: ErrorSpec(431, "The headers are larger than this service takes"),
     ErrorCode.PRECONDITION_FAILED: ErrorSpec(412, "Somebody else changed it first"),
     ErrorCode.RATE_LIMITED: ErrorSpec(429, "Too many requests", retryable=True),
     ErrorCode.UNAUTHENTICATED: ErrorSpec(401, "A token is needed"),

@@ -1,0 +1,247 @@
+"""The metrics, one small class per area. Labels are bound once, values have units in their names.
+
+No label holds a survey, a voter, a device or an address: the number of series is bounded by code and settings.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from domain.errors import CATALOGUE, ErrorCode
+from domain.ports import RiskDecision
+
+LATENCY_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+STREAM_BUCKETS_S: Final = (1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+_SERVER_FAULT: Final = 500
+
+
+class VoteMetrics:
+    """Votes as their callers see them, and the gateway behind them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter("vote_requests", "Votes asked to be cast.", registry=registry)
+        errors = Counter("vote_errors", "Votes not answered for a fault of ours, by code.", ["code"], registry=registry)
+        refusals = Counter(
+            "vote_refusals", "Votes refused for a reason of the caller's, by code.", ["code"], registry=registry
+        )
+        self._by_code = {
+            code: (errors if spec.status >= _SERVER_FAULT else refusals).labels(str(code))
+            for code, spec in CATALOGUE.items()
+        }
+        self.accept_seconds = Histogram(
+            "vote_accept_seconds",
+            "From the request to the batch being durable.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.confirm_seconds = Histogram(
+            "vote_confirm_seconds",
+            "From the request to the vote being recorded.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.batch_votes = Histogram(
+            "vote_batch_votes", "Votes in a batch when it is started.", buckets=BATCH_BUCKETS, registry=registry
+        )
+        self.batches_in_flight = Gauge(
+            "vote_batches_in_flight", "Batches started and not yet recorded.", ["cell"], registry=registry
+        )
+        self._queue_votes = Gauge("vote_queue_votes", "Votes waiting in the gateway.", ["cell"], registry=registry)
+        self._queue_bytes = Gauge("vote_queue_bytes", "Bytes waiting in the gateway.", ["cell"], registry=registry)
+        self._recorded = Counter(
+            "votes_recorded", "Votes in recorded batches, by outcome.", ["cell", "outcome"], registry=registry
+        )
+
+    def requested(self) -> None:
+        """Count a request to vote."""
+        self._requests.inc()
+
+    def not_cast(self, code: ErrorCode) -> None:
+        """Count a vote that was answered with a code: a fault of ours as an error, anything else as a refusal."""
+        self._by_code[code].inc()
+
+    def recorded(self, cell: str, outcome: str, votes: int) -> None:
+        """Count the votes of a recorded batch with one outcome."""
+        if votes:
+            self._recorded.labels(cell, outcome).inc(votes)
+
+    def watch_queue(self, cell: str, votes: Callable[[], float], queued_bytes: Callable[[], float]) -> None:
+        """Read the gateway's queue of a cell whenever metrics are read."""
+        self._queue_votes.labels(cell).set_function(votes)
+        self._queue_bytes.labels(cell).set_function(queued_bytes)
+
+
+class RiskMetrics:
+    """Risk decisions; `fraud_denied_total` is what the alert on a spike reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        decisions = Counter("risk_decisions", "Risk decisions.", ["decision"], registry=registry)
+        self._decisions = {decision: decisions.labels(str(decision)) for decision in RiskDecision}
+        self._denied = Counter("fraud_denied", "Requests denied for risk.", registry=registry)
+        self.score_permille = Histogram(
+            "risk_score_permille",
+            "Risk scores, 0 to 1000.",
+            buckets=(50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000),
+            registry=registry,
+        )
+        self.decision_seconds = Histogram(
+            "risk_decision_seconds", "How long a decision took.", buckets=LATENCY_BUCKETS_S, registry=registry
+        )
+        self.unavailable = Counter(
+            "risk_unavailable", "Decisions replaced by CHALLENGE because the rules did not answer.", registry=registry
+        )
+
+    def decided(self, decision: RiskDecision, seconds: float, score_permille: int | None = None) -> None:
+        """Count a decision."""
+        self._decisions[decision].inc()
+        self.decision_seconds.observe(seconds)
+        if score_permille is not None:
+            self.score_permille.observe(score_permille)
+        if decision is RiskDecision.DENY:
+            self._denied.inc()
+
+
+class StreamMetrics:
+    """Live result streams of one process."""
+
+    def __init__(self, registry: CollectorRegistry, region: str) -> None:
+        active = Gauge("stream_connections_active", "Open streams.", ["region"], registry=registry)
+        self.active = active.labels(region)
+        self.messages_in = Counter("stream_messages_in", "Snapshots received from Redis.", registry=registry)
+        self.messages_out = Counter("stream_messages_out", "Snapshots written to streams.", registry=registry)
+        self.coalesced = Counter(
+            "stream_messages_coalesced", "Snapshots replaced by a newer one before a slow reader.", registry=registry
+        )
+        self.dropped = Counter("stream_connections_dropped", "Streams closed on a stuck reader.", registry=registry)
+        self.reconnects = Counter("stream_reconnects", "Streams opened with Last-Event-ID.", registry=registry)
+        self.connection_seconds = Histogram(
+            "stream_connection_seconds", "How long a stream was open.", buckets=STREAM_BUCKETS_S, registry=registry
+        )
+
+    def opened(self, *, resumed: bool) -> None:
+        """Count a new stream."""
+        self.active.inc()
+        if resumed:
+            self.reconnects.inc()
+
+    def closed(self, seconds: float) -> None:
+        """Count the end of a stream."""
+        self.active.dec()
+        self.connection_seconds.observe(seconds)
+
+
+class TallyMetrics:
+    """One tally consumer."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._lag = Gauge("tally_lag_messages", "Messages behind the end of the topic.", ["cell"], registry=registry)
+        self._watermark_age = Gauge(
+            "tally_watermark_age_seconds", "How old the newest watermark is.", ["cell"], registry=registry
+        )
+        self._batches = Counter("tally_batches_folded", "Batch summaries folded.", ["cell"], registry=registry)
+        self._votes = Counter("tally_votes_folded", "Votes folded.", ["cell"], registry=registry)
+        self._repeats = Counter("tally_batches_repeated", "Summaries seen before.", ["cell"], registry=registry)
+        self._rebuilds = Counter(
+            "tally_rebuilds", "Rebuilds from the ledger, by reason.", ["cell", "reason"], registry=registry
+        )
+        self.rebuild_seconds = Histogram(
+            "tally_rebuild_seconds", "How long a rebuild took.", buckets=STREAM_BUCKETS_S, registry=registry
+        )
+
+    def folded(self, cell: str, batches: int, votes: int, repeats: int = 0) -> None:
+        """Count what one script call folded."""
+        self._batches.labels(cell).inc(batches)
+        self._votes.labels(cell).inc(votes)
+        if repeats:
+            self._repeats.labels(cell).inc(repeats)
+
+    def lagging(self, cell: str, messages: int) -> None:
+        """Set how far behind the consumer is."""
+        self._lag.labels(cell).set(messages)
+
+    def rebuilt(self, cell: str, reason: str, seconds: float) -> None:
+        """Count a rebuild; `reason` is one of a fixed few."""
+        self._rebuilds.labels(cell, reason).inc()
+        self.rebuild_seconds.observe(seconds)
+
+    def watch_watermark(self, cell: str, age_seconds: Callable[[], float]) -> None:
+        """Read the watermark's age whenever metrics are read."""
+        self._watermark_age.labels(cell).set_function(age_seconds)
+
+
+class DatabaseMetrics:
+    """Pools and statements."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._size = Gauge("db_pool_connections", "Open connections.", ["database"], registry=registry)
+        self._used = Gauge("db_pool_connections_in_use", "Connections in use.", ["database"], registry=registry)
+        self._query = Histogram(
+            "db_query_seconds",
+            "How long a statement or transaction took.",
+            ["database", "query"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+
+    def watch_pool(self, database: str, size: Callable[[], int], idle: Callable[[], int]) -> None:
+        """Read a pool whenever metrics are read: `size` open connections, `idle` of them."""
+        self._size.labels(database).set_function(size)
+        self._used.labels(database).set_function(lambda: size() - idle())
+
+    def query(self, database: str, name: str) -> Histogram:
+        """Return the bound histogram of a named statement; names are constants of the code."""
+        return self._query.labels(database, name)
+
+
+class ExternalMetrics:
+    """Calls to vendors and other services."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "external_request_seconds",
+            "How long a vendor took to answer.",
+            ["vendor", "api"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "external_errors", "Calls to a vendor that failed, by code.", ["vendor", "api", "code"], registry=registry
+        )
+
+    def called(self, vendor: str, api: str, seconds: float, error: ErrorCode | None = None) -> None:
+        """Count a call; `vendor` and `api` are constants of the code."""
+        self._seconds.labels(vendor, api).observe(seconds)
+        if error is not None:
+            self._errors.labels(vendor, api, str(error)).inc()
+
+
+class AuthMetrics:
+    """Tokens issued and refused."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._issued = Counter("auth_tokens_issued", "Tokens issued, by kind.", ["kind"], registry=registry)
+        self._accepted = Counter("auth_tokens_accepted", "Tokens accepted, by kind.", ["kind"], registry=registry)
+        self._refused = Counter("auth_failures", "Tokens or proofs refused, by code.", ["code"], registry=registry)
+        self._refused_by_code = {
+            code: self._refused.labels(str(code)) for code in ErrorCode if CATALOGUE[code].status in {401, 403, 421}
+        }
+        self.validate_seconds = Histogram(
+            "auth_validate_seconds",
+            "How long a token check took.",
+            buckets=(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.02, 0.1),
+            registry=registry,
+        )
+
+    def issued(self, kind: str) -> Counter:
+        """Return the bound counter of tokens issued of a kind (`access`, `voting`)."""
+        return self._issued.labels(kind)
+
+    def accepted(self, kind: str) -> Counter:
+        """Return the bound counter of tokens accepted of a kind."""
+        return self._accepted.labels(kind)
+
+    def refused(self, code: ErrorCode) -> None:
+        """Count a refusal."""
+        (self._refused_by_code.get(code) or self._refused.labels(str(code))).inc()

@@ -1,0 +1,162 @@
+"""Spans and W3C trace context: through HTTP, Kafka headers and Temporal headers."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import StrEnum
+from random import random
+from typing import Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace as otel
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from temporalio.contrib.opentelemetry import TracingInterceptor
+
+from integrations.telemetry.request_trace import RequestTrace, TraceSink, parse_traceparent
+
+SLOW_S: Final = 0.5  # the latency objective of a vote; what is slower is always kept
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+_current: ContextVar[RequestTrace | None] = ContextVar("comitia_request_trace", default=None)
+
+
+class SpanName(StrEnum):
+    """The spans that dashboards and runbooks know."""
+
+    HTTP_REQUEST = "http.request"
+    VALIDATE_TOKEN = "auth.validate_token"  # noqa: S105
+    CHECK_ELIGIBILITY = "auth.check_eligibility"
+    CHECK_VOTE = "fraud.check_vote"
+    PERSIST_VOTE = "vote.persist"
+    DB_QUERY = "db.query"
+
+
+class Tracing:
+    """One process's tracer provider. Ordinary spans follow their parent, roots are kept by ratio.
+
+    Requests are traced after the fact (`begin_request`), so that errors, slow and suspicious ones are kept always.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        environment: str,
+        region: str,
+        build: str,
+        ratio: float,
+        otlp_endpoint: str = "",
+        processors: Iterable[SpanProcessor] = (),
+        slow_s: float = SLOW_S,
+    ) -> None:
+        resource = Resource(
+            {
+                "service.name": service,
+                "service.version": build,
+                "deployment.environment.name": environment,
+                "cloud.region": region,
+            }
+        )
+        self.provider = TracerProvider(
+            resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)), shutdown_on_exit=False
+        )
+        self._processors = list(processors)
+        if otlp_endpoint:
+            exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
+            self._processors.append(BatchSpanProcessor(exporter))
+        for processor in self._processors:
+            self.provider.add_span_processor(processor)
+        self.tracer = self.provider.get_tracer("comitia")
+        self._ratio = ratio
+        self._sink = TraceSink(resource=resource, processors=tuple(self._processors), slow_s=slow_s)
+
+    def begin_request(self, traceparent: bytes | None, started_at: float) -> RequestTrace:
+        """Return the trace of a request that began at `started_at` (`time.perf_counter()`).
+
+        A well-formed `traceparent` is joined and its sampled flag followed; otherwise the ratio decides.
+        """
+        if traceparent is not None:
+            parent = parse_traceparent(traceparent)
+            if parent is not None:
+                return RequestTrace(self._sink, started_at, sampled=parent[2], trace_id=parent[0], parent_id=parent[1])
+        return RequestTrace(self._sink, started_at, sampled=random() < self._ratio)  # noqa: S311
+
+    def temporal_interceptor(self) -> TracingInterceptor:
+        """Return the interceptor for Temporal clients and workers; it carries context in Temporal's headers."""
+        interceptor = TracingInterceptor(tracer=self.tracer, always_create_workflow_spans=False)
+        interceptor.text_map_propagator = _PROPAGATOR
+        return interceptor
+
+    def close(self) -> None:
+        """Send what waits, within the exporter's own timeout, and stop."""
+        self.provider.shutdown()
+
+
+@contextmanager
+def request_context(trace: RequestTrace) -> Iterator[None]:
+    """Make `trace` the current one: log lines carry its ids, and spans made inside become its children."""
+    token = otel_context.attach(trace.context())
+    mark = _current.set(trace)
+    try:
+        yield
+    finally:
+        _current.reset(mark)
+        otel_context.detach(token)
+
+
+def current_request() -> RequestTrace | None:
+    """Return the trace of the request being answered, if any."""
+    return _current.get()
+
+
+@contextmanager
+def timed(name: str, **attributes: str | int | bool) -> Iterator[None]:
+    """Time a step of the current request as a child span; free of charge outside a request."""
+    trace = _current.get()
+    if trace is None:
+        yield
+        return
+    with trace.span(name, **attributes):
+        yield
+
+
+def current_ids() -> tuple[str, str] | None:
+    """Return trace id and span id of whatever is current, in hexadecimal, or None."""
+    found = otel.get_current_span().get_span_context()
+    if not found.is_valid:
+        return None
+    return format(found.trace_id, "032x"), format(found.span_id, "016x")
+
+
+def to_kafka_headers(context: Context | None = None) -> list[tuple[str, bytes]]:
+    """Return the headers that carry the current (or the given) trace context in a Kafka message."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, context)
+    return [(name, value.encode("ascii")) for name, value in carrier.items()]
+
+
+def from_kafka_headers(headers: Iterable[tuple[str, bytes]]) -> Context:
+    """Return the context that a Kafka message carries; an empty one where there is none or it is malformed."""
+    carrier = {
+        name: value.decode("ascii", "replace")
+        for name, value in headers
+        if name in {"traceparent", "tracestate"} and value is not None
+    }
+    return _PROPAGATOR.extract(carrier, Context())
+
+
+def to_http_headers(context: Context | None = None) -> dict[str, str]:
+    """Return `traceparent` and `tracestate` for an outgoing HTTP request."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, context)
+    return carrier
+
+
+def from_http_headers(headers: Mapping[str, str]) -> Context:
+    """Return the context that an HTTP request carries."""
+    return _PROPAGATOR.extract(dict(headers), Context())
