@@ -1,0 +1,182 @@
+"""What every ASGI request gets: an id, a trace, limits, safe headers, a count, a problem instead of a stack trace."""
+
+import contextlib
+import time
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
+from api.http.request_ids import RequestIds
+from domain.errors import ErrorCode
+from integrations.telemetry.http_metrics import UNMATCHED, HttpMetrics
+from integrations.telemetry.request_trace import RequestTrace
+from integrations.telemetry.tracing import Tracing, request_context
+
+log = structlog.get_logger(__name__)
+SAFE_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+NO_STORE: Final = (b"cache-control", b"no-store")
+_UNTRACED: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class BodyTooLargeError(Exception):
+    """More body arrived than the limit."""
+
+
+class HttpMiddleware:
+    """The outermost layer of an application; plain ASGI, since it is on every request's way."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tracing: Tracing,
+        metrics: HttpMetrics,
+        body_limit_bytes: int,
+        media_types: frozenset[str],
+        secure: bool,
+    ) -> None:
+        self._app = app
+        self._tracing = tracing
+        self._metrics = metrics
+        self._limit = body_limit_bytes
+        self._media_types = media_types
+        self._headers = (*SAFE_HEADERS, (b"strict-transport-security", b"max-age=63072000")) if secure else SAFE_HEADERS
+        self._request_ids = RequestIds()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        request_id = self._request_ids.accept(headers.get(b"x-request-id"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        trace = self._tracing.begin_request(headers.get(b"traceparent"), time.perf_counter())
+        exchange = _Exchange(
+            scope, receive, send, trace=trace, request_id=request_id, limit=self._limit, headers=self._headers
+        )
+        with request_context(trace), structlog.contextvars.bound_contextvars(request_id=request_id):
+            refusal = self._refuse(scope, headers)
+            if refusal is None:
+                await exchange.run(self._app)
+            else:
+                await exchange.problem(refusal)
+        self._count(scope, trace, exchange.status)
+
+    def _refuse(self, scope: Scope, headers: dict[bytes, bytes]) -> ErrorCode | None:
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            return ErrorCode.MALFORMED_REQUEST  # PostgreSQL keeps no NUL, so no such value can exist
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._limit:
+            return ErrorCode.PAYLOAD_TOO_LARGE
+        if (length.strip(b"0") or b"transfer-encoding" in headers) and not self._takes(headers.get(b"content-type")):
+            return ErrorCode.UNSUPPORTED_MEDIA_TYPE
+        return None
+
+    def _takes(self, content_type: bytes | None) -> bool:
+        if content_type is None:
+            return False
+        media, _, parameters = content_type.decode("latin-1").lower().partition(";")
+        charset = parameters.replace(" ", "").replace('"', "")
+        return media.strip() in self._media_types and ("charset=" not in charset or "charset=utf-8" in charset)
+
+    def _count(self, scope: Scope, trace: RequestTrace, status: int) -> None:
+        ended_at = time.perf_counter()
+        template = getattr(scope.get("route"), "path", UNMATCHED)
+        if template in _UNTRACED:
+            return
+        kept = trace.finish(
+            status, ended_at=ended_at, attributes={"http.request.method": scope["method"], "http.route": template}
+        )
+        self._metrics.route(scope["method"], template).answered(
+            status, ended_at - trace.started_at, trace.trace_id if kept else ""
+        )
+
+
+class _Exchange:
+    """One request and its answer, watched from outside."""
+
+    __slots__ = (
+        "_headers",
+        "_limit",
+        "_receive",
+        "_received_bytes",
+        "_request_id",
+        "_scope",
+        "_send",
+        "_trace",
+        "status",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        trace: RequestTrace,
+        request_id: str,
+        limit: int,
+        headers: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._trace = trace
+        self._request_id = request_id
+        self._limit = limit
+        self._headers = headers
+        self._received_bytes = 0
+        self.status = 0
+
+    async def run(self, app: ASGIApp) -> None:
+        """Run the application; what it does not handle becomes 413 or 500, logged once."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except BodyTooLargeError:
+            await self.problem(ErrorCode.PAYLOAD_TOO_LARGE)
+        except Exception:  # the last line before the wire: the caller gets a code, the log the trace
+            log.exception("request_failed", route=getattr(self._scope.get("route"), "path", UNMATCHED))
+            if self.status:
+                self.status = 500
+                raise  # half an answer is out; closing the connection is all that can tell the client
+            await self.problem(ErrorCode.INTERNAL)
+
+    async def receive(self) -> Message:
+        """Pass on a piece of the body within the limit."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received_bytes += len(message.get("body", b""))
+            if self._received_bytes > self._limit:
+                raise BodyTooLargeError
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on the answer with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in headers}
+            headers += [pair for pair in (*self._headers, NO_STORE) if pair[0] not in names]
+            headers.append((b"x-request-id", self._request_id.encode("ascii")))
+            headers.append((b"traceparent", self._trace.traceparent.encode("ascii")))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def problem(self, code: ErrorCode) -> None:
+        """Answer with a problem."""
+        if self.status:
+            return
+        status, lines, body = problem_bytes(code, request_id=self._request_id)
+        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
+        headers += [(b"content-type", PROBLEM_CONTENT_TYPE), (b"content-length", str(len(body)).encode("ascii"))]
+        if code is ErrorCode.PAYLOAD_TOO_LARGE:
+            headers.append((b"connection", b"close"))
+        with contextlib.suppress(OSError):
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
