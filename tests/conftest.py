@@ -1,0 +1,90 @@
+"""Real servers for every test that wants them: started once per run, or those of a running stack.
+
+`COMITIA_TEST_STACK=.comitia` uses the servers that `comitia up --servers-only` keeps running, and saves their start.
+Tests keep apart by fresh ids, never by emptying anything.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from comitia.stack.servers import Servers
+from comitia.stack.state import StackState, read_state
+from integrations.postgres.roles import OWNER
+from integrations.settings import Environment, Settings
+
+OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
+SettingsFor = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def stack_folder() -> Iterator[Path]:
+    """An empty folder that PostgreSQL's account can reach too, which pytest's own folders are not."""
+    folder = Path(tempfile.mkdtemp(prefix="comitia-test-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def servers(stack_folder: Path) -> AsyncIterator[StackState]:
+    """Addresses and secrets of the four servers, databases migrated."""
+    if running := os.environ.get("COMITIA_TEST_STACK"):
+        state = read_state(Path(running))
+        if state is None or not state.supervisor_pid:
+            pytest.fail(f"COMITIA_TEST_STACK={running}: no stack runs there")
+        yield state
+        return
+    async with Servers(stack_folder) as started:
+        yield started.state
+
+
+@pytest.fixture(scope="session")
+def settings_for(servers: StackState, tmp_path_factory: pytest.TempPathFactory) -> SettingsFor:
+    """`settings_for(*roles, **fields)`: the settings of a process that serves as these roles.
+
+    Keys and objects of all of them are in one folder of this run.
+    """
+    folder = tmp_path_factory.mktemp("state")
+    shared = {"keys_folder": folder / "keys", "objects_folder": folder / "objects", "build": "test"}
+
+    def make(*roles: str, **fields: Any) -> Settings:
+        return servers.settings_for(*roles, environment=Environment.TEST, **{**shared, **fields})
+
+    return make
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def owner_pool(servers: StackState) -> AsyncIterator[OwnerPool]:
+    """`await owner_pool("eu")`: connections as the owner of every schema, to look at what was written.
+
+    The name `catalogue` is the database of surveys.
+    """
+    pools: dict[str, asyncpg.Pool] = {}
+    async with AsyncExitStack() as opened:
+
+        async def pool_of(name: str) -> asyncpg.Pool:
+            if name not in pools:
+                address = servers.database(name)
+                pool = await asyncpg.create_pool(
+                    host=address.host,
+                    port=address.port,
+                    database=address.name,
+                    user=OWNER,
+                    password=servers.password(OWNER),
+                    ssl="disable",
+                    min_size=0,
+                    max_size=4,
+                )
+                opened.push_async_callback(pool.close)
+                pools[name] = pool
+            return pools[name]
+
+        yield pool_of
