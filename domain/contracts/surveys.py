@@ -87,19 +87,15 @@ class SurveyWindow(Contract):
 class RunSurveyInput(Contract):
     """A survey to take through its public life in these cells.
 
-    `opened` is what one run hands to the next when its history grows long.
+    `actor` asked for the publication and saw `expected_version`; None takes whatever is there. `opened` is what one
+    run hands to the next when its history grows long.
     """
 
     survey_id: str
     cells: tuple[str, ...]
-    opened: "OpenedSurvey | None" = None
-
-
-class PublishSurvey(Contract):
-    """Who asks for the publication, and the version that they saw; None takes whatever is there."""
-
     actor: str
     expected_version: int | None = None
+    opened: "OpenedSurvey | None" = None
 
 
 class FinishSurvey(Contract):
@@ -165,7 +161,7 @@ class OpenedSurvey(Contract):
 
 
 class SurveyChanged(Contract):
-    """What a consumer of `surveys.changed.v1` learns; the key is the survey's id."""
+    """What a consumer of `surveys.changed.v1` learns, and what whoever asked for the change is answered."""
 
     survey_id: str
     version: int

@@ -1,0 +1,11 @@
+"""What can be searched for in Temporal: few, typed, low in cardinality, and nothing about a person.
+
+Registered at deployment and by the stack of one machine from `ALL`.
+"""
+
+from temporalio.common import SearchAttributeKey
+
+SURVEY_ID = SearchAttributeKey.for_keyword("SurveyId")
+PROCESS_STAGE = SearchAttributeKey.for_keyword("ProcessStage")
+
+ALL = (SURVEY_ID, PROCESS_STAGE)
