@@ -1,5 +1,6 @@
 """What the vote path writes into histories and topics."""
 
+from datetime import datetime
 from enum import IntEnum
 
 from domain.contracts.base import Contract
@@ -51,6 +52,13 @@ class SubmitVotesInput(Contract):
     votes: tuple[SealedVote, ...]
 
 
+class RecordVotesInput(Contract):
+    """A batch and the instant that Temporal made it durable: what decides whether a vote was in time."""
+
+    batch: SubmitVotesInput
+    accepted_at: datetime
+
+
 class RegionCounts(Contract):
     """Ballots of one region and, per option id, how many of them chose it."""
 
@@ -87,3 +95,23 @@ class SubmitVotesResult(Contract):
     """The outcome of each index of a batch."""
 
     outcomes: bytes
+
+
+class AttemptCount(Contract):
+    """How often one device and network attempted to vote in one survey, with one outcome, within a second."""
+
+    survey_id: str
+    region: str
+    outcome: str  # `confirmed`, `accepted` or an error code
+    device: str  # a pseudonym that holds for this survey only; empty where the token has none
+    network: str  # a pseudonym of the client's network
+    count: int
+
+
+class VotesAttempted(Contract):
+    """What one API process saw of attempts within a second; lossy by design, never a nullifier or a choice."""
+
+    process: str
+    at: datetime
+    attempts: tuple[AttemptCount, ...]
+    left_out: int = 0  # attempts beyond what one message holds

@@ -1,0 +1,77 @@
+"""Step-by-step answers: a session of choices that ends in a vote through the same gateway."""
+
+import asyncio
+from collections.abc import Mapping
+
+from api.votes.endpoint import VotingCell, check_window, confirm, sealed_vote
+from api.votes.queue import Verdict
+from domain.answer_sessions import Choice, add_choice, ballot_of
+from domain.errors import DomainError, ErrorCode
+from domain.tokens import VotingClaims
+from integrations.postgres.answer_sessions import AnswerSession, AnswerSessions
+from integrations.postgres.voting_surveys import VotingSurvey
+
+
+class Answering:
+    """Keeps sessions until they are finished."""
+
+    def __init__(self, cells: Mapping[str, VotingCell], sessions: Mapping[str, AnswerSessions]) -> None:
+        self._cells = cells
+        self._sessions = sessions
+
+    async def answer(
+        self, claims: VotingClaims, choice: Choice, session_id: str | None
+    ) -> tuple[AnswerSession, int, bool]:
+        """Add a choice to a session, or to a new one; return it, the choice's number, and whether it is new.
+
+        Raises:
+            DomainError: a rule of the survey, its window, `answer_session_not_found`, `answer_session_finished`.
+        """
+        survey = await self._open_survey(claims)
+        sessions = self._sessions[claims.cell]
+        if session_id is None:
+            choices, number = add_choice(survey.box.rules, (), choice)
+            return await sessions.create(claims.survey_id, claims.nullifier, choices), number, True
+        number = 0
+
+        def change(choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+            nonlocal number
+            choices, number = add_choice(survey.box.rules, choices, choice)
+            return choices
+
+        session = await sessions.change(session_id, claims.survey_id, claims.nullifier, change)
+        return session, number, False
+
+    async def finish(self, claims: VotingClaims, session_id: str) -> tuple[AnswerSession, str]:
+        """Cast the session's ballot; return the session and the submission's id, empty where it was finished before.
+
+        Safe to repeat: the session's id is the vote's idempotency key. `finished_at` is None while the vote is
+        accepted and not yet confirmed.
+
+        Raises:
+            DomainError: a rule of the survey (the session is then as it was), `already_voted`, `overloaded`,
+                `outcome_unknown`.
+        """
+        sessions = self._sessions[claims.cell]
+        survey = await self._open_survey(claims)
+        session = await sessions.freeze(session_id, claims.survey_id, claims.nullifier, survey.box.rules)
+        if session.finished_at is not None:
+            return session, ""
+        vote = sealed_vote(claims, survey, ballot_of(session.choices), session_id.encode())
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        cell = self._cells[claims.cell]
+        cell.gateway.submit(vote, lambda found: None if verdict.done() else verdict.set_result(found))
+        status, confirmation = confirm(await verdict, claims, cell.submission_ids, survey)
+        if status == 201:  # noqa: PLR2004 - Created: recorded
+            return session.finished(await sessions.finish(session_id)), confirmation.submission_id
+        return session, confirmation.submission_id
+
+    async def _open_survey(self, claims: VotingClaims) -> VotingSurvey:
+        cell = self._cells.get(claims.cell)
+        if cell is None:
+            raise DomainError(ErrorCode.WRONG_CELL)
+        survey = await cell.surveys.get(claims.survey_id)
+        if survey is None:
+            raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+        check_window(survey)
+        return survey

@@ -1,0 +1,220 @@
+"""Casting a vote: token, proof, schema, window, seal, gateway; the one lean route of the system."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from api.http.lean import LeanRequest
+from api.votes.attempts import Attempts
+from api.votes.authority import SignedRequest, VotingAuthority
+from api.votes.gateway import Gateway
+from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict
+from api.votes.telemetry import CastTrace, VoteTelemetry
+from domain.ballots import Answer
+from domain.contracts.voting import OUTCOME_ERRORS, Outcome, SealedVote
+from domain.errors import DomainError, ErrorCode
+from domain.submissions import SubmissionIds
+from domain.tokens import VotingClaims
+from integrations.postgres.voting_surveys import VotingSurvey, VotingSurveys
+
+OVERLOADED_RETRY_AFTER_S = 1
+_KEY_CHARACTERS_MAX = 255
+
+
+class Ballot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole ballot at once."""
+
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VotingCell:
+    """What casting needs of one cell."""
+
+    surveys: VotingSurveys
+    gateway: Gateway
+    submission_ids: SubmissionIds
+
+
+class Confirmation(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """The answer to a vote: `confirmed` with the receipt, or `accepted` with where to look."""
+
+    status: str
+    submission_id: str
+    receipt: str = ""
+    replayed: bool = False
+
+
+_BALLOT = msgspec.json.Decoder(Ballot)
+_JSON = msgspec.json.Encoder()
+
+
+def idempotency_key(request: SignedRequest) -> bytes:
+    """Return the `Idempotency-Key`, empty where none came.
+
+    Raises:
+        DomainError: `malformed_request` where it is not 1 to 255 printable ASCII characters.
+    """
+    key = request.get(b"idempotency-key")
+    if key is None:
+        return b""
+    if not 0 < len(key) <= _KEY_CHARACTERS_MAX or not all(32 <= character < 127 for character in key):  # noqa: PLR2004
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "Idempotency-Key takes 1 to 255 printable ASCII characters")
+    return key
+
+
+def read_ballot(request: LeanRequest) -> Ballot:
+    """Return the body as a ballot.
+
+    Raises:
+        DomainError: `unsupported_media_type` or `malformed_request`; neither repeats what was sent.
+    """
+    content_type = request.get(b"content-type")
+    if content_type is None or not content_type.lower().startswith(b"application/json"):
+        raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+    try:
+        return _BALLOT.decode(request.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        place = str(error).rpartition(" - at `")[2].removesuffix("`") if " - at `" in str(error) else "$"
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, f"the body is not a ballot, at {place}") from None
+
+
+class CastVotes:
+    """Takes whole ballots. Runs on the event loop without a task; the answer comes when the batch is recorded."""
+
+    def __init__(
+        self,
+        authority: VotingAuthority,
+        cells: Mapping[str, VotingCell],
+        attempts: Attempts,
+        telemetry: VoteTelemetry,
+    ) -> None:
+        self._authority = authority
+        self._cells = cells
+        self._attempts = attempts
+        self._telemetry = telemetry
+
+    def vote_in_survey(self, request: LeanRequest) -> None:
+        """`POST /v1/surveys/{id}/vote`."""
+        self._cast(request, request.parameter)
+
+    def vote(self, request: LeanRequest) -> None:
+        """`POST /vote`: the token names the survey."""
+        self._cast(request, None)
+
+    def _cast(self, request: LeanRequest, survey_id: str | None) -> None:
+        trace = self._telemetry.begin(request)
+        try:
+            claims = self._authority.admit(request, survey_id)
+            trace.authenticated(claims.survey_id)
+            cell = self._cells.get(claims.cell)
+            if cell is None:
+                raise DomainError(ErrorCode.WRONG_CELL)
+            survey = cell.surveys.peek(claims.survey_id)
+            if survey is None:
+                asyncio.ensure_future(self._load_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself
+                return
+            self._submit(request, claims, cell, survey, trace)
+        except DomainError as error:
+            self._refuse(request, trace, error)
+
+    async def _load_and_cast(
+        self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, trace: CastTrace
+    ) -> None:
+        try:
+            survey = await cell.surveys.get(claims.survey_id)
+            if survey is None:
+                raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+            self._submit(request, claims, cell, survey, trace)
+        except DomainError as error:
+            self._refuse(request, trace, error, claims)
+        except Exception:
+            self._refuse(request, trace, DomainError(ErrorCode.INTERNAL), claims)
+            raise
+
+    def _submit(
+        self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, survey: VotingSurvey, trace: CastTrace
+    ) -> None:
+        try:
+            key = idempotency_key(request)
+            answers = read_ballot(request).answers
+            check_window(survey)
+            survey.box.rules.check(answers)
+            vote = sealed_vote(claims, survey, answers, key)
+        except DomainError as error:
+            self._refuse(request, trace, error, claims)
+            return
+        trace.submitted()
+        cell.gateway.submit(vote, self._answer(request, claims, cell, survey, trace))
+
+    def _answer(
+        self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, survey: VotingSurvey, trace: CastTrace
+    ) -> Callable[[Verdict], None]:
+        def answer(verdict: Verdict) -> None:
+            try:
+                status, confirmation = confirm(verdict, claims, cell.submission_ids, survey)
+            except DomainError as error:
+                self._refuse(request, trace, error, claims)
+                return
+            location = b"location: /v1/submissions/" + confirmation.submission_id.encode() + b"\r\n"
+            request.respond(status, _JSON.encode(confirmation), extra_headers=location)
+            trace.ended(status)
+            self._attempts.note(claims, request.client, confirmation.status)
+
+        return answer
+
+    def _refuse(
+        self, request: LeanRequest, trace: CastTrace, error: DomainError, claims: VotingClaims | None = None
+    ) -> None:
+        request.respond_error(error)
+        trace.ended(error.spec.status, error.code)
+        if claims is not None:
+            self._attempts.note(claims, request.client, error.code)
+
+
+def sealed_vote(claims: VotingClaims, survey: VotingSurvey, answers: Sequence[Answer], key: bytes) -> SealedVote:
+    """Return checked answers as a sealed vote; `key` is the idempotency key, empty where none came."""
+    return SealedVote.model_construct(
+        survey_id=claims.survey_id,
+        nullifier=claims.nullifier,
+        evidence=claims.evidence,
+        region=claims.region,
+        sealed_answers=survey.seal.seal(survey.box.rules.pack(claims.region, answers)),
+        key_mac=survey.seal.key_mac(key, claims.nullifier) if key else b"",
+    )
+
+
+def check_window(survey: VotingSurvey) -> None:
+    """Accept a vote now, or raise `survey_not_open` or `survey_closed`: a good error early, recording has the truth."""
+    refusal = survey.window.refusal(datetime.now(UTC))
+    if refusal is Outcome.SURVEY_NOT_OPEN:
+        raise DomainError(ErrorCode.SURVEY_NOT_OPEN)
+    if refusal is not None:
+        raise DomainError(ErrorCode.SURVEY_CLOSED)
+
+
+def confirm(
+    verdict: Verdict, claims: VotingClaims, submission_ids: SubmissionIds, survey: VotingSurvey
+) -> tuple[int, Confirmation]:
+    """Return the status and body that a verdict means to its voter.
+
+    Raises:
+        DomainError: the vote does not count, or nobody can tell yet.
+    """
+    match verdict:
+        case Confirmed(submission, outcome):
+            if outcome in OUTCOME_ERRORS:
+                raise DomainError(OUTCOME_ERRORS[outcome])
+            return 201, Confirmation(
+                status="confirmed",
+                submission_id=submission_ids.make(submission, claims.nullifier),
+                receipt=survey.seal.receipt(claims.nullifier),
+                replayed=outcome is Outcome.REPLAYED,
+            )
+        case Accepted(submission):
+            return 202, Confirmation(status="accepted", submission_id=submission_ids.make(submission, claims.nullifier))
+        case NotTaken(code):
+            raise DomainError(code, retry_after_s=OVERLOADED_RETRY_AFTER_S)

@@ -1,0 +1,276 @@
+"""The gateway commits in groups: votes that wait become one batch, one execution, one transaction."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
+from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
+from domain.errors import DomainError, ErrorCode
+from domain.ids import BatchId
+from domain.submissions import Submission
+
+BATCH_BYTES_MAX = 1024 * 1024
+_LOOK_UP_AFTER_S = 0.1
+_LOOK_UP_EVERY_MAX_S = 2.0
+_START_RETRY_S = 0.1
+_START_RETRY_MAX_S = 2.0
+_SWEEP_S = 0.1
+
+log = structlog.get_logger()
+
+
+class Batches(Protocol):
+    """Durable executions of one cell's batches."""
+
+    async def start(self, batch: SubmitVotesInput) -> None:
+        """Return once the batch is durable; raise DomainError where that is not known. Safe to repeat."""
+        ...
+
+    async def result(self, batch_id: BatchId) -> bytes:
+        """Wait for the outcomes that the execution returns."""
+        ...
+
+
+class BatchRows(Protocol):
+    """The ledger's rows of batches."""
+
+    async def find(self, cell: str, batch_id: BatchId) -> RecordedVotes | None:
+        """Return a recorded batch, or None."""
+        ...
+
+
+class GatewayMeter(Protocol):
+    """What a gateway counts."""
+
+    def in_flight(self, batches: int) -> None:
+        """Batches that run now."""
+        ...
+
+    def started(self, votes: int) -> None:
+        """A batch of so many votes goes out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """`VOTE_*` settings: votes per batch, batches at once, votes waiting, and seconds of patience."""
+
+    batch_max: int
+    in_flight: int
+    queue_max: int
+    confirm_timeout_s: float
+    start_timeout_s: float
+
+
+class _Batch:
+    __slots__ = ("answered", "input", "recorded", "waiting")
+
+    def __init__(self, batch: SubmitVotesInput, waiting: list[WaitingVote], recorded: asyncio.Future[bytes]) -> None:
+        self.input = batch
+        self.waiting = waiting
+        self.recorded = recorded
+        self.answered = False
+
+    def answer(self, verdict: Callable[[int], Verdict]) -> None:
+        """Answer every caller once; a later call is a no-op."""
+        if self.answered:
+            return
+        self.answered = True
+        for index, waiting in enumerate(self.waiting):
+            waiting.answer(verdict(index))
+        self.waiting = []
+
+
+class Gateway:
+    """Takes the votes of one cell in one process.
+
+    Whenever fewer than `in_flight` batches are running it takes what waits, so a lone vote goes out alone at once and
+    a busy system sends hundreds together, with no timer to tune. Nothing is dropped after it is durable; before that,
+    a full queue or a long wait is answered `overloaded`.
+    """
+
+    def __init__(
+        self, cell: str, batches: Batches, rows: BatchRows, limits: GatewayLimits, meter: GatewayMeter
+    ) -> None:
+        self.cell = cell
+        self.gateway_id = secrets.token_bytes(16)
+        self._batches = batches
+        self._rows = rows
+        self._limits = limits
+        self._meter = meter
+        self._queue = VoteQueue(limits.queue_max)
+        self._running: dict[int, _Batch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._pump_planned = False
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._sweeper = self._loop.create_task(self._sweep())
+
+    def submit(self, vote: SealedVote, answer: Callable[[Verdict], None]) -> None:
+        """Queue a vote; `answer` hears what becomes of it, exactly once."""
+        if self._stopping or not self._queue.put(WaitingVote(vote, answer, self._loop.time())):
+            answer(NotTaken(ErrorCode.OVERLOADED))
+            return
+        if len(self._running) < self._limits.in_flight and not self._pump_planned:
+            # After this round of the loop: requests that came together go together.
+            self._pump_planned = True
+            self._loop.call_soon(self._pump)
+
+    def recorded(self, batch: SubmitVotesInput, recorded: RecordedVotes) -> None:
+        """Hear of a batch that this process recorded; others' batches are not ours to answer."""
+        if batch.gateway_id == self.gateway_id:
+            self._settle(batch.number, recorded.outcomes)
+
+    @property
+    def queued_votes(self) -> int:
+        """Votes that wait for a batch."""
+        return len(self._queue)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Encoded bytes that wait for a batch."""
+        return self._queue.bytes
+
+    async def stop(self) -> None:
+        """Take no more votes; return when every vote taken has its answer and every batch is known."""
+        self._stopping = True
+        await asyncio.sleep(0)  # a pump that is planned goes first; from then on each batch starts the next
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._sweeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sweeper
+
+    def _pump(self) -> None:
+        self._pump_planned = False
+        while len(self._running) < self._limits.in_flight:
+            waiting = self._queue.take(self._limits.batch_max, BATCH_BYTES_MAX)
+            if not waiting:
+                break
+            self._number += 1
+            batch = SubmitVotesInput.model_construct(
+                cell=self.cell,
+                gateway_id=self.gateway_id,
+                number=self._number,
+                votes=tuple(vote.vote for vote in waiting),
+            )
+            running = self._running[self._number] = _Batch(batch, waiting, self._loop.create_future())
+            task = self._loop.create_task(self._run(running))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+            self._meter.started(len(waiting))
+        self._meter.in_flight(len(self._running))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("batch_lost_from_sight", error=repr(error))
+
+    async def _run(self, batch: _Batch) -> None:
+        number = batch.input.number
+        try:
+            accepted = await self._start(batch)
+            if not accepted:
+                return
+            oldest = min((vote.since for vote in batch.waiting), default=self._loop.time())
+            deadline = self._loop.call_at(
+                oldest + self._limits.confirm_timeout_s,
+                batch.answer,
+                lambda index: Accepted(self._place(number, index)),
+            )
+            try:
+                outcomes = await self._outcomes(batch)
+            finally:
+                deadline.cancel()
+            self._settle(number, outcomes)
+        except DomainError as error:
+            log.error("batch_failed", batch_id=str(BatchId(self.gateway_id, number)), code=error.code)  # noqa: TRY400
+            batch.answer(lambda _: NotTaken(ErrorCode.OUTCOME_UNKNOWN))
+        finally:
+            self._running.pop(number, None)
+            self._pump()
+
+    async def _start(self, batch: _Batch) -> bool:
+        """Start until Temporal says that it has the batch, or the record shows it; always under the same number.
+
+        At the deadline the callers hear `outcome_unknown`, and the number is still settled: a gap would let a drain
+        believe that nothing came after it.
+        """
+        give_up_at = self._loop.time() + self._limits.start_timeout_s
+        wait_s = _START_RETRY_S
+        while not batch.recorded.done():
+            try:
+                await self._batches.start(batch.input)
+            except DomainError as error:
+                log.warning("batch_start_failed", batch=batch.input.number, error=str(error))
+            else:
+                return True
+            if self._loop.time() >= give_up_at:
+                batch.answer(lambda _: NotTaken(ErrorCode.OUTCOME_UNKNOWN))
+                if self._stopping:
+                    return False
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _START_RETRY_MAX_S)
+        return True
+
+    async def _outcomes(self, batch: _Batch) -> bytes:
+        """Return outcomes from the first that has them: this process, the batch's row, the execution's result."""
+        done, _ = await asyncio.wait({batch.recorded}, timeout=_LOOK_UP_AFTER_S)
+        if done:
+            return batch.recorded.result()
+        batch_id = BatchId(self.gateway_id, batch.input.number)
+        others = {
+            self._loop.create_task(self._row(batch_id)),
+            self._loop.create_task(self._batches.result(batch_id)),
+        }
+        waiting: set[asyncio.Future[bytes]] = {batch.recorded, *others}
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for found in done:
+                    error = found.exception()
+                    if error is None:
+                        return found.result()
+                    if not isinstance(error, DomainError) or not error.spec.retryable:
+                        raise error  # the execution failed: a fault, and no row will come
+            raise DomainError(ErrorCode.OUTCOME_UNKNOWN, str(batch_id))
+        finally:
+            for task in others:
+                task.cancel()
+
+    async def _row(self, batch_id: BatchId) -> bytes:
+        wait_s = _LOOK_UP_AFTER_S
+        while True:
+            with contextlib.suppress(DomainError):
+                recorded = await self._rows.find(self.cell, batch_id)
+                if recorded is not None:
+                    return recorded.outcomes
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LOOK_UP_EVERY_MAX_S)
+
+    def _settle(self, number: int, outcomes: bytes) -> None:
+        batch = self._running.get(number)
+        if batch is None:
+            return
+        if not batch.recorded.done():
+            batch.recorded.set_result(outcomes)
+        batch.answer(lambda index: Confirmed(self._place(number, index), Outcome(outcomes[index])))
+        # In flight until recorded, not until announced: the next batch goes now.
+        del self._running[number]
+        self._pump()
+
+    def _place(self, number: int, index: int) -> Submission:
+        return Submission(BatchId(self.gateway_id, number), index)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for waiting in self._queue.expire(self._loop.time() - self._limits.start_timeout_s):
+                waiting.answer(NotTaken(ErrorCode.OVERLOADED))

@@ -1,0 +1,77 @@
+"""What casting shows of itself: counters of the seed's names, and a trace that costs little unless it is kept."""
+
+from time import perf_counter
+
+from api.http.lean import LeanRequest
+from domain.errors import ErrorCode
+from integrations.telemetry.metrics import VoteMetrics
+from integrations.telemetry.request_trace import RequestTrace
+from integrations.telemetry.tracing import Tracing
+
+
+class CastTrace:
+    """Timestamps of one cast vote."""
+
+    __slots__ = ("_authenticated_at", "_metrics", "_submitted_at", "_survey_id", "_trace")
+
+    def __init__(self, trace: RequestTrace, metrics: VoteMetrics) -> None:
+        self._trace = trace
+        self._metrics = metrics
+        self._authenticated_at = 0.0
+        self._submitted_at = 0.0
+        self._survey_id = ""
+
+    def authenticated(self, survey_id: str) -> None:
+        """The token is genuine."""
+        self._authenticated_at = perf_counter()
+        self._survey_id = survey_id
+
+    def submitted(self) -> None:
+        """The sealed vote goes to the gateway."""
+        self._submitted_at = perf_counter()
+
+    def ended(self, status: int, code: ErrorCode | None = None) -> None:
+        """The caller has the answer."""
+        now = perf_counter()
+        if code is not None:
+            self._metrics.not_cast(code)
+        elif status == 201:  # noqa: PLR2004 - Created: recorded
+            self._metrics.confirm_seconds.observe(now - self._trace.started_at)
+        else:
+            self._metrics.accept_seconds.observe(now - self._trace.started_at)
+        trace = self._trace
+        if self._authenticated_at:
+            trace.step("auth.validate_token", trace.started_at, self._authenticated_at)
+        if self._submitted_at:
+            trace.step("vote.persist", self._submitted_at, now)
+        trace.finish(status, ended_at=now, attributes={"http.route": "cast_vote", "election_id": self._survey_id})
+
+
+class VoteTelemetry:
+    """Begins traces and counts requests."""
+
+    def __init__(self, metrics: VoteMetrics, tracing: Tracing) -> None:
+        self._metrics = metrics
+        self._tracing = tracing
+
+    def begin(self, request: LeanRequest) -> CastTrace:
+        """Count a request to vote and begin its trace."""
+        self._metrics.requested()
+        trace = self._tracing.begin_request(request.get(b"traceparent"), request.received_at)
+        return CastTrace(trace, self._metrics)
+
+
+class GatewayTelemetry:
+    """The gateway's numbers in one cell."""
+
+    def __init__(self, metrics: VoteMetrics, cell: str) -> None:
+        self._metrics = metrics
+        self._in_flight = metrics.batches_in_flight.labels(cell)
+
+    def in_flight(self, batches: int) -> None:
+        """Batches that run now."""
+        self._in_flight.set(batches)
+
+    def started(self, votes: int) -> None:
+        """A batch of so many votes goes out."""
+        self._metrics.batch_votes.observe(votes)

@@ -1,0 +1,286 @@
+"""The ledger of one cell: a batch of votes becomes participations, ballots, counts and an audit entry, or nothing."""
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+import structlog
+
+from domain import merkle
+from domain.contracts.voting import (
+    BatchSummary,
+    RecordedVotes,
+    RegionCounts,
+    SealedVote,
+    SubmitVotesInput,
+)
+from domain.errors import DomainError, ErrorCode
+from domain.ids import BatchId
+from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participations_of
+from integrations.postgres.failures import ROW_ERRORS, ledger_failures
+from integrations.postgres.voting_surveys import VotingSurveys
+
+log = structlog.get_logger()
+
+_WINDOWS = """
+SELECT survey_id, start_at, finish_at, sealed_at IS NOT NULL AS sealed
+FROM voting.survey WHERE survey_id = ANY($1::text[]) ORDER BY survey_id FOR SHARE
+"""
+_CLAIM = """
+INSERT INTO voting.participation (survey_id, nullifier, region, evidence, key_mac)
+SELECT survey_id, nullifier, region, evidence, key_mac
+FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bytea[], $5::bytea[])
+    AS claim (survey_id, nullifier, region, evidence, key_mac)
+ON CONFLICT ON CONSTRAINT uq_participation_survey_nullifier DO NOTHING
+RETURNING survey_id, nullifier
+"""
+_EARLIER = """
+SELECT survey_id, nullifier, key_mac
+FROM voting.participation JOIN unnest($1::text[], $2::bytea[]) AS claim (survey_id, nullifier)
+    USING (survey_id, nullifier)
+"""
+_RECORD = """
+WITH batch AS (
+    INSERT INTO voting.batch
+        (gateway_id, number, input_digest, outcomes, participations_root, ballots_root, accepted_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+), ballots AS (
+    INSERT INTO voting.ballot (survey_id, ballot_id, gateway_id, number, sealed)
+    SELECT survey_id, ballot_id, $1, $2, sealed
+    FROM unnest($8::text[], $9::uuid[], $10::bytea[]) AS ballot (survey_id, ballot_id, sealed)
+), counts AS (
+    INSERT INTO voting.batch_count (gateway_id, number, survey_id, region, ballots, options)
+    SELECT $1, $2, survey_id, region, ballots, options
+    FROM unnest($11::text[], $12::text[], $13::int[], $14::jsonb[]) AS count (survey_id, region, ballots, options)
+)
+INSERT INTO audit.entry (kind, body) VALUES ('votes.recorded', $15::jsonb)
+"""
+_BATCH = "SELECT input_digest, outcomes FROM voting.batch WHERE gateway_id = $1 AND number = $2"
+_COUNTS = """
+SELECT survey_id, region, ballots, options FROM voting.batch_count
+WHERE gateway_id = $1 AND number = $2 ORDER BY survey_id, region
+"""
+_NOTE = "INSERT INTO audit.entry (kind, body) VALUES ($1, $2::jsonb)"
+_WRITE_TO_LOG = "SELECT pg_logical_emit_message(true, 'comitia', '')"
+_REGISTER = "INSERT INTO voting.gateway (gateway_id, build) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+
+class _RecordedBeforeError(Exception):
+    """The batch's key is taken: this batch was recorded before, or is this instant by somebody else."""
+
+
+class PostgresLedger:
+    """Implements `VoteLedger` for one cell."""
+
+    def __init__(self, pool: asyncpg.Pool, surveys: VotingSurveys) -> None:
+        self._pool = pool
+        self._surveys = surveys
+
+    async def register_gateway(self, gateway_id: bytes, build: str) -> None:
+        """Write a gateway down before its first batch; safe to repeat.
+
+        Raises:
+            DomainError: `ledger_unavailable`.
+        """
+        with ledger_failures():
+            await self._pool.execute(_REGISTER, gateway_id, build)
+
+    async def record(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
+        """Record a batch once, in one transaction; `accepted_at` is the instant that made it durable.
+
+        Safe to repeat: the same batch returns its first outcomes. A row that the database refuses is found by halving
+        and refused alone.
+
+        Raises:
+            DomainError: `ledger_unavailable` (retryable), `key_unavailable`, or `batch_digest_mismatch` (a fault).
+        """
+        boxes = await self._surveys.boxes({vote.survey_id for vote in batch.votes})
+        with ledger_failures():
+            try:
+                try:
+                    return await self._record(BatchRecording(batch, boxes), accepted_at)
+                except ROW_ERRORS:
+                    refused = await self._refused(batch.votes)
+                    log.warning("votes_refused_by_ledger", batch_id=_name(batch), votes=len(refused))
+                    return await self._record(BatchRecording(batch, boxes, refused), accepted_at)
+            except _RecordedBeforeError:
+                return await self._recorded_before(batch)
+
+    async def _record(self, recording: BatchRecording, accepted_at: datetime) -> RecordedVotes:
+        batch = recording.batch
+        async with self._pool.acquire() as connection, connection.transaction():
+            windows = await connection.fetch(_WINDOWS, sorted({vote.survey_id for vote in batch.votes}))
+            faults = recording.close_outside(
+                {row["survey_id"]: Window(row["start_at"], row["finish_at"], row["sealed"]) for row in windows},
+                accepted_at,
+            )
+            if faults:
+                log.error("vote_for_sealed_survey", batch_id=_name(batch), votes=len(faults))
+                await connection.execute(_NOTE, "fault.vote_for_sealed_survey", _body(batch, votes=len(faults)))
+            await self._claim(connection, recording)
+            return await self._write(connection, recording, accepted_at)
+
+    @staticmethod
+    async def _claim(connection: asyncpg.pool.PoolConnectionProxy, recording: BatchRecording) -> None:
+        claims = recording.claims()
+        inserted: set[VoteKey] = set()
+        earlier: dict[VoteKey, bytes] = {}
+        if claims:
+            rows = await connection.fetch(_CLAIM, *_participation_columns(claims))
+            inserted = {(row[0], row[1]) for row in rows}
+        missing = [key for vote in claims if (key := (vote.survey_id, vote.nullifier)) not in inserted]
+        if missing:
+            rows = await connection.fetch(_EARLIER, [key[0] for key in missing], [key[1] for key in missing])
+            earlier = {(row[0], row[1]): row[2] for row in rows}
+        recording.settle(inserted, earlier)
+
+    @staticmethod
+    async def _write(
+        connection: asyncpg.pool.PoolConnectionProxy, recording: BatchRecording, accepted_at: datetime
+    ) -> RecordedVotes:
+        batch = recording.batch
+        new = recording.new_votes()
+        # A random id is the shuffle: sorted by it, nothing of the batch's order is left.
+        ballots = sorted((uuid.uuid4(), survey_id, sealed) for survey_id, sealed in recording.resealed())
+        participations_root = merkle.root(participations_of(new))
+        ballots_root = merkle.root(ballot_leaf(survey_id, ident.bytes, sealed) for ident, survey_id, sealed in ballots)
+        summaries = recording.summaries()
+        counts = [(summary.survey_id, region) for summary in summaries for region in summary.regions]
+        recorded = RecordedVotes(outcomes=recording.outcomes, summaries=summaries)
+        try:
+            await connection.execute(
+                _RECORD,
+                batch.gateway_id,
+                batch.number,
+                input_digest(batch),
+                recorded.outcomes,
+                participations_root,
+                ballots_root,
+                accepted_at,
+                [survey_id for _, survey_id, _ in ballots],
+                [ident for ident, _, _ in ballots],
+                [sealed for _, _, sealed in ballots],
+                [survey_id for survey_id, _ in counts],
+                [region.region for _, region in counts],
+                [region.ballots for _, region in counts],
+                [json.dumps(region.options) for _, region in counts],
+                _body(
+                    batch,
+                    participations=len(new),
+                    participationsRoot=participations_root.hex(),
+                    ballotsRoot=ballots_root.hex(),
+                ),
+            )
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != "pk_batch":
+                raise
+            raise _RecordedBeforeError from error
+        return recorded
+
+    async def _recorded_before(self, batch: SubmitVotesInput) -> RecordedVotes:
+        recorded = await self.find(batch.cell, BatchId(batch.gateway_id, batch.number), digest=input_digest(batch))
+        if recorded is None:
+            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, "the batch's key is taken by a row that cannot be read")
+        return recorded
+
+    async def find(self, cell: str, batch_id: BatchId, *, digest: bytes | None = None) -> RecordedVotes | None:
+        """Return what a recorded batch came to, or None where the ledger has no such batch.
+
+        The answer comes after a commit of its own that writes to the log, so that it too waits for the standby: a
+        row that only this server has is never shown.
+
+        Raises:
+            DomainError: `ledger_unavailable`, or `batch_digest_mismatch` where `digest` is another batch's.
+        """
+        with ledger_failures():
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(_BATCH, batch_id.gateway_id, batch_id.number)
+                if row is None:
+                    return None
+                if digest is not None and row["input_digest"] != digest:
+                    log.error("batch_digest_mismatch", batch_id=str(batch_id))
+                    raise DomainError(ErrorCode.BATCH_DIGEST_MISMATCH, str(batch_id))
+                counts = await connection.fetch(_COUNTS, batch_id.gateway_id, batch_id.number)
+                await connection.execute(_WRITE_TO_LOG)
+        return RecordedVotes(outcomes=row["outcomes"], summaries=_summaries(cell, batch_id, counts))
+
+    async def _refused(self, votes: Sequence[SealedVote]) -> set[int]:
+        """Return the indices of the votes whose rows the database does not take, by halving; nothing is kept."""
+        refused: set[int] = set()
+        async with self._pool.acquire() as connection:
+            whole = connection.transaction()
+            await whole.start()
+            try:
+                halves = [range(len(votes))]
+                while halves:
+                    part = halves.pop()
+                    if await _takes(connection, [votes[index] for index in part]):
+                        continue
+                    if len(part) == 1:
+                        refused.update(part)
+                        continue
+                    middle = len(part) // 2
+                    halves += [part[:middle], part[middle:]]
+            finally:
+                await whole.rollback()
+        return refused
+
+
+async def _takes(connection: asyncpg.pool.PoolConnectionProxy, votes: Sequence[SealedVote]) -> bool:
+    """Tell whether the database takes these participations and ballots; a savepoint takes them out again."""
+    savepoint = connection.transaction()
+    await savepoint.start()
+    try:
+        await connection.execute(_CLAIM, *_participation_columns(votes))
+        await connection.execute(
+            "INSERT INTO voting.ballot (survey_id, ballot_id, gateway_id, number, sealed) "
+            "SELECT survey_id, gen_random_uuid(), '', 0, sealed "
+            "FROM unnest($1::text[], $2::bytea[]) AS ballot (survey_id, sealed)",
+            [vote.survey_id for vote in votes],
+            [vote.sealed_answers for vote in votes],
+        )
+    except ROW_ERRORS:
+        return False
+    else:
+        return True
+    finally:
+        await savepoint.rollback()
+
+
+def _participation_columns(
+    votes: Sequence[SealedVote],
+) -> tuple[list[str], list[bytes], list[str], list[bytes], list[bytes]]:
+    return (
+        [vote.survey_id for vote in votes],
+        [vote.nullifier for vote in votes],
+        [vote.region for vote in votes],
+        [vote.evidence for vote in votes],
+        [vote.key_mac for vote in votes],
+    )
+
+
+def _summaries(cell: str, batch_id: BatchId, counts: Iterable[asyncpg.Record]) -> tuple[BatchSummary, ...]:
+    regions: dict[str, list[RegionCounts]] = {}
+    for row in counts:
+        region = RegionCounts(region=row["region"], ballots=row["ballots"], options=json.loads(row["options"]))
+        regions.setdefault(row["survey_id"], []).append(region)
+    return tuple(
+        BatchSummary(
+            cell=cell,
+            gateway_id=batch_id.gateway_id,
+            number=batch_id.number,
+            survey_id=survey_id,
+            regions=tuple(found),
+        )
+        for survey_id, found in regions.items()
+    )
+
+
+def _name(batch: SubmitVotesInput) -> str:
+    return str(BatchId(batch.gateway_id, batch.number))
+
+
+def _body(batch: SubmitVotesInput, **facts: str | int) -> str:
+    return json.dumps({"batch": _name(batch), **facts})
