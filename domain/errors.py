@@ -45,6 +45,7 @@ class ErrorCode(StrEnum):
     SURVEY_CLOSED = "survey_closed"
     SURVEY_PUBLISHING = "survey_publishing"
     RESULTS_NOT_VISIBLE = "results_not_visible"
+    REGION_UNKNOWN = "region_unknown"
 
     # Answers
     QUESTION_UNKNOWN = "question_unknown"
@@ -70,6 +71,7 @@ class ErrorCode(StrEnum):
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
     CATALOGUE_UNAVAILABLE = "catalogue_unavailable"
     TALLY_UNAVAILABLE = "tally_unavailable"
+    VELOCITY_UNAVAILABLE = "velocity_unavailable"
     BROKER_UNAVAILABLE = "broker_unavailable"
     OBJECTS_UNAVAILABLE = "objects_unavailable"
     WORKFLOWS_UNAVAILABLE = "workflows_unavailable"
@@ -123,6 +125,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.SURVEY_CLOSED: ErrorSpec(409, "The survey is closed"),
     ErrorCode.SURVEY_PUBLISHING: ErrorSpec(503, "The survey is on its way into the cells", retryable=True),
     ErrorCode.RESULTS_NOT_VISIBLE: ErrorSpec(403, "The results are not shown now"),
+    ErrorCode.REGION_UNKNOWN: ErrorSpec(422, "The survey is not for this region"),
     ErrorCode.QUESTION_UNKNOWN: ErrorSpec(422, "No such question in this survey"),
     ErrorCode.QUESTION_REPEATED: ErrorSpec(422, "A question is answered twice"),
     ErrorCode.OPTION_UNKNOWN: ErrorSpec(422, "No such option in this question"),
@@ -142,6 +145,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.DIRECTORY_UNAVAILABLE: ErrorSpec(503, "The directory of voters cannot be reached", retryable=True),
     ErrorCode.CATALOGUE_UNAVAILABLE: ErrorSpec(503, "The catalogue cannot be reached", retryable=True),
     ErrorCode.TALLY_UNAVAILABLE: ErrorSpec(503, "The tally cannot be reached", retryable=True),
+    ErrorCode.VELOCITY_UNAVAILABLE: ErrorSpec(503, "The velocity counters cannot be reached", retryable=True),
     ErrorCode.BROKER_UNAVAILABLE: ErrorSpec(503, "The message broker cannot be reached", retryable=True),
     ErrorCode.OBJECTS_UNAVAILABLE: ErrorSpec(503, "The object store cannot be reached", retryable=True),
     ErrorCode.WORKFLOWS_UNAVAILABLE: ErrorSpec(503, "The workflow service cannot be reached", retryable=True),

@@ -1,5 +1,6 @@
 """What the inside needs from the outside; `integrations/` implements, composition modules join."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +9,7 @@ from typing import Protocol
 from domain.contracts.exports import SurveyTotals
 from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
 from domain.contracts.voting import BatchSummary, RecordedVotes, SubmitVotesInput
+from domain.tokens import RiskBand
 
 
 class VoteLedger(Protocol):
@@ -80,6 +82,10 @@ class KeyManagement(Protocol):
         """Return the 32-byte Ed25519 public keys of a signing purpose by key id, newest last."""
         ...
 
+    async def key_ids(self, purpose: str) -> tuple[str, ...]:
+        """Return the ids of a purpose's keys that still exist, oldest first."""
+        ...
+
     async def rotate(self, purpose: str) -> KeyMaterial:
         """Make a new current key; earlier ones stay readable until destroyed."""
         ...
@@ -110,20 +116,29 @@ class RiskDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionAttempt:
-    """What the risk rules see of an admission: pseudonyms only."""
+    """What the risk rules see of an admission: pseudonyms only (16 bytes each)."""
 
     survey_id: str
     voter_pseudonym: bytes
     device_pseudonym: bytes | None
     network_pseudonym: bytes
-    risk_band: str
+    risk_band: RiskBand
+
+
+@dataclass(frozen=True, slots=True)
+class RiskVerdict:
+    """A decision with its score (0 to 1000) and the version of the rules that made it."""
+
+    decision: RiskDecision
+    score_permille: int
+    policy_version: int
 
 
 class VoteRisk(Protocol):
-    """Judges one admission, bounded in time; its absence means CHALLENGE, never ALLOW."""
+    """Judges admissions, bounded in time; its absence means CHALLENGE, never ALLOW."""
 
-    async def assess(self, attempt: AdmissionAttempt) -> RiskDecision:
-        """Return the decision within 100 ms."""
+    async def assess(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[RiskVerdict]:
+        """Return one verdict for each attempt that came at once, in order, within 100 ms."""
         ...
 
 

@@ -155,3 +155,25 @@ def _is_signed_es256(jwk: PublicJwk, message: bytes, signature: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+class RequestProofs:
+    """Checks the proofs of one service's requests, which clients reach under `public_url`."""
+
+    def __init__(self, verifier: DpopVerifier, public_url: str) -> None:
+        """Take the address that clients use, without a path of its own: `https://api.example.org`.
+
+        Raises:
+            ValueError: it is not an http(s) URL.
+        """
+        normal_url(public_url)
+        self._verifier = verifier
+        self._base = public_url.rstrip("/")
+
+    def verify(self, proof: bytes, *, method: str, path: str, token: bytes, body: bytes, jkt: str, now: float) -> None:
+        """Accept a proof of `jkt`'s key for this request, once.
+
+        Raises:
+            DomainError: `proof_invalid`.
+        """
+        self._verifier.verify(proof, method=method, url=self._base + path, token=token, body=body, jkt=jkt, now=now)

@@ -1,0 +1,124 @@
+"""FastAPI dependencies that decide who may call a route: staff by role, machine clients by key, voters by token."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Protocol, TypeVar
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from api.http.application import problem_responses
+from api.http.authorization import Proofs, credentials
+from api.http.client_limits import ClientLimits
+from domain.access import MachineClient
+from domain.errors import DomainError, ErrorCode
+from domain.tokens import Role, StaffClaims, VoterClaims
+from integrations.keys.tokens import TokenVerifier
+
+API_KEY_HEADER: Final = "X-API-Key"
+STAFF_RESPONSES: Final = problem_responses(
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_INVALID,
+    ErrorCode.TOKEN_EXPIRED,
+    ErrorCode.PROOF_INVALID,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.RATE_LIMITED,
+)
+VOTER_RESPONSES: Final = problem_responses(
+    ErrorCode.UNAUTHENTICATED, ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.PROOF_INVALID
+)
+_STAFF_TOKEN: Final = HTTPBearer(scheme_name="staffToken", bearerFormat="JWT", auto_error=False)
+_VOTER_TOKEN: Final = HTTPBearer(scheme_name="voterToken", bearerFormat="JWT", auto_error=False)
+_API_KEY: Final = APIKeyHeader(name=API_KEY_HEADER, scheme_name="apiKey", auto_error=False)
+
+C = TypeVar("C", StaffClaims, VoterClaims)
+
+
+class MachineClients(Protocol):
+    """Knows machine clients by their keys."""
+
+    async def find(self, api_key: str) -> MachineClient | None:
+        """Return the client of a key that is in use, or None. Raises DomainError `directory_unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls an internal route; `actor` is how audit entries name it: `staff:u_...` or `client:c_...`."""
+
+    actor: str
+    roles: frozenset[Role]
+
+
+class Access:
+    """Makes the dependencies; each service's composition makes one of these."""
+
+    def __init__(
+        self,
+        *,
+        staff: TokenVerifier[StaffClaims],
+        voters: TokenVerifier[VoterClaims],
+        proofs: Proofs,
+        clients: MachineClients | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._staff = staff
+        self._voters = voters
+        self._proofs = proofs
+        self._clients = clients
+        self._limits = ClientLimits()
+        self._now = now
+
+    def require_role(self, *roles: Role) -> Callable[..., Awaitable[Principal]]:
+        """Return a dependency that lets in staff and machine clients with any of these roles.
+
+        It raises DomainError `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid` (401), `forbidden`
+        (403) or, over a machine client's limit, `rate_limited` (429).
+        """
+        wanted = frozenset(roles)
+
+        async def principal(
+            request: Request,
+            _token: Annotated[Any, Security(_STAFF_TOKEN)],
+            api_key: Annotated[str | None, Security(_API_KEY)],
+        ) -> Principal:
+            found = await self._client(api_key) if api_key is not None else await self._member_of_staff(request)
+            if not wanted & found.roles:
+                raise DomainError(ErrorCode.FORBIDDEN, f"one of these roles is needed: {', '.join(sorted(wanted))}")
+            return found
+
+        return principal
+
+    def require_voter(self) -> Callable[..., Awaitable[VoterClaims]]:
+        """Return a dependency that lets in voters by access token; it raises the same 401 errors."""
+
+        async def voter(request: Request, _token: Annotated[Any, Security(_VOTER_TOKEN)]) -> VoterClaims:
+            return await self._token(request, self._voters)
+
+        return voter
+
+    async def _member_of_staff(self, request: Request) -> Principal:
+        claims = await self._token(request, self._staff)
+        return Principal(f"staff:{claims.sub}", frozenset(claims.roles))
+
+    async def _token(self, request: Request, verifier: TokenVerifier[C]) -> C:
+        now = self._now()
+        sent = credentials(request.scope["headers"])
+        claims = verifier.verify(sent.token, now)
+        sent.check_binding(
+            self._proofs,
+            claims.jkt,
+            method=request.method,
+            path=request.scope["path"],
+            body=await request.body(),
+            now=now,
+        )
+        return claims
+
+    async def _client(self, api_key: str) -> Principal:
+        client = await self._clients.find(api_key) if self._clients is not None else None
+        if client is None:
+            raise DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
+        self._limits.take(client, self._now())
+        return Principal(f"client:{client.client_id}", client.roles)

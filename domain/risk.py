@@ -1,0 +1,82 @@
+"""Risk of an admission by simple rules: how often a voter asks, how many voters share a device or a network."""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from domain.ports import RiskDecision, RiskVerdict
+from domain.tokens import RiskBand
+
+CHALLENGE_PERMILLE = 600
+DENY_PERMILLE = 900
+UNKNOWN_NETWORK = "unknown"
+_IPV4_PREFIX, _IPV6_PREFIX = 24, 48
+_BAND_FLOOR = {RiskBand.LOW: 0, RiskBand.MEDIUM: 300, RiskBand.HIGH: CHALLENGE_PERMILLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """From `challenge_at` on a step-up is asked; from `deny_at` on, where there is one, the answer is no."""
+
+    challenge_at: int
+    deny_at: int | None = None
+
+    def score_permille(self, count: int) -> int:
+        """Return how near a count is to these limits: 600 at the challenge, 900 at the denial, 1000 at most."""
+        if count < self.challenge_at:
+            return count * CHALLENGE_PERMILLE // self.challenge_at
+        if self.deny_at is None:
+            return CHALLENGE_PERMILLE
+        if count >= self.deny_at:
+            return min(1000, DENY_PERMILLE + count - self.deny_at)
+        span = self.deny_at - self.challenge_at
+        return CHALLENGE_PERMILLE + (count - self.challenge_at) * (DENY_PERMILLE - CHALLENGE_PERMILLE) // span
+
+
+@dataclass(frozen=True, slots=True)
+class VelocityPolicy:
+    """The thresholds, with a version that stands beside every decision; a change is a new version.
+
+    A voter's own retries are cheap, a family shares a device, and strangers share a network: a mobile carrier puts
+    thousands behind one address, so a network alone leads to a challenge at most.
+    """
+
+    version: int = 1
+    voter_attempts_per_minute: Threshold = Threshold(challenge_at=30, deny_at=120)
+    device_voters_per_hour: Threshold = Threshold(challenge_at=6, deny_at=24)
+    network_attempts_per_minute: Threshold = Threshold(challenge_at=600_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Velocity:
+    """What was counted, this attempt included; `device_voters` is 0 where no device is known."""
+
+    voter_attempts: int
+    device_voters: int
+    network_attempts: int
+
+
+def judge(velocity: Velocity, band: RiskBand, policy: VelocityPolicy) -> RiskVerdict:
+    """Return the decision: the worst of the rules and of what the login said of the session."""
+    score = max(
+        policy.voter_attempts_per_minute.score_permille(velocity.voter_attempts),
+        policy.device_voters_per_hour.score_permille(velocity.device_voters),
+        policy.network_attempts_per_minute.score_permille(velocity.network_attempts),
+        _BAND_FLOOR[band],
+    )
+    if score >= DENY_PERMILLE:
+        decision = RiskDecision.DENY
+    else:
+        decision = RiskDecision.CHALLENGE if score >= CHALLENGE_PERMILLE else RiskDecision.ALLOW
+    return RiskVerdict(decision, score, policy.version)
+
+
+def network_of(client: str) -> str:
+    """Return the network of a client's address, `192.0.2.0/24` or `2001:db8:1::/48`, or `unknown`."""
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return UNKNOWN_NETWORK
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    prefix = _IPV6_PREFIX if isinstance(address, IPv6Address) else _IPV4_PREFIX
+    return str(ip_network((address.packed, prefix), strict=False))
