@@ -98,7 +98,7 @@ async def process(folder: Path, log: Path, ports: dict[str, int]) -> ManagedProc
         StartError: the jars cannot be fetched, or the folder not formatted.
     """
     jars = await asyncio.to_thread(fetch_jars)
-    java = [_java(), *_JVM, _LOGGING, "-cp", f"{jars}/*"]
+    java = [java_command(), *_JVM, _LOGGING, "-cp", f"{jars}/*"]
     properties, formatted = _prepare(folder, ports)
     if not formatted:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -123,7 +123,8 @@ async def ready(process: ManagedProcess, port: int) -> None:
     await process.until(lambda: kafka_answers(HOST, port), within_s=READY_WITHIN_S)
 
 
-def _java() -> str:
+def java_command() -> str:
+    """Return the `java` of `JAVA_HOME`, or of the path."""
     home = os.environ.get("JAVA_HOME")
     found = Path(home) / "bin" / "java" if home else None
     return str(found) if found and found.exists() else shutil.which("java") or "java"

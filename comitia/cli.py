@@ -1,0 +1,103 @@
+"""The command line: `comitia up`, `comitia doctor` and the rest."""
+
+import asyncio
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+from rich.console import Console
+
+from comitia import tokens
+from comitia.stack.state import CATALOGUE, CELLS, read_state
+from integrations.postgres.roles import OWNER
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(tokens.app, name="token")
+
+DataFolder = Annotated[
+    Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")
+]
+DEFAULT_DATA = Path(".comitia")
+
+
+@app.command()
+def up(
+    *,
+    data: DataFolder = DEFAULT_DATA,
+    servers_only: Annotated[bool, typer.Option("--servers-only", help="Start no service of ours.")] = False,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take any free ports.")] = False,
+    port: Annotated[
+        list[str] | None, typer.Option("--port", help="A port of your choice, as api-votes=9000. Repeatable.")
+    ] = None,
+) -> None:
+    """Start every server and service on this machine and stay until Ctrl-C."""
+    from comitia import up as running  # noqa: PLC0415 - each command loads what it needs
+    from comitia.stack.process import StartError  # noqa: PLC0415
+    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    wanted = {} if free_ports else dict(running.FIXED_PORTS)
+    wanted.update(_chosen_ports(port or [], known=running.FIXED_PORTS))
+    try:
+        asyncio.run(running.up(data, console, wanted_ports=wanted, services=not servers_only))
+    except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
+        console.print(f"[red]not started:[/red] {error}")
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def doctor(data: DataFolder = DEFAULT_DATA) -> None:
+    """Say what is missing on this machine and how to get it; exit 1 where the stack could not run."""
+    from comitia.doctor import examine, show  # noqa: PLC0415
+
+    checks = examine(data)
+    show(checks, Console(soft_wrap=True))
+    raise typer.Exit(0 if all(check.passed or not check.needed for check in checks) else 1)
+
+
+@app.command()
+def migrate(data: DataFolder = DEFAULT_DATA) -> None:
+    """Bring every database to the newest revision: those in the environment, or else those of the running stack."""
+    from integrations.postgres.migrate import Tree  # noqa: PLC0415
+    from integrations.postgres.migrate import migrate as run  # noqa: PLC0415
+    from integrations.settings import Settings  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
+        settings = Settings()
+        addresses = {cell: servers.database for cell, servers in settings.cells.items()}
+        if settings.catalogue is not None:
+            addresses[CATALOGUE] = settings.catalogue
+        password = settings.password(OWNER)
+    else:
+        state = read_state(data)
+        if state is None or not state.supervisor_pid:
+            console.print(f"no addresses in the environment, and no stack runs in {data}")
+            raise typer.Exit(1)
+        addresses = {name: state.database(name) for name in (*CELLS, CATALOGUE)}
+        password = SecretStr(state.password(OWNER))
+    for name, address in addresses.items():
+        reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL)
+        console.print(f"{name}: {reached}")
+
+
+def _chosen_ports(given: list[str], known: Collection[str]) -> dict[str, int]:
+    chosen = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in known or not number.isdigit():
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(sorted(known))} and a number")
+        chosen[name] = int(number)
+    return chosen
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The application processes of one machine: what each is called, serves as and listens on."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from comitia.stack.ports import HOST
+from comitia.stack.state import StackState
+from integrations.postgres.roles import IDENTITY, SURVEYS, TALLY, VOTING
+from integrations.settings import Environment
+
+_SOURCE = ("domain", "workflows", "activities", "integrations", "api", "workers")
+_SOURCE_SUFFIXES = {".py", ".lua"}
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One process: `python -m {package} {service}`, connected to databases as `roles` and nobody else."""
+
+    package: str
+    service: str
+    roles: tuple[str, ...]
+    port: int  # unless another is asked for; of a worker, where its health and metrics are
+
+    @property
+    def name(self) -> str:
+        """How it is called in logs, ports and addresses."""
+        return f"{self.package}-{self.service}"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What is run."""
+        return (sys.executable, "-m", self.package, self.service)
+
+
+API = tuple(
+    Application("api", service, roles, port)
+    for port, (service, roles) in enumerate(
+        {
+            "surveys": (SURVEYS,),
+            "eligibility": (IDENTITY,),
+            "votes": (VOTING,),
+            "results": (TALLY,),
+            "streams": (TALLY,),
+        }.items(),
+        start=8101,
+    )
+)
+# Serves the queue that API processes start eagerly on: it must have made their build the current one before they start.
+VOTING_WORKER = Application("workers", "voting", (VOTING,), 8111)
+WORKERS = (
+    VOTING_WORKER,
+    Application("workers", "platform", (SURVEYS,), 8112),
+    Application("workers", "tally", (TALLY,), 8113),
+)
+APPLICATIONS = (*WORKERS, *API)
+
+
+def application_environment(
+    application: Application, state: StackState, port: int, *, environment: Environment, build: str
+) -> dict[str, str]:
+    """Return the `COMITIA_*` variables of one process."""
+    return {
+        **state.settings_environment(*application.roles, environment=environment),
+        "COMITIA_LISTEN_HOST": HOST,
+        "COMITIA_LISTEN_PORT": str(port),
+        "COMITIA_PUBLIC_URL": f"http://{HOST}:{port}",
+        "COMITIA_BUILD": build,
+    }
+
+
+def source_build() -> str:
+    """Return the build id of the code that a process started now would run: a digest of its source.
+
+    A commit would not do here: pinned workflows must not meet code that was edited since.
+    """
+    digest = hashlib.sha256()
+    for path in _source_files():
+        digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"source-{digest.hexdigest()[:12]}"
+
+
+def _source_files() -> Iterator[Path]:
+    root = Path(__file__).parents[2]
+    for package in _SOURCE:
+        yield from sorted(path for path in (root / package).rglob("*") if path.suffix in _SOURCE_SUFFIXES)

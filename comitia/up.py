@@ -1,0 +1,117 @@
+"""`comitia up`: every server and every service on one machine, until Ctrl-C."""
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from comitia.stack.applications import APPLICATIONS
+from comitia.stack.ports import HOST, SERVER_PORTS
+from comitia.stack.servers import Servers
+from comitia.stack.state import StackState
+from comitia.stack.supervisor import Keeper, Supervisor
+
+FIXED_PORTS: Mapping[str, int] = {**SERVER_PORTS, **{a.name: a.port for a in APPLICATIONS}}
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SERVER_LABELS = {"postgres": "PostgreSQL", "redis": "Redis", "kafka": "Kafka", "temporal": "Temporal"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What runs within `running_stack`: the servers, and the services unless they were left out."""
+
+    servers: Servers
+    supervisor: Supervisor | None
+
+    @property
+    def state(self) -> StackState:
+        """Addresses and secrets."""
+        return self.servers.state
+
+
+async def enter_stack(
+    lifetime: AsyncExitStack, folder: Path, console: Console, *, wanted_ports: Mapping[str, int], services: bool
+) -> Stack:
+    """Start everything within `lifetime` and keep it running; whatever dies is started again and said so.
+
+    Raises:
+        FolderInUseError: a stack runs in `folder` already.
+        StartError: something did not come up; what had started is stopped again.
+    """
+    allow_many_files()
+    servers = Servers(folder, wanted_ports=wanted_ports, ui=True, say=console.print)
+    await lifetime.enter_async_context(servers)
+    keeper = Keeper(console.print)
+    lifetime.push_async_callback(keeper.close)
+    supervisor = None
+    if services:
+        supervisor = Supervisor(servers.state, wanted_ports=wanted_ports, say=console.print)
+        await lifetime.enter_async_context(supervisor)
+        supervisor.keep_running()
+        servers.record(supervisor.pids, supervisor.urls)
+    for name, process in servers.processes.items():
+        keeper.keep(process, lambda name=name: servers.start(name))  # type: ignore[misc]
+    return Stack(servers, supervisor)
+
+
+async def up(folder: Path, console: Console, *, wanted_ports: Mapping[str, int], services: bool) -> None:
+    """Run a stack, show its addresses, and stop it in order when told to. Raises as `enter_stack`."""
+    ended = end_on_signals()
+    async with AsyncExitStack() as lifetime:
+        lifetime.callback(console.print, "stopped")
+        starting = asyncio.create_task(
+            enter_stack(lifetime, folder, console, wanted_ports=wanted_ports, services=services)
+        )
+        waiting = asyncio.create_task(ended.wait())
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        console.print(address_table(starting.result()))
+        console.print(f"Logs are in {folder / 'logs'}. Ctrl-C stops everything.")
+        await waiting
+        console.print("stopping")
+
+
+def end_on_signals() -> asyncio.Event:
+    """Return what is set by the first Ctrl-C or SIGTERM; the second ends us, and the kernel what we started."""
+    ended = asyncio.Event()
+
+    def end() -> None:
+        if ended.is_set():
+            os._exit(130)
+        ended.set()
+
+    loop = asyncio.get_running_loop()
+    for number in _ENDING:
+        loop.add_signal_handler(number, end)
+    return ended
+
+
+def allow_many_files() -> None:
+    """Raise our limit of open files, which children inherit, to what we may have: each stream is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def address_table(stack: Stack) -> Table:
+    """Return the addresses of what runs, for a person."""
+    table = Table("what", "address", "more")
+    if stack.supervisor is not None:
+        for application in stack.supervisor.applications:
+            url = stack.supervisor.url(application.name)
+            table.add_row(application.name, url, f"{url}/docs" if application.package == "api" else f"{url}/metrics")
+    chosen = stack.state.ports
+    for name in stack.servers.processes:
+        table.add_row(_SERVER_LABELS[name], f"{HOST}:{chosen[name]}", "")
+    if "temporal" in stack.servers.processes:
+        table.add_row("Temporal's UI", f"http://{HOST}:{chosen['temporal-ui']}", "")
+    return table
