@@ -1,0 +1,70 @@
+# The verbs of this project. `make setup` runs by itself where it is needed, and is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JARS := .tools/kafka/libs/.complete
+COVERAGE_MINIMUM ?= 80
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo doctor test bench lint lint-check format format-check types imports tests lock
+
+help: ## say what the verbs are
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed $(JARS) ## virtual environment from the hashed lock, Kafka's jars from the pinned pom.xml
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, as PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(JARS): comitia/stack/pom.xml | $(VENV)/.installed
+	$(BIN)/python -c 'from comitia.stack.kafka import fetch_jars; fetch_jars()'
+	@touch $@
+
+up: setup ## run everything on this machine until Ctrl-C
+	$(BIN)/comitia up $(ARGS)
+
+demo: setup ## run the Glasgow election of 2022 through everything; ARGS=--all for every ballot
+	$(BIN)/comitia demo $(ARGS)
+
+doctor: setup ## say what is missing on this machine
+	$(BIN)/comitia doctor
+
+test: setup ## every check, then every test
+	@$(MAKE) --no-print-directory lint-check format-check types imports tests
+
+lint-check: $(VENV)/.installed ## ruff's rules
+	$(BIN)/ruff check
+
+format-check: $(VENV)/.installed ## ruff's formatting
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed ## import contracts
+	$(BIN)/lint-imports
+
+tests: setup ## pytest on real servers, with branch coverage; ARGS for pytest
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)
+
+bench: setup ## measure, check and compare on this machine
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/.installed ## ruff's rules, repaired where that is safe
+	$(BIN)/ruff check --fix
+
+format: $(VENV)/.installed ## ruff's formatting, applied
+	$(BIN)/ruff format
+
+lock: $(VENV)/.installed ## write requirements.lock anew from pyproject.toml
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
+		--all-extras pyproject.toml --output-file requirements.lock
