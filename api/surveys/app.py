@@ -1,0 +1,41 @@
+"""The application of the service `surveys`: managed by staff, read by everyone, exported on request."""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI
+
+from api.http.access import Principal
+from api.http.application import create_application
+from api.surveys.management import SurveyManagement
+from api.surveys.processes import SurveyProcesses
+from api.surveys.public_routes import public_routes
+from api.surveys.staff_routes import staff_routes
+from domain.survey_ports import SurveyCatalogue
+from integrations.telemetry.readiness import Readiness
+from integrations.telemetry.telemetry import Telemetry
+
+BODY_LIMIT_BYTES = 1024 * 1024  # the largest survey that the rules take, as JSON with room for spaces
+
+
+def create_app(
+    catalogue: SurveyCatalogue,
+    processes: SurveyProcesses,
+    admin: Callable[..., Awaitable[Principal]],
+    telemetry: Telemetry,
+    readiness: Readiness,
+    *,
+    public_url: str = "",
+) -> FastAPI:
+    """Return the application; `admin` is the dependency that lets in who may manage surveys."""
+    app = create_application(
+        "surveys",
+        telemetry,
+        readiness,
+        summary="Surveys: created, changed, published and finished by staff, read by everyone.",
+        public_url=public_url,
+        body_limit_bytes=BODY_LIMIT_BYTES,
+    )
+    management = SurveyManagement(catalogue, processes)
+    app.include_router(staff_routes(management, catalogue, admin))
+    app.include_router(public_routes(management, catalogue))
+    return app

@@ -1,0 +1,234 @@
+"""The bodies of the survey calls. Optional properties show only where they are not at their default."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from api.http.models import ApiModel, Timestamp
+from domain.contracts.surveys import Option, Question, Survey, Visibility
+from domain.errors import DomainError, ErrorCode
+from domain.survey_drafts import KEEP, CatalogueEntry, Keep, OptionDraft, QuestionDraft, SurveyDraft
+from domain.survey_ports import Listing
+
+_KEEPS = "Left out, it keeps its value, or gets its default when new."
+
+
+class OptionRequest(ApiModel):
+    """An option as wanted. With `id` it updates that option, without it is new."""
+
+    id: str | None = None
+    text: str
+    image: str | None = Field(default=None, description=f"An https address. {_KEEPS}")
+    order: int | None = Field(default=None, description=f"Left out, its place in the list. {_KEEPS}")
+
+    def draft(self) -> OptionDraft:
+        """Return it as the rules take it."""
+        return OptionDraft(
+            id=self.id,
+            text=self.text,
+            order=KEEP if self.order is None else self.order,
+            image=self.image if "image" in self.model_fields_set else KEEP,
+        )
+
+
+class QuestionRequest(ApiModel):
+    """A question as wanted, with all its options: one that is left out is deleted."""
+
+    id: str | None = None
+    title: str
+    min: int = Field(description="The fewest options that an answer may choose.")
+    max: int = Field(description="The most options that an answer may choose.")
+    order: int | None = Field(default=None, description=f"Left out, its place in the list. {_KEEPS}")
+    options: tuple[OptionRequest, ...] = Field(strict=False)
+    description: str | None = Field(default=None, description=_KEEPS)
+    text_max: int | None = Field(default=None, description=f"Characters of free text; 0 takes none. {_KEEPS}")
+
+    def draft(self) -> QuestionDraft:
+        """Return it as the rules take it."""
+        return QuestionDraft(
+            id=self.id,
+            title=self.title,
+            min=self.min,
+            max=self.max,
+            options=tuple(option.draft() for option in self.options),
+            order=KEEP if self.order is None else self.order,
+            description=self.description if "description" in self.model_fields_set else KEEP,
+            text_max=KEEP if self.text_max is None else self.text_max,
+        )
+
+
+class SurveyRequest(ApiModel):
+    """A survey as wanted, with all its questions: one that is left out is deleted."""
+
+    title: str
+    questions: tuple[QuestionRequest, ...] = Field(strict=False)
+    regions: tuple[str, ...] | None = Field(
+        default=None, strict=False, description=f"Who may vote; empty means every region. {_KEEPS}"
+    )
+    minimum_age: int | None = Field(default=None, description=f"0, 16 or 18 years. {_KEEPS}")
+    roll_required: bool | None = Field(default=None, description=f"Only voters on the survey's roll. {_KEEPS}")
+    visibility: Visibility | None = Field(default=None, strict=False, description=f"Of results. {_KEEPS}")
+    minimum_step: int | None = Field(default=None, description=f"Least new votes that move a live result. {_KEEPS}")
+    start_date: Timestamp | None = Field(default=None, description=f"Opens then, not at once. {_KEEPS}")
+    finish_date: Timestamp | None = Field(default=None, description=f"Closes then by itself. {_KEEPS}")
+
+    def draft(self) -> SurveyDraft:
+        """Return it as the rules take it. Raises DomainError `survey_invalid` for a time that UTC cannot express."""
+        return SurveyDraft(
+            title=self.title,
+            questions=tuple(question.draft() for question in self.questions),
+            regions=KEEP if self.regions is None else self.regions,
+            minimum_age=KEEP if self.minimum_age is None else self.minimum_age,
+            roll_required=KEEP if self.roll_required is None else self.roll_required,
+            visibility=KEEP if self.visibility is None else self.visibility,
+            minimum_step=KEEP if self.minimum_step is None else self.minimum_step,
+            start_at=self._moment("start_date", self.start_date),
+            finish_at=self._moment("finish_date", self.finish_date),
+        )
+
+    def _moment(self, name: str, moment: datetime | None) -> datetime | Keep | None:
+        if name not in self.model_fields_set:
+            return KEEP
+        try:
+            return None if moment is None else moment.astimezone(UTC)
+        except OverflowError as error:
+            raise DomainError(ErrorCode.SURVEY_INVALID, "startDate, finishDate: no such time") from error
+
+
+class OptionBody(ApiModel):
+    """An option; its `id` is unique in the survey."""
+
+    id: str
+    text: str
+    image: str | None
+    order: int
+
+    @classmethod
+    def of(cls, option: Option) -> "OptionBody":
+        """Return the body of an option."""
+        return cls(id=option.id, text=option.text, image=option.image, order=option.order)
+
+
+class QuestionBody(ApiModel):
+    """A question; its `id` is unique in the survey."""
+
+    id: str
+    title: str
+    description: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    min: int
+    max: int
+    text_max: int = Field(default=0, exclude_if=lambda value: value == 0)
+    order: int
+    options: tuple[OptionBody, ...]
+
+    @classmethod
+    def of(cls, question: Question) -> "QuestionBody":
+        """Return the body of a question."""
+        return cls(
+            id=question.id,
+            title=question.title,
+            description=question.description,
+            min=question.min,
+            max=question.max,
+            text_max=question.text_max,
+            order=question.order,
+            options=tuple(OptionBody.of(option) for option in question.options),
+        )
+
+
+class SurveyWindowBody(ApiModel):
+    """A survey and when it takes votes."""
+
+    id: str
+    title: str
+    start_date: Timestamp | None
+    finish_date: Timestamp | None
+
+    @classmethod
+    def of(cls, entry: CatalogueEntry) -> "SurveyWindowBody":
+        """Return the short body of a survey."""
+        survey = entry.survey
+        return cls(id=survey.id, title=survey.title, start_date=survey.start_at, finish_date=survey.finish_at)
+
+
+class SurveyBody(ApiModel):
+    """A survey with its questions and options."""
+
+    id: str
+    title: str
+    start_date: Timestamp | None
+    finish_date: Timestamp | None
+    questions: tuple[QuestionBody, ...]
+    regions: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    minimum_age: int = Field(default=0, exclude_if=lambda value: value == 0)
+    roll_required: bool = Field(default=False, exclude_if=lambda value: not value)
+    visibility: Visibility = Field(default=Visibility.LIVE, exclude_if=lambda value: value is Visibility.LIVE)
+    minimum_step: int = Field(default=1, exclude_if=lambda value: value == 1)
+
+    @classmethod
+    def of(cls, entry: CatalogueEntry) -> "SurveyBody":
+        """Return the body of a survey."""
+        survey: Survey = entry.survey
+        return cls(
+            id=survey.id,
+            title=survey.title,
+            start_date=survey.start_at,
+            finish_date=survey.finish_at,
+            questions=tuple(QuestionBody.of(question) for question in survey.questions),
+            regions=survey.regions,
+            minimum_age=survey.minimum_age,
+            roll_required=survey.roll_required,
+            visibility=survey.visibility,
+            minimum_step=survey.minimum_step,
+        )
+
+
+class SurveyPage(ApiModel):
+    """One page of public surveys, newest first; `nextCursor` is there while there are more."""
+
+    surveys: tuple[SurveyWindowBody, ...]
+    next_cursor: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @classmethod
+    def of(cls, listings: Iterable[Listing], next_cursor: str | None) -> "SurveyPage":
+        """Return a page."""
+        return cls(
+            surveys=tuple(
+                SurveyWindowBody(
+                    id=item.survey_id, title=item.title, start_date=item.start_at, finish_date=item.finish_at
+                )
+                for item in listings
+            ),
+            next_cursor=next_cursor,
+        )
+
+
+class StaffSurvey(SurveyWindowBody):
+    """A survey of any stage in a list for staff."""
+
+    stage: str
+
+
+class StaffSurveyPage(ApiModel):
+    """One page of all surveys, newest first; `nextCursor` is there while there are more."""
+
+    surveys: tuple[StaffSurvey, ...]
+    next_cursor: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @classmethod
+    def of(cls, listings: Iterable[Listing], next_cursor: str | None) -> "StaffSurveyPage":
+        """Return a page."""
+        return cls(
+            surveys=tuple(
+                StaffSurvey(
+                    id=item.survey_id,
+                    title=item.title,
+                    start_date=item.start_at,
+                    finish_date=item.finish_at,
+                    stage=item.stage.value,
+                )
+                for item in listings
+            ),
+            next_cursor=next_cursor,
+        )

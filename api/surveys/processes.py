@@ -1,0 +1,103 @@
+"""Starts and steers `RunSurvey`, and turns what Temporal says into the catalogue of errors."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateNotAnsweredError
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, RunSurveyInput
+from domain.errors import DomainError, ErrorCode
+from domain.ids import run_survey_workflow_id
+from workflows.run_survey import RunSurveyWorkflow
+from workflows.search_attributes import SURVEY_ID
+
+QUEUE = "surveys"
+
+
+class ProcessEndedError(Exception):
+    """The survey's workflow is over; the catalogue says what became of the survey."""
+
+
+class NotYetError(Exception):
+    """The workflow goes on by itself; asking again is safe."""
+
+
+class SurveyProcesses:
+    """The running surveys of the platform."""
+
+    def __init__(self, client: Client, cells: tuple[str, ...], *, patience_s: float = 5.0) -> None:
+        """`patience_s` is how long a caller waits for cells that do not answer."""
+        self._client = client
+        self._cells = cells
+        self._patience_s = patience_s
+
+    async def publish(self, survey_id: str, actor: str, expected_version: int | None) -> None:
+        """Return once the survey is published. However often asked, there is one workflow.
+
+        Raises:
+            DomainError: what refused the draft; `workflows_unavailable`.
+            NotYetError: a cell has not got it yet.
+            ProcessEndedError: it was published before.
+        """
+        start = WithStartWorkflowOperation(
+            RunSurveyWorkflow.run,
+            RunSurveyInput(survey_id=survey_id, cells=self._cells, actor=actor, expected_version=expected_version),
+            id=run_survey_workflow_id(survey_id),
+            task_queue=QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refused draft may be tried again
+            search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, survey_id)]),
+        )
+        async with self._answered():
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.publish, id="publish", start_workflow_operation=start
+            )
+
+    async def finish(self, survey_id: str, actor: str, expected_version: int | None) -> None:
+        """Return once the survey is closed everywhere. Raises as `publish` does."""
+        request = FinishSurvey(actor=actor, expected_version=expected_version)
+        handle = self._client.get_workflow_handle_for(RunSurveyWorkflow.run, run_survey_workflow_id(survey_id))
+        async with self._answered():
+            await handle.execute_update(RunSurveyWorkflow.finish, request, id="finish")
+
+    async def correct(self, request: CorrectSurveyInput) -> None:
+        """Return once the catalogue has the corrected texts. Raises as `publish` does."""
+        survey_id = request.survey.id
+        handle = self._client.get_workflow_handle_for(RunSurveyWorkflow.run, run_survey_workflow_id(survey_id))
+        async with self._answered():
+            await handle.execute_update(RunSurveyWorkflow.correct, request)
+
+    @asynccontextmanager
+    async def _answered(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                yield
+        except (TimeoutError, UpdateNotAnsweredError) as error:
+            raise NotYetError from error
+        except WorkflowUpdateFailedError as error:
+            raise _refusal(error) from error
+        except WorkflowAlreadyStartedError as error:
+            raise ProcessEndedError from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise ProcessEndedError from error
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+
+
+def _refusal(error: WorkflowUpdateFailedError) -> Exception:
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type in set(ErrorCode):
+        return DomainError(ErrorCode(cause.type), cause.message)
+    if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
+        return ProcessEndedError()
+    return error
