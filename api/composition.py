@@ -10,7 +10,6 @@ from fastapi import FastAPI
 
 from api.http.lean import LeanRoute
 from integrations.settings import Settings
-from integrations.telemetry.readiness import Readiness
 from integrations.telemetry.telemetry import Telemetry
 
 _NAME = re.compile(r"[a-z][a-z_]{0,31}")
@@ -18,13 +17,13 @@ _NAME = re.compile(r"[a-z][a-z_]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A wired service: the application, the routes answered without it, and when it is able to work.
+    """A wired service: the application, and the routes that are answered without it.
 
+    Readiness checks are added to `telemetry.readiness` while the service is composed.
     `on_stop` functions are called when the process begins to stop, before open requests are waited for.
     """
 
     app: FastAPI
-    readiness: Readiness
     lean_routes: Sequence[LeanRoute] = ()
     on_stop: Sequence[Callable[[], None]] = field(default=())
 

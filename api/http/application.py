@@ -12,7 +12,6 @@ from api.http.problems import BY_STATUS, PROBLEM_MEDIA_TYPE, problem_document, p
 from api.http.validation import describe_errors
 from domain.errors import CATALOGUE, DomainError, ErrorCode
 from integrations.telemetry.http_metrics import HttpMetrics
-from integrations.telemetry.readiness import Readiness
 from integrations.telemetry.telemetry import Telemetry
 
 DEFAULT_BODY_LIMIT: Final = 64 * 1024
@@ -88,7 +87,6 @@ def problem_response(
 def create_application(
     service: str,
     telemetry: Telemetry,
-    readiness: Readiness,
     *,
     summary: str = "",
     public_url: str = "",
@@ -122,7 +120,7 @@ def create_application(
         secure=public_url.startswith("https://"),
     )
     _handle_errors(app)
-    _add_operations(app, telemetry, readiness)
+    _add_operations(app, telemetry)
     _describe_problems(app)
     return app
 
@@ -143,14 +141,14 @@ def _handle_errors(app: FastAPI) -> None:
         return problem_response(request, code, headers=allowed)
 
 
-def _add_operations(app: FastAPI, telemetry: Telemetry, readiness: Readiness) -> None:
+def _add_operations(app: FastAPI, telemetry: Telemetry) -> None:
     @app.get("/livez", include_in_schema=False)
     async def livez() -> Response:
         return Response(b"ok\n", media_type="text/plain")
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:
-        report = await readiness.examine()
+        report = await telemetry.readiness.examine()
         return JSONResponse({"ready": report.ready, "checks": report.checks}, status_code=200 if report.ready else 503)
 
     @app.get("/metrics", include_in_schema=False)

@@ -29,6 +29,7 @@ class LeanRoute:
     path: str
     handler: Handler
     body_limit_bytes: int = DEFAULT_BODY_LIMIT
+    cacheable: bool = False  # answers bring their own `Cache-Control`; otherwise they are `no-store`
 
 
 class LeanConnection(Protocol):
@@ -73,6 +74,7 @@ class LeanRequest:
         "query",
         "received_at",
         "received_bytes",
+        "refusal",
         "response_complete",
         "route",
         "status",
@@ -111,6 +113,7 @@ class LeanRequest:
         self.complete = False
         self.active = False
         self.expects_continue = False
+        self.refusal: ErrorCode | None = None
         self.response_complete = False
 
     def get(self, name: bytes) -> bytes | None:

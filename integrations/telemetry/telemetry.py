@@ -1,4 +1,4 @@
-"""What one process shows of itself: its metrics registry, its tracing, and the formatting of its logs."""
+"""What one process shows of itself: metrics, traces, logs, and whether it is able to work."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from integrations.settings import Settings
 from integrations.telemetry.logs import configure_logs
+from integrations.telemetry.readiness import Readiness
 from integrations.telemetry.tracing import Tracing
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,6 +30,7 @@ class Telemetry:
     region: str
     registry: CollectorRegistry
     tracing: Tracing
+    readiness: Readiness
 
     def exposition(self, accept: str = "") -> tuple[str, bytes]:
         """Return content type and text of every metric; OpenMetrics, with exemplars, where the reader asks for it."""
@@ -57,7 +59,7 @@ def make_telemetry(settings: Settings, service: str) -> Telemetry:
         ratio=settings.trace_sample_ratio,
         otlp_endpoint=settings.otlp_endpoint,
     )
-    return Telemetry(service=service, region=settings.region, registry=registry, tracing=tracing)
+    return Telemetry(service=service, region=settings.region, registry=registry, tracing=tracing, readiness=Readiness())
 
 
 def open_telemetry(settings: Settings, service: str) -> Telemetry:

@@ -1,0 +1,53 @@
+"""`python -m api SERVICE`: one service, from the settings in the environment, until SIGTERM or SIGINT."""
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+import structlog
+import uvloop
+
+from api.composition import Compose, find_compose
+from api.http.serving import serve
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import open_telemetry
+
+log = structlog.get_logger(__name__)
+
+
+async def run(service_name: str, compose: Compose, settings: Settings) -> None:
+    """Wire the service, serve it, and undo the wiring in reverse order."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    telemetry = open_telemetry(settings, service_name)
+    async with AsyncExitStack() as lifetime:
+        lifetime.callback(telemetry.close)
+        service = await compose(settings, lifetime, telemetry)
+        await serve(
+            service, telemetry, stop, host=settings.listen_host, port=settings.listen_port, on_started=_announce
+        )
+    log.info("stopped")
+
+
+def _announce(host: str, port: int) -> None:
+    # Whoever started us on port 0 reads the address from this line
+    sys.stdout.write(f"listening on http://{host}:{port}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the service named on the command line."""
+    if len(sys.argv) != 2:  # noqa: PLR2004
+        sys.exit("usage: python -m api SERVICE")
+    try:
+        compose = find_compose(sys.argv[1])
+    except LookupError as error:
+        sys.exit(str(error))
+    uvloop.run(run(sys.argv[1], compose, Settings()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Closes what takes too long: one sweep of the process instead of a timer per request."""
+
+import asyncio
+import time
+
+from api.http.protocol import LeanProtocol, Reading
+from api.http.shared import ServingLimits, Shared
+from domain.errors import ErrorCode
+
+
+async def sweep(connections: set[LeanProtocol], shared: Shared) -> None:
+    """Look at every connection once per `sweep_s`, until cancelled."""
+    while True:
+        await asyncio.sleep(shared.limits.sweep_s)
+        now = time.perf_counter()
+        for connection in list(connections):
+            _examine(connection, now, shared.limits)
+        shared.forget_closed()
+
+
+def _examine(connection: LeanProtocol, now: float, limits: ServingLimits) -> None:
+    waited = now - connection.since
+    if connection.discarding:
+        if waited > limits.linger_s:
+            connection.transport.abort()
+    elif connection.flow.write_paused:
+        if now - connection.stuck_since > limits.write_s:
+            connection.transport.abort()
+    elif connection.reading is Reading.HEAD:
+        if waited > limits.head_s:
+            connection.refuse(ErrorCode.REQUEST_TIMEOUT)
+    elif connection.reading is Reading.BODY:
+        if waited > limits.request_s and not connection.flow.read_paused:
+            _end_slow_body(connection)
+    elif waited > limits.keep_alive_s and not connection.busy and not connection.pipeline:
+        connection.transport.close()
+
+
+def _end_slow_body(connection: LeanProtocol) -> None:
+    if connection.cycle is None or connection.cycle.response_complete:
+        connection.transport.close()  # answered already; only the rest of a body that nobody wants is missing
+    else:
+        connection.refuse(ErrorCode.REQUEST_TIMEOUT)

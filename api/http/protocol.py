@@ -1,0 +1,412 @@
+"""The HTTP/1.1 connection: lean routes are answered in place, everything else goes the ASGI way.
+
+Built on uvicorn's httptools protocol, whose `cycle` (the newest request of the connection) and `pipeline` (those that
+wait for earlier answers) hold lean requests as well, so that answers leave in the order in which requests came.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final
+
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.http.lean import LeanRequest
+from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
+from api.http.shared import Shared
+from domain.errors import DomainError, ErrorCode
+
+log = structlog.get_logger(__name__)
+_NO_BODY: Final = frozenset({204, 304})
+_DISCARD_LIMIT: Final = 4 * 1024 * 1024
+
+
+class Reading(IntEnum):
+    """Where the parser is."""
+
+    BETWEEN = 0
+    HEAD = 1
+    BODY = 2
+
+
+class LeanProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        shared: Shared,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.shared = shared
+        self.request_ids = shared.request_ids
+        self.reading = Reading.BETWEEN
+        self.since = time.perf_counter()  # the first byte of the request being read, or the end of the last answer
+        self.head_bytes = 0
+        self.address = ""
+        self.active: Any = None  # the request whose turn it is to be answered: lean or ASGI
+        self.advancing = False
+        self.half_closed = False
+        self.detached = False
+        self.discarding = False  # the last answer is out; what still comes is thrown away
+        self.discarded_bytes = 0
+        self.refusal: ErrorCode | None = None
+        self.last_words = b""  # a refusal that waits for earlier answers
+        self.stuck_since = 0.0
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection, or refuse it when there are too many."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        if len(self.connections) > self.shared.limits.connections:
+            self._farewell(self._problem(ErrorCode.OVERLOADED))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every open request that its client is gone."""
+        self.connections.discard(self)
+        for cycle in (self.active, self.cycle, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is None:
+                continue
+            if not cycle.response_complete:
+                cycle.disconnected = True
+            if isinstance(cycle, RequestResponseCycle):
+                cycle.message_event.set()
+        self.pipeline.clear()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keep a half-closed connection open while complete requests wait for their answers."""
+        self.half_closed = True
+        if self.discarding or self.detached:
+            return None
+        if self.reading is Reading.BODY and self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()[0].disconnected = True  # it never arrived whole
+        elif self.reading is Reading.BODY:
+            return None
+        return self.busy or bool(self.pipeline) or None
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, and end what it cannot read."""
+        if self.discarding or self.detached:
+            self.discarded_bytes += len(data)
+            if self.discarded_bytes > _DISCARD_LIMIT:
+                self.transport.abort()
+            return
+        in_head = self.reading is Reading.HEAD
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Nothing to upgrade to: the request was taken as plain HTTP, what follows it cannot be read
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.keep_alive = False
+            else:
+                self.transport.close()
+        except httptools.HttpParserError:
+            self.refuse(self.refusal or ErrorCode.MALFORMED_REQUEST)
+        else:
+            if in_head and self.reading is Reading.HEAD:
+                self.head_bytes += len(data)
+                if self.head_bytes > self.shared.limits.head_bytes:
+                    self.refuse(ErrorCode.HEADERS_TOO_LARGE)
+
+    def pause_writing(self) -> None:
+        """Stop reading from a client that does not read."""
+        self.stuck_since = time.perf_counter()
+        self.flow.pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on where `pause_writing` stopped."""
+        self.flow.resume_writing()
+        self._advance()
+
+    def shutdown(self) -> None:
+        """Finish what is being read or answered, then close."""
+        if self.reading is Reading.BETWEEN and not self.busy and not self.pipeline:
+            self.transport.close()
+        elif self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    # The parser's calls
+
+    def on_message_begin(self) -> None:
+        """Start a request; the scope is only made for those that go to ASGI."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.reading = Reading.HEAD
+        self.head_bytes = 0
+        self.since = time.perf_counter()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request line."""
+        self.url += url
+        self.head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header.
+
+        Raises:
+            ValueError: the head is too large; the parser stops.
+        """
+        name = name.lower()
+        self.head_bytes += len(name) + len(value) + 4
+        if self.head_bytes > self.shared.limits.head_bytes:
+            self.refusal = ErrorCode.HEADERS_TOO_LARGE
+            raise ValueError("head too large")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Decide who answers."""
+        if self.detached:
+            return
+        self.reading = Reading.BODY
+        method = self.parser.get_method()
+        path, _, query = self.url.partition(b"?")
+        found = self.shared.routes.match(method, path)
+        if found is None:
+            self._begin_asgi()
+            return
+        request = LeanRequest(
+            self,
+            found[0],
+            path=path,
+            query=query,
+            parameter=found[1],
+            headers=self.headers,
+            client=self.address,
+            received_at=self.since,
+            keep_alive=self._keeps_alive(),
+        )
+        request.expects_continue = self.expect_100_continue
+        self.cycle = request  # type: ignore[assignment]
+        if self.busy or self.pipeline or self.flow.write_paused:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+        else:
+            self._activate(request)
+
+    def on_body(self, body: bytes) -> None:
+        """Collect a piece of the body, up to the route's limit."""
+        request = self.cycle
+        if not isinstance(request, LeanRequest):
+            if not self.detached:
+                super().on_body(body)
+        elif not request.response_complete and request.refusal is None:
+            request.received_bytes += len(body)
+            request.chunks.append(body)
+            if request.received_bytes > request.route.body_limit_bytes:
+                request.chunks.clear()
+                self._refuse_lean(request, ErrorCode.PAYLOAD_TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        """Call the handler of a lean request, when it is its turn."""
+        self.reading = Reading.BETWEEN
+        request = self.cycle
+        if not isinstance(request, LeanRequest):
+            if not self.detached:
+                super().on_message_complete()
+            return
+        request.complete = True
+        if request.response_complete:
+            if not request.keep_alive and not self.detached:
+                self.transport.close()
+            return
+        chunks = request.chunks
+        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        request.chunks = []
+        if request.active:
+            self._dispatch(request)
+
+    # Turns
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.active is not None and not self.active.response_complete
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request of the connection."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.reading is Reading.BETWEEN:
+            self.since = time.perf_counter()
+        if self.pipeline or self.flow.read_paused or self.last_words or self.half_closed:
+            self._advance()
+
+    def _advance(self) -> None:
+        if self.advancing or self.detached or self.discarding or self.transport.is_closing():
+            return
+        self.advancing = True  # answers given in place come back here: a loop, so that no client controls our stack
+        while self.pipeline and not self.busy and not self.flow.write_paused:
+            cycle, app = self.pipeline.pop()
+            if isinstance(cycle, LeanRequest):
+                self._activate(cycle)
+            else:
+                self._start_asgi_task(cycle, app)
+        self.advancing = False
+        if self.busy or self.pipeline or self.flow.write_paused or self.detached or self.transport.is_closing():
+            return
+        if self.last_words:
+            self._farewell(self.last_words)
+        elif self.half_closed:
+            self.transport.close()
+        else:
+            if self.reading is not Reading.BETWEEN:
+                self.since = time.perf_counter()  # it could not go on while reading was paused
+            self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _begin_asgi(self) -> None:
+        self.scope = {  # type: ignore[typeddict-item]
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+        super().on_headers_complete()
+        if self.shared.stopping:
+            self.cycle.keep_alive = False
+
+    def _keeps_alive(self) -> bool:
+        return not self.shared.stopping and self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+
+    def _activate(self, request: LeanRequest) -> None:
+        self.active = request
+        request.active = True
+        if request.expects_continue and not request.complete and request.refusal is None:
+            length = request.get(b"content-length") or b""
+            if length.isdigit() and int(length) > request.route.body_limit_bytes:
+                request.refusal = ErrorCode.PAYLOAD_TOO_LARGE
+            elif not request.received_bytes:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if request.refusal is not None:
+            self._refuse_lean(request, request.refusal)
+        elif request.complete:
+            self._dispatch(request)
+
+    def _dispatch(self, request: LeanRequest) -> None:
+        try:
+            request.route.handler(request)
+        except DomainError as error:
+            request.respond_error(error)
+        except Exception:  # the last line before the wire: the caller gets a code, the log the trace
+            log.exception("request_failed", route=request.route.path, request_id=request.request_id)
+            request.respond_problem(ErrorCode.INTERNAL)
+
+    # Answers
+
+    def send_lean(
+        self, request: LeanRequest, status: int, body: bytes, content_type: bytes, extra_headers: bytes
+    ) -> None:
+        """Write the answer of a lean request and go on."""
+        request.response_complete = True
+        request.status = status
+        self.transport.write(
+            b"".join(
+                (
+                    STATUS_LINE[status],
+                    self.shared.common_lines(self.server_state.default_headers, cacheable=request.route.cacheable),
+                    b"x-request-id: ",
+                    request.request_id.encode("ascii"),
+                    b"\r\n"
+                    if status in _NO_BODY
+                    else b"\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body)),
+                    extra_headers,
+                    b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n",
+                    body,
+                )
+            )
+        )
+        self.shared.answered(request.route, status, time.perf_counter() - request.received_at)
+        if not request.keep_alive:
+            self._close_after(request)
+        self.on_response_complete()
+
+    def detach_lean(self, request: LeanRequest, on_stop: Callable[[], None]) -> asyncio.Transport:
+        """Let go of the transport; requests behind the detached one are never answered."""
+        request.response_complete = True
+        self.detached = True
+        self.connections.discard(self)
+        self.pipeline.clear()
+        self.flow.resume_reading()
+        self.parser = None  # type: ignore[assignment]
+        self.shared.detached[self.transport] = on_stop
+        return self.transport
+
+    def _close_after(self, request: LeanRequest) -> None:
+        if request.complete:
+            self.transport.close()
+        else:
+            self._linger()  # closing now would reset the connection, and the answer would be lost with it
+
+    def _linger(self) -> None:
+        self.discarding = True
+        self.since = time.perf_counter()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _farewell(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self._linger()
+
+    def _refuse_lean(self, request: LeanRequest, code: ErrorCode) -> None:
+        request.refusal = code
+        if request.active:
+            request.keep_alive = False
+            request.respond_problem(code)
+
+    def refuse(self, code: ErrorCode) -> None:
+        """Answer what cannot be read, after the answers that are still due."""
+        if self.discarding or self.detached or self.last_words or self.transport.is_closing():
+            return
+        cycle: Any = self.cycle
+        if self.reading is Reading.BODY and cycle is not None and not cycle.response_complete:
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            elif isinstance(cycle, RequestResponseCycle) and cycle.response_started:
+                self.transport.close()
+                return
+            else:
+                self.active = None
+            cycle.disconnected = True
+            if isinstance(cycle, RequestResponseCycle):
+                cycle.message_event.set()
+        if self.busy or self.pipeline:
+            self.last_words = self._problem(code)
+            self.flow.pause_reading()
+        else:
+            self._farewell(self._problem(code))
+
+    def _problem(self, code: ErrorCode) -> bytes:
+        status, lines, body = problem_bytes(code)
+        common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
+        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n" % (PROBLEM_CONTENT_TYPE, len(body))
+        self.shared.refused(status)
+        return STATUS_LINE[status] + common + head + lines + b"\r\n" + body

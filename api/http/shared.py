@@ -1,0 +1,65 @@
+"""What the connections of one process share: routes, limits, header lines, counts, and streams that left HTTP."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.http.lean import LeanRoute, LeanRoutes
+from api.http.request_ids import RequestIds
+from integrations.telemetry.http_metrics import UNMATCHED, HttpMetrics, RouteMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class ServingLimits:
+    """What one process takes. Times are enforced by a sweep once a second, so they are exact to about that."""
+
+    connections: int = 20_000
+    head_bytes: int = 32 * 1024
+    head_s: float = 10.0  # from a request's first byte to the end of its headers
+    request_s: float = 30.0  # from a request's first byte to the end of its body
+    keep_alive_s: float = 75.0  # longer than a balancer keeps an idle connection
+    write_s: float = 30.0  # a client that reads nothing for so long is cut off
+    linger_s: float = 3.0  # how long a refused client may go on sending before it is cut off
+    stop_s: float = 20.0  # how long a stopping process waits for open requests
+    sweep_s: float = 1.0
+    backlog: int = 2048
+
+
+class Shared:
+    """One per server."""
+
+    def __init__(self, routes: LeanRoutes, limits: ServingLimits, metrics: HttpMetrics) -> None:
+        self.routes = routes
+        self.limits = limits
+        self.request_ids = RequestIds()
+        self.stopping = False
+        self.detached: dict[asyncio.Transport, Callable[[], None]] = {}
+        self._metrics = metrics
+        self._by_route: dict[int, RouteMetrics] = {
+            id(route): metrics.route(route.method, route.path) for route in routes.routes
+        }
+        self._from: list[tuple[bytes, bytes]] | None = None
+        self._cacheable = b""
+        self._private = b""
+
+    def common_lines(self, default_headers: list[tuple[bytes, bytes]], *, cacheable: bool) -> bytes:
+        """Return the header lines of every answer; joined anew when the server's list (the date) is replaced."""
+        if self._from is not default_headers:
+            lines = [b"%b: %b\r\n" % pair for pair in default_headers]
+            self._cacheable = b"".join([*lines, b"x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n"])
+            self._private = self._cacheable + b"cache-control: no-store\r\n"
+            self._from = default_headers
+        return self._cacheable if cacheable else self._private
+
+    def answered(self, route: LeanRoute, status: int, seconds: float) -> None:
+        """Count the answer of a lean route."""
+        self._by_route[id(route)].answered(status, seconds)
+
+    def refused(self, status: int) -> None:
+        """Count a request that could not be read."""
+        self._metrics.route("OTHER", UNMATCHED).answered(status, 0.0)
+
+    def forget_closed(self) -> None:
+        """Forget detached transports that are closed."""
+        for transport in [transport for transport in self.detached if transport.is_closing()]:
+            del self.detached[transport]
