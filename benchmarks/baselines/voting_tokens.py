@@ -63,7 +63,7 @@ async def check_proof(request: Request, claims: dict[str, Any], proof: str | Non
         (said.get("htm"), request.method),
         (said.get("htu"), PUBLIC_URL + request.url.path),
         (said.get("ath"), _digest(token.encode())),
-        (said.get("body_sha256"), _digest(await request.body())),
+        (said.get("bdh"), _digest(await request.body())),
     )
     if any(found != wanted for found, wanted in expected) or abs(time() - said["iat"]) > PROOF_AGE_S:
         raise HTTPException(401, "the proof is for another request")

@@ -19,6 +19,7 @@ class _Body(msgspec.Struct):
     replayed: bool = False
 
 
+_SAMPLES = 5
 _BODY = msgspec.json.Decoder(_Body)
 
 
@@ -33,6 +34,7 @@ class Answers:
         self._counts: Counter[tuple[bytes, str]] = Counter()
         self._receipts: list[str] = []
         self._submissions: list[str] = []
+        self._samples: list[str] = []
         self.sent_at = array("d", bytes(8 * size))
         self._done_at = array("d", bytes(8 * size))  # 0: unanswered; negative: answered, but not good
 
@@ -41,7 +43,10 @@ class Answers:
         now = time.perf_counter()
         kind = (status, self._word(body))
         self._counts[kind] += 1
-        self._done_at[index] = now if kind == self._good else -now
+        good = kind == self._good
+        self._done_at[index] = now if good else -now
+        if good and len(self._samples) < _SAMPLES:
+            self._samples.append(body.decode())
 
     def add_fault(self, word: str) -> None:
         """Count something that is no answer to any request."""
@@ -85,6 +90,7 @@ class Answers:
             counts={f"{status.decode()}/{word}": count for (status, word), count in sorted(self._counts.items())},
             distinct_receipts=len(set(self._receipts)),
             distinct_submissions=len(set(self._submissions)),
+            samples=self._samples,
             window_s=window,
             good_in_window=len(timed),
             rate=len(timed) / window,

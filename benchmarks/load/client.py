@@ -21,10 +21,11 @@ _TICK_S = 0.001  # how often a paced load looks for requests that are due
 class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request in flight."""
 
-    __slots__ = ("_buffer", "_load", "index", "transport")
+    __slots__ = ("_buffer", "_load", "index", "port", "transport")
 
-    def __init__(self, load: "Load") -> None:
+    def __init__(self, load: "Load", port: int) -> None:
         self._load = load
+        self.port = port
         self._buffer = b""
         self.index = -1  # of the request in flight; -1: none
         self.transport: asyncio.Transport | None = None
@@ -74,7 +75,8 @@ class Load:
 
     async def run(self) -> LoadResult:
         """Connect, run for the asked time, wait for what is in flight, and count."""
-        await asyncio.gather(*(self._connect() for _ in range(self._spec.connections)))
+        ports = self._spec.ports
+        await asyncio.gather(*(self._connect(ports[n % len(ports)]) for n in range(self._spec.connections)))
         cpu, start = time.process_time(), time.perf_counter()
         self._running = True
         if self._spec.rate:
@@ -111,7 +113,7 @@ class Load:
             self._in_flight -= 1
             connection.index = -1
         if self._running:
-            task = asyncio.get_running_loop().create_task(self._reconnect())
+            task = asyncio.get_running_loop().create_task(self._reconnect(connection.port))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
         elif self._in_flight == 0:
@@ -144,14 +146,14 @@ class Load:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), limit_s)
 
-    async def _connect(self) -> None:
+    async def _connect(self, port: int) -> None:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: Connection(self), self._spec.host, self._spec.port)
+        _, connection = await loop.create_connection(lambda: Connection(self, port), self._spec.host, port)
         self._free.append(connection)
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, port: int) -> None:
         try:
-            await self._connect()
+            await self._connect(port)
         except OSError:
             self._answers.add_fault("connection_refused")
             return

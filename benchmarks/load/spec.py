@@ -19,8 +19,7 @@ class LoadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     became free. The first `warmup_s` seconds are checked like the rest but left out of rate and latency.
     """
 
-    host: str
-    port: int
+    ports: list[int]  # of one host; connections are dealt to them in turn
     requests: str  # path of a file written by `write_requests`
     connections: int
     duration_s: float
@@ -28,6 +27,7 @@ class LoadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 10.0  # how long answers are waited for once nothing more is sent
     rate: float = 0.0
     good: str = "201/confirmed"  # the answer that counts, as `counts` names it
+    host: str = "127.0.0.1"
     timeline: str = ""  # path for the instant of every good answer, float64 of the monotonic clock
 
 
@@ -51,6 +51,7 @@ class LoadResult(msgspec.Struct, frozen=True):
     counts: dict[str, int]  # by `status/word`: the word is the body's `code`, else its `status`, else nothing
     distinct_receipts: int
     distinct_submissions: int
+    samples: list[str]  # bodies of the first good answers
     window_s: float
     good_in_window: int
     rate: float  # good answers per second of the window

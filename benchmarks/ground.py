@@ -1,0 +1,130 @@
+"""What every line stands on: the real servers with their data in a folder of this run, a fresh survey per load."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from benchmarks.voters import REGIONS, Voters
+from comitia.stack import postgres
+from comitia.stack.servers import Servers
+from comitia.stack.state import StackState
+from domain.contracts.surveys import InstallSurveyInput, Option, Question, Survey, SurveyWindow
+from domain.ids import new_survey_id
+from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import EVIDENCE, KEK_BALLOT, KEK_ELIGIBILITY, VOTING_TOKEN
+from integrations.postgres.cell_surveys import PostgresCellSurveys
+from integrations.postgres.pool import DURABILITY, open_pool
+from integrations.postgres.roles import OWNER, SURVEYS
+from integrations.settings import Settings
+
+CELL = "eu"
+BASELINES = ("bench_votes", "bench_dbos")  # databases of the peers, on the same server with the same settings
+_PURPOSES = frozenset({VOTING_TOKEN, EVIDENCE, KEK_BALLOT, KEK_ELIGIBILITY})
+
+
+class Ground:
+    """The servers of one run, and hands on their databases and keys."""
+
+    def __init__(self, servers: Servers, settings: Settings, owner: asyncpg.Pool, voters: Voters) -> None:
+        self.servers = servers
+        self.settings = settings
+        self.owner = owner  # the cell's database, as the owner of its schemas
+        self.voters = voters
+        assert settings.keys_folder is not None
+        self.kms = FileKms(settings.keys_folder, _PURPOSES)
+
+    @property
+    def state(self) -> StackState:
+        """Addresses and secrets."""
+        return self.servers.state
+
+    @property
+    def folder(self) -> Path:
+        """Where this run keeps everything."""
+        return self.servers.folder
+
+    def log(self, name: str) -> Path:
+        """Return where a process of ours writes."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def baseline_url(self, database: str) -> str:
+        """Return the address of a peer's database; its password is in it."""
+        administrator = postgres.read_administrator(postgres.data_folder(self.folder, self.state.stack_id))
+        where = f"127.0.0.1:{self.state.ports['postgres']}"
+        return f"postgresql://{administrator.name}:{administrator.password}@{where}/{database}"
+
+    async def open_survey(self, cell: str = CELL) -> Survey:
+        """Install a fresh survey of one question in one cell, open for a day; return it."""
+        now = datetime.now(UTC)
+        survey = Survey(
+            id=new_survey_id(),
+            title="Which one?",
+            questions=(
+                Question(
+                    id="1",
+                    title="Which one?",
+                    min=1,
+                    max=1,
+                    order=1,
+                    options=tuple(Option(id=str(n), text=f"Option {n}", order=n) for n in range(1, 5)),
+                ),
+            ),
+            regions=REGIONS,
+            version=1,
+        )
+        ballot = await self.kms.generate_data_key(KEK_BALLOT, survey.id)
+        eligibility = await self.kms.generate_data_key(KEK_ELIGIBILITY, survey.id)
+        pool = await open_pool(self.settings.cells[cell].database, self.settings, SURVEYS, size=1)
+        try:
+            surveys = PostgresCellSurveys(pool)
+            await surveys.install(
+                InstallSurveyInput(
+                    cell=cell,
+                    survey=survey,
+                    wrapped_ballot_key=ballot.wrapped,
+                    wrapped_eligibility_key=eligibility.wrapped,
+                )
+            )
+            window = SurveyWindow(
+                cell=cell, survey_id=survey.id, start_at=now - timedelta(hours=1), finish_at=now + timedelta(days=1)
+            )
+            await surveys.set_window(window)
+        finally:
+            await pool.close()
+        return survey
+
+    async def durability(self) -> dict[str, str]:
+        """Return PostgreSQL's durability settings, read back."""
+        return {name: str(await self.owner.fetchval(f"SHOW {name}")) for name in DURABILITY}
+
+
+@asynccontextmanager
+async def prepared_ground(folder: Path) -> AsyncIterator[Ground]:
+    """Start the servers in `folder`, with the peers' databases beside ours."""
+    async with Servers(folder, environment={}) as servers:
+        state = servers.state
+        settings = state.settings_for(SURVEYS, OWNER)
+        pool = await open_pool(settings.cells[CELL].database, settings, OWNER, size=4)
+        assert settings.keys_folder is not None
+        voters = Voters(FileKms(settings.keys_folder, _PURPOSES))
+        await voters.open()
+        ground = Ground(servers, settings, pool, voters)
+        try:
+            await _make_databases(ground)
+            yield ground
+        finally:
+            await pool.close()
+
+
+async def _make_databases(ground: Ground) -> None:
+    connection: Any = await asyncpg.connect(ground.baseline_url("postgres"))
+    try:
+        for name in BASELINES:
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+                await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()

@@ -1,0 +1,157 @@
+"""Our own processes under load, and the proof that every vote they confirmed is recorded and counted, once."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+from benchmarks.ground import CELL, Ground
+from benchmarks.load.spec import LoadResult, LoadSpec, write_requests
+from benchmarks.processes import CpuWatch, run_load
+from benchmarks.report import check_equal
+from benchmarks.voters import CHOICE, Polling
+from comitia.stack.applications import APPLICATIONS
+from comitia.stack.process import ManagedProcess
+from comitia.stack.supervisor import Supervisor
+from domain.tally import BALLOTS
+from integrations.redis.connection import open_redis
+from integrations.redis.tally_keys import TallyKeys, parse_totals
+
+SERVICES = ("workers-voting", "workers-tally", "api-votes")
+_SETTLED_WITHIN_S = 30.0
+_LOOK_EVERY_S = 0.2
+
+_LEDGER = """
+SELECT (SELECT count(*) FROM voting.participation WHERE survey_id = $1) AS participations,
+       (SELECT count(*) FROM voting.ballot WHERE survey_id = $1) AS ballots,
+       (SELECT coalesce(sum(ballots), 0) FROM voting.batch_count WHERE survey_id = $1) AS counted
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteLoad:
+    """How votes are cast: `rate` 0 is a closed loop; `expected` bounds the requests made beforehand (per second)."""
+
+    clients: int = 256
+    seconds: float = 10.0
+    warmup_s: float = 2.0
+    rate: float = 0.0
+    expected: float = 6000.0
+    bound: bool = False
+    timeline: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VotesMeasured:
+    """A checked load: what the client saw, cores per process, and what was compared."""
+
+    load: LoadResult
+    cores: dict[str, float]
+    checked: str
+    survey_id: str
+
+    @property
+    def summary(self) -> str:
+        """The run in one line, for the details of a figure."""
+        cores = ", ".join(f"{name} {value:.2f}" for name, value in sorted(self.cores.items()) if value >= 0.005)
+        latency = self.load.latency_ms
+        return (
+            f"{self.load.rate:,.0f}/s at {self.load.connections} clients, p50 {latency.p50:.1f} ms, "
+            f"p99 {latency.p99:.1f} ms; cores: {cores}, client {self.load.client_cpu:.2f}"
+        )
+
+
+@asynccontextmanager
+async def services(
+    ground: Ground, names: Sequence[str] = SERVICES, more: Mapping[str, str] | None = None
+) -> AsyncIterator[Supervisor]:
+    """Run some of our processes until the end of the block, ready when it begins."""
+    chosen = [application for application in APPLICATIONS if application.name in names]
+    async with Supervisor(ground.state, applications=chosen, more=more) as supervisor:
+        yield supervisor
+
+
+async def cast_votes(ground: Ground, supervisor: Supervisor, load: VoteLoad) -> VotesMeasured:
+    """Cast votes of different people in a fresh survey.
+
+    Raises:
+        CheckFailedError: accepted, recorded and counted are not the same number.
+    """
+    survey = await ground.open_survey()
+    polling = Polling(CELL, survey.id, supervisor.url("votes"))
+    wanted = int((load.rate or load.expected) * load.seconds) + load.clients
+    path = ground.folder / f"requests-{survey.id}"
+    spec = LoadSpec(
+        ports=[urlsplit(polling.url).port or 0],
+        requests=str(path),
+        connections=load.clients,
+        duration_s=load.seconds,
+        warmup_s=load.warmup_s,
+        rate=load.rate,
+        timeline=load.timeline,
+    )
+    try:
+        await asyncio.to_thread(write_requests, path, ground.voters.requests(polling, wanted, bound=load.bound))
+        watch = CpuWatch(pids(ground, supervisor))
+        watch.start()
+        result = await run_load(spec)
+        cores = watch.cores()
+    finally:
+        path.unlink(missing_ok=True)
+    return VotesMeasured(result, cores, await check(ground, supervisor, survey.id, result), survey.id)
+
+
+def pids(ground: Ground, supervisor: Supervisor) -> dict[str, int]:
+    """Return every process that may work during a load: ours and the servers."""
+    servers: dict[str, ManagedProcess] = ground.servers.processes
+    found = {name: process.pid for name, process in servers.items() if process.pid is not None}
+    return {**found, **supervisor.pids, "harness": os.getpid()}
+
+
+async def check(ground: Ground, supervisor: Supervisor, survey_id: str, result: LoadResult) -> str:
+    """Compare what the client was told with the ledger and the tally, once both stand still.
+
+    Raises:
+        CheckFailedError: they differ.
+    """
+    confirmed = result.counts.get("201/confirmed", 0)
+    check_equal("receipts", confirmed=confirmed, receipts=result.distinct_receipts)
+    check_equal("answers", sent=result.sent, answered=result.answered)
+    accepted = confirmed + result.counts.get("202/accepted", 0)
+    counts = await _settled(lambda: recorded_votes(ground, survey_id), accepted)
+    if "workers-tally" in supervisor.processes:
+        counts |= await _settled(lambda: tallied_votes(ground, survey_id), accepted)
+    return check_equal(f"survey {survey_id}", accepted=accepted, **counts)
+
+
+async def recorded_votes(ground: Ground, survey_id: str) -> dict[str, int]:
+    """Return what the ledger has of a survey: participations, ballots, and the ballots that its batches count."""
+    row = await ground.owner.fetchrow(_LEDGER, survey_id)
+    assert row is not None
+    return {name: int(row[name]) for name in ("participations", "ballots", "counted")}
+
+
+async def tallied_votes(ground: Ground, survey_id: str, cell: str = CELL) -> dict[str, int]:
+    """Return what the tally has of a survey: its ballots, and the votes of the one option that everybody chose."""
+    redis = open_redis(ground.settings.cells[cell].redis)
+    try:
+        pairs = await redis.hgetall(TallyKeys.of(cell).totals(survey_id))
+        _, counts = parse_totals(cast("dict[bytes, bytes]", pairs))
+    finally:
+        await redis.aclose()
+    chosen = {BALLOTS: "tallied", CHOICE: "chosen"}
+    return {name: sum(n for (_, option), n in counts.items() if option == key) for key, name in chosen.items()}
+
+
+async def _settled(read: Callable[[], Awaitable[dict[str, int]]], expected: int) -> dict[str, int]:
+    """Read until every count is the expected one, or time is up: the caller compares."""
+    give_up_at = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        found = await read()
+        if all(count >= expected for count in found.values()) or time.monotonic() > give_up_at:
+            return found
+        await asyncio.sleep(_LOOK_EVERY_S)
