@@ -1,0 +1,25 @@
+"""The lines of the table by name, in the order in which they are measured and printed."""
+
+from collections.abc import Awaitable, Callable
+
+from benchmarks.lines import (
+    bound_votes,
+    confirmed_votes,
+    dbos,
+    latency,
+    transitions,
+    workflow_per_vote,
+)
+from benchmarks.report import Line
+from benchmarks.run import Run
+
+Measurement = Callable[[Run], Awaitable[list[Line]]]
+
+LINES: dict[str, Measurement] = {
+    "confirmed-votes": confirmed_votes.measure,
+    "workflow-per-vote": workflow_per_vote.measure,
+    "dbos": dbos.measure,
+    "bound-votes": bound_votes.measure,
+    "latency": latency.measure,
+    "transitions": transitions.measure,
+}
