@@ -11,7 +11,6 @@ from api.surveys.processes import SurveyProcesses
 from api.surveys.public_routes import public_routes
 from api.surveys.staff_routes import staff_routes
 from domain.survey_ports import SurveyCatalogue
-from integrations.telemetry.readiness import Readiness
 from integrations.telemetry.telemetry import Telemetry
 
 BODY_LIMIT_BYTES = 1024 * 1024  # the largest survey that the rules take, as JSON with room for spaces
@@ -22,7 +21,6 @@ def create_app(
     processes: SurveyProcesses,
     admin: Callable[..., Awaitable[Principal]],
     telemetry: Telemetry,
-    readiness: Readiness,
     *,
     public_url: str = "",
 ) -> FastAPI:
@@ -30,7 +28,6 @@ def create_app(
     app = create_application(
         "surveys",
         telemetry,
-        readiness,
         summary="Surveys: created, changed, published and finished by staff, read by everyone.",
         public_url=public_url,
         body_limit_bytes=BODY_LIMIT_BYTES,

@@ -35,10 +35,11 @@ class NotYetError(Exception):
 class SurveyProcesses:
     """The running surveys of the platform."""
 
-    def __init__(self, client: Client, cells: tuple[str, ...], *, patience_s: float = 5.0) -> None:
+    def __init__(self, client: Client, cells: tuple[str, ...], *, queue: str = QUEUE, patience_s: float = 5.0) -> None:
         """`patience_s` is how long a caller waits for cells that do not answer."""
         self._client = client
         self._cells = cells
+        self._queue = queue
         self._patience_s = patience_s
 
     async def publish(self, survey_id: str, actor: str, expected_version: int | None) -> None:
@@ -53,7 +54,7 @@ class SurveyProcesses:
             RunSurveyWorkflow.run,
             RunSurveyInput(survey_id=survey_id, cells=self._cells, actor=actor, expected_version=expected_version),
             id=run_survey_workflow_id(survey_id),
-            task_queue=QUEUE,
+            task_queue=self._queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refused draft may be tried again
             search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, survey_id)]),

@@ -1,0 +1,199 @@
+"""The service `surveys` in this process, over real databases and a real Temporal; cells that can be cut off."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest_asyncio
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.surveys import SurveyActivities
+from api.http.access import Access
+from api.surveys.app import create_app
+from api.surveys.processes import SurveyProcesses
+from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyChanged, SurveyWindow
+from domain.errors import DomainError, ErrorCode
+from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
+from integrations.keys import purposes
+from integrations.keys.access_tokens import AccessTokens
+from integrations.keys.file_kms import FileKms
+from integrations.keys.signing import VerificationKeys
+from integrations.keys.tokens import TokenVerifier
+from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.postgres.cell_surveys import PostgresCellSurveys
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import SURVEYS
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import make_telemetry
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec
+from workflows.run_survey import RunSurveyWorkflow
+
+CELLS = ("eu", "us")
+PATIENCE_S = 1.0
+
+
+class CutOffCell:
+    """A cell's copies behind a connection that a test can cut."""
+
+    def __init__(self, inner: PostgresCellSurveys) -> None:
+        self._inner = inner
+        self.is_cut = False
+        self.tried = 0
+
+    def _pass(self) -> None:
+        self.tried += 1
+        if self.is_cut:
+            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, "cut off")
+
+    async def install(self, request: InstallSurveyInput) -> None:
+        self._pass()
+        await self._inner.install(request)
+
+    async def set_window(self, window: SurveyWindow) -> None:
+        self._pass()
+        await self._inner.set_window(window)
+
+    async def get(self, survey_id: str) -> Survey | None:
+        return await self._inner.get(survey_id)
+
+
+class Announcements:
+    """What was announced; refuses while `is_down`."""
+
+    def __init__(self) -> None:
+        self.heard: list[SurveyChanged] = []
+        self.is_down = False
+
+    async def announce(self, change: SurveyChanged) -> None:
+        if self.is_down:
+            raise DomainError(ErrorCode.BROKER_UNAVAILABLE)
+        self.heard.append(change)
+
+
+class NoProofs:
+    """Staff tokens of these tests are not bound."""
+
+    def verify(self, proof: bytes, **_: Any) -> None:
+        raise DomainError(ErrorCode.PROOF_INVALID)
+
+
+@dataclass
+class Platform:
+    """Everything around the application, for one module of tests."""
+
+    catalogue: PostgresCatalogue
+    cells: dict[str, CutOffCell]
+    announcements: Announcements
+    client: Client
+    kms: FileKms
+    settings: Settings
+    access: Access
+    tokens: AccessTokens
+    queue: str = field(default_factory=lambda: f"surveys-{secrets.token_hex(4)}")
+
+    def worker(self) -> Worker:
+        """Return a worker of the queue `surveys`, not started."""
+        activities = SurveyActivities(self.catalogue, self.kms, self.cells, self.announcements)
+        return Worker(
+            self.client,
+            task_queue=self.queue,
+            workflows=[RunSurveyWorkflow],
+            activities=[
+                activities.freeze_survey,
+                activities.provide_survey_keys,
+                activities.install_survey,
+                activities.set_survey_window,
+                activities.open_survey,
+                activities.finish_survey,
+                activities.correct_survey,
+                activities.announce_survey,
+            ],
+            max_cached_workflows=0,  # every task replays
+        )
+
+    def http(self, token: str | None = None, **processes: Any) -> httpx.AsyncClient:
+        """Return a client of a fresh application process."""
+        options = {"queue": self.queue, "patience_s": PATIENCE_S, **processes}
+        app = create_app(
+            self.catalogue,
+            SurveyProcesses(self.client, CELLS, **options),
+            self.access.require_role(Role.ADMIN),
+            make_telemetry(self.settings, "surveys"),
+        )
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://surveys.test", headers=headers)
+
+    def staff(self, *roles: Role) -> str:
+        """Return a staff token."""
+        return self.tokens.staff("u_tester", roles or (Role.ADMIN,))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platform]:
+    settings = settings_for(SURVEYS)
+    assert settings.catalogue is not None
+    assert settings.platform_temporal is not None
+    assert settings.keys_folder is not None
+    in_flight = purposes.in_flight("platform")
+    kms = FileKms(
+        settings.keys_folder,
+        frozenset({"kek/ballot", "kek/eligibility", in_flight, purposes.STAFF_TOKEN, purposes.ACCESS_TOKEN}),
+    )
+    tokens = AccessTokens(kms)
+    await tokens.refresh()
+    staff_keys = VerificationKeys(kms, purposes.STAFF_TOKEN)
+    voter_keys = VerificationKeys(kms, purposes.ACCESS_TOKEN)
+    await staff_keys.refresh()
+    await voter_keys.refresh()
+    access = Access(
+        staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
+        voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
+        proofs=NoProofs(),
+    )
+    async with AsyncExitStack() as opened:
+
+        async def pool(address: Any) -> asyncpg.Pool:
+            made = await open_pool(address, settings, SURVEYS)
+            opened.push_async_callback(made.close)
+            return made
+
+        yield Platform(
+            catalogue=PostgresCatalogue(await pool(settings.catalogue)),
+            cells={cell: CutOffCell(PostgresCellSurveys(await pool(settings.cells[cell].database))) for cell in CELLS},
+            announcements=Announcements(),
+            client=await connect(settings.platform_temporal, EncryptionCodec(kms, in_flight)),
+            kms=kms,
+            settings=settings,
+            access=access,
+            tokens=tokens,
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def working(platform: Platform) -> AsyncIterator[Platform]:
+    """The platform with a worker."""
+    async with platform.worker():
+        yield platform
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def admin(working: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of staff who may manage surveys; the worker runs."""
+    async with working.http(working.staff()) as client:
+        yield client
+    for cell in working.cells.values():
+        cell.is_cut = False
+    working.announcements.is_down = False
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def anyone(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without a token."""
+    async with platform.http() as client:
+        yield client
