@@ -17,7 +17,7 @@ from domain.eligibility import AGE_CLASSES
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.dpop_keys import ProofKey
-from integrations.keys.file_kms import FileKms
+from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
 from integrations.postgres import roles
 from integrations.postgres.directory import Directory
@@ -26,6 +26,8 @@ from integrations.settings import Environment, Settings
 
 STACK_FOLDER = Path(".comitia")
 _CHUNK = 5000  # voters per transaction
+
+DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="Folder of the stack.")]
 
 app = typer.Typer(help="Issue access tokens for tests and demos; refused in production.", no_args_is_help=True)
 
@@ -55,9 +57,7 @@ async def open_access_tokens(settings: Settings) -> AccessTokens:
     """
     if settings.environment is Environment.PRODUCTION:
         raise PermissionError("tokens are not handed out in production")
-    if settings.keys_folder is None:
-        raise LookupError("COMITIA_KEYS_FOLDER is not set")
-    tokens = AccessTokens(FileKms(settings.keys_folder, frozenset({ACCESS_TOKEN, STAFF_TOKEN})))
+    tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
     await tokens.refresh()
     return tokens
 
@@ -102,7 +102,7 @@ def voter(
     count: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1,
     age: Annotated[int, typer.Option(help="Years that they have reached: 0, 16 or 18.")] = 18,
     bound: Annotated[bool, typer.Option("--bound", help="Bind each token to a new key (DPoP).")] = False,
-    folder: Annotated[Path, typer.Option(help="Folder of the stack.")] = STACK_FOLDER,
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Create verified voters and print the access token of each, one JSON object per line."""
     if age not in AGE_CLASSES:
@@ -114,14 +114,14 @@ def voter(
             async for issued in issue_voters(pool, tokens, cell, region, count, age=age, bound=bound):
                 typer.echo(issued.line())
 
-    _run(lambda: run(_settings(folder)))
+    _run(lambda: run(_settings(data)))
 
 
 @app.command()
 def staff(
     role: Annotated[list[Role], typer.Option(help="May be given more than once.")],
     name: Annotated[str, typer.Option(help="Subject of the token.")] = "staff",
-    folder: Annotated[Path, typer.Option(help="Folder of the stack.")] = STACK_FOLDER,
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Print an access token for a member of staff."""
 
@@ -130,7 +130,7 @@ def staff(
         subject = f"u_{name}"
         typer.echo(IssuedToken(tokens.staff(subject, role), subject).line())
 
-    _run(lambda: run(_settings(folder)))
+    _run(lambda: run(_settings(data)))
 
 
 def _run(command: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from domain.errors import DomainError, ErrorCode
+from domain.framing import framed
 from domain.tokens import Assurance
 
 NULLIFIER_DOMAIN = b"comitia/nullifier/1"
@@ -55,8 +56,11 @@ class Electorate:
 class VoterDirectory(Protocol):
     """What admission reads of one cell's identities."""
 
-    async def candidate(self, voter_id: str, survey_id: str) -> Candidate | None:
-        """Return the voter as seen by one survey's roll, or None. Raises DomainError `directory_unavailable`."""
+    async def candidates(self, asked: Sequence[tuple[str, str]]) -> Sequence[Candidate | None]:
+        """Return, in order, each (voter id, survey id) as seen by that survey's roll, or None for no such voter.
+
+        Raises DomainError `directory_unavailable`.
+        """
         ...
 
 
@@ -64,7 +68,10 @@ class Electorates(Protocol):
     """The surveys that one cell admits to."""
 
     async def get(self, survey_id: str) -> Electorate | None:
-        """Return an installed survey's electorate, at most a second old, or None."""
+        """Return an installed survey's electorate, at most a second old, or None.
+
+        Raises DomainError `directory_unavailable`, `key_unavailable` or `key_destroyed`.
+        """
         ...
 
 
@@ -93,11 +100,6 @@ def admit(candidate: Candidate | None, electorate: Electorate | None, now: datet
     if electorate.roll_required and not candidate.on_roll:
         raise DomainError(ErrorCode.NOT_ON_ROLL)
     return candidate.person_id
-
-
-def framed(*fields: bytes) -> bytes:
-    """Return the one encoding of a list of fields: each behind its length in four bytes, big-endian."""
-    return b"".join(len(content).to_bytes(4, "big") + content for content in fields)
 
 
 def nullifier(eligibility_key: bytes, person_id: str) -> bytes:

@@ -1,9 +1,11 @@
 """Risk of an admission by simple rules: how often a voter asks, how many voters share a device or a network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Protocol
 
-from domain.ports import RiskDecision, RiskVerdict
+from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict
 from domain.tokens import RiskBand
 
 CHALLENGE_PERMILLE = 600
@@ -53,6 +55,17 @@ class Velocity:
     voter_attempts: int
     device_voters: int
     network_attempts: int
+
+
+class VelocityCounter(Protocol):
+    """Counts attempts under pseudonyms."""
+
+    async def observe(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[Velocity]:
+        """Count attempts that came at once and return what stands now, in order.
+
+        Raises DomainError `velocity_unavailable`; whether they were counted is then not known.
+        """
+        ...
 
 
 def judge(velocity: Velocity, band: RiskBand, policy: VelocityPolicy) -> RiskVerdict:

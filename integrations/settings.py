@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     vote_confirm_timeout_s: float = Field(default=1.0, gt=0)
     vote_start_timeout_s: float = Field(default=5.0, gt=0)  # then 503 outcome_unknown
 
+    # Velocity of admissions: from these counts on a step-up is asked
+    risk_voter_attempts_per_minute: int = Field(default=30, ge=1)
+    risk_device_voters_per_hour: int = Field(default=6, ge=1)
+    risk_network_attempts_per_minute: int = Field(default=600_000, ge=1)  # a carrier's address serves a city
+
     @model_validator(mode="after")
     def _production_is_strict(self) -> "Settings":
         if self.environment is not Environment.PRODUCTION:

@@ -35,6 +35,12 @@ _API_KEY: Final = APIKeyHeader(name=API_KEY_HEADER, scheme_name="apiKey", auto_e
 C = TypeVar("C", StaffClaims, VoterClaims)
 
 
+def path_of(request: Request) -> str:
+    """Return the path as it was sent, without query: what a proof's `htu` ends with."""
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    return raw.partition(b"?")[0].decode("ascii", "replace")
+
+
 class MachineClients(Protocol):
     """Knows machine clients by their keys."""
 
@@ -110,7 +116,7 @@ class Access:
             self._proofs,
             claims.jkt,
             method=request.method,
-            path=request.scope["path"],
+            path=path_of(request),
             body=await request.body(),
             now=now,
         )

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from domain.errors import DomainError, ErrorCode
 from integrations.keys import base64url
-from integrations.keys.dpop_keys import PROOF_TYPE, ProofClaims, ProofHeader, PublicJwk, digest, thumbprint
+from integrations.keys.digests import digest
+from integrations.keys.dpop_keys import PROOF_TYPE, ProofClaims, ProofHeader, PublicJwk, thumbprint
 from integrations.keys.replays import ReplayCache
 from integrations.keys.signing import SIGNATURE_BYTES, is_signed
 

@@ -3,7 +3,6 @@
 Browsers and apps do the same; this one serves tests, the demo and the load client.
 """
 
-import hashlib
 import secrets
 
 import msgspec
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from integrations.keys import base64url
+from integrations.keys.digests import digest
 from integrations.keys.signing import SIGNATURE_BYTES
 
 PROOF_TYPE = "dpop+jwt"
@@ -51,11 +51,6 @@ class ProofClaims(msgspec.Struct, frozen=True, omit_defaults=True):
     iat: int
     ath: str = ""
     bdh: str = ""
-
-
-def digest(content: bytes) -> str:
-    """Return the base64url SHA-256 of `content`: the form of `ath` and `bdh`."""
-    return base64url.encode_text(hashlib.sha256(content).digest())
 
 
 def thumbprint(jwk: PublicJwk) -> str:

@@ -20,6 +20,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.ports import DataKey, KeyMaterial
 from integrations.keys import wrapping
 from integrations.keys.purposes import DAILY, GENERATE, PUBLIC, SIGNING
+from integrations.settings import Settings
 
 _PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,31}(?:/[a-z][a-z0-9-]{0,31}){0,3}")
 _KEY_ID = re.compile(rf"(?P<purpose>{_PURPOSE.pattern})/(?P<date>\d{{4}}-\d{{2}}-\d{{2}})/(?P<number>[1-9]\d{{0,5}})")
@@ -232,3 +233,14 @@ class FileKms:
             secret.unlink()
         path.with_name(path.name + _PUB).unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def open_keys(settings: Settings, *allowed: str) -> FileKms:
+    """Return the key management service of a process that may use these purposes.
+
+    Raises:
+        LookupError: the settings name no folder of keys.
+    """
+    if settings.keys_folder is None:
+        raise LookupError("COMITIA_KEYS_FOLDER is not set")
+    return FileKms(settings.keys_folder, frozenset(allowed))

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.errors import DomainError, ErrorCode
+from domain.framing import framed
 
 KEY_BYTES = 32
 _VERSION = 1
@@ -19,8 +20,7 @@ _DOMAIN = b"comitia/wrapped-data-key/1"
 
 
 def _authenticated(key_id: bytes, context: str) -> bytes:
-    fields = (_DOMAIN, key_id, context.encode())
-    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return framed(_DOMAIN, key_id, context.encode())
 
 
 def wrap(key_id: str, secret: bytes, plaintext: bytes, context: str) -> bytes:

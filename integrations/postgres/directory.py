@@ -1,5 +1,7 @@
 """The directory of one cell: what admission reads of voters, and how voters come into being."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from domain.eligibility import Candidate, VoterStatus
@@ -8,11 +10,14 @@ from domain.ids import new_person_id, new_voter_id
 from domain.tokens import Assurance
 from integrations.postgres.failures import unavailable_as
 
-_CANDIDATE = """
-SELECT v.person_id, v.status, v.assurance, v.region, v.age_class, r.person_id IS NOT NULL AS on_roll
-FROM identity.voter AS v
-LEFT JOIN identity.roll AS r ON r.survey_id = $2 AND r.person_id = v.person_id
-WHERE v.voter_id = $1
+# However many ask at once, one read; each row by primary keys alone.
+_CANDIDATES = """
+SELECT v.voter_id, v.person_id, v.status, v.assurance, v.region, v.age_class, EXISTS (
+    SELECT FROM identity.roll AS r WHERE r.survey_id = asked.survey_id AND r.person_id = v.person_id
+) AS on_roll
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (voter_id, survey_id, place)
+LEFT JOIN identity.voter AS v ON v.voter_id = asked.voter_id
+ORDER BY asked.place
 """
 
 _CREATE_PERSONS = "INSERT INTO identity.person (person_id) SELECT unnest($1::text[])"
@@ -36,25 +41,16 @@ class Directory:
         self._pool = pool
         self._cell = cell
 
-    async def candidate(self, voter_id: str, survey_id: str) -> Candidate | None:
-        """Return the voter as seen by one survey's roll, or None: one read by primary keys.
+    async def candidates(self, asked: Sequence[tuple[str, str]]) -> list[Candidate | None]:
+        """Return, in order, each (voter id, survey id) as seen by that survey's roll, or None for no such voter.
 
         Raises:
             DomainError: `directory_unavailable`.
         """
+        voters, surveys = [voter_id for voter_id, _ in asked], [survey_id for _, survey_id in asked]
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            row = await self._pool.fetchrow(_CANDIDATE, voter_id, survey_id)
-        if row is None:
-            return None
-        return Candidate(
-            voter_id,
-            row["person_id"],
-            VoterStatus(row["status"]),
-            Assurance(row["assurance"]),
-            row["region"],
-            row["age_class"],
-            row["on_roll"],
-        )
+            rows = await self._pool.fetch(_CANDIDATES, voters, surveys)
+        return [_candidate(row) if row["voter_id"] is not None else None for row in rows]
 
     async def create_voters(
         self,
@@ -83,3 +79,8 @@ class Directory:
         """Change where an account is in its life; safe to repeat."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             await self._pool.execute(_SET_STATUS, voter_id, status)
+
+
+def _candidate(row: asyncpg.Record) -> Candidate:
+    voter_id, person_id, status, assurance, region, age_class, on_roll = row
+    return Candidate(voter_id, person_id, VoterStatus(status), Assurance(assurance), region, age_class, on_roll)

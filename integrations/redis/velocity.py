@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from domain.errors import DomainError, ErrorCode
+from domain.errors import ErrorCode
 from domain.ports import AdmissionAttempt
 from domain.risk import Velocity
+from integrations.redis.connection import redis_failures
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -20,7 +20,7 @@ _SCRIPT = files("integrations.redis").joinpath("velocity.lua").read_text()
 class RedisVelocity:
     """Counts for all processes of a cell together; one script call for all attempts that came at once."""
 
-    def __init__(self, redis: "Redis", cell: str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, redis: Redis, cell: str, *, now: Callable[[], float] = time.time) -> None:
         self._script = redis.register_script(_SCRIPT)
         self._prefix = f"{cell}:velocity:"
         self._now = now
@@ -42,8 +42,6 @@ class RedisVelocity:
                 f"{self._prefix}network:{minute}:{attempt.network_pseudonym.hex()}",
             )
             arguments.append(attempt.voter_pseudonym if device else b"")
-        try:
+        with redis_failures(ErrorCode.VELOCITY_UNAVAILABLE):
             counts = await self._script(keys=keys, args=arguments)
-        except (RedisError, OSError) as error:
-            raise DomainError(ErrorCode.VELOCITY_UNAVAILABLE, type(error).__name__) from error
         return [Velocity(*counts[start : start + 3]) for start in range(0, len(counts), 3)]

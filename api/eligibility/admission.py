@@ -1,0 +1,138 @@
+"""Asking for a voting token: the access token and everything that binds it, then the desk of the voter's cell."""
+
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Protocol
+
+import msgspec
+
+from api.eligibility.desk import Answer, Application, Desk, Trace
+from api.eligibility.telemetry import AdmissionMetrics
+from api.http.authorization import Proofs, credentials
+from domain.errors import DomainError, ErrorCode
+from domain.ids import SURVEY_ID, cell_of_voter
+from domain.risk import network_of
+from domain.tokens import VoterClaims
+from integrations.keys.digests import digest
+from integrations.keys.tokens import TokenVerifier
+
+DEVICE_HEADER = b"x-device-id"
+
+
+class AdmissionRequest(Protocol):
+    """A request as the transport has it; `headers` have names in lower case, `client` is an address."""
+
+    @property
+    def method(self) -> str:
+        """The method in capitals."""
+        ...
+
+    @property
+    def path(self) -> bytes:
+        """The path as sent, without query."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Every header."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        ...
+
+    @property
+    def client(self) -> str:
+        """The address that the request came from."""
+        ...
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """The body: it has no fields."""
+
+
+_BODY = msgspec.json.Decoder(_Nothing)
+
+
+class Admission:
+    """Checks who asks, without I/O, and hands over to the desk of the cell that the voter's id names."""
+
+    def __init__(
+        self,
+        *,
+        voters: TokenVerifier[VoterClaims],
+        proofs: Proofs,
+        cells: Sequence[str],
+        desks: Mapping[str, Desk],
+        metrics: AdmissionMetrics,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the cells that this process serves, and their desks; one that is missing is not open yet."""
+        self._voters = voters
+        self._proofs = proofs
+        self._cells = frozenset(cells)
+        self._desks = desks
+        self._metrics = metrics
+        self._now = now
+
+    def apply(self, request: AdmissionRequest, survey_id: str, trace: Trace, answer: Answer) -> None:
+        """Take an application; `answer` is called once, later.
+
+        Raises:
+            DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `device_mismatch` (401),
+                `step_up_required` (403), `malformed_request`, `survey_not_found`, `wrong_cell`,
+                `directory_unavailable` or `overloaded`.
+        """
+        began = perf_counter()
+        claims = self._authenticate(request)
+        ended = perf_counter()
+        self._metrics.validated(ended - began)
+        trace.step("auth.validate_token", began, ended)
+        network = network_of(request.client)
+        if claims.network and claims.network != network:
+            raise DomainError(ErrorCode.STEP_UP_REQUIRED, "the token was issued on another network")
+        if request.body:
+            _check_body(request.body)
+        if SURVEY_ID.fullmatch(survey_id) is None:
+            raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+        desk = self._desks.get(claims.cell)
+        if desk is None:
+            here = claims.cell in self._cells
+            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE if here else ErrorCode.WRONG_CELL)
+        desk.submit(Application(survey_id, claims, network, trace), answer)
+
+    def _authenticate(self, request: AdmissionRequest) -> VoterClaims:
+        now = self._now()
+        sent = credentials(request.headers)
+        claims = self._voters.verify(sent.token, now)
+        sent.check_binding(
+            self._proofs,
+            claims.jkt,
+            method=request.method,
+            path=request.path.decode("ascii", "replace"),
+            body=request.body,
+            now=now,
+        )
+        if cell_of_voter(claims.sub) != claims.cell:
+            raise DomainError(ErrorCode.TOKEN_INVALID, "the token's subject is no voter of its cell")
+        if claims.device and not hmac.compare_digest(_device(request.headers), claims.device):
+            raise DomainError(ErrorCode.DEVICE_MISMATCH)
+        return claims
+
+
+def _device(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """Return the digest of the device id that came with the request, or an empty text."""
+    for name, value in headers:
+        if name == DEVICE_HEADER:
+            return digest(value)
+    return ""
+
+
+def _check_body(body: bytes) -> None:
+    try:
+        _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "this call takes no fields") from None

@@ -1,0 +1,172 @@
+"""The application of the eligibility service: one call, answered by the lean route or, the same, by the framework."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Header, Path, Request, Response, Security
+from fastapi.security import HTTPBearer
+from pydantic import Field
+
+from api.eligibility.admission import Admission
+from api.eligibility.telemetry import AdmissionMetrics
+from api.eligibility.voting_tokens import VotingToken
+from api.http.access import path_of
+from api.http.application import problem_responses
+from api.http.lean import LeanRequest, LeanRoute
+from api.http.models import ApiModel, QueryText, Timestamp
+from domain.errors import DomainError, ErrorCode
+from integrations.telemetry.tracing import Tracing, current_request
+
+PATH = "/v1/surveys/{id}/voting-token"
+BODY_LIMIT_BYTES = 1024
+_CREATED = 201
+_ERRORS = (
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_INVALID,
+    ErrorCode.TOKEN_EXPIRED,
+    ErrorCode.PROOF_INVALID,
+    ErrorCode.DEVICE_MISMATCH,
+    ErrorCode.STEP_UP_REQUIRED,
+    ErrorCode.RISK_DENIED,
+    ErrorCode.VOTER_NOT_FOUND,
+    ErrorCode.VOTER_NOT_ACTIVE,
+    ErrorCode.VOTER_NOT_VERIFIED,
+    ErrorCode.REGION_NOT_ELIGIBLE,
+    ErrorCode.AGE_NOT_ELIGIBLE,
+    ErrorCode.NOT_ON_ROLL,
+    ErrorCode.WRONG_CELL,
+    ErrorCode.SURVEY_NOT_FOUND,
+    ErrorCode.SURVEY_CLOSED,
+    ErrorCode.KEY_DESTROYED,
+    ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.OVERLOADED,
+    ErrorCode.DIRECTORY_UNAVAILABLE,
+    ErrorCode.KEY_UNAVAILABLE,
+)
+_VOTER_TOKEN = HTTPBearer(scheme_name="voterToken", bearerFormat="JWT", auto_error=False)
+
+
+class VotingTokenBody(ApiModel):
+    """The permission to vote once in this survey."""
+
+    voting_token: str = Field(description="JWT; `DPoP`-bound where the access token is")
+    expires_at: Timestamp
+
+
+class EmptyBody(ApiModel):
+    """This call takes no fields."""
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    voting_token: str
+    expires_at: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_token(token: VotingToken) -> bytes:
+    """Return the body of 201."""
+    return _encode(_Answer(token.token, token.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")))
+
+
+class VotingTokenRoute:
+    """Answers without the framework, on the event loop, when the desk has decided."""
+
+    def __init__(self, admission: Admission, metrics: AdmissionMetrics, tracing: Tracing) -> None:
+        self._admission = admission
+        self._metrics = metrics
+        self._tracing = tracing
+
+    @property
+    def lean(self) -> LeanRoute:
+        """The route for the server's table."""
+        return LeanRoute("POST", PATH, self.apply, BODY_LIMIT_BYTES)
+
+    def apply(self, request: LeanRequest) -> None:
+        """`POST /v1/surveys/{id}/voting-token`."""
+        trace = self._tracing.begin_request(request.get(b"traceparent"), request.received_at)
+
+        def answer(result: VotingToken | DomainError) -> None:
+            if isinstance(result, DomainError):
+                self._metrics.refused(result.code)
+                request.respond_error(result)
+            else:
+                self._metrics.issued()
+                request.respond(_CREATED, encode_token(result))
+            trace.finish(request.status, attributes={"http.route": PATH, "election_id": request.parameter})
+
+        try:
+            self._admission.apply(request, request.parameter, trace, answer)
+        except DomainError as error:
+            answer(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request of the framework in the form that admission takes."""
+
+    method: str
+    path: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    client: str
+
+
+class _NoTrace:
+    """Stands in where nothing traces the request."""
+
+    def step(self, name: str, started_at: float, ended_at: float) -> None:
+        """Forget it."""
+
+    def flag(self) -> None:
+        """Forget it."""
+
+
+def add_routes(app: FastAPI, admission: Admission, metrics: AdmissionMetrics) -> None:
+    """Add the call to the application, where it is documented and served without the lean route too."""
+    router = APIRouter(tags=["admission"])
+
+    @router.post(
+        PATH,
+        status_code=_CREATED,
+        response_model=VotingTokenBody,
+        responses=problem_responses(*_ERRORS),
+        summary="Ask to vote in a survey",
+        dependencies=[Security(_VOTER_TOKEN)],
+    )
+    async def voting_token(
+        id: Annotated[QueryText, Path(max_length=64)],  # noqa: A002 - the name in the address
+        request: Request,
+        body: EmptyBody | None = None,
+        x_device_id: Annotated[str | None, Header(max_length=256, description="where the token names a device")] = None,
+        dpop: Annotated[str | None, Header(description="RFC 9449, with `bdh`: where the token is bound")] = None,
+    ) -> Response:
+        decided: asyncio.Future[VotingToken | DomainError] = asyncio.get_running_loop().create_future()
+        asked = _Asked(
+            request.method,
+            path_of(request).encode(),
+            request.scope["headers"],
+            await request.body(),
+            request.client.host if request.client else "",
+        )
+
+        def answer(result: VotingToken | DomainError) -> None:
+            if not decided.done():
+                decided.set_result(result)
+
+        try:
+            admission.apply(asked, id, current_request() or _NoTrace(), answer)
+            result = await decided
+        except DomainError as error:
+            result = error
+        if isinstance(result, DomainError):
+            metrics.refused(result.code)
+            raise result
+        metrics.issued()
+        return Response(encode_token(result), _CREATED, media_type="application/json")
+
+    app.include_router(router)

@@ -1,0 +1,208 @@
+"""Where one cell's voters are admitted: whoever asks at once is looked up together and answered one by one."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Protocol
+
+import structlog
+
+from api.eligibility.voting_tokens import VotingToken, VotingTokens
+from domain.eligibility import Candidate, Electorate, Electorates, VoterDirectory, admit
+from domain.errors import DomainError, ErrorCode
+from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict, VoteRisk
+from domain.pseudonyms import pseudonym
+from domain.tokens import VoterClaims
+
+GROUP_MAX = 64  # looked up together; more would hold the loop for longer than a quick answer may take
+GROUPS_IN_FLIGHT = 2
+WAITING_MAX = 5_000
+RISK_LIMIT_S = 0.1
+OVERLOADED_RETRY_AFTER_S = 1
+_NO_ANSWER = RiskVerdict(RiskDecision.CHALLENGE, 0, 0)  # risk that does not answer is never a yes
+
+log = structlog.get_logger()
+
+
+class Trace(Protocol):
+    """The trace of one request; times are `time.perf_counter()`."""
+
+    def step(self, name: str, started_at: float, ended_at: float) -> None:
+        """Remember a step that is over."""
+        ...
+
+    def flag(self) -> None:
+        """Keep this trace: the request looks like fraud."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One voter's request for a voting token, token and binding already checked; `network` is the client's."""
+
+    survey_id: str
+    claims: VoterClaims
+    network: str
+    trace: Trace
+
+
+Answer = Callable[[VotingToken | DomainError], None]
+
+
+class DeskTelemetry(Protocol):
+    """What admission shows of itself."""
+
+    def looked_up(self, seconds: float) -> None:
+        """The directory answered for a group."""
+        ...
+
+    def judged(self, verdict: RiskVerdict, seconds: float) -> None:
+        """Risk answered for one application."""
+        ...
+
+    def risk_absent(self, applications: int) -> None:
+        """Risk did not answer for so many applications in time."""
+        ...
+
+
+class Desk:
+    """Admits the voters of one cell; bounded in what waits and in what runs."""
+
+    def __init__(
+        self,
+        cell: str,
+        *,
+        directory: VoterDirectory,
+        electorates: Electorates,
+        risk: VoteRisk,
+        tokens: VotingTokens,
+        pseudonym_key: bytes,
+        telemetry: DeskTelemetry,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._cell = cell
+        self._directory = directory
+        self._electorates = electorates
+        self._risk = risk
+        self._tokens = tokens
+        self._pseudonym_key = pseudonym_key
+        self._telemetry = telemetry
+        self._now = now
+        self._waiting: deque[tuple[Application, Answer]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def submit(self, application: Application, answer: Answer) -> None:
+        """Take an application; `answer` is called once, later, on the event loop.
+
+        Raises:
+            DomainError: `overloaded`; too many wait already.
+        """
+        if len(self._waiting) >= WAITING_MAX:
+            raise DomainError(ErrorCode.OVERLOADED, retry_after_s=OVERLOADED_RETRY_AFTER_S)
+        self._waiting.append((application, answer))
+        if len(self._running) < GROUPS_IN_FLIGHT:
+            task = asyncio.create_task(self._serve())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
+            try:
+                await self._decide(group)
+            except DomainError as error:
+                for _, answer in group:
+                    answer(error)
+            except BaseException:
+                for _, answer in group:
+                    answer(DomainError(ErrorCode.INTERNAL))
+                raise
+
+    async def _decide(self, group: Sequence[tuple[Application, Answer]]) -> None:
+        applications = [application for application, _ in group]
+        surveys = await self._surveys({application.survey_id for application in applications})
+        candidates, verdicts = await asyncio.gather(self._look_up(applications), self._assess(applications))
+        now = self._now()
+        for (application, answer), candidate, verdict in zip(group, candidates, verdicts, strict=True):
+            answer(self._answer(application, surveys[application.survey_id], candidate, verdict, now))
+
+    def _answer(
+        self,
+        application: Application,
+        electorate: Electorate | DomainError | None,
+        candidate: Candidate | None,
+        verdict: RiskVerdict,
+        now: float,
+    ) -> VotingToken | DomainError:
+        if isinstance(electorate, DomainError):
+            return electorate
+        try:
+            person_id = admit(candidate, electorate, datetime.fromtimestamp(now, UTC))
+        except DomainError as error:
+            return error
+        assert candidate is not None
+        assert electorate is not None
+        if verdict.decision is not RiskDecision.ALLOW:
+            denied = verdict.decision is RiskDecision.DENY
+            return DomainError(ErrorCode.RISK_DENIED if denied else ErrorCode.STEP_UP_REQUIRED)
+        claims = application.claims
+        return self._tokens.issue(
+            electorate, person_id, self._cell, candidate.region, device=claims.device, jkt=claims.jkt, now=now
+        )
+
+    async def _surveys(self, survey_ids: set[str]) -> dict[str, Electorate | DomainError | None]:
+        found: dict[str, Electorate | DomainError | None] = {}
+        for survey_id in survey_ids:
+            try:
+                found[survey_id] = await self._electorates.get(survey_id)
+            except DomainError as error:
+                found[survey_id] = error
+        return found
+
+    async def _look_up(self, applications: Sequence[Application]) -> Sequence[Candidate | None]:
+        began = perf_counter()
+        candidates = await self._directory.candidates([(one.claims.sub, one.survey_id) for one in applications])
+        ended = perf_counter()
+        self._telemetry.looked_up(ended - began)
+        for application in applications:
+            application.trace.step("auth.check_eligibility", began, ended)
+        return candidates
+
+    async def _assess(self, applications: Sequence[Application]) -> Sequence[RiskVerdict]:
+        attempts = [self._attempt(application) for application in applications]
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(RISK_LIMIT_S):
+                verdicts = await self._risk.assess(attempts)
+        except (DomainError, TimeoutError):
+            self._telemetry.risk_absent(len(applications))
+            return [_NO_ANSWER] * len(applications)
+        ended = perf_counter()
+        for application, attempt, verdict in zip(applications, attempts, verdicts, strict=True):
+            self._telemetry.judged(verdict, ended - began)
+            application.trace.step("fraud.check_vote", began, ended)
+            if verdict.decision is not RiskDecision.ALLOW:
+                application.trace.flag()
+            if verdict.decision is RiskDecision.DENY:
+                log.warning(
+                    "admission_denied_for_risk",
+                    election_id=attempt.survey_id,
+                    voter_id=attempt.voter_pseudonym.hex(),
+                    score_permille=verdict.score_permille,
+                    policy_version=verdict.policy_version,
+                )
+        return verdicts
+
+    def _attempt(self, application: Application) -> AdmissionAttempt:
+        key, claims = self._pseudonym_key, application.claims
+        return AdmissionAttempt(
+            application.survey_id,
+            pseudonym(key, "voter", claims.sub),
+            pseudonym(key, "device", claims.device) if claims.device else None,
+            pseudonym(key, "network", application.network),
+            claims.risk,
+        )

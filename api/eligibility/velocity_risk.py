@@ -1,0 +1,116 @@
+"""The first `VoteRisk`: velocity by rules, counted in Redis, and in this process while Redis is away."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from domain.errors import DomainError, ErrorCode
+from domain.ports import AdmissionAttempt, RiskVerdict
+from domain.risk import Velocity, VelocityCounter, VelocityPolicy, judge
+
+SHARED_LIMIT_S = 0.06  # of the 100 ms that a decision may take
+PAUSE_S = 1.0  # after a failure, before the shared counters are asked again
+_MINUTE_S, _HOUR_S = 60, 3600
+_KEPT_MAX = 100_000  # voters, devices and networks, of each
+_DEVICE_VOTERS_MAX = 1000
+
+log = structlog.get_logger()
+
+
+class ProcessVelocity:
+    """Counts what this process sees; bounded, the longest unseen are forgotten first."""
+
+    def __init__(self, *, kept_max: int = _KEPT_MAX, now: Callable[[], float] = time.time) -> None:
+        self._kept_max = kept_max
+        self._now = now
+        self._voters: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # minute, attempts
+        self._networks: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._devices: OrderedDict[bytes, tuple[int, set[bytes]]] = OrderedDict()  # hour, voters
+
+    async def observe(self, attempts: Sequence[AdmissionAttempt]) -> list[Velocity]:
+        """Count the attempts and return what stands now, in order."""
+        minute, hour = int(self._now()) // _MINUTE_S, int(self._now()) // _HOUR_S
+        return [
+            Velocity(
+                self._count(self._voters, attempt.voter_pseudonym, minute),
+                self._device(attempt.device_pseudonym, attempt.voter_pseudonym, hour),
+                self._count(self._networks, attempt.network_pseudonym, minute),
+            )
+            for attempt in attempts
+        ]
+
+    def _count(self, kept: OrderedDict[bytes, tuple[int, int]], pseudonym: bytes, minute: int) -> int:
+        since, count = kept.get(pseudonym, (minute, 0))
+        count = count + 1 if since == minute else 1
+        kept[pseudonym] = (minute, count)
+        kept.move_to_end(pseudonym)
+        if len(kept) > self._kept_max:
+            kept.popitem(last=False)
+        return count
+
+    def _device(self, device: bytes | None, voter: bytes, hour: int) -> int:
+        if device is None:
+            return 0
+        since, voters = self._devices.get(device, (hour, set()))
+        if since != hour:
+            voters = set()
+        if len(voters) < _DEVICE_VOTERS_MAX:
+            voters.add(voter)
+        self._devices[device] = (hour, voters)
+        self._devices.move_to_end(device)
+        if len(self._devices) > self._kept_max:
+            self._devices.popitem(last=False)
+        return len(voters)
+
+
+class VelocityRisk:
+    """Judges by velocity. Losing Redis stops no voting: the process then counts for itself, by the same rules."""
+
+    def __init__(
+        self,
+        shared: VelocityCounter,
+        own: VelocityCounter,
+        policy: VelocityPolicy,
+        *,
+        limit_s: float = SHARED_LIMIT_S,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shared = shared
+        self._own = own
+        self._policy = policy
+        self._limit_s = limit_s
+        self._now = now
+        self._failed_at: float | None = None
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the last count was this process's own."""
+        return self._failed_at is not None
+
+    async def assess(self, attempts: Sequence[AdmissionAttempt]) -> list[RiskVerdict]:
+        """Return one verdict for each attempt, in order."""
+        velocities = await self._observe(attempts)
+        return [
+            judge(velocity, attempt.risk_band, self._policy)
+            for attempt, velocity in zip(attempts, velocities, strict=True)
+        ]
+
+    async def _observe(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[Velocity]:
+        if self._failed_at is not None and self._now() - self._failed_at < PAUSE_S:
+            return await self._own.observe(attempts)
+        try:
+            async with asyncio.timeout(self._limit_s):
+                velocities = await self._shared.observe(attempts)
+        except (DomainError, TimeoutError) as error:
+            if self._failed_at is None:
+                code = error.code if isinstance(error, DomainError) else ErrorCode.VELOCITY_UNAVAILABLE
+                log.warning("velocity_degraded", code=code)
+            self._failed_at = self._now()
+            return await self._own.observe(attempts)
+        if self._failed_at is not None:
+            self._failed_at = None
+            log.info("velocity_restored")
+        return velocities
