@@ -37,6 +37,7 @@ class VotingCell:
     surveys: VotingSurveys
     gateway: Gateway
     submission_ids: SubmissionIds
+    attempts: Attempts
 
 
 class Confirmation(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -89,12 +90,10 @@ class CastVotes:
         self,
         authority: VotingAuthority,
         cells: Mapping[str, VotingCell],
-        attempts: Attempts,
         telemetry: VoteTelemetry,
     ) -> None:
         self._authority = authority
         self._cells = cells
-        self._attempts = attempts
         self._telemetry = telemetry
 
     def vote_in_survey(self, request: LeanRequest) -> None:
@@ -162,7 +161,7 @@ class CastVotes:
             location = b"location: /v1/submissions/" + confirmation.submission_id.encode() + b"\r\n"
             request.respond(status, _JSON.encode(confirmation), extra_headers=location)
             trace.ended(status)
-            self._attempts.note(claims, request.client, confirmation.status)
+            cell.attempts.note(claims, request.client, confirmation.status)
 
         return answer
 
@@ -171,8 +170,8 @@ class CastVotes:
     ) -> None:
         request.respond_error(error)
         trace.ended(error.spec.status, error.code)
-        if claims is not None:
-            self._attempts.note(claims, request.client, error.code)
+        if claims is not None and (cell := self._cells.get(claims.cell)) is not None:
+            cell.attempts.note(claims, request.client, error.code)
 
 
 def sealed_vote(claims: VotingClaims, survey: VotingSurvey, answers: Sequence[Answer], key: bytes) -> SealedVote:

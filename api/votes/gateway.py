@@ -128,12 +128,10 @@ class Gateway:
         if batch.gateway_id == self.gateway_id:
             self._settle(batch.number, recorded.outcomes)
 
-    @property
     def queued_votes(self) -> int:
         """Votes that wait for a batch."""
         return len(self._queue)
 
-    @property
     def queued_bytes(self) -> int:
         """Encoded bytes that wait for a batch."""
         return self._queue.bytes

@@ -10,6 +10,7 @@ VOTING_TOKEN = "voting-token"  # noqa: S105 - signs the permission to vote
 EVIDENCE = "evidence"  # signs what the ledger keeps of an admission
 KEK_BALLOT = "kek/ballot"  # wraps the surveys' ballot keys
 KEK_ELIGIBILITY = "kek/eligibility"  # wraps the surveys' eligibility keys; only admission may unwrap
+SUBMISSION = "submission"  # authenticates submission ids
 PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
 
 PUBLIC = "public:"

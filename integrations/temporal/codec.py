@@ -1,8 +1,10 @@
 """Encrypts what histories keep; only key ids stand beside the ciphertext."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
@@ -13,6 +15,9 @@ from domain.ports import KeyManagement
 
 ENCODING = b"binary/encrypted"
 _NONCE_BYTES = 12
+_REFRESH_S = 60.0
+
+log = structlog.get_logger()
 
 
 class EncryptionCodec(PayloadCodec):
@@ -71,3 +76,14 @@ class EncryptionCodec(PayloadCodec):
         except InvalidTag as error:
             raise DomainError(ErrorCode.KEY_UNAVAILABLE, "a payload does not open under its key") from error
         return Payload.FromString(plain)
+
+
+async def keep_refreshed(*codecs: EncryptionCodec) -> None:
+    """Take up new keys every minute until cancelled; while the key service is away the old one stays."""
+    while True:
+        await asyncio.sleep(_REFRESH_S)
+        for codec in codecs:
+            try:
+                await codec.refresh()
+            except DomainError as error:
+                log.warning("codec_key_unavailable", code=error.code)

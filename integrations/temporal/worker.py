@@ -1,0 +1,100 @@
+"""Workers of one build: versions are set here and in `workers/`, never in a workflow's definition."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+# What workflow files may share with the process: pure modules, imported once instead of once per execution.
+_SHARED_MODULES = (
+    "activities",
+    "annotated_types",
+    "domain",
+    "msgspec",
+    "opentelemetry",
+    "pydantic",
+    "pydantic_core",
+    "workflows.local_first",
+    "workflows.policies",
+)
+_THREADS = 4
+_GRACE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A deployment and the build that serves it; the build id is the commit."""
+
+    deployment: str
+    build: str
+
+    @property
+    def version(self) -> WorkerDeploymentVersion:
+        """The version as Temporal names it."""
+        return WorkerDeploymentVersion(deployment_name=self.deployment, build_id=self.build)
+
+
+def sandbox() -> SandboxedWorkflowRunner:
+    """Return the runner that keeps workflows deterministic."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_SHARED_MODULES))
+
+
+def build_worker(
+    client: Client,
+    queue: str,
+    release: Release,
+    *,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    behaviour: VersioningBehavior = VersioningBehavior.PINNED,
+    **options: Any,
+) -> Worker:
+    """Return a worker of one queue; `options` are the SDK's own and win."""
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=workflows,
+        activities=activities,
+        deployment_config=WorkerDeploymentConfig(
+            version=release.version, use_worker_versioning=True, default_versioning_behavior=behaviour
+        ),
+        **{
+            "workflow_runner": sandbox(),
+            "workflow_task_executor": ThreadPoolExecutor(_THREADS, f"workflows-{queue}"),
+            "graceful_shutdown_timeout": _GRACE,
+            "max_cached_workflows": 200,
+            "max_concurrent_workflow_task_polls": 2,
+            "max_concurrent_activity_task_polls": 2,
+            **options,
+        },
+    )
+
+
+async def make_current(client: Client, release: Release) -> bool:
+    """Make a build the current version of its deployment; False where no worker of it has been seen yet.
+
+    Safe to repeat.
+    """
+    try:
+        await client.workflow_service.set_worker_deployment_current_version(
+            SetWorkerDeploymentCurrentVersionRequest(
+                namespace=client.namespace,
+                deployment_name=release.deployment,
+                build_id=release.build,
+                identity=client.identity,
+                ignore_missing_task_queues=True,
+            )
+        )
+    except RPCError as error:
+        if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION}:
+            return False
+        raise
+    return True

@@ -1,0 +1,64 @@
+"""Stand-alone workers of the votes queue: they finish what a killed API process had started, and all retries."""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+
+import structlog
+from temporalio.worker import Worker
+
+from activities.voting import VotingActivities
+from integrations.keys.management import key_management
+from integrations.keys.purposes import DAILY, KEK_BALLOT
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.batches import VOTES_QUEUE
+from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.worker import Release, build_worker, make_current
+from integrations.voting_cell import DEPLOYMENT, VotingCellClients, open_voting_cell
+from workflows.submit_votes import SubmitVotesWorkflow
+
+_RETRY_S = 0.2
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    """Serve the votes queue of every cell; ready once this build is the current version everywhere.
+
+    Processes of the votes API of the same build start after that: an eager start runs on its own build, and somebody
+    must be able to go on with it.
+    """
+    keys = key_management(settings, KEK_BALLOT, DAILY)
+    release = Release(DEPLOYMENT, settings.build)
+    cells = {
+        cell: await open_voting_cell(cell, settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
+        for cell in settings.cells
+    }
+    async with asyncio.TaskGroup() as running:
+        refreshing = running.create_task(keep_refreshed(*(clients.codec for clients in cells.values())))
+        workers = [_worker(clients, release) for clients in cells.values()]
+        serving = [running.create_task(worker.run()) for worker in workers]
+        for clients in cells.values():
+            while not (await make_current(clients.temporal, release) or stopping.is_set()):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), _RETRY_S)
+        for cell, clients in cells.items():
+            telemetry.readiness.add(f"ledger_{cell}", partial(clients.pool.fetchval, "SELECT true"))
+        telemetry.readiness.start()
+        log.info("voting_worker_started", build=settings.build, cells=list(cells))
+        await stopping.wait()
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await asyncio.gather(*serving)
+        refreshing.cancel()
+
+
+def _worker(clients: VotingCellClients, release: Release) -> Worker:
+    activities = VotingActivities(clients.ledger, clients.summaries)
+    return build_worker(
+        clients.temporal,
+        VOTES_QUEUE,
+        release,
+        workflows=[SubmitVotesWorkflow],
+        activities=[activities.record_votes, activities.announce_votes],
+    )
