@@ -27,25 +27,19 @@ _PURPOSES = frozenset({VOTING_TOKEN, EVIDENCE, KEK_BALLOT, KEK_ELIGIBILITY})
 
 
 class Ground:
-    """The servers of one run, and hands on their databases and keys."""
+    """The servers of one run with their databases and keys."""
 
-    def __init__(self, servers: Servers, settings: Settings, owner: asyncpg.Pool, voters: Voters) -> None:
-        self.servers = servers
+    def __init__(self, state: StackState, settings: Settings, owner: asyncpg.Pool, kms: FileKms) -> None:
+        self.state = state
         self.settings = settings
         self.owner = owner  # the cell's database, as the owner of its schemas
-        self.voters = voters
-        assert settings.keys_folder is not None
-        self.kms = FileKms(settings.keys_folder, _PURPOSES)
-
-    @property
-    def state(self) -> StackState:
-        """Addresses and secrets."""
-        return self.servers.state
+        self.kms = kms
+        self.voters = Voters(kms)
 
     @property
     def folder(self) -> Path:
         """Where this run keeps everything."""
-        return self.servers.folder
+        return self.state.folder
 
     def log(self, name: str) -> Path:
         """Return where a process of ours writes."""
@@ -105,19 +99,25 @@ class Ground:
 @asynccontextmanager
 async def prepared_ground(folder: Path) -> AsyncIterator[Ground]:
     """Start the servers in `folder`, with the peers' databases beside ours."""
-    async with Servers(folder, environment={}) as servers:
-        state = servers.state
-        settings = state.settings_for(SURVEYS, OWNER)
-        pool = await open_pool(settings.cells[CELL].database, settings, OWNER, size=4)
-        assert settings.keys_folder is not None
-        voters = Voters(FileKms(settings.keys_folder, _PURPOSES))
-        await voters.open()
-        ground = Ground(servers, settings, pool, voters)
-        try:
-            await _make_databases(ground)
-            yield ground
-        finally:
-            await pool.close()
+    async with (
+        Servers(folder, environment={}) as servers,
+        ground_on(servers.state, servers.state.settings_for(SURVEYS, OWNER)) as ground,
+    ):
+        yield ground
+
+
+@asynccontextmanager
+async def ground_on(state: StackState, settings: Settings) -> AsyncIterator[Ground]:
+    """Use servers that run; `settings` are those of a process that serves as surveys and as owner."""
+    assert settings.keys_folder is not None
+    pool = await open_pool(settings.cells[CELL].database, settings, OWNER, size=4)
+    ground = Ground(state, settings, pool, FileKms(settings.keys_folder, _PURPOSES))
+    try:
+        await ground.voters.open()
+        await _make_databases(ground)
+        yield ground
+    finally:
+        await pool.close()
 
 
 async def _make_databases(ground: Ground) -> None:

@@ -67,9 +67,8 @@ async def cast_votes_at_peer(ground: Ground, peer: Peer, load: VoteLoad) -> Vote
             running(f"bench-{peer.app}", _command(peer, port), ground.log(peer.app), environment, port=port)
         )
         await asyncio.to_thread(write_requests, path, ground.voters.requests(polling, wanted, bound=load.bound))
-        servers = {name: server.pid for name, server in ground.servers.processes.items() if server.pid is not None}
         assert process.pid is not None
-        watch = CpuWatch({**servers, peer.app: process.pid})
+        watch = CpuWatch({**ground.state.pids, peer.app: process.pid})
         watch.start()
         result = await run_load(
             LoadSpec(

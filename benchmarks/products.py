@@ -15,7 +15,6 @@ from benchmarks.processes import CpuWatch, run_load
 from benchmarks.report import check_equal
 from benchmarks.voters import CHOICE, Polling
 from comitia.stack.applications import APPLICATIONS
-from comitia.stack.process import ManagedProcess
 from comitia.stack.supervisor import Supervisor
 from domain.tally import BALLOTS
 from integrations.redis.connection import open_redis
@@ -107,9 +106,7 @@ async def cast_votes(ground: Ground, supervisor: Supervisor, load: VoteLoad) -> 
 
 def pids(ground: Ground, supervisor: Supervisor) -> dict[str, int]:
     """Return every process that may work during a load: ours and the servers."""
-    servers: dict[str, ManagedProcess] = ground.servers.processes
-    found = {name: process.pid for name, process in servers.items() if process.pid is not None}
-    return {**found, **supervisor.pids, "harness": os.getpid()}
+    return {**ground.state.pids, **supervisor.pids, "harness": os.getpid()}
 
 
 async def check(ground: Ground, supervisor: Supervisor, survey_id: str, result: LoadResult) -> str:
