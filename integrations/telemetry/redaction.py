@@ -28,8 +28,9 @@ MAX_TEXT: Final = 4096
 
 def names_secret(name: str) -> bool:
     """Tell whether a field of this name may hold a token, a choice or personal data."""
+    plain = name.lower().replace("-", "_")
     name = _CAMEL.sub("_", name).lower().replace("-", "_")
-    words = name.split("_")
+    words = [*plain.split("_"), *name.split("_")]
     if words[-1] in _MEASURES and len(words) > 1:
         return False
     return name in _SECRET_NAMES or not SECRET_WORDS.isdisjoint(words)

@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from integrations.telemetry.request_trace import RequestTrace, TraceSink, parse_traceparent
+from integrations.telemetry.scrubbing import Scrubbing
 
 SLOW_S: Final = 0.5  # the latency objective of a vote; what is slower is always kept
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -65,15 +66,16 @@ class Tracing:
         self.provider = TracerProvider(
             resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)), shutdown_on_exit=False
         )
-        self._processors = list(processors)
+        behind = list(processors)
         if otlp_endpoint:
             exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
-            self._processors.append(BatchSpanProcessor(exporter))
-        for processor in self._processors:
+            behind.append(BatchSpanProcessor(exporter))
+        scrubbed = tuple(Scrubbing(processor) for processor in behind)
+        for processor in scrubbed:
             self.provider.add_span_processor(processor)
         self.tracer = self.provider.get_tracer("comitia")
         self._ratio = ratio
-        self._sink = TraceSink(resource=resource, processors=tuple(self._processors), slow_s=slow_s)
+        self._sink = TraceSink(resource=resource, processors=scrubbed, slow_s=slow_s)
 
     def begin_request(self, traceparent: bytes | None, started_at: float) -> RequestTrace:
         """Return the trace of a request that began at `started_at` (`time.perf_counter()`).

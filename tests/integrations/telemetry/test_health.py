@@ -1,0 +1,110 @@
+import asyncio
+import json
+
+import pytest
+
+from integrations.settings import Environment, Settings
+from integrations.telemetry.health import health_server
+from integrations.telemetry.readiness import Readiness
+from integrations.telemetry.telemetry import Telemetry, make_telemetry
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return make_telemetry(Settings(environment=Environment.TEST), "tally")
+
+
+async def ask(port: int, request: bytes) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    if b"\r\n\r\n" not in request:
+        writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]) if head else 0, body
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+
+async def test_a_worker_is_asked(telemetry: Telemetry):
+    async with health_server("127.0.0.1", 0, telemetry) as (_, port):
+        assert await ask(port, get("/livez")) == (200, b"ok\n")
+        assert (await ask(port, get("/readyz")))[0] == 503
+        telemetry.readiness.start()
+        assert (await ask(port, get("/readyz?verbose")))[0] == 200
+        status, body = await ask(port, get("/metrics"))
+        assert status == 200
+        assert b"comitia_build_info" in body
+        telemetry.readiness.stop()
+        status, body = await ask(port, get("/readyz"))
+        assert (status, json.loads(body)) == (503, {"ready": False, "checks": {"process": "stopping"}})
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (get("/nothing"), 404),
+        (b"POST /livez HTTP/1.1\r\n\r\n", 405),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /livez SPDY/3\r\n\r\n", 400),
+        (b"GET /livez", 0),
+        (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\n", 0),
+        (b"\x00\xff\x80 \r\n\r\n", 400),
+    ],
+)
+async def test_nonsense_gets_no_5xx(telemetry: Telemetry, request_bytes: bytes, status: int):
+    async with health_server("127.0.0.1", 0, telemetry) as (_, port):
+        assert (await ask(port, request_bytes))[0] == status
+        assert (await ask(port, get("/livez")))[0] == 200
+
+
+async def test_readiness_names_what_is_wrong():
+    readiness = Readiness(timeout_s=0.05, keep_s=0.0)
+    broken = {"raises": False}
+
+    async def good() -> None:
+        if broken["raises"]:
+            raise ConnectionError("postgresql://u:secret@h")
+
+    async def late() -> None:
+        await asyncio.Event().wait()
+
+    async def no() -> bool:
+        return False
+
+    readiness.add("ledger", good)
+    assert (await readiness.examine()).checks == {"process": "starting"}
+    readiness.start()
+    assert (await readiness.examine()).ready
+    broken["raises"] = True
+    assert (await readiness.examine()).checks == {"ledger": "failing"}
+    broken["raises"] = False
+    assert (await readiness.examine()).ready
+    readiness.add("broker", late)
+    readiness.add("keys", no)
+    report = await readiness.examine()
+    assert not report.ready
+    assert report.checks == {"ledger": "ok", "broker": "late", "keys": "failing"}
+    with pytest.raises(ValueError, match="ledger"):
+        readiness.add("ledger", good)
+    assert not readiness.stopping
+    readiness.stop()
+    assert readiness.stopping
+
+
+async def test_many_askers_are_one_round_of_checks():
+    readiness = Readiness(keep_s=60)
+    rounds: list[int] = []
+
+    async def check() -> None:
+        rounds.append(1)
+
+    readiness.add("ledger", check)
+    readiness.start()
+    reports = await asyncio.gather(*(readiness.examine() for _ in range(50)))
+    assert all(report.ready for report in reports)
+    assert len(rounds) == 1
