@@ -1,0 +1,121 @@
+"""Reads the batch summaries of one cell from chosen offsets; nothing is kept in Kafka about how far."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from domain.errors import DomainError, ErrorCode
+from domain.tally import Addition
+from integrations.kafka.connection import connection_options
+from integrations.kafka.summaries import UnreadableSummaryError, read_summary
+from integrations.kafka.topics import BATCH_RECORDED, ensure_topic
+from integrations.settings import KafkaAddress
+
+_REQUEST_TIMEOUT_MS = 5_000
+_FETCH_BYTES = 4 * 1024 * 1024
+
+
+class OffsetsLostError(Exception):
+    """The topic no longer has an offset that is to be read; only the ledger knows what was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message: what it adds, None where it is not a summary; `appended_ms` is the broker's time."""
+
+    offset: int
+    appended_ms: int
+    addition: Addition | None
+
+
+class SummaryConsumer:
+    """All partitions of one cell's summaries. Calls raise DomainError `broker_unavailable`."""
+
+    def __init__(self, address: KafkaAddress, cell: str) -> None:
+        self._address = address
+        self._topic = BATCH_RECORDED.of(cell)
+        self._client: AIOKafkaConsumer | None = None
+        self.partitions = 0
+
+    async def open(self) -> None:
+        """Connect; the topic is made where it is missing. Nothing is read before `seek` of every partition."""
+        self.partitions = await ensure_topic(self._address, self._topic, BATCH_RECORDED)
+        client = AIOKafkaConsumer(
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            metadata_max_age_ms=30_000,
+            check_crcs=True,
+            **connection_options(self._address),
+        )
+        with _broker_failures():
+            try:
+                await client.start()
+            except BaseException:
+                await client.stop()
+                raise
+        self._client = client
+        self._partitions = {number: TopicPartition(self._topic, number) for number in range(self.partitions)}
+
+    async def close(self) -> None:
+        """Disconnect."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.stop()
+
+    def start_at(self, positions: Mapping[int, int]) -> None:
+        """Begin to read, every partition from its offset."""
+        self._consumer.assign(list(self._partitions.values()))
+        self.seek(positions)
+
+    def seek(self, positions: Mapping[int, int]) -> None:
+        """Go on from other offsets."""
+        for partition, offset in positions.items():
+            self._consumer.seek(self._partitions[partition], offset)
+
+    async def poll(self, *, timeout_s: float, limit: int) -> dict[int, list[Delivery]]:
+        """Return what is there, at most `limit` messages, by partition and in order; empty after `timeout_s`.
+
+        Raises:
+            OffsetsLostError: an offset is out of range.
+        """
+        with _broker_failures():
+            try:
+                found = await self._consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=limit)
+            except OffsetOutOfRangeError as error:
+                raise OffsetsLostError(str(error)) from error
+        return {
+            tp.partition: [Delivery(record.offset, record.timestamp, _read(record.value)) for record in records]
+            for tp, records in found.items()
+        }
+
+    async def ends(self) -> dict[int, int]:
+        """Return for every partition the offset after its last message, as the broker has it now."""
+        with _broker_failures():
+            found = await self._consumer.end_offsets(list(self._partitions.values()))
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    @property
+    def _consumer(self) -> AIOKafkaConsumer:
+        if self._client is None:
+            raise DomainError(ErrorCode.BROKER_UNAVAILABLE, "not connected")
+        return self._client
+
+
+def _read(value: bytes | None) -> Addition | None:
+    try:
+        return read_summary(value or b"")
+    except UnreadableSummaryError:
+        return None
+
+
+@contextmanager
+def _broker_failures() -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
