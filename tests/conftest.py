@@ -16,8 +16,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from comitia.stack import postgres
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState, read_state
+from comitia.stack.supervisor import Supervisor
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment, Settings
 
@@ -44,19 +46,28 @@ async def servers(stack_folder: Path) -> AsyncIterator[StackState]:
         return
     async with Servers(stack_folder) as started:
         yield started.state
+    postgres.forget(started.state.stack_id)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def platform(servers: StackState) -> AsyncIterator[Supervisor]:
+    """Every service and worker, ready: `platform.url("votes")`.
+
+    A test that kills one of them takes a `Supervisor` of its own.
+    """
+    async with Supervisor(servers, environment=Environment.TEST) as supervisor:
+        yield supervisor
 
 
 @pytest.fixture(scope="session")
-def settings_for(servers: StackState, tmp_path_factory: pytest.TempPathFactory) -> SettingsFor:
+def settings_for(servers: StackState) -> SettingsFor:
     """`settings_for(*roles, **fields)`: the settings of a process that serves as these roles.
 
-    Keys and objects of all of them are in one folder of this run.
+    They have the keys and objects of the processes of `platform`.
     """
-    folder = tmp_path_factory.mktemp("state")
-    shared = {"keys_folder": folder / "keys", "objects_folder": folder / "objects", "build": "test"}
 
     def make(*roles: str, **fields: Any) -> Settings:
-        return servers.settings_for(*roles, environment=Environment.TEST, **{**shared, **fields})
+        return servers.settings_for(*roles, environment=Environment.TEST, **fields)
 
     return make
 

@@ -104,15 +104,13 @@ async def process(folder: Path, log: Path, ports: dict[str, int]) -> ManagedProc
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ["format", f"--cluster-id={cluster}", "-c", str(properties)]
         tool = ManagedProcess("kafka-format", [*java, "kafka.tools.StorageTool", *arguments], log)
-        await tool.start()
-        if await tool.wait():
+        if await tool.finish():
             raise StartError(f"Kafka's storage was not formatted\n{tool.tail()}")
     return ManagedProcess("kafka", [*java, "kafka.Kafka", str(properties)], log, folder=folder)
 
 
 def _prepare(folder: Path, ports: dict[str, int]) -> tuple[Path, bool]:
     """Write the properties; return their file, and whether the storage is formatted."""
-    folder.mkdir(parents=True, exist_ok=True)
     properties = folder / "kraft.properties"
     properties.write_text(_properties(folder, ports))
     return properties, (folder / "data" / "meta.properties").exists()

@@ -97,6 +97,11 @@ def data_folder(folder: Path, stack_id: str) -> Path:
     return outside
 
 
+def forget(stack_id: str) -> None:
+    """Remove what `data_folder` put outside the folder of a stopped stack."""
+    shutil.rmtree(_OUTSIDE / stack_id, ignore_errors=True)
+
+
 def read_administrator(data: Path) -> Administrator:
     """Return who may make databases in this server."""
     return Administrator(ADMINISTRATOR, (data / _PASSWORD_FILE).read_text())
@@ -144,8 +149,7 @@ async def _make_cluster(programs: Path, cluster: Path, secret: Path, log: Path, 
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
     command += ["--builtin-locale=C.UTF-8"]
     tool = ManagedProcess("initdb", command, log, account=account, folder=cluster.parent)
-    await tool.start()
-    if await tool.wait():
+    if await tool.finish():
         raise StartError(f"PostgreSQL's data was not made\n{tool.tail()}")
     fresh.rename(cluster)
 

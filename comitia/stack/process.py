@@ -78,6 +78,14 @@ class ManagedProcess:
         assert self._process is not None, f"{self.name} was never started"
         return await self._process.wait()
 
+    async def finish(self) -> int:
+        """Start it, wait for its end and return the exit status; it is killed where we are told to stop."""
+        await self.start()
+        try:
+            return await self.wait()
+        finally:
+            await self.kill()
+
     async def stop(self) -> None:
         """Ask it to end, wait `grace_s`, then kill its group. Safe to repeat."""
         self.stopping = True

@@ -26,7 +26,6 @@ def process(folder: Path, log: Path, port: int) -> ManagedProcess:
     server = binary()
     if server is None:
         raise FileNotFoundError("valkey-server is missing: make setup")
-    folder.mkdir(parents=True, exist_ok=True)
     options = {
         "port": str(port),
         "bind": HOST,

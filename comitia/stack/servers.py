@@ -127,6 +127,8 @@ class Servers:
             lock.close()
             raise FolderInUseError(f"a stack runs in {self.folder} already") from None
         self._lock = lock
+        for name in ("kafka", "logs", "redis", "temporal"):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
 
     def _next_state(self) -> StackState:
         before = read_state(self.folder)

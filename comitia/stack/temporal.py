@@ -53,7 +53,6 @@ def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable
     server = binary()
     if server is None:
         raise FileNotFoundError("the temporal command is missing: make setup")
-    folder.mkdir(parents=True, exist_ok=True)
     command = [str(server), "server", "start-dev", "--ip", HOST, "--port", str(ports["temporal"])]
     command += ["--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])]
     command += ["--db-filename", str(folder / "temporal.db"), "--sqlite-pragma", "synchronous=2"]
