@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from comitia import doctor
+from comitia.cli import app
+from comitia.stack import kafka
+from comitia.stack.state import StackState
+from integrations.postgres.migrate import Tree, heads
+
+
+@pytest.fixture
+def run() -> CliRunner:
+    return CliRunner()
+
+
+def test_doctor_passes_where_the_tests_run(run: CliRunner, tmp_path: Path) -> None:
+    result = run.invoke(app, ["doctor", "--data", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "PostgreSQL" in result.output
+    assert "missing" not in result.output
+
+
+def test_doctor_says_how_to_get_java(run: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    result = run.invoke(app, ["doctor", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "Java: install Java 17 or newer, on Debian: apt-get install openjdk-17-jre-headless" in result.output
+
+
+def test_doctor_refuses_an_old_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "bin" / "java"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert {check.name for check in doctor.examine(tmp_path) if check.needed and not check.passed} == {"Java"}
+
+
+def test_doctor_asks_for_maven_only_while_jars_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMITIA_TOOLS_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    needed = {check.name for check in doctor.examine(tmp_path) if check.needed and not check.passed}
+    assert {"Maven", "Kafka's jars"} <= needed
+
+
+def test_doctor_looks_at_no_port_of_a_stack_that_runs(servers: StackState) -> None:
+    found = next(check for check in doctor.examine(servers.folder) if check.name == "Ports")
+    assert "a stack runs in" in found.found
+
+
+def test_jars_are_of_the_present_pom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kafka.jars_complete()
+    monkeypatch.setenv("COMITIA_TOOLS_FOLDER", str(tmp_path))
+    assert not kafka.jars_complete()
+    kafka.jars_folder().mkdir(parents=True)
+    (kafka.jars_folder() / ".complete").write_text("another pom.xml")
+    assert not kafka.jars_complete()
+
+
+def test_migrate_reaches_every_database_of_a_running_stack(run: CliRunner, servers: StackState) -> None:
+    result = run.invoke(app, ["migrate", "--data", str(servers.folder)])
+    assert result.exit_code == 0, result.output
+    (cell,), (catalogue,) = heads(Tree.CELL), heads(Tree.CATALOGUE)
+    assert result.output.splitlines() == [f"eu: {cell}", f"us: {cell}", f"catalogue: {catalogue}"]
+
+
+def test_migrate_takes_addresses_from_the_environment(
+    run: CliRunner, servers: StackState, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in servers.settings_environment("comitia_owner").items():
+        monkeypatch.setenv(name, value)
+    result = run.invoke(app, ["migrate", "--data", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 3
+
+
+def test_migrate_without_any_database_says_so(run: CliRunner, tmp_path: Path) -> None:
+    result = run.invoke(app, ["migrate", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "no stack runs in" in result.output
+
+
+@pytest.mark.parametrize("port", ["api-votes=x", "nobody=1", "api-votes"])
+def test_a_port_must_be_a_known_name_and_a_number(run: CliRunner, tmp_path: Path, port: str) -> None:
+    result = run.invoke(app, ["up", "--data", str(tmp_path), "--port", port])
+    assert result.exit_code == 2
