@@ -1,18 +1,19 @@
 """What the life of a survey does outside: the catalogue, its keys, the cells' copies, the announcements."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from temporalio import activity
 
 from activities.failures import to_application_error
 from domain.contracts.surveys import (
+    AnnounceSurveyInput,
     CorrectSurveyInput,
     FinishSurveyInput,
     FreezeSurveyInput,
     InstallSurveyInput,
     OpenSurveyInput,
     Survey,
-    SurveyChanged,
     SurveyKeys,
     SurveyReference,
     SurveyWindow,
@@ -39,6 +40,19 @@ class SurveyActivities:
         self._keys = keys
         self._cells = cells
         self._announcer = announcer
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Return every activity, for a worker."""
+        return [
+            self.freeze_survey,
+            self.provide_survey_keys,
+            self.install_survey,
+            self.set_survey_window,
+            self.open_survey,
+            self.finish_survey,
+            self.correct_survey,
+            self.announce_survey,
+        ]
 
     @activity.defn(name="freeze_survey")
     async def freeze_survey(self, request: FreezeSurveyInput) -> Survey:
@@ -136,14 +150,14 @@ class SurveyActivities:
             raise to_application_error(error) from error
 
     @activity.defn(name="announce_survey")
-    async def announce_survey(self, change: SurveyChanged) -> None:
-        """Tell everyone else that a public survey changed. Repeated, it is told twice; the version says so.
+    async def announce_survey(self, request: AnnounceSurveyInput) -> None:
+        """Tell everyone in one cell that a public survey changed. Repeated, it is told twice; the version says so.
 
         Raises:
             ApplicationError: `broker_unavailable` (retried).
         """
         try:
-            await self._announcer.announce(change)
+            await self._announcer.announce(request)
         except DomainError as error:
             raise to_application_error(error) from error
 

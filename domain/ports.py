@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from domain.contracts.exports import SurveyTotals
 from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
 from domain.contracts.voting import BatchSummary, RecordedVotes, SubmitVotesInput
+from domain.tally import MergedTotals
 from domain.tokens import RiskBand
 
 
@@ -145,7 +145,7 @@ class VoteRisk(Protocol):
 class ResultsReader(Protocol):
     """Reads totals as staff may always see them."""
 
-    async def totals(self, survey_id: str) -> SurveyTotals:
+    async def totals(self, survey_id: str) -> MergedTotals:
         """Return the merged totals of every cell that answers.
 
         Raises:

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from domain.contracts.exports import ExportFile, ExportRequest, ExportState, StoredObject
 from domain.contracts.surveys import (
+    AnnounceSurveyInput,
     CorrectSurveyInput,
     FinishSurveyInput,
     FreezeSurveyInput,
     OpenSurveyInput,
-    SurveyChanged,
     SurveyKeys,
     SurveyStage,
 )
@@ -90,10 +90,10 @@ class SurveyCatalogue(Protocol):
 
 
 class SurveyAnnouncer(Protocol):
-    """Tells everyone else that a public survey changed, at least once."""
+    """Tells everyone in a cell that a public survey changed, at least once."""
 
-    async def announce(self, change: SurveyChanged) -> None:
-        """Return when the broker has it durably. Raises DomainError `broker_unavailable`."""
+    async def announce(self, request: AnnounceSurveyInput) -> None:
+        """Return when the cell's broker has it durably. Raises DomainError `broker_unavailable`."""
         ...
 
 

@@ -12,6 +12,7 @@ from workflows.search_attributes import PROCESS_STAGE
 with workflow.unsafe.imports_passed_through():
     from activities.surveys import SurveyActivities
     from domain.contracts.surveys import (
+        AnnounceSurveyInput,
         CorrectSurveyInput,
         FinishSurvey,
         FinishSurveyInput,
@@ -237,7 +238,14 @@ class RunSurveyWorkflow:
         self._behind.append(asyncio.create_task(self._tell(_changed(survey, stage))))
 
     async def _tell(self, change: SurveyChanged) -> None:
-        await workflow.execute_activity_method(SurveyActivities.announce_survey, change, **AFTER_COMMIT)
+        await asyncio.gather(
+            *(
+                workflow.execute_activity_method(
+                    SurveyActivities.announce_survey, AnnounceSurveyInput(cell=cell, change=change), **AFTER_COMMIT
+                )
+                for cell in self._request.cells
+            )
+        )
 
     def _known(self) -> Survey:
         if self._refusal is not None:

@@ -18,10 +18,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, RunSurveyInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import run_survey_workflow_id
+from integrations.platform import SURVEYS_QUEUE
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.search_attributes import SURVEY_ID
-
-QUEUE = "surveys"
 
 
 class ProcessEndedError(Exception):
@@ -35,7 +34,9 @@ class NotYetError(Exception):
 class SurveyProcesses:
     """The running surveys of the platform."""
 
-    def __init__(self, client: Client, cells: tuple[str, ...], *, queue: str = QUEUE, patience_s: float = 5.0) -> None:
+    def __init__(
+        self, client: Client, cells: tuple[str, ...], *, queue: str = SURVEYS_QUEUE, patience_s: float = 5.0
+    ) -> None:
         """`patience_s` is how long a caller waits for cells that do not answer."""
         self._client = client
         self._cells = cells

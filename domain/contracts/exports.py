@@ -4,7 +4,6 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.contracts.base import Contract
-from domain.contracts.voting import RegionCounts
 
 
 class ExportFormat(StrEnum):
@@ -12,18 +11,6 @@ class ExportFormat(StrEnum):
 
     CSV = "csv"
     JSON = "json"
-
-
-class SurveyTotals(Contract):
-    """A survey's totals over its cells.
-
-    `as_of` is the oldest watermark of the cells that answered, None where none did; cells without one are missing.
-    """
-
-    survey_id: str
-    regions: tuple[RegionCounts, ...]
-    as_of: datetime | None = None
-    missing_cells: tuple[str, ...] = ()
 
 
 class ExportRequest(Contract):

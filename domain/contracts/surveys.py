@@ -170,4 +170,11 @@ class SurveyChanged(Contract):
     finish_at: datetime | None = None
 
 
+class AnnounceSurveyInput(Contract):
+    """A change to tell one cell."""
+
+    cell: str
+    change: SurveyChanged
+
+
 RunSurveyInput.model_rebuild()

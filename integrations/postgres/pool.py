@@ -60,7 +60,37 @@ async def open_pool(
     return pool
 
 
-async def durability(pool: asyncpg.Pool) -> dict[str, str]:
+async def pool_on_demand(
+    address: DatabaseAddress, settings: Settings, role: str, *, size: int = 4, **options: Any
+) -> asyncpg.Pool:
+    """Return a pool that connects when first asked, so that a process starts while this database is away.
+
+    Each new connection is refused with NotDurableError as `open_pool` would.
+    """
+
+    async def refuse_unsafe(connection: Any) -> None:
+        await durability(connection)
+
+    return await asyncpg.create_pool(
+        host=address.host,
+        port=address.port,
+        database=address.name,
+        user=role,
+        password=settings.password(role).get_secret_value(),
+        ssl=tls_context(address.tls) or "disable",
+        min_size=0,
+        max_size=size,
+        init=refuse_unsafe,
+        server_settings={
+            "application_name": role,
+            "timezone": "UTC",
+            "idle_in_transaction_session_timeout": "2s",
+        },
+        **options,
+    )
+
+
+async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
     """Return the durability settings as the server reports them.
 
     Raises:

@@ -16,7 +16,7 @@ from activities.surveys import SurveyActivities
 from api.http.access import Access
 from api.surveys.app import create_app
 from api.surveys.processes import SurveyProcesses
-from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyChanged, SurveyWindow
+from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Survey, SurveyWindow
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys import purposes
@@ -67,19 +67,19 @@ class Announcements:
     """What was announced; refuses while `is_down`."""
 
     def __init__(self) -> None:
-        self.heard: list[SurveyChanged] = []
+        self.heard: list[AnnounceSurveyInput] = []
         self.is_down = False
 
-    async def announce(self, change: SurveyChanged) -> None:
+    async def announce(self, request: AnnounceSurveyInput) -> None:
         if self.is_down:
             raise DomainError(ErrorCode.BROKER_UNAVAILABLE)
-        self.heard.append(change)
+        self.heard.append(request)
 
 
 class NoProofs:
     """Staff tokens of these tests are not bound."""
 
-    def verify(self, proof: bytes, **_: Any) -> None:
+    def verify(self, _proof: bytes, **_: Any) -> None:
         raise DomainError(ErrorCode.PROOF_INVALID)
 
 
@@ -104,16 +104,7 @@ class Platform:
             self.client,
             task_queue=self.queue,
             workflows=[RunSurveyWorkflow],
-            activities=[
-                activities.freeze_survey,
-                activities.provide_survey_keys,
-                activities.install_survey,
-                activities.set_survey_window,
-                activities.open_survey,
-                activities.finish_survey,
-                activities.correct_survey,
-                activities.announce_survey,
-            ],
+            activities=activities.all(),
             max_cached_workflows=0,  # every task replays
         )
 

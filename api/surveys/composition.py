@@ -1,0 +1,49 @@
+"""Wires the surveys service."""
+
+from contextlib import AsyncExitStack
+
+from api.background import run_beside
+from api.composition import Service
+from api.http.access import Access
+from api.surveys.app import create_app
+from api.surveys.processes import SurveyProcesses
+from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
+from integrations.keys.dpop import DpopVerifier, RequestProofs
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN, public
+from integrations.keys.signing import VerificationKeys, keep_fresh
+from integrations.keys.tokens import TokenVerifier
+from integrations.platform import IN_FLIGHT, cell_pools, open_platform
+from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.codec import keep_refreshed
+
+
+async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
+    """Return the service, wired; what it opened is closed with `lifetime`."""
+    public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
+    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), IN_FLIGHT)
+    clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
+    staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
+    for held in (staff_keys, voter_keys):
+        await held.refresh()
+    run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
+    run_beside(lifetime, keep_refreshed(clients.codec))
+    access = Access(
+        staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
+        voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
+        proofs=RequestProofs(DpopVerifier(), public_url),
+        clients=ApiClients(await cell_pools(settings, lifetime)),
+    )
+    telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
+    telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
+    app = create_app(
+        PostgresCatalogue(clients.catalogue),
+        SurveyProcesses(clients.temporal, tuple(settings.cells)),
+        access.require_role(Role.ADMIN),
+        telemetry,
+        public_url=settings.public_url,
+    )
+    return Service(app)

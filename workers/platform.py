@@ -1,0 +1,72 @@
+"""Serves what belongs to no cell: the lives of surveys and exports of their results, in the namespace `platform`."""
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior
+from temporalio.worker import Worker
+
+from activities.surveys import SurveyActivities
+from integrations.kafka.survey_changes import SurveyChangeProducer
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import KEK_BALLOT, KEK_ELIGIBILITY, generate
+from integrations.platform import DEPLOYMENT, IN_FLIGHT, SURVEYS_QUEUE, cell_pools, open_platform
+from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.postgres.cell_surveys import PostgresCellSurveys
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.worker import Release, build_worker, make_current
+from workflows.run_survey import RunSurveyWorkflow
+
+_RETRY_S = 0.2
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    """Serve the platform's queues; ready once this build is the current version.
+
+    A cell that is away delays what is meant for it, and nothing else: its database is asked for when it is needed.
+    """
+    keys = open_keys(settings, generate(KEK_BALLOT), generate(KEK_ELIGIBILITY), IN_FLIGHT)
+    clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
+    announcer = SurveyChangeProducer({cell: addresses.kafka for cell, addresses in settings.cells.items()})
+    lifetime.push_async_callback(announcer.close)
+    cells = {cell: PostgresCellSurveys(pool) for cell, pool in (await cell_pools(settings, lifetime)).items()}
+    surveys = SurveyActivities(PostgresCatalogue(clients.catalogue), keys, cells, announcer)
+    release = Release(DEPLOYMENT, settings.build)
+    workers = [_surveys_worker(clients.temporal, release, surveys)]
+    telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
+    telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
+    async with asyncio.TaskGroup() as running:
+        refreshing = running.create_task(keep_refreshed(clients.codec))
+        serving = [running.create_task(worker.run()) for worker in workers]
+        await _become_current(clients.temporal, release, stopping)
+        telemetry.readiness.start()
+        log.info("platform_worker_started", build=settings.build, cells=list(settings.cells))
+        await stopping.wait()
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await asyncio.gather(*serving)
+        refreshing.cancel()
+
+
+async def _become_current(client: Client, release: Release, stopping: asyncio.Event) -> None:
+    """Return when new tasks come to this build, or when the process is to stop."""
+    while not stopping.is_set() and not await make_current(client, release):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _RETRY_S)
+
+
+def _surveys_worker(client: Client, release: Release, activities: SurveyActivities) -> Worker:
+    return build_worker(
+        client,
+        SURVEYS_QUEUE,
+        release,
+        workflows=[RunSurveyWorkflow],
+        activities=activities.all(),
+        behaviour=VersioningBehavior.AUTO_UPGRADE,  # a survey may be open for months
+    )

@@ -1,0 +1,6 @@
+"""Every workflow there is, for replaying stored histories."""
+
+from workflows.run_survey import RunSurveyWorkflow
+from workflows.submit_votes import SubmitVotesWorkflow
+
+WORKFLOWS: tuple[type, ...] = (RunSurveyWorkflow, SubmitVotesWorkflow)
