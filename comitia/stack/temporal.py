@@ -1,8 +1,6 @@
 """Temporal's development server from its wheel: one SQLite file written through to the disk, all namespaces at once."""
 
 import asyncio
-import importlib
-import importlib.util
 import shutil
 import sys
 from collections.abc import Iterable
@@ -13,7 +11,6 @@ from comitia.stack.probes import http_json, http_ok
 from comitia.stack.process import ManagedProcess
 
 READY_WITHIN_S = 60.0
-_SEARCH_ATTRIBUTES_MODULE = "workflows.search_attributes"
 # The limits of a shared service do not fit a server that has one user: the load decides, not a quota.
 _DYNAMIC_CONFIG = {
     "frontend.rps": "100000",
@@ -35,17 +32,10 @@ def binary() -> Path | None:
 
 def search_attributes() -> dict[str, str]:
     """Return the search attributes of `workflows/search_attributes.py`: name and type, as the server names them."""
-    # Named here and not imported above: the SDK takes half a second that most commands need not wait for.
-    from temporalio.common import SearchAttributeKey  # noqa: PLC0415
+    # Not imported above: the SDK takes half a second, which commands that start nothing need not wait for.
+    from workflows.search_attributes import ALL  # noqa: PLC0415
 
-    if importlib.util.find_spec(_SEARCH_ATTRIBUTES_MODULE) is None:
-        return {}
-    keys = vars(importlib.import_module(_SEARCH_ATTRIBUTES_MODULE)).values()
-    return {
-        key.name: "".join(part.capitalize() for part in key.indexed_value_type.name.split("_"))
-        for key in keys
-        if isinstance(key, SearchAttributeKey)
-    }
+    return {key.name: "".join(part.capitalize() for part in key.indexed_value_type.name.split("_")) for key in ALL}
 
 
 def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable[str], *, ui: bool) -> ManagedProcess:
