@@ -60,6 +60,8 @@ def main(
     results, failed = asyncio.run(_measure(names or list(LINES), seconds, rounds, console))
     show(results.lines, console)
     for each in results.lines:
+        if each.detail:
+            console.print(f"{each.name}: {each.detail}", style="dim", highlight=False)
         if not each.holds:
             console.print(f"missed: {each.name} is {each.value:,} {each.unit}, {each.goal}")
     if not names:

@@ -1,7 +1,6 @@
 """Our own processes under load, and the proof that every vote they confirmed is recorded and counted, once."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -106,7 +105,7 @@ async def cast_votes(ground: Ground, supervisor: Supervisor, load: VoteLoad) -> 
 
 def pids(ground: Ground, supervisor: Supervisor) -> dict[str, int]:
     """Return every process that may work during a load: ours and the servers."""
-    return {**ground.state.pids, **supervisor.pids, "harness": os.getpid()}
+    return {**ground.state.pids, **supervisor.pids}
 
 
 async def check(ground: Ground, supervisor: Supervisor, survey_id: str, result: LoadResult) -> str:

@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable
 
 from benchmarks.lines import (
+    admission,
     bound_votes,
     confirmed_votes,
     dbos,
     latency,
+    tally_folding,
+    tally_rebuild,
     transitions,
     workflow_per_vote,
 )
@@ -20,6 +23,9 @@ LINES: dict[str, Measurement] = {
     "workflow-per-vote": workflow_per_vote.measure,
     "dbos": dbos.measure,
     "bound-votes": bound_votes.measure,
+    "admission": admission.measure,
     "latency": latency.measure,
     "transitions": transitions.measure,
+    "tally-folding": tally_folding.measure,
+    "tally-rebuild": tally_rebuild.measure,
 }

@@ -34,6 +34,7 @@ class Answers:
         self._counts: Counter[tuple[bytes, str]] = Counter()
         self._receipts: list[str] = []
         self._submissions: list[str] = []
+        self._tokens: list[str] = []
         self._samples: list[str] = []
         self.sent_at = array("d", bytes(8 * size))
         self._done_at = array("d", bytes(8 * size))  # 0: unanswered; negative: answered, but not good
@@ -66,6 +67,7 @@ class Answers:
         if answer.replayed:
             return "replayed"
         if answer.votingToken:
+            self._tokens.append(answer.votingToken)
             return "token"
         return answer.status if isinstance(answer.status, str) else ""
 
@@ -90,6 +92,7 @@ class Answers:
             counts={f"{status.decode()}/{word}": count for (status, word), count in sorted(self._counts.items())},
             distinct_receipts=len(set(self._receipts)),
             distinct_submissions=len(set(self._submissions)),
+            distinct_tokens=len(set(self._tokens)),
             samples=self._samples,
             window_s=window,
             good_in_window=len(timed),

@@ -51,6 +51,7 @@ class LoadResult(msgspec.Struct, frozen=True):
     counts: dict[str, int]  # by `status/word`: the word is the body's `code`, else its `status`, else nothing
     distinct_receipts: int
     distinct_submissions: int
+    distinct_tokens: int
     samples: list[str]  # bodies of the first good answers
     window_s: float
     good_in_window: int

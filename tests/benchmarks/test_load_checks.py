@@ -50,7 +50,7 @@ async def liar(ground: Ground, body: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def test_every_confirmed_vote_is_recorded_once(ground: Ground):
+async def test_every_confirmed_vote_is_recorded_once(ground: Ground) -> None:
     measured = await cast_votes_at_peer(ground, PEER, LOAD)
 
     assert measured.load.counts == {"201/confirmed": measured.load.sent}
@@ -59,11 +59,11 @@ async def test_every_confirmed_vote_is_recorded_once(ground: Ground):
 
 
 @pytest.mark.parametrize(("body", "said"), [(LOSE, "recorded"), (DOUBLE, "voters")], ids=["lost", "doubled"])
-async def test_a_table_that_lies_is_caught(ground: Ground, body: str, said: str):
+async def test_a_table_that_lies_is_caught(ground: Ground, body: str, said: str) -> None:
     async with liar(ground, body):
         with pytest.raises(CheckFailedError, match=said):
             await cast_votes_at_peer(ground, PEER, LOAD)
 
 
-def test_requests_of_a_run_leave_no_file(servers: StackState):
+def test_requests_of_a_run_leave_no_file(servers: StackState) -> None:
     assert not list(Path(servers.folder).glob("requests-*"))

@@ -122,7 +122,7 @@ async def test_a_paced_load_counts_the_wait_for_a_free_connection() -> None:
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 51.0), (0.99, 100.0), (1.0, 100.0)])
-def test_percentiles_are_values_that_occurred(share: float, expected: float):
+def test_percentiles_are_values_that_occurred(share: float, expected: float) -> None:
     assert percentile([float(n) for n in range(1, 101)], share) == expected
 
 
