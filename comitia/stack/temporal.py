@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comitia.stack.ports import HOST
 from comitia.stack.probes import http_json, http_ok
-from comitia.stack.process import ManagedProcess
+from comitia.stack.process import ManagedProcess, StartError
 
 READY_WITHIN_S = 60.0
 # The limits of a shared service do not fit a server that has one user: the load decides, not a quota.
@@ -59,16 +59,32 @@ def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable
 
 async def ready(process: ManagedProcess, ports: dict[str, int], namespaces: Iterable[str]) -> None:
     """Wait until it serves every namespace with every search attribute. Raises StartError."""
-    wanted = search_attributes().keys()
-
-    async def serves(namespace: str) -> bool:
-        path = f"/api/v1/namespaces/{namespace}"
-        if not await http_ok(HOST, ports["temporal-http"], path):
-            return False
-        found = await http_json(HOST, ports["temporal-http"], f"{path}/search-attributes")
-        return wanted <= set(found.get("customAttributes", {}))
+    names = tuple(namespaces)
 
     async def serves_all() -> bool:
-        return all(await asyncio.gather(*(serves(namespace) for namespace in namespaces)))
+        paths = [f"/api/v1/namespaces/{name}" for name in names]
+        return all(await asyncio.gather(*(http_ok(HOST, ports["temporal-http"], path) for path in paths)))
+
+    async def registered_all() -> bool:
+        return not any(await asyncio.gather(*(_missing(ports, name) for name in names)))
 
     await process.until(serves_all, within_s=READY_WITHIN_S)
+    for name in names:
+        # what was not there when the data was made is not added by the server's own options
+        for attribute, kind in (await _missing(ports, name)).items():
+            await _register(process, ports, name, attribute, kind)
+    await process.until(registered_all, within_s=READY_WITHIN_S)
+
+
+async def _missing(ports: dict[str, int], namespace: str) -> dict[str, str]:
+    found = await http_json(HOST, ports["temporal-http"], f"/api/v1/namespaces/{namespace}/search-attributes")
+    known = found.get("customAttributes", {})
+    return {name: kind for name, kind in search_attributes().items() if name not in known}
+
+
+async def _register(process: ManagedProcess, ports: dict[str, int], namespace: str, name: str, kind: str) -> None:
+    address = ["--address", f"{HOST}:{ports['temporal']}", "--namespace", namespace]
+    command = [str(binary()), "operator", "search-attribute", "create", *address, "--name", name, "--type", kind]
+    done = await ManagedProcess("search-attribute", command, process.log).finish()
+    if done:
+        raise StartError(f"the search attribute {name} was not registered in {namespace}\n{process.tail()}")

@@ -1,6 +1,7 @@
 """A process in place of a service: `python -m tests.comitia.stack.answering NAME` answers on its listen port.
 
-`/readyz` is ready, `/environment` shows its variables, `/die` ends it with status 3. `COMITIA_BROKEN=NAME` makes it end at once.
+`/readyz` is ready, `/environment` shows its variables, `/die` ends it with status 3.
+`COMITIA_BROKEN=NAME` makes it end at once.
 """
 
 import json

@@ -7,12 +7,15 @@ import asyncpg
 import pytest
 
 from comitia.stack import ports
-from comitia.stack.process import StartError
+from comitia.stack.probes import http_json
+from comitia.stack.process import ManagedProcess, StartError
 from comitia.stack.servers import FolderInUseError, Servers
 from comitia.stack.state import StackState, read_state
+from comitia.stack.temporal import binary
 from integrations.postgres.pool import durability, open_pool
 from integrations.postgres.roles import CELL_ROLES, TALLY, VOTING
 from integrations.settings import Settings
+from workflows.search_attributes import ALL
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
@@ -116,6 +119,21 @@ async def test_one_server_can_be_ours_and_stops_alone(servers: StackState, tmp_p
     stopped = read_state(tmp_path)
     assert stopped is not None
     assert (stopped.pids, stopped.supervisor_pid) == ({}, 0)
+
+
+async def test_search_attributes_that_are_new_reach_old_data(servers: StackState, tmp_path: Path) -> None:
+    environment = replacing(servers, "kafka", "redis", "database", "catalogue")
+    async with Servers(tmp_path, environment=environment) as others:
+        port = others.state.ports["temporal-http"]
+        path = "/api/v1/namespaces/eu/search-attributes"
+        at_first = (await http_json(ports.HOST, port, path))["customAttributes"]
+        assert at_first.keys() == {key.name for key in ALL}
+        remove = ["operator", "search-attribute", "remove", "--yes", "--namespace", "eu", "--name", ALL[0].name]
+        address = ["--address", f"{ports.HOST}:{others.state.ports['temporal']}"]
+        assert await ManagedProcess("remove", [str(binary()), *remove, *address], tmp_path / "log").finish() == 0
+        await others.stop("temporal")
+        await others.start("temporal")
+        assert (await http_json(ports.HOST, port, path))["customAttributes"] == at_first
 
 
 async def test_a_server_that_cannot_start_says_why(servers: StackState, tmp_path: Path) -> None:
