@@ -63,6 +63,7 @@ SELECT survey_id, region, ballots, options FROM voting.batch_count
 WHERE gateway_id = $1 AND number = $2 ORDER BY survey_id, region
 """
 _NOTE = "INSERT INTO audit.entry (kind, body) VALUES ($1, $2::jsonb)"
+_BATCH_KEYS = {"pk_batch", "pk_batch_count"}  # one statement inserts both, in no promised order
 _WRITE_TO_LOG = "SELECT pg_logical_emit_message(true, 'comitia', '')"
 _REGISTER = "INSERT INTO voting.gateway (gateway_id, build) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
@@ -174,7 +175,7 @@ class PostgresLedger:
                 ),
             )
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != "pk_batch":
+            if error.constraint_name not in _BATCH_KEYS:
                 raise
             raise _RecordedBeforeError from error
         return recorded
