@@ -45,6 +45,8 @@ class ErrorCode(StrEnum):
     SURVEY_CLOSED = "survey_closed"
     SURVEY_PUBLISHING = "survey_publishing"
     RESULTS_NOT_VISIBLE = "results_not_visible"
+    EXPORT_NOT_FOUND = "export_not_found"
+    EXPORT_NOT_FINISHED = "export_not_finished"
     REGION_UNKNOWN = "region_unknown"
 
     # Answers
@@ -125,6 +127,8 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.SURVEY_CLOSED: ErrorSpec(409, "The survey is closed"),
     ErrorCode.SURVEY_PUBLISHING: ErrorSpec(503, "The survey is on its way into the cells", retryable=True),
     ErrorCode.RESULTS_NOT_VISIBLE: ErrorSpec(403, "The results are not shown now"),
+    ErrorCode.EXPORT_NOT_FOUND: ErrorSpec(404, "No such export"),
+    ErrorCode.EXPORT_NOT_FINISHED: ErrorSpec(409, "The file is not finished"),
     ErrorCode.REGION_UNKNOWN: ErrorSpec(422, "The survey is not for this region"),
     ErrorCode.QUESTION_UNKNOWN: ErrorSpec(422, "No such question in this survey"),
     ErrorCode.QUESTION_REPEATED: ErrorSpec(422, "A question is answered twice"),

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from api.http.access import Principal
 from api.http.application import create_application
+from api.surveys.export_routes import Exports, export_routes
 from api.surveys.management import SurveyManagement
 from api.surveys.processes import SurveyProcesses
 from api.surveys.public_routes import public_routes
@@ -19,6 +20,7 @@ BODY_LIMIT_BYTES = 1024 * 1024  # the largest survey that the rules take, as JSO
 def create_app(
     catalogue: SurveyCatalogue,
     processes: SurveyProcesses,
+    exports: Exports,
     admin: Callable[..., Awaitable[Principal]],
     telemetry: Telemetry,
     *,
@@ -34,5 +36,6 @@ def create_app(
     )
     management = SurveyManagement(catalogue, processes)
     app.include_router(staff_routes(management, catalogue, admin))
+    app.include_router(export_routes(management, exports, admin))
     app.include_router(public_routes(management, catalogue))
     return app

@@ -6,6 +6,8 @@ from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
 from api.surveys.app import create_app
+from api.surveys.export_processes import ExportProcesses
+from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
@@ -13,9 +15,11 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN, public
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
+from integrations.objects.file_store import FileObjectStore
 from integrations.platform import IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
@@ -23,6 +27,9 @@ from integrations.temporal.codec import keep_refreshed
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
+    objects_folder = settings.objects_folder
+    if objects_folder is None:
+        raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), IN_FLIGHT)
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
@@ -42,6 +49,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     app = create_app(
         PostgresCatalogue(clients.catalogue),
         SurveyProcesses(clients.temporal, tuple(settings.cells)),
+        Exports(PostgresExports(clients.catalogue), ExportProcesses(clients.temporal), FileObjectStore(objects_folder)),
         access.require_role(Role.ADMIN),
         telemetry,
         public_url=settings.public_url,

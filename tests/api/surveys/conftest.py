@@ -12,19 +12,25 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.exports import ExportActivities
 from activities.surveys import SurveyActivities
 from api.http.access import Access
 from api.surveys.app import create_app
+from api.surveys.export_processes import ExportProcesses
+from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
 from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Survey, SurveyWindow
 from domain.errors import DomainError, ErrorCode
+from domain.tally import MergedTotals
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys import purposes
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import FileKms
 from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import TokenVerifier
+from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import SURVEYS
@@ -32,6 +38,7 @@ from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
+from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
 CELLS = ("eu", "us")
@@ -76,6 +83,20 @@ class Announcements:
         self.heard.append(request)
 
 
+class Totals:
+    """The totals that exports find."""
+
+    def __init__(self) -> None:
+        self.merged = MergedTotals(positions={}, counts={})
+        self.is_down = False
+
+    async def totals(self, survey_id: str) -> MergedTotals:
+        assert survey_id
+        if self.is_down:
+            raise DomainError(ErrorCode.TALLY_UNAVAILABLE)
+        return self.merged
+
+
 class NoProofs:
     """Staff tokens of these tests are not bound."""
 
@@ -88,6 +109,7 @@ class Platform:
     """Everything around the application, for one module of tests."""
 
     catalogue: PostgresCatalogue
+    exports: PostgresExports
     cells: dict[str, CutOffCell]
     announcements: Announcements
     client: Client
@@ -95,16 +117,19 @@ class Platform:
     settings: Settings
     access: Access
     tokens: AccessTokens
+    results: Totals
+    objects: FileObjectStore
     queue: str = field(default_factory=lambda: f"surveys-{secrets.token_hex(4)}")
 
     def worker(self) -> Worker:
         """Return a worker of the queue `surveys`, not started."""
         activities = SurveyActivities(self.catalogue, self.kms, self.cells, self.announcements)
+        exports = ExportActivities(self.catalogue, self.exports, self.results, self.objects)
         return Worker(
             self.client,
             task_queue=self.queue,
-            workflows=[RunSurveyWorkflow],
-            activities=activities.all(),
+            workflows=[RunSurveyWorkflow, ExportResultsWorkflow],
+            activities=[*activities.all(), *exports.all()],
             max_cached_workflows=0,  # every task replays
         )
 
@@ -114,6 +139,7 @@ class Platform:
         app = create_app(
             self.catalogue,
             SurveyProcesses(self.client, CELLS, **options),
+            Exports(self.exports, ExportProcesses(self.client, queue=self.queue), self.objects),
             self.access.require_role(Role.ADMIN),
             make_telemetry(self.settings, "surveys"),
         )
@@ -131,6 +157,7 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
     assert settings.catalogue is not None
     assert settings.platform_temporal is not None
     assert settings.keys_folder is not None
+    assert settings.objects_folder is not None
     in_flight = purposes.in_flight("platform")
     kms = FileKms(
         settings.keys_folder,
@@ -154,8 +181,12 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
             opened.push_async_callback(made.close)
             return made
 
+        catalogue_pool = await pool(settings.catalogue)
         yield Platform(
-            catalogue=PostgresCatalogue(await pool(settings.catalogue)),
+            catalogue=PostgresCatalogue(catalogue_pool),
+            exports=PostgresExports(catalogue_pool),
+            results=Totals(),
+            objects=FileObjectStore(settings.objects_folder),
             cells={cell: CutOffCell(PostgresCellSurveys(await pool(settings.cells[cell].database))) for cell in CELLS},
             announcements=Announcements(),
             client=await connect(settings.platform_temporal, EncryptionCodec(kms, in_flight)),

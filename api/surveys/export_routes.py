@@ -1,0 +1,209 @@
+"""Exports of results: `/v1/internal/surveys/{id}/exports`."""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import Field
+from starlette.responses import StreamingResponse
+
+from api.http.access import STAFF_RESPONSES, Principal
+from api.http.application import problem_responses
+from api.http.models import ApiModel, Timestamp
+from api.surveys.export_processes import ExportProcesses, ExportProgress, ExportStatus
+from api.surveys.management import PUBLIC_STAGES, SurveyManagement
+from domain.contracts.exports import ExportFormat, ExportRequest, ExportState
+from domain.errors import DomainError, ErrorCode
+from domain.exports import export_filter
+from domain.ids import EXPORT_ID, SURVEY_ID, new_export_id
+from domain.survey_ports import ExportCatalogue, ObjectStore
+
+_MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSON: "application/json"}
+
+
+class ExportOrder(ApiModel):
+    """What to export; `region` and `option` narrow it to one of them."""
+
+    format: ExportFormat = Field(strict=False)
+    region: str | None = None
+    option: str | None = None
+
+
+class ExportBody(ApiModel):
+    """An export. Digest, size and `asOf` are there once the file is; `url` gives it with `?download=true`."""
+
+    id: str
+    survey: str
+    status: ExportStatus
+    url: str
+    format: ExportFormat | None = Field(default=None, exclude_if=lambda value: value is None)
+    region: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    option: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    pieces_done: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    pieces: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    sha256: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    size_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    as_of: Timestamp | None = Field(default=None, exclude_if=lambda value: value is None)
+    missing_cells: tuple[str, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """What the routes work with."""
+
+    catalogue: ExportCatalogue
+    processes: ExportProcesses
+    objects: ObjectStore
+
+
+def export_routes(
+    management: SurveyManagement,
+    exports: Exports,
+    admin: Callable[..., Awaitable[Principal]],
+) -> APIRouter:
+    """Return the routes; staff see results whatever the survey's visibility."""
+    router = APIRouter(prefix="/v1/internal/surveys", tags=["Exports"], responses={**STAFF_RESPONSES})
+    Admin = Annotated[Principal, Depends(admin)]  # noqa: N806 - a type
+
+    @router.post(
+        "/{survey_id}/exports",
+        status_code=202,
+        summary="Export results",
+        responses=problem_responses(
+            ErrorCode.SURVEY_NOT_FOUND,
+            ErrorCode.SURVEY_NOT_OPEN,
+            ErrorCode.REGION_UNKNOWN,
+            ErrorCode.OPTION_UNKNOWN,
+            ErrorCode.CATALOGUE_UNAVAILABLE,
+            ErrorCode.WORKFLOWS_UNAVAILABLE,
+        ),
+    )
+    async def export_results(survey_id: str, order: ExportOrder, staff: Admin, response: Response) -> ExportBody:
+        """Begin to write the totals of every cell into a file."""
+        entry = await management.get(survey_id)
+        if entry.stage not in PUBLIC_STAGES:
+            raise DomainError(ErrorCode.SURVEY_NOT_OPEN, "the survey was never open")
+        request = ExportRequest(
+            survey_id=survey_id,
+            export_id=new_export_id(),
+            actor=staff.actor,
+            format=order.format,
+            region=order.region,
+            option=order.option,
+        )
+        export_filter(request).check(entry.survey)
+        await exports.processes.start(request)
+        body = _running(request, ExportProgress(ExportStatus.RUNNING))
+        response.headers["Location"] = body.url
+        return body
+
+    @router.get(
+        "/{survey_id}/exports/{export_id}",
+        summary="Read an export, or fetch its file",
+        response_model=ExportBody,
+        responses={
+            200: {"content": {"text/csv": {}}, "description": "The export, or its file."},
+            **problem_responses(
+                ErrorCode.EXPORT_NOT_FOUND,
+                ErrorCode.EXPORT_NOT_FINISHED,
+                ErrorCode.CATALOGUE_UNAVAILABLE,
+                ErrorCode.OBJECTS_UNAVAILABLE,
+                ErrorCode.WORKFLOWS_UNAVAILABLE,
+            ),
+        },
+    )
+    async def read_export(
+        survey_id: str,
+        export_id: str,
+        _staff: Admin,
+        *,
+        download: Annotated[bool, Query(description="Answer with the file itself.")] = False,
+        accept: Annotated[str, Header(description="`text/csv` asks for the file as well.")] = "",
+    ) -> ExportBody | Response:
+        """Say how far an export is, or answer with its file."""
+        found = await _find(exports.catalogue, survey_id, export_id)
+        wants_file = download or "text/csv" in accept
+        if found is None or found.file is None:
+            progress = await _progress(exports.processes, survey_id, export_id)
+            if wants_file:
+                raise DomainError(ErrorCode.EXPORT_NOT_FINISHED, f"the export is {progress.status}")
+            if found is None:
+                return _beginning(survey_id, export_id, progress)
+            return _running(found.request, progress)
+        return await _file(found, exports.objects) if wants_file else _finished(found)
+
+    return router
+
+
+async def _find(exports: ExportCatalogue, survey_id: str, export_id: str) -> ExportState | None:
+    if not EXPORT_ID.fullmatch(export_id) or not SURVEY_ID.fullmatch(survey_id):
+        raise DomainError(ErrorCode.EXPORT_NOT_FOUND)
+    return await exports.find(survey_id, export_id)
+
+
+async def _progress(processes: ExportProcesses, survey_id: str, export_id: str) -> ExportProgress:
+    progress = await processes.progress(survey_id, export_id)
+    if progress is None:
+        raise DomainError(ErrorCode.EXPORT_NOT_FOUND)
+    return progress
+
+
+def _url(survey_id: str, export_id: str) -> str:
+    return f"/v1/internal/surveys/{survey_id}/exports/{export_id}"
+
+
+def _beginning(survey_id: str, export_id: str, progress: ExportProgress) -> ExportBody:
+    return ExportBody(id=export_id, survey=survey_id, status=progress.status, url=_url(survey_id, export_id))
+
+
+def _running(request: ExportRequest, progress: ExportProgress) -> ExportBody:
+    return ExportBody(
+        id=request.export_id,
+        survey=request.survey_id,
+        status=progress.status,
+        url=_url(request.survey_id, request.export_id),
+        format=request.format,
+        region=request.region,
+        option=request.option,
+        pieces_done=progress.done if progress.pieces else None,
+        pieces=progress.pieces or None,
+    )
+
+
+def _finished(found: ExportState) -> ExportBody:
+    file = found.file
+    assert file is not None
+    done = _running(found.request, ExportProgress(ExportStatus.FINISHED))
+    return done.model_copy(
+        update={
+            "sha256": file.stored.sha256.hex(),
+            "size_bytes": file.stored.size_bytes,
+            "as_of": file.as_of,
+            "missing_cells": file.missing_cells,
+        }
+    )
+
+
+async def _file(found: ExportState, objects: ObjectStore) -> Response:
+    file = found.file
+    assert file is not None
+    pieces = objects.read(file.stored.name)
+    first = await anext(pieces, b"")  # a file that cannot be opened is a 503, not half an answer
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    digest = b64encode(file.stored.sha256).decode("ascii")
+    return StreamingResponse(
+        body(),
+        media_type=_MEDIA_TYPES[found.request.format],
+        headers={
+            "Content-Length": str(file.stored.size_bytes),
+            "Content-Disposition": f'attachment; filename="{found.request.export_id}.{found.request.format.value}"',
+            "Repr-Digest": f"sha-256=:{digest}:",
+        },
+    )

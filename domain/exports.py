@@ -1,0 +1,87 @@
+"""Results as a file: one line per region and option, or one document."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+from domain.contracts.exports import ExportFormat, ExportRequest
+from domain.contracts.surveys import Survey
+from domain.results import Filter, results_document
+from domain.tally import BALLOTS, MergedTotals
+
+COLUMNS = (
+    "survey_id",
+    "as_of",
+    "missing_cells",
+    "region",
+    "responses",
+    "question_id",
+    "question",
+    "option_id",
+    "option",
+    "votes",
+)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def export_filter(request: ExportRequest) -> Filter:
+    """Return what an export is narrowed to."""
+    return Filter(
+        regions=frozenset() if request.region is None else frozenset({request.region}),
+        options=frozenset() if request.option is None else frozenset({request.option}),
+    )
+
+
+def export_regions(survey: Survey, totals: MergedTotals, request: ExportRequest) -> list[str]:
+    """Return the regions of an export in order: those of the survey, and those that ballots came from."""
+    if request.region is not None:
+        return [request.region]
+    return sorted({*survey.regions, *(region for region, _ in totals.counts)})
+
+
+def export_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) -> Iterator[bytes]:
+    """Return the file in pieces, UTF-8: a beginning, one piece per region, an end."""
+    if request.format is ExportFormat.CSV:
+        return _csv_pieces(survey, totals, request)
+    return _json_pieces(survey, totals, request)
+
+
+def _csv_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) -> Iterator[bytes]:
+    yield _lines([COLUMNS])
+    as_of = "" if totals.as_of is None else totals.as_of.isoformat()
+    missing = " ".join(totals.missing_cells)
+    for region in export_regions(survey, totals, request):
+        responses = str(totals.counts.get((region, BALLOTS), 0))
+        yield _lines(
+            (
+                *(survey.id, as_of, missing, region, responses, question.id, _inert(question.title)),
+                *(option.id, _inert(option.text), str(totals.counts.get((region, option.id), 0))),
+            )
+            for question in survey.questions
+            for option in question.options
+            if request.option in (None, option.id)
+        )
+    yield b""
+
+
+def _json_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) -> Iterator[bytes]:
+    narrowed = export_filter(request)
+    whole = json.dumps(results_document(survey, totals, narrowed), ensure_ascii=False)
+    yield f'{whole[:-1]}, "regions": ['.encode()
+    for place, region in enumerate(export_regions(survey, totals, request)):
+        document = results_document(survey, totals, Filter(frozenset({region}), narrowed.options))
+        part = {"region": region, **{name: document[name] for name in ("totalResponses", "questions")}}
+        yield f"{', ' if place else ''}{json.dumps(part, ensure_ascii=False)}".encode()
+    yield b"]}\n"
+
+
+def _lines(rows: object) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)  # type: ignore[arg-type]
+    return text.getvalue().encode()
+
+
+def _inert(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
