@@ -7,7 +7,7 @@ import structlog
 
 from integrations.kafka.consumer import SummaryConsumer
 from integrations.postgres.tally import LedgerSnapshots, TallyEpochs
-from integrations.redis.tally import TallyStore
+from integrations.redis.tally import Rebuild, TallyStore
 from integrations.redis.tally_keys import CHUNK
 from integrations.telemetry.metrics import TallyMetrics
 
@@ -47,7 +47,8 @@ class Rebuilder:
         async with self._ledger.open() as snapshot:
             counts = await snapshot.counts(survey_id)
             bitmaps = await self._store.prepare(survey_id, epoch, snapshot.bitmaps(survey_id, CHUNK))
-        installed = await self._store.install(survey_id, epoch, counts, bitmaps, ends)
+        minimum_step = await self._epochs.minimum_step(survey_id)
+        installed = await self._store.install(Rebuild(survey_id, epoch, counts, bitmaps, ends, minimum_step))
         if not installed:
             return None
         await self._epochs.mark_installed(survey_id, epoch)

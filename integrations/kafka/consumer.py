@@ -32,17 +32,28 @@ class Delivery:
 
 
 class SummaryConsumer:
-    """All partitions of one cell's summaries. Calls raise DomainError `broker_unavailable`."""
+    """All partitions of one cell's summaries. Calls raise DomainError `broker_unavailable`.
+
+    The ends of the topic are asked for on a connection of their own: the broker answers in order, so a question behind
+    a waiting fetch would wait with it.
+    """
 
     def __init__(self, address: KafkaAddress, cell: str) -> None:
         self._address = address
         self._topic = BATCH_RECORDED.of(cell)
         self._client: AIOKafkaConsumer | None = None
+        self._asking: AIOKafkaConsumer | None = None
+        self._partitions: dict[int, TopicPartition] = {}
         self.partitions = 0
 
     async def open(self) -> None:
         """Connect; the topic is made where it is missing. Nothing is read before `seek` of every partition."""
         self.partitions = await ensure_topic(self._address, self._topic, BATCH_RECORDED)
+        self._partitions = {number: TopicPartition(self._topic, number) for number in range(self.partitions)}
+        self._client = await self._connect()
+        self._asking = await self._connect()
+
+    async def _connect(self) -> AIOKafkaConsumer:
         client = AIOKafkaConsumer(
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -58,14 +69,15 @@ class SummaryConsumer:
             except BaseException:
                 await client.stop()
                 raise
-        self._client = client
-        self._partitions = {number: TopicPartition(self._topic, number) for number in range(self.partitions)}
+        return client
 
     async def close(self) -> None:
         """Disconnect."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.stop()
+        clients = (self._client, self._asking)
+        self._client = self._asking = None
+        for client in clients:
+            if client is not None:
+                await client.stop()
 
     def start_at(self, positions: Mapping[int, int]) -> None:
         """Begin to read, every partition from its offset."""
@@ -95,8 +107,10 @@ class SummaryConsumer:
 
     async def ends(self) -> dict[int, int]:
         """Return for every partition the offset after its last message, as the broker has it now."""
+        if self._asking is None:
+            raise DomainError(ErrorCode.BROKER_UNAVAILABLE, "not connected")
         with _broker_failures():
-            found = await self._consumer.end_offsets(list(self._partitions.values()))
+            found = await self._asking.end_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in found.items()}
 
     @property

@@ -1,5 +1,6 @@
 """The topics: their names per cell, how they keep what they are told, and making them."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -12,6 +13,8 @@ from integrations.settings import KafkaAddress
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _REQUEST_TIMEOUT_MS = 5_000
+_LEADERS_WITHIN_S = 5.0
+_LEADERS_PAUSE_S = 0.02
 _REPLICATED = 3  # from here on a topic can lose a broker and still ask two for every acknowledgement
 
 
@@ -66,10 +69,14 @@ async def ensure_topic(address: KafkaAddress, name: str, topic: Topic) -> int:
 
 
 async def _partitions(admin: AIOKafkaAdminClient, name: str) -> int:
-    (found,) = await admin.describe_topics([name])
-    if not found["partitions"]:
-        raise DomainError(ErrorCode.BROKER_UNAVAILABLE, "topic without partitions")
-    return len(found["partitions"])
+    """Return the number of partitions once each has a leader, which a new topic has a moment later."""
+    async with asyncio.timeout(_LEADERS_WITHIN_S):
+        while True:
+            (found,) = await admin.describe_topics([name])
+            partitions = found["partitions"]
+            if partitions and all(partition["leader"] >= 0 for partition in partitions):
+                return len(partitions)
+            await asyncio.sleep(_LEADERS_PAUSE_S)
 
 
 class LossyTopicError(RuntimeError):

@@ -33,6 +33,8 @@ SELECT survey.survey_id, greatest((definition ->> 'minimum_step')::integer, 1) A
 FROM voting.survey LEFT JOIN tally.epoch USING (survey_id)
 """
 
+_MINIMUM_STEP = "SELECT greatest((definition ->> 'minimum_step')::integer, 1) FROM voting.survey WHERE survey_id = $1"
+
 _ALLOCATE = """
 INSERT INTO tally.epoch (survey_id, allocated) VALUES ($1, 1)
 ON CONFLICT ON CONSTRAINT pk_epoch DO UPDATE SET allocated = epoch.allocated + 1
@@ -68,6 +70,12 @@ class TallyEpochs:
         with ledger_failures():
             found = await self._pool.fetchval("SELECT installed FROM tally.epoch WHERE survey_id = $1", survey_id)
         return found or 0
+
+    async def minimum_step(self, survey_id: str) -> int:
+        """Return the least number of ballots by which a survey's live result moves."""
+        with ledger_failures():
+            found = await self._pool.fetchval(_MINIMUM_STEP, survey_id)
+        return found or 1
 
     async def allocate(self, survey_id: str) -> int:
         """Return an epoch that nobody had before."""

@@ -50,7 +50,7 @@ def open_redis(
             "ssl_keyfile": str(address.tls.key) if address.tls.key else None,
             "ssl_check_hostname": True,
         }
-    return Redis(connection_pool=ConnectionPool(connection_class, max_connections=connections, **options))
+    return Redis.from_pool(ConnectionPool(connection_class, max_connections=connections, **options))
 
 
 @contextmanager

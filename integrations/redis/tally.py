@@ -44,6 +44,18 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A survey's totals from the ledger, whose `bitmaps` are prepared; reading goes on from `ends`."""
+
+    survey_id: str
+    epoch: int
+    counts: Counts
+    bitmaps: int
+    ends: Mapping[int, int]
+    minimum_step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Marks:
     """Where a survey's totals stand: their epoch, what is folded per partition, and where to read on from."""
 
@@ -144,15 +156,16 @@ class TallyStore:
             await pipe.execute()
         return number
 
-    async def install(self, survey_id: str, epoch: int, counts: Counts, bitmaps: int, ends: Mapping[int, int]) -> bool:
-        """Put a prepared rebuild in place, to be read on from `ends`; False where a later epoch is there.
+    async def install(self, rebuild: Rebuild) -> bool:
+        """Put a prepared rebuild in place; False where a later epoch is there.
 
         Raises:
             DomainError: `tally_unavailable`, also where Redis lost a part on the way.
         """
+        survey_id, epoch, counts = rebuild.survey_id, rebuild.epoch, rebuild.counts
         marks: dict[str, int] = {"@epoch": epoch, "@seq": 1}
         marks["@ballots"] = marks["@shown"] = sum(v for (_, option), v in counts.items() if option == BALLOTS)
-        for partition, offset in ends.items():
+        for partition, offset in rebuild.ends.items():
             marks[f"@offset:{partition}"] = marks[f"@replay:{partition}"] = offset
         prepared = self.keys.prepared(survey_id, epoch)
         fields = {field_of(region, option): votes for (region, option), votes in counts.items()}
@@ -162,7 +175,10 @@ class TallyStore:
         with redis_failures():
             await self._redis.delete(prepared)
             await self._redis.hset(prepared, items=[item for pair in (fields | marks).items() for item in pair])
-            answer = await self._install(keys=keys, args=[epoch, bitmaps, self.keys.changes(survey_id), token])
+            answer = await self._install(
+                keys=keys,
+                args=[epoch, rebuild.bitmaps, self.keys.changes(survey_id), token, rebuild.minimum_step],
+            )
         verdict = bytes(answer[0])
         if verdict == b"LOST":
             raise DomainError(ErrorCode.TALLY_UNAVAILABLE, "lost while rebuilding")
