@@ -15,6 +15,7 @@ from benchmarks.report import check_equal
 from benchmarks.voters import CHOICE, Polling
 from comitia.stack.applications import APPLICATIONS
 from comitia.stack.supervisor import Supervisor
+from domain.contracts.surveys import Survey
 from domain.tally import BALLOTS
 from integrations.redis.connection import open_redis
 from integrations.redis.tally_keys import TallyKeys, parse_totals
@@ -55,11 +56,12 @@ class VotesMeasured:
     @property
     def summary(self) -> str:
         """The run in one line, for the details of a figure."""
+        cpu_us = 1e6 * sum(self.cores.values()) / max(self.load.rate, 1)
         cores = ", ".join(f"{name} {value:.2f}" for name, value in sorted(self.cores.items()) if value >= 0.005)
         latency = self.load.latency_ms
         return (
             f"{self.load.rate:,.0f}/s at {self.load.connections} clients, p50 {latency.p50:.1f} ms, "
-            f"p99 {latency.p99:.1f} ms; cores: {cores}, client {self.load.client_cpu:.2f}"
+            f"p99 {latency.p99:.1f} ms; cores: {cores}, client {self.load.client_cpu:.2f}; {cpu_us:.0f} us CPU per vote"
         )
 
 
@@ -73,13 +75,15 @@ async def services(
         yield supervisor
 
 
-async def cast_votes(ground: Ground, supervisor: Supervisor, load: VoteLoad) -> VotesMeasured:
-    """Cast votes of different people in a fresh survey.
+async def cast_votes(
+    ground: Ground, supervisor: Supervisor, load: VoteLoad, survey: Survey | None = None
+) -> VotesMeasured:
+    """Cast votes of different people in a survey that nobody voted in yet; without one, in a fresh one.
 
     Raises:
         CheckFailedError: accepted, recorded and counted are not the same number.
     """
-    survey = await ground.open_survey()
+    survey = survey or await ground.open_survey()
     polling = Polling(CELL, survey.id, supervisor.url("votes"))
     wanted = int((load.rate or load.expected) * load.seconds) + load.clients
     path = ground.folder / f"requests-{survey.id}"

@@ -8,6 +8,8 @@ from benchmarks.lines import (
     confirmed_votes,
     dbos,
     latency,
+    many_streams,
+    seen_live,
     tally_folding,
     tally_rebuild,
     transitions,
@@ -25,7 +27,9 @@ LINES: dict[str, Measurement] = {
     "bound-votes": bound_votes.measure,
     "admission": admission.measure,
     "latency": latency.measure,
+    "seen-live": seen_live.measure,
     "transitions": transitions.measure,
     "tally-folding": tally_folding.measure,
     "tally-rebuild": tally_rebuild.measure,
+    "many-streams": many_streams.measure,
 }
