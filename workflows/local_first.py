@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 from temporalio.workflow import ActivityConfig
 
 from workflows.policies import LOCAL_LIMIT
@@ -40,12 +40,13 @@ async def local_then_regular(
             schedule_to_close_timeout=LOCAL_LIMIT,
             retry_policy=RetryPolicy(maximum_attempts=attempts, initial_interval=_LOCAL_RETRY),
         )
-    except ActivityError as error:
+    except FailureError as error:  # a local activity's own failure comes bare, a time-out as an ActivityError
         if is_cancelled_exception(error) or is_final(error):
             raise
     return await workflow.execute_activity_method(activity, request, **policy)
 
 
-def is_final(error: ActivityError) -> bool:
+def is_final(error: FailureError) -> bool:
     """Tell whether an activity failed for good: an error of the catalogue that no retry helps."""
-    return isinstance(error.cause, ApplicationError) and error.cause.non_retryable
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return isinstance(cause, ApplicationError) and cause.non_retryable

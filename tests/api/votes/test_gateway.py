@@ -1,0 +1,252 @@
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from api.votes.gateway import BATCH_BYTES_MAX, Gateway, GatewayLimits
+from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
+from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
+from domain.errors import DomainError, ErrorCode
+from domain.ids import BatchId
+
+LIMITS = GatewayLimits(batch_max=10, in_flight=1, queue_max=25, confirm_timeout_s=0.2, start_timeout_s=0.4)
+
+
+def vote(survey: str = "s_one", size: int = 100) -> SealedVote:
+    return SealedVote(
+        survey_id=survey,
+        nullifier=secrets.token_bytes(32),
+        evidence=bytes(64),
+        region="r",
+        sealed_answers=bytes(size),
+    )
+
+
+class Service:
+    """Temporal and the ledger of a test: what is started is kept, and recorded when the test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[SubmitVotesInput] = []
+        self.rows: dict[int, bytes] = {}
+        self.unreachable = False
+        self.failed = False
+        self.attempts: list[int] = []
+        self.on_start: Callable[[SubmitVotesInput], None] = lambda _: None
+
+    async def start(self, batch: SubmitVotesInput) -> None:
+        self.attempts.append(batch.number)
+        if self.unreachable:
+            raise DomainError(ErrorCode.OUTCOME_UNKNOWN)
+        self.started.append(batch)
+        self.on_start(batch)
+
+    async def result(self, batch_id: BatchId) -> bytes:
+        if self.failed:
+            raise DomainError(ErrorCode.INTERNAL)
+        await asyncio.Event().wait()
+        raise AssertionError(batch_id)
+
+    async def find(self, cell: str, batch_id: BatchId) -> RecordedVotes | None:
+        assert cell == "eu"
+        outcomes = self.rows.get(batch_id.number)
+        return None if outcomes is None else RecordedVotes(outcomes=outcomes)
+
+    def in_flight(self, batches: int) -> None:
+        self.running = batches
+
+    def queued(self, votes: int) -> None: ...
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def in_flight(self, batches: int) -> None: ...
+
+    def started(self, votes: int) -> None:
+        self.batches.append(votes)
+
+
+@asynccontextmanager
+async def gateway(service: Service, limits: GatewayLimits = LIMITS) -> AsyncIterator[tuple[Gateway, Meter]]:
+    meter = Meter()
+    made = Gateway("eu", service, service, limits, meter)
+    try:
+        yield made, meter
+    finally:
+        for batch in list(service.started):
+            made.recorded(batch, recorded(batch))
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        service.unreachable = False
+        async with asyncio.timeout(5):
+            await made.stop()
+
+
+def recorded(batch: SubmitVotesInput) -> RecordedVotes:
+    return RecordedVotes(outcomes=bytes(len(batch.votes)))
+
+
+def cast(made: Gateway, sealed: SealedVote | None = None) -> asyncio.Future[Verdict]:
+    answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    made.submit(sealed or vote(), answer.set_result)  # a second answer would raise
+    return answer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the fakes have no event to wait for
+            await asyncio.sleep(0.005)
+
+
+async def test_a_lone_vote_goes_out_alone_at_once() -> None:
+    service = Service()
+    async with gateway(service) as (made, meter):
+        answer = cast(made)
+        await until(lambda: bool(service.started))
+        made.recorded(service.started[0], recorded(service.started[0]))
+        verdict = await answer
+        assert isinstance(verdict, Confirmed)
+        assert verdict.outcome is Outcome.RECORDED
+        assert verdict.submission.batch == BatchId(made.gateway_id, 1)
+        assert meter.batches == [1]
+
+
+async def test_votes_that_come_while_a_batch_runs_go_together_up_to_the_limit() -> None:
+    service = Service()
+    async with gateway(service) as (made, meter):
+        first = cast(made)
+        await until(lambda: bool(service.started))
+        waiting = [cast(made) for _ in range(14)]
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        made.recorded(service.started[0], recorded(service.started[0]))
+        verdicts = await asyncio.gather(first, *waiting)
+        assert meter.batches == [1, 10, 4]
+        assert [batch.number for batch in service.started] == [1, 2, 3]
+        places = [(v.submission.batch.number, v.submission.index) for v in verdicts if isinstance(v, Confirmed)]
+        assert places == [(1, 0), *((2, n) for n in range(10)), *((3, n) for n in range(4))]
+
+
+async def test_each_caller_gets_the_outcome_of_its_own_index() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        answers = [cast(made) for _ in range(3)]
+        await until(lambda: bool(service.started))
+        outcomes = bytes([Outcome.RECORDED, Outcome.ALREADY_VOTED, Outcome.REPLAYED])
+        made.recorded(service.started[0], RecordedVotes(outcomes=outcomes))
+        found = [verdict.outcome for verdict in await asyncio.gather(*answers) if isinstance(verdict, Confirmed)]
+        assert found == [Outcome.RECORDED, Outcome.ALREADY_VOTED, Outcome.REPLAYED]
+
+
+async def test_a_batch_that_another_process_recorded_is_found_by_its_row() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        answer = cast(made)
+        await until(lambda: bool(service.started))
+        service.rows[1] = bytes([Outcome.RECORDED])
+        async with asyncio.timeout(2):
+            assert isinstance(await answer, Confirmed)
+
+
+async def test_accepted_only_after_the_start_and_only_when_confirming_takes_long() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        verdict = await cast(made)
+        assert isinstance(verdict, Accepted)
+        assert len(service.started) == 1
+        assert loop.time() - began >= LIMITS.confirm_timeout_s - 0.01
+
+
+async def test_when_the_ledger_stands_still_what_waits_is_bounded_and_refused_before_it_is_durable() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        first = cast(made)
+        await until(lambda: bool(service.started))
+        rest = [cast(made) for _ in range(40)]
+        assert isinstance(await first, Accepted)
+        verdicts = await asyncio.gather(*rest)
+        assert verdicts == [NotTaken(ErrorCode.OVERLOADED)] * 40
+        assert len(service.started) == 1
+        assert made.queued_votes() == 0
+        assert made.queued_bytes() == 0
+
+
+async def test_an_unknown_start_is_tried_again_under_the_same_number() -> None:
+    service = Service()
+    service.unreachable = True
+    async with gateway(service) as (made, _):
+        answer = cast(made)
+        await until(lambda: len(service.attempts) >= 2)
+        assert set(service.attempts) == {1}
+        assert not answer.done()
+        service.unreachable = False
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        assert isinstance(await answer, Confirmed)
+
+
+async def test_at_the_deadline_the_caller_hears_that_nobody_knows_and_the_number_is_still_settled() -> None:
+    service = Service()
+    service.unreachable = True
+    async with gateway(service) as (made, _):
+        assert await cast(made) == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
+        assert await cast(made) == NotTaken(ErrorCode.OVERLOADED)  # its number is not given away
+        service.unreachable = False
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        await until(lambda: bool(service.started))
+        assert [batch.number for batch in service.started] == [1]
+        assert isinstance(await cast(made), Confirmed)
+        assert [batch.number for batch in service.started] == [1, 2]
+
+
+async def test_a_batch_whose_execution_failed_holds_nobody_up() -> None:
+    service = Service()
+    service.failed = True
+    async with gateway(service) as (made, _):
+        assert await cast(made) == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
+        service.failed = False
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        assert isinstance(await cast(made), Confirmed)
+
+
+async def test_a_record_of_another_gateway_answers_nobody() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        answer = cast(made)
+        await until(lambda: bool(service.started))
+        stranger = service.started[0].model_copy(update={"gateway_id": secrets.token_bytes(16)})
+        made.recorded(stranger, recorded(stranger))
+        assert not answer.done()
+
+
+async def test_a_stopped_gateway_takes_nothing_more() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        answer = cast(made)
+        await made.stop()
+        assert isinstance(answer.result(), Confirmed)
+        assert await cast(made) == NotTaken(ErrorCode.OVERLOADED)
+
+
+def waiting(survey: str, size: int = 100) -> WaitingVote:
+    return WaitingVote(vote(survey, size), lambda _: None, 0.0)
+
+
+def test_surveys_are_taken_in_turn() -> None:
+    queue = VoteQueue(1000)
+    for survey in ["s_hot"] * 100 + ["s_cold"] * 3:
+        queue.put(waiting(survey))
+    taken = [found.vote.survey_id for found in queue.take(8, BATCH_BYTES_MAX)]
+    assert taken.count("s_cold") == 3
+    assert len(queue) == 95
+
+
+def test_a_batch_is_bounded_in_bytes_and_takes_one_vote_at_least() -> None:
+    queue = VoteQueue(1000)
+    for _ in range(10):
+        queue.put(waiting("s_one", size=4000))
+    assert len(queue.take(10, 3 * waiting("s_one", size=4000).bytes)) == 3
+    assert len(queue.take(10, 1)) == 1
+    assert len(queue) == 6
+    assert queue.bytes == 6 * waiting("s_one", size=4000).bytes
