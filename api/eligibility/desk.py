@@ -93,7 +93,8 @@ class Desk:
         self._telemetry = telemetry
         self._now = now
         self._waiting: deque[tuple[Application, Answer]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()  # keeps them from being collected
+        self._serving = 0
 
     def submit(self, application: Application, answer: Answer) -> None:
         """Take an application; `answer` is called once, later, on the event loop.
@@ -104,33 +105,46 @@ class Desk:
         if len(self._waiting) >= WAITING_MAX:
             raise DomainError(ErrorCode.OVERLOADED, retry_after_s=OVERLOADED_RETRY_AFTER_S)
         self._waiting.append((application, answer))
-        if len(self._running) < GROUPS_IN_FLIGHT:
+        self._serve_more()
+
+    def _serve_more(self) -> None:
+        if self._waiting and self._serving < GROUPS_IN_FLIGHT:
+            self._serving += 1
             task = asyncio.create_task(self._serve())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
     async def _serve(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
-            try:
-                await self._decide(group)
-            except DomainError as error:
-                for _, answer in group:
-                    answer(error)
-            except BaseException:
-                for _, answer in group:
-                    answer(DomainError(ErrorCode.INTERNAL))
-                raise
+        try:
+            while self._waiting:
+                await self._serve_group([self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))])
+        finally:
+            # Counted down in the step that found nothing waiting: whoever comes next starts a task of his own.
+            self._serving -= 1
+            self._serve_more()
 
-    async def _decide(self, group: Sequence[tuple[Application, Answer]]) -> None:
-        applications = [application for application, _ in group]
+    async def _serve_group(self, group: Sequence[tuple[Application, Answer]]) -> None:
+        try:
+            results = await self._decide([application for application, _ in group])
+        except DomainError as error:
+            results = [error] * len(group)
+        except BaseException:
+            for _, answer in group:
+                answer(DomainError(ErrorCode.INTERNAL))
+            raise
+        for (_, answer), result in zip(group, results, strict=True):
+            answer(result)
+
+    async def _decide(self, applications: Sequence[Application]) -> list[VotingToken | DomainError]:
         surveys = await self._surveys({application.survey_id for application in applications})
         candidates, verdicts = await asyncio.gather(self._look_up(applications), self._assess(applications))
         now = self._now()
-        for (application, answer), candidate, verdict in zip(group, candidates, verdicts, strict=True):
-            answer(self._answer(application, surveys[application.survey_id], candidate, verdict, now))
+        return [
+            self._result(application, surveys[application.survey_id], candidate, verdict, now)
+            for application, candidate, verdict in zip(applications, candidates, verdicts, strict=True)
+        ]
 
-    def _answer(
+    def _result(
         self,
         application: Application,
         electorate: Electorate | DomainError | None,
