@@ -11,7 +11,7 @@ from comitia.stack.probes import http_json, http_ok
 from comitia.stack.process import ManagedProcess, StartError
 
 READY_WITHIN_S = 60.0
-# Every commit is synced to the disk before it is acknowledged (FULL); the write-ahead log makes that one sync, not three.
+# Each commit is on the disk before it is acknowledged (FULL); the write-ahead log makes that one sync, not three.
 _PRAGMAS = ("journal_mode=wal", "synchronous=2")
 # The limits of a shared service do not fit a server that has one user: the load decides, not a quota.
 _DYNAMIC_CONFIG = {
