@@ -19,6 +19,7 @@ from integrations.keys.digests import digest
 from integrations.keys.tokens import TokenVerifier
 
 DEVICE_HEADER = b"x-device-id"
+_NETWORKS_MAX = 10_000  # addresses whose networks are remembered
 
 
 class AdmissionRequest(Protocol):
@@ -77,6 +78,7 @@ class Admission:
         self._desks = desks
         self._metrics = metrics
         self._now = now
+        self._networks: dict[str, str] = {}
 
     def apply(self, request: AdmissionRequest, survey_id: str, trace: Trace, answer: Answer) -> None:
         """Take an application; `answer` is called once, later.
@@ -91,7 +93,7 @@ class Admission:
         ended = perf_counter()
         self._metrics.validated(ended - began)
         trace.step("auth.validate_token", began, ended)
-        network = network_of(request.client)
+        network = self._network(request.client)
         if claims.network and claims.network != network:
             raise DomainError(ErrorCode.STEP_UP_REQUIRED, "the token was issued on another network")
         if request.body:
@@ -103,6 +105,14 @@ class Admission:
             here = claims.cell in self._cells
             raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE if here else ErrorCode.WRONG_CELL)
         desk.submit(Application(survey_id, claims, network, trace), answer)
+
+    def _network(self, client: str) -> str:
+        network = self._networks.get(client)
+        if network is None:
+            if len(self._networks) >= _NETWORKS_MAX:
+                self._networks.clear()
+            network = self._networks[client] = network_of(client)
+        return network
 
     def _authenticate(self, request: AdmissionRequest) -> VoterClaims:
         now = self._now()
