@@ -89,8 +89,13 @@ class SurveyManagement:
         precondition.require([before.survey.version, before.published_from])
         if before.stage in PUBLIC_STAGES:
             return before
-        seen = before.survey.version if precondition.names_versions and before.stage is SurveyStage.DRAFT else None
-        return await self._steer(survey_id, PUBLIC_STAGES, lambda: self._processes.publish(survey_id, actor, seen))
+        is_version_meant = precondition.names_versions and before.stage is SurveyStage.DRAFT
+        version = before.survey.version if before.published_from is None else before.published_from
+        return await self._steer(
+            survey_id,
+            PUBLIC_STAGES,
+            lambda: self._processes.publish(survey_id, actor, version, is_version_meant=is_version_meant),
+        )
 
     async def finish(self, survey_id: str, actor: str, precondition: Precondition) -> CatalogueEntry:
         """Close a survey in every cell; asked again, it is as it is.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateNotAnsweredError
@@ -43,8 +44,10 @@ class SurveyProcesses:
         self._queue = queue
         self._patience_s = patience_s
 
-    async def publish(self, survey_id: str, actor: str, expected_version: int | None) -> None:
+    async def publish(self, survey_id: str, actor: str, version: int, *, is_version_meant: bool) -> None:
         """Return once the survey is published. However often asked, there is one workflow.
+
+        `version` is the draft's as the caller found it; only where it `is_version_meant` no later one will do.
 
         Raises:
             DomainError: what refused the draft; `workflows_unavailable`.
@@ -53,16 +56,24 @@ class SurveyProcesses:
         """
         start = WithStartWorkflowOperation(
             RunSurveyWorkflow.run,
-            RunSurveyInput(survey_id=survey_id, cells=self._cells, actor=actor, expected_version=expected_version),
+            RunSurveyInput(
+                survey_id=survey_id,
+                cells=self._cells,
+                actor=actor,
+                expected_version=version if is_version_meant else None,
+            ),
             id=run_survey_workflow_id(survey_id),
             task_queue=self._queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refused draft may be tried again
             search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, survey_id)]),
         )
+        # Whoever gave up waiting would leave an exception that nobody asks for, which asyncio complains about.
+        asyncio.ensure_future(start.workflow_handle()).add_done_callback(_ask)
         async with self._answered():
+            # One id per version: an update that a closed run refused is answered from there, without a new run.
             await self._client.execute_update_with_start_workflow(
-                RunSurveyWorkflow.publish, id="publish", start_workflow_operation=start
+                RunSurveyWorkflow.publish, id=f"publish-{version}", start_workflow_operation=start
             )
 
     async def finish(self, survey_id: str, actor: str, expected_version: int | None) -> None:
@@ -94,6 +105,11 @@ class SurveyProcesses:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise ProcessEndedError from error
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+
+
+def _ask(started: asyncio.Future[Any]) -> None:
+    if not started.cancelled():
+        started.exception()
 
 
 def _refusal(error: WorkflowUpdateFailedError) -> Exception:

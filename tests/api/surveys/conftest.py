@@ -10,7 +10,8 @@ import asyncpg
 import httpx
 import pytest_asyncio
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.exports import ExportActivities
 from activities.surveys import SurveyActivities
@@ -38,6 +39,7 @@ from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.worker import sandbox
 from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
@@ -130,6 +132,10 @@ class Platform:
             task_queue=self.queue,
             workflows=[RunSurveyWorkflow, ExportResultsWorkflow],
             activities=[*activities.all(), *exports.all()],
+            workflow_runner=sandbox(),
+            deployment_config=WorkerDeploymentConfig(
+                version=WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
+            ),
             max_cached_workflows=0,  # every task replays
         )
 
