@@ -1,6 +1,6 @@
 """Results as everyone sees them: who may, and the one document of the results call and of the stream."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +53,11 @@ class Filter:
 
     regions: frozenset[str] = frozenset()
     options: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, regions: Iterable[str], options: Iterable[str]) -> "Filter":
+        """Return the filter of repeated parameters."""
+        return cls(frozenset(regions), frozenset(options))
 
     def check(self, survey: Survey) -> None:
         """Refuse what the survey does not have; a survey for every region takes any well-formed one.

@@ -90,8 +90,7 @@ class Folding:
             await self._begin()
             next_tick = 0.0
             while not stop.is_set():
-                await self._adopt_rebuilt()
-                if time.monotonic() >= next_tick:
+                if await self._adopt_rebuilt() or time.monotonic() >= next_tick:
                     await self._tick()
                     next_tick = time.monotonic() + _TICK_S
                 await self._step()
@@ -250,11 +249,13 @@ class Folding:
             else:
                 return
 
-    async def _adopt_rebuilt(self) -> None:
+    async def _adopt_rebuilt(self) -> bool:
+        """Take over finished rebuilds; True where that was what the watermark waited for."""
         done = [survey_id for survey_id, task in self._rebuilds.items() if task.done()]
         for survey_id in done:
             self._rebuilds.pop(survey_id).result()
         await self._adopt(done)
+        return bool(done) and not self._rebuilds
 
     async def _settle(self) -> None:
         """Tell that rebuilds have caught up, once everything that anybody had read before is read again."""

@@ -131,6 +131,15 @@ class TallyCell:
         for survey_id in survey_ids:
             await until(lambda survey_id=survey_id: self.equals_ledger(survey_id), "tally equals ledger")
 
+    async def watermarked(self) -> None:
+        """Wait until the cell has a watermark."""
+
+        async def found() -> bool:
+            view = await TallyReader(self.redis, self.name).view("s_none", exact=True, installed_epoch=0)
+            return view.watermark is not None
+
+        await until(found, "a first watermark")
+
     @asynccontextmanager
     async def folding(self) -> AsyncIterator[CellTally]:
         """Run a tally worker of this cell."""

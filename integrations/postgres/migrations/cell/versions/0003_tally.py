@@ -30,8 +30,12 @@ END $$;
 
 CREATE TRIGGER epoch_rises BEFORE UPDATE ON tally.epoch FOR EACH ROW EXECUTE FUNCTION tally.refuse_fall();
 
-GRANT USAGE ON SCHEMA tally TO comitia_tally;
-GRANT SELECT, INSERT ON tally.epoch TO comitia_tally;
+GRANT USAGE ON SCHEMA tally TO comitia_tally, comitia_surveys;
+GRANT SELECT ON tally.epoch TO comitia_tally, comitia_surveys;
+GRANT INSERT ON tally.epoch TO comitia_tally;
+-- Machine clients read results too: who they are stands here, as it does for the surveys service
+GRANT USAGE ON SCHEMA identity TO comitia_tally;
+GRANT SELECT ON identity.api_client TO comitia_tally;
 GRANT UPDATE (allocated, installed) ON tally.epoch TO comitia_tally;
 """
 

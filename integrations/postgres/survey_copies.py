@@ -1,0 +1,40 @@
+"""A cell's copies of surveys as results need them: what is asked, the window, and the valid epoch of the tally."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from domain.contracts.surveys import Survey
+from integrations.postgres.failures import ledger_failures
+
+_GET = """
+SELECT definition, start_at, finish_at, coalesce(epoch.installed, 0) AS installed
+FROM voting.survey LEFT JOIN tally.epoch USING (survey_id) WHERE survey_id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyCopy:
+    """One cell's copy; `installed_epoch` is 0 until the tally has totals of it."""
+
+    survey: Survey
+    start_at: datetime | None
+    finish_at: datetime | None
+    installed_epoch: int
+
+
+class SurveyCopies:
+    """Reads the copies of one cell."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def get(self, survey_id: str) -> SurveyCopy | None:
+        """Return the cell's copy, or None. Raises DomainError `ledger_unavailable`."""
+        with ledger_failures():
+            row = await self._pool.fetchrow(_GET, survey_id)
+        if row is None:
+            return None
+        survey = Survey.model_validate_json(row["definition"])
+        return SurveyCopy(survey, row["start_at"], row["finish_at"], row["installed"])

@@ -1,0 +1,58 @@
+"""Opens every cell for reading results."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import asyncpg
+from redis.asyncio import Redis
+
+from domain.errors import DomainError
+from integrations.postgres.pool import pool_on_demand
+from integrations.postgres.survey_copies import SurveyCopies
+from integrations.redis.connection import open_redis, redis_failures
+from integrations.redis.tally_reader import TallyReader
+from integrations.results.published import PublishedSurveys
+from integrations.results.totals import SurveyResults
+from integrations.settings import Settings
+
+_STATEMENT_TIMEOUT_S = 2.0
+_ANSWER_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResults:
+    """The reader, and the cells that it reads."""
+
+    results: SurveyResults
+    pools: dict[str, asyncpg.Pool]
+    redis: dict[str, Redis]
+
+    async def any_cell_answers(self) -> bool:
+        """Tell whether results of any cell can be read, for readiness."""
+        return any(await asyncio.gather(*(_answers(redis) for redis in self.redis.values())))
+
+
+async def open_results(settings: Settings, lifetime: AsyncExitStack, role: str) -> OpenResults:
+    """Open every cell of the settings for reading results as `role`; none of them has to be there."""
+    pools: dict[str, asyncpg.Pool] = {}
+    clients: dict[str, Redis] = {}
+    for cell, addresses in settings.cells.items():
+        pools[cell] = await pool_on_demand(
+            addresses.database, settings, role, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
+        )
+        lifetime.push_async_callback(pools[cell].close)
+        clients[cell] = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S)
+        lifetime.push_async_callback(clients[cell].aclose)
+    copies = {cell: SurveyCopies(pool) for cell, pool in pools.items()}
+    tallies = {cell: TallyReader(redis, cell) for cell, redis in clients.items()}
+    return OpenResults(SurveyResults(PublishedSurveys(copies), copies, tallies), pools, clients)
+
+
+async def _answers(redis: Redis) -> bool:
+    try:
+        with redis_failures():
+            await redis.ping()
+    except DomainError:
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""Surveys as their cells have them, read from every cell and kept for a second."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from domain.errors import DomainError, ErrorCode
+from domain.results import PublishedSurvey
+from integrations.postgres.survey_copies import SurveyCopies, SurveyCopy
+
+_FRESH_S = 0.8
+_KEPT_MAX = 2000  # surveys; the least recently asked for go first
+_CELL_TIMEOUT_S = 1.0  # a cell that does not answer is passed over, with what was last seen of it
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSurvey:
+    """A survey and, per cell that has it, the epoch that the cell's tally must have at least."""
+
+    published: PublishedSurvey
+    epochs: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Kept:
+    copies: dict[str, SurveyCopy] = field(default_factory=dict)
+    known: KnownSurvey | None = None
+    read_at: float = -1.0
+
+
+class PublishedSurveys:
+    """Reads surveys from all cells; a cell that is away is remembered as it was."""
+
+    def __init__(self, cells: Mapping[str, SurveyCopies]) -> None:
+        self._cells = cells
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[KnownSurvey]] = {}
+
+    async def get(self, survey_id: str) -> KnownSurvey:
+        """Return a survey, at most a second old while its cells answer.
+
+        Raises:
+            DomainError: `survey_not_found` where no cell has it; `ledger_unavailable` where none that could answer does
+                and it is not known from before.
+        """
+        kept = self._kept.get(survey_id)
+        if kept is not None and kept.known is not None and time.monotonic() - kept.read_at < _FRESH_S:
+            self._kept.move_to_end(survey_id)
+            return kept.known
+        task = self._reading.get(survey_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._read(survey_id))
+            self._reading[survey_id] = task
+            task.add_done_callback(lambda done: self._done(survey_id, done))
+        return await asyncio.shield(task)
+
+    def _done(self, survey_id: str, task: asyncio.Task[KnownSurvey]) -> None:
+        del self._reading[survey_id]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody may be waiting any more
+
+    async def _read(self, survey_id: str) -> KnownSurvey:
+        found = await asyncio.gather(*(self._read_cell(cell, survey_id) for cell in self._cells))
+        kept = self._kept.get(survey_id) or _Kept()
+        silent = False
+        for cell, answer in zip(self._cells, found, strict=True):
+            if isinstance(answer, DomainError):
+                silent = True
+            elif answer is None:
+                kept.copies.pop(cell, None)
+            else:
+                kept.copies[cell] = answer
+        if not kept.copies:
+            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE if silent else ErrorCode.SURVEY_NOT_FOUND)
+        kept.known = _merge(kept.copies)
+        kept.read_at = time.monotonic()
+        self._kept[survey_id] = kept
+        self._kept.move_to_end(survey_id)
+        while len(self._kept) > _KEPT_MAX:
+            self._kept.popitem(last=False)
+        return kept.known
+
+    async def _read_cell(self, cell: str, survey_id: str) -> SurveyCopy | DomainError | None:
+        try:
+            async with asyncio.timeout(_CELL_TIMEOUT_S):
+                return await self._cells[cell].get(survey_id)
+        except TimeoutError:
+            return DomainError(ErrorCode.LEDGER_UNAVAILABLE, "late")
+        except DomainError as error:
+            return error
+
+
+def _merge(copies: Mapping[str, SurveyCopy]) -> KnownSurvey:
+    """Take the newest definition; the survey is closed when its last cell is."""
+    newest = max(copies.values(), key=lambda copy: copy.survey.version)
+    starts = [copy.start_at for copy in copies.values() if copy.start_at is not None]
+    return KnownSurvey(
+        PublishedSurvey(newest.survey, min(starts, default=None), _latest([c.finish_at for c in copies.values()])),
+        {cell: copy.installed_epoch for cell, copy in copies.items()},
+    )
+
+
+def _latest(ends: list[datetime | None]) -> datetime | None:
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None
