@@ -106,7 +106,7 @@ class LeanProtocol(HttpToolsProtocol):
             if self.discarded_bytes > _DISCARD_LIMIT:
                 self.transport.abort()
             return
-        in_head = self.reading is Reading.HEAD
+        head = self.headers if self.reading is Reading.HEAD else None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -118,7 +118,7 @@ class LeanProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.refuse(self.refusal or ErrorCode.MALFORMED_REQUEST)
         else:
-            if in_head and self.reading is Reading.HEAD:
+            if head is not None and head is self.headers and self.reading is Reading.HEAD:
                 self.head_bytes += len(data)
                 if self.head_bytes > self.shared.limits.head_bytes:
                     self.refuse(ErrorCode.HEADERS_TOO_LARGE)
@@ -176,12 +176,11 @@ class LeanProtocol(HttpToolsProtocol):
         """Decide who answers."""
         if self.detached:
             return
-        self.reading = Reading.BODY
-        method = self.parser.get_method()
         path, _, query = self.url.partition(b"?")
-        found = self.shared.routes.match(method, path)
+        found = self.shared.routes.match(self.parser.get_method(), path)
         if found is None:
             self._begin_asgi()
+            self.reading = Reading.BODY  # from here on the newest request is the one being read
             return
         request = LeanRequest(
             self,
@@ -196,6 +195,7 @@ class LeanProtocol(HttpToolsProtocol):
         )
         request.expects_continue = self.expect_100_continue
         self.cycle = request  # type: ignore[assignment]
+        self.reading = Reading.BODY
         if self.busy or self.pipeline or self.flow.write_paused:
             self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]

@@ -103,10 +103,12 @@ async def _stop(stop: asyncio.Event, service: Service, telemetry: Telemetry, sha
     log.info("stopping", connections=len(server.server_state.connections), streams=len(shared.detached))
     shared.stopping = True
     telemetry.readiness.stop()
-    for tell in service.on_stop:
-        tell()
-    for tell in list(shared.detached.values()):
-        tell()
+    shared.forget_closed()
+    for tell in (*service.on_stop, *shared.detached.values()):
+        try:
+            tell()
+        except Exception:  # one stream that cannot end must not keep the process from stopping
+            log.exception("stop_failed")
     server.should_exit = True
 
 

@@ -117,7 +117,8 @@ def test_warnings_become_lines(lines: StringIO):
     "name",
     [
         "authorization", "token", "access_token", "votingToken", "nullifier", "answers", "choice", "options",
-        "password", "DPoP", "receipt_code", "Idempotency-Key", "api_key", "sealed_answers", "evidence", "email", "phone_number",
+        "password", "DPoP", "receipt_code", "Idempotency-Key", "api_key", "sealed_answers", "evidence", "email",
+        "phone_number",
     ],
 )  # fmt: skip
 def test_secret_names(name: str):

@@ -1,0 +1,168 @@
+"""A server in this process and a client that writes bytes, both on uvloop as in production."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI
+
+from api.composition import Service
+from api.http.application import create_application
+from api.http.lean import LeanRequest, LeanRoute
+from api.http.serving import serve
+from api.http.shared import ServingLimits
+from integrations.settings import Environment, Settings
+from integrations.telemetry.telemetry import Telemetry, make_telemetry
+
+BODY = b'{"answers":[]}'
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario on uvloop, for at most 20 s."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await scenario
+
+    uvloop.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces; `run` bounds it."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def telemetry_for_tests() -> Telemetry:
+    return make_telemetry(Settings(environment=Environment.TEST), "test")
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self) -> Answer:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        line, *rest = head[:-4].decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in rest)}
+        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return Answer(int(line.split(" ")[1]), headers, body)
+
+    async def ask(self, data: bytes) -> Answer:
+        self.send(data)
+        return await self.answer()
+
+    async def closed(self) -> bool:
+        """Whether the server sends nothing more and closes."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+    def reset(self) -> None:
+        """Go away as a crashed client does."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+def post(path: str = "/v1/surveys/s_1/vote", body: bytes = BODY, *headers: str, version: str = "1.1") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "host: x", "content-type: application/json", *headers]
+    return "\r\n".join([*lines, f"content-length: {len(body)}"]).encode() + b"\r\n\r\n" + body
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+
+@dataclass
+class Served:
+    """A running server; `held` are the requests of the route `/v1/held`, which nobody has answered yet."""
+
+    port: int
+    stop: asyncio.Event
+    done: asyncio.Task[None]
+    telemetry: Telemetry
+    held: list[LeanRequest]
+    wires: list[Wire] = field(default_factory=list)
+
+    async def connect(self) -> Wire:
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**22))
+        self.wires.append(wire)
+        return wire
+
+    def connections(self) -> float | None:
+        """How many connections the server counts."""
+        return self.telemetry.registry.get_sample_value("http_connections")
+
+    async def holds(self, count: int) -> None:
+        """Wait until so many requests are held."""
+        await until(lambda: len(self.held) >= count)
+
+
+def echo(request: LeanRequest) -> None:
+    request.respond(201, request.body or request.parameter.encode())
+
+
+def application(telemetry: Telemetry) -> FastAPI:
+    app = create_application("test", telemetry)
+
+    @app.get("/slow/{seconds}")
+    async def slow(seconds: float) -> dict[str, float]:
+        await asyncio.sleep(seconds)
+        return {"slept": seconds}
+
+    @app.post("/body")
+    async def body(given: dict[str, Any]) -> dict[str, Any]:
+        return given
+
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(routes: Sequence[LeanRoute] = (), **limits: Any) -> AsyncIterator[Served]:
+    telemetry = telemetry_for_tests()
+    held: list[LeanRequest] = []
+    all_routes = [
+        LeanRoute("POST", "/v1/surveys/{id}/vote", echo, body_limit_bytes=1000),
+        LeanRoute("POST", "/v1/held", held.append),
+        *routes,
+    ]
+    stop = asyncio.Event()
+    started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    done = asyncio.create_task(
+        serve(
+            Service(application(telemetry), all_routes),
+            telemetry,
+            stop,
+            limits=ServingLimits(**{"sweep_s": 0.02, "stop_s": 2, **limits}),
+            on_started=lambda _, port: started.set_result(port),
+        )
+    )
+    served = Served(await started, stop, done, telemetry, held)
+    try:
+        yield served
+    finally:
+        stop.set()
+        for wire in served.wires:
+            wire.writer.close()
+        async with asyncio.timeout(8):
+            await done
