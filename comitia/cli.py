@@ -44,7 +44,7 @@ def up(
     try:
         asyncio.run(running.up(data, console, wanted_ports=wanted, services=not servers_only))
     except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
-        console.print(f"[red]not started:[/red] {error}")
+        console.print("not started:", str(error), markup=False, highlight=False)
         raise typer.Exit(1) from None
 
 

@@ -45,14 +45,18 @@ async def enter_stack(
         FolderInUseError: a stack runs in `folder` already.
         StartError: something did not come up; what had started is stopped again.
     """
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)  # it may quote a log, whose brackets are its own
+
     allow_many_files()
-    servers = Servers(folder, wanted_ports=wanted_ports, ui=True, say=console.print)
+    servers = Servers(folder, wanted_ports=wanted_ports, ui=True, say=say)
     await lifetime.enter_async_context(servers)
-    keeper = Keeper(console.print)
+    keeper = Keeper(say)
     lifetime.push_async_callback(keeper.close)
     supervisor = None
     if services:
-        supervisor = Supervisor(servers.state, wanted_ports=wanted_ports, say=console.print)
+        supervisor = Supervisor(servers.state, wanted_ports=wanted_ports, say=say)
         await lifetime.enter_async_context(supervisor)
         supervisor.keep_running()
         servers.record(supervisor.pids, supervisor.urls)
