@@ -68,22 +68,31 @@ async def run_load(spec: LoadSpec) -> LoadResult:
 
 
 class CpuWatch:
-    """CPU time of processes, with their children, since `start`."""
+    """CPU time of processes, with their children, and of the whole machine, since `start`."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
         self._before: dict[str, float] = {}
+        self._busy = 0.0
         self._at = 0.0
 
     def start(self) -> None:
         """Take the first reading."""
         self._before = {name: _cpu_s(pid) for name, pid in self._pids.items()}
+        self._busy = _busy_s()
         self._at = time.perf_counter()
 
     def cores(self) -> dict[str, float]:
-        """Return the cores that each took on average since `start`."""
+        """Return the cores that each took on average since `start`, and all together as `machine`."""
         passed = time.perf_counter() - self._at
-        return {name: (_cpu_s(pid) - self._before[name]) / passed for name, pid in self._pids.items()}
+        found = {name: (_cpu_s(pid) - self._before[name]) / passed for name, pid in self._pids.items()}
+        return {**found, "machine": (_busy_s() - self._busy) / passed}
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    busy: float = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    return busy
 
 
 def _cpu_s(pid: int) -> float:

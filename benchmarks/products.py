@@ -23,6 +23,7 @@ from integrations.redis.tally_keys import TallyKeys, parse_totals
 SERVICES = ("workers-voting", "workers-tally", "api-votes")
 _SETTLED_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.2
+_SHOWN = 0.005  # cores
 
 _LEDGER = """
 SELECT (SELECT count(*) FROM voting.participation WHERE survey_id = $1) AS participations,
@@ -54,14 +55,21 @@ class VotesMeasured:
     survey_id: str
 
     @property
+    def others(self) -> float:
+        """Cores that neither we nor the client took: what this machine was busy with besides."""
+        ours = sum(cores for name, cores in self.cores.items() if name != "machine")
+        return max(0.0, self.cores["machine"] - ours - self.load.client_cpu)
+
+    @property
     def summary(self) -> str:
         """The run in one line, for the details of a figure."""
-        cpu_us = 1e6 * sum(self.cores.values()) / max(self.load.rate, 1)
-        cores = ", ".join(f"{name} {value:.2f}" for name, value in sorted(self.cores.items()) if value >= 0.005)
-        latency = self.load.latency_ms
+        taken = {name: cores for name, cores in sorted(self.cores.items()) if name != "machine" and cores >= _SHOWN}
+        cores = ", ".join(f"{name} {value:.2f}" for name, value in taken.items())
+        latency, cpu_us = self.load.latency_ms, 1e6 * sum(taken.values()) / max(self.load.rate, 1)
         return (
             f"{self.load.rate:,.0f}/s at {self.load.connections} clients, p50 {latency.p50:.1f} ms, "
-            f"p99 {latency.p99:.1f} ms; cores: {cores}, client {self.load.client_cpu:.2f}; {cpu_us:.0f} us CPU per vote"
+            f"p99 {latency.p99:.1f} ms; cores: {cores}, client {self.load.client_cpu:.2f}, others {self.others:.2f}; "
+            f"{cpu_us:.0f} us CPU per vote"
         )
 
 

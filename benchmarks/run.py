@@ -11,6 +11,7 @@ from benchmarks.products import VoteLoad, VotesMeasured, cast_votes, services
 CLIENTS = 256
 PLAIN = tuple((Peer("plain", processes), clients) for processes in (1, 2) for clients in (64, 256))
 _TRIAL_S = 6.0
+_OTHERS_MAX = 0.2  # cores: over that, a rate says more about the neighbours
 Measure = Callable[[], Awaitable[VotesMeasured]]
 
 
@@ -35,7 +36,9 @@ class Rounds:
         """The typical round, and how far the others were from it."""
         rates = [run.load.rate for run in self.runs]
         spread = f" (rounds {min(rates):,.0f} to {max(rates):,.0f})" if len(rates) > 1 else ""
-        slow = "; the client was at its limit" if any(run.load.client_was_bottleneck for run in self.runs) else ""
+        others = max(run.others for run in self.runs)
+        slow = f"; DISTURBED: others took up to {others:.1f} cores" if others > _OTHERS_MAX else ""
+        slow += "; the client was at its limit" if any(run.load.client_was_bottleneck for run in self.runs) else ""
         return self.typical.summary + spread + slow
 
 
