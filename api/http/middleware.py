@@ -148,7 +148,11 @@ class _Exchange:
             await self.problem(ErrorCode.INTERNAL)
 
     async def receive(self) -> Message:
-        """Pass on a piece of the body within the limit."""
+        """Pass on a piece of the body within the limit.
+
+        Raises:
+            BodyTooLargeError: the limit is passed; the answer is 413 whatever the application makes of this.
+        """
         message = await self._receive()
         if message["type"] == "http.request":
             self._received_bytes += len(message.get("body", b""))
@@ -158,6 +162,12 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         """Pass on the answer with the headers that every answer has."""
+        if self._received_bytes > self._limit:
+            await self.problem(ErrorCode.PAYLOAD_TOO_LARGE)
+            return
+        await self._send_safely(message)
+
+    async def _send_safely(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", ()))
@@ -175,8 +185,6 @@ class _Exchange:
         status, lines, body = problem_bytes(code, request_id=self._request_id)
         headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
         headers += [(b"content-type", PROBLEM_CONTENT_TYPE), (b"content-length", str(len(body)).encode("ascii"))]
-        if code is ErrorCode.PAYLOAD_TOO_LARGE:
-            headers.append((b"connection", b"close"))
         with contextlib.suppress(OSError):
-            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send_safely({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -21,7 +21,11 @@ QueryText = Annotated[str, BeforeValidator(_strict_text)]
 
 
 class ApiModel(BaseModel):
-    """A body. Strict: a number is not a string, a string is not a boolean; times use `Timestamp`."""
+    """A body. Strict: a number is not a string, a string is not a boolean.
+
+    JSON has neither times, tuples nor enumerations: times use `Timestamp`, the others `Field(strict=False)`, which
+    leaves their items strict.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,

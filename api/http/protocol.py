@@ -248,6 +248,9 @@ class LeanProtocol(HttpToolsProtocol):
             return
         if self.reading is Reading.BETWEEN:
             self.since = time.perf_counter()
+        elif self.expect_100_continue and self.active is self.cycle:
+            self._linger()  # answered unasked for its body: what comes next may be that body or another request
+            return
         if self.pipeline or self.flow.read_paused or self.last_words or self.half_closed:
             self._advance()
 
