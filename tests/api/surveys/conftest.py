@@ -44,7 +44,8 @@ from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
 CELLS = ("eu", "us")
-PATIENCE_S = 1.0
+PATIENCE_S = 20.0  # nothing here takes long, but the machine may be busy
+HASTE_S = 1.5
 
 
 class CutOffCell:
@@ -218,6 +219,13 @@ async def admin(working: Platform) -> AsyncIterator[httpx.AsyncClient]:
     for cell in working.cells.values():
         cell.is_cut = False
     working.announcements.is_down = False
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hasty(working: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    """The same, but does not wait long for a cell."""
+    async with working.http(working.staff(), patience_s=HASTE_S) as client:
+        yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -105,14 +105,19 @@ async def test_publishing_at_once_many_times_publishes_once(
 
 
 async def test_nothing_opens_while_one_cell_has_not_got_it(
-    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
 ):
     path, survey_id = await drafted(admin)
     platform.cells["us"].is_cut = True
     tag = (await admin.get(path)).headers["etag"]
-    answer = await admin.put(f"{path}/publish", headers={"if-match": tag})
+    answer = await hasty.put(f"{path}/publish", headers={"if-match": tag})
     assert code(answer) == (503, "survey_publishing")
     assert int(answer.headers["retry-after"]) > 0
+
+    async def is_in_one() -> bool:
+        return (await copies(owner_pool, survey_id))["eu"] is not None
+
+    await until(is_in_one)
     found = await copies(owner_pool, survey_id)
     assert found["us"] is None
     assert found["eu"] is not None
@@ -120,7 +125,7 @@ async def test_nothing_opens_while_one_cell_has_not_got_it(
     assert (await anyone.get(f"/v1/surveys/{survey_id}")).status_code == 404
     assert code(await admin.put(path, json=body("Late"))) == (409, "survey_frozen")
     assert code(await admin.delete(path)) == (409, "survey_frozen")
-    assert code(await admin.put(f"{path}/publish", headers={"if-match": tag})) == (503, "survey_publishing")
+    assert code(await hasty.put(f"{path}/publish", headers={"if-match": tag})) == (503, "survey_publishing")
 
     platform.cells["us"].is_cut = False
     answer = await admin.put(f"{path}/publish", headers={"if-match": tag})
@@ -131,11 +136,11 @@ async def test_nothing_opens_while_one_cell_has_not_got_it(
 
 
 async def test_it_opens_by_itself_once_the_cell_is_back(
-    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any
+    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any
 ):
     path, survey_id = await drafted(admin)
     platform.cells["eu"].is_cut = True
-    assert code(await admin.put(f"{path}/publish")) == (503, "survey_publishing")
+    assert code(await hasty.put(f"{path}/publish")) == (503, "survey_publishing")
     platform.cells["eu"].is_cut = False
 
     async def is_public() -> bool:
@@ -265,14 +270,18 @@ async def test_finishing_closes_every_cell_once(
 
 
 async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
-    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
 ):
     path, survey_id = await published(admin)
     platform.cells["us"].is_cut = True
-    assert code(await admin.put(f"{path}/finish")) == (503, "survey_publishing")
+    assert code(await hasty.put(f"{path}/finish")) == (503, "survey_publishing")
+
+    async def is_closed_in_one() -> bool:
+        copy = (await copies(owner_pool, survey_id))["eu"]
+        return copy is not None and copy["finish_at"] is not None
+
+    await until(is_closed_in_one)
     found = await copies(owner_pool, survey_id)
-    assert found["eu"] is not None
-    assert found["eu"]["finish_at"] is not None
     assert found["us"] is not None
     assert found["us"]["finish_at"] is None
     platform.cells["us"].is_cut = False

@@ -1,0 +1,167 @@
+"""Results as files: written once, fetched by staff, the same whatever breaks on the way."""
+
+import asyncio
+import csv
+import hashlib
+import io
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from domain.tally import BALLOTS, MergedTotals
+
+OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
+INTERNAL = "/v1/internal/surveys"
+AS_OF = datetime(2026, 1, 1, 12, tzinfo=UTC)
+TOTALS = MergedTotals(
+    positions={"eu": (1, 5)},
+    counts={("UK", BALLOTS): 5, ("UK", "1"): 3, ("UK", "2"): 2, ("FR", BALLOTS): 1, ("FR", "2"): 1},
+    as_of=AS_OF,
+    missing_cells=("us",),
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def survey(working: Any) -> AsyncIterator[str]:
+    """The path of a published survey, staff-only, with some votes."""
+    working.results.merged = TOTALS
+    options = [{"text": "=SUM(A1)"}, {"text": "Salad, green"}]
+    question = {"title": "What?", "min": 1, "max": 1, "options": options}
+    wanted = {"title": "Lunch", "questions": [question], "visibility": "staff"}
+    async with working.http(working.staff()) as admin:
+        path = str((await admin.post(INTERNAL, json=wanted)).headers["location"])
+        assert (await admin.put(f"{path}/publish")).status_code == 200
+    yield path
+    working.results.is_down = False
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def exported(admin: httpx.AsyncClient, survey: str, **order: Any) -> dict[str, Any]:
+    """Order an export and wait for its file."""
+    answer = await admin.post(f"{survey}/exports", json=order)
+    assert answer.status_code == 202, answer.text
+    url = answer.headers["location"]
+    assert answer.json()["url"] == url
+    assert answer.json()["status"] == "running"
+    return await finished(admin, url)
+
+
+async def finished(admin: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 15
+    while True:
+        answer = await admin.get(url)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        if found["status"] == "finished" and "sha256" in found:
+            return found
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_a_csv_has_a_line_per_region_and_option(admin: httpx.AsyncClient, survey: str):
+    found = await exported(admin, survey, format="csv")
+    assert (found["asOf"], found["missingCells"]) == ("2026-01-01T12:00:00Z", ["us"])
+    answer = await admin.get(found["url"], params={"download": True})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{found["id"]}.csv"'
+    assert len(answer.content) == found["sizeBytes"]
+    digest = hashlib.sha256(answer.content).digest()
+    assert digest.hex() == found["sha256"]
+    assert answer.headers["repr-digest"] == f"sha-256=:{b64encode(digest).decode()}:"
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [(row["region"], row["option_id"], row["votes"], row["responses"]) for row in rows] == [
+        ("FR", "1", "0", "1"),
+        ("FR", "2", "1", "1"),
+        ("UK", "1", "3", "5"),
+        ("UK", "2", "2", "5"),
+    ]
+    assert [row["option"] for row in rows[:2]] == ["'=SUM(A1)", "Salad, green"]  # no spreadsheet computes it
+    assert {row["missing_cells"] for row in rows} == {"us"}
+    assert (await admin.get(found["url"], headers={"accept": "text/csv"})).content == answer.content
+
+
+async def test_a_json_document_has_the_sum_and_every_region(admin: httpx.AsyncClient, survey: str):
+    found = await exported(admin, survey, format="json")
+    answer = await admin.get(found["url"], params={"download": True})
+    document = answer.json()
+    assert document["survey"]["title"] == "Lunch"
+    assert document["totalResponses"] == 6
+    assert [option["votes"] for option in document["questions"][0]["options"]] == [3, 3]
+    assert [(region["region"], region["totalResponses"]) for region in document["regions"]] == [("FR", 1), ("UK", 5)]
+    assert document["missingCells"] == ["us"]
+
+
+async def test_filters_narrow_the_file(admin: httpx.AsyncClient, survey: str):
+    found = await exported(admin, survey, format="csv", region="UK", option="2")
+    assert (found["region"], found["option"]) == ("UK", "2")
+    rows = list(csv.DictReader(io.StringIO((await admin.get(found["url"], params={"download": True})).text)))
+    assert [(row["region"], row["option_id"], row["votes"]) for row in rows] == [("UK", "2", "2")]
+    found = await exported(admin, survey, format="json", region="FR", option="2")
+    document = (await admin.get(found["url"], params={"download": True})).json()
+    assert document["totalResponses"] == 1
+    assert [option["votes"] for option in document["questions"][0]["options"]] == [1]
+    assert len(document["regions"]) == 1
+
+
+async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, survey: str, platform: Any):
+    platform.results.is_down = True
+    answer = await admin.post(f"{survey}/exports", json={"format": "json"})
+    url = answer.headers["location"]
+    assert (await admin.get(url)).json()["status"] == "running"
+    assert code(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
+    platform.results.is_down = False
+    assert (await finished(admin, url))["sizeBytes"] > 0
+
+
+async def test_an_export_is_noted_with_whoever_asked(admin: httpx.AsyncClient, survey: str, owner_pool: OwnerPool):
+    pool = await owner_pool("catalogue")
+
+    async def noted() -> list[str]:
+        statement = "SELECT actor FROM catalogue.staff_action WHERE survey_id = $1 AND action = 'export'"
+        return [row["actor"] for row in await pool.fetch(statement, survey.rpartition("/")[2])]
+
+    before = await noted()
+    found = await exported(admin, survey, format="csv")
+    assert await noted() == [*before, "staff:u_tester"]
+    asked = await pool.fetchval("SELECT requested_by FROM catalogue.export WHERE export_id = $1", found["id"])
+    assert asked == "staff:u_tester"
+
+
+async def test_another_surveys_export_is_not_found(admin: httpx.AsyncClient, survey: str):
+    found = await exported(admin, survey, format="csv")
+    other = (await admin.post(INTERNAL, json={"title": "x", "questions": [QUESTION]})).headers["location"]
+    for url in (f"{other}/exports/{found['id']}", f"{survey}/exports/x_aaaaaaaaaaaaaaaa", f"{survey}/exports/nonsense"):
+        assert code(await admin.get(url)) == (404, "export_not_found")
+    assert code(await admin.post(f"{other}/exports", json={"format": "csv"})) == (409, "survey_not_open")
+
+
+QUESTION = {"title": "What?", "min": 1, "max": 1, "options": [{"text": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ({}, (400, "malformed_request")),
+        ({"format": "xlsx"}, (400, "malformed_request")),
+        ({"format": "csv", "to": "me"}, (400, "malformed_request")),
+        ({"format": "csv", "region": 1}, (400, "malformed_request")),
+        ({"format": "csv", "region": "\x00"}, (400, "malformed_request")),
+        ({"format": "csv", "option": "9"}, (422, "option_unknown")),
+        ({"format": "csv", "region": ""}, (422, "region_unknown")),
+        ({"format": "csv", "region": "x" * 1000}, (422, "region_unknown")),
+    ],
+)
+async def test_a_malformed_order_is_refused(
+    admin: httpx.AsyncClient, survey: str, order: dict[str, Any], expected: tuple[int, str]
+):
+    assert code(await admin.post(f"{survey}/exports", json=order)) == expected
