@@ -76,6 +76,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     for cell, found in clients.items():
         telemetry.readiness.add(f"ledger_{cell}", partial(found.pool.fetchval, "SELECT true"))
         telemetry.readiness.add(f"workflows_{cell}", found.temporal.service_client.check_health)
+    telemetry.readiness.add("voting_token_keys", partial(_has_keys, token_keys))
     app = create_application(
         "votes", telemetry, summary="Takes votes and says what became of them.", public_url=settings.public_url
     )
@@ -83,6 +84,13 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     rows = {cell: found.ledger for cell, found in clients.items()}
     add_routes(app, authority, Answering(cells, sessions), Submissions(cells, rows, batches))
     return Service(app=app, lean_routes=lean_routes(cast))
+
+
+async def _has_keys(keys: VerificationKeys) -> bool:
+    """Tell whether any voting token could be verified; on a new system admission makes the first key."""
+    if not keys.by_id:
+        await keys.refresh()
+    return bool(keys.by_id)
 
 
 def _limits(settings: Settings) -> GatewayLimits:

@@ -1,0 +1,71 @@
+"""The ledger stands still for longer than any timeout: nothing that was acknowledged is lost, nothing is unbounded."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from domain.errors import ErrorCode
+from integrations.settings import Settings
+from tests.api.votes.conftest import CELL, OpenBooth, Votes, votes_service
+from tests.conftest import OwnerPool
+from tests.voting_world import Booth, TokenDesk
+
+
+@asynccontextmanager
+async def ledger_standing_still(owner_pool: OwnerPool) -> AsyncIterator[None]:
+    owner = await owner_pool(CELL)
+    async with owner.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE voting.participation IN ACCESS EXCLUSIVE MODE")
+        try:
+            yield
+        finally:
+            await transaction.rollback()
+
+
+async def settled(booth: Booth, expected: int) -> dict[str, int]:
+    async with asyncio.timeout(30):
+        while (await booth.counts())["participations"] < expected:
+            await asyncio.sleep(0.1)
+    return await booth.counts()
+
+
+async def test_what_is_accepted_while_the_ledger_is_away_is_confirmed_later_and_the_rest_is_told_to_come_back(
+    votes_settings: Settings, booth_of: OpenBooth, desk: TokenDesk, owner_pool: OwnerPool
+) -> None:
+    limits = {"vote_queue_max": 50, "vote_start_timeout_s": 1.5, "vote_confirm_timeout_s": 0.3}
+    async with votes_service(votes_settings.model_copy(update=limits)) as votes:
+        booth = await booth_of()
+        warm = desk.token(booth.survey.id, CELL)
+        assert (await votes.cast(booth, warm)).status_code in {201, 202}
+        tokens = [desk.token(booth.survey.id, CELL) for _ in range(120)]
+        async with ledger_standing_still(owner_pool):
+            answers = await asyncio.gather(*(votes.cast(booth, token, key="k") for token in tokens))
+            found = Counter(answer.status_code for answer in answers)
+            assert set(found) == {202, 503}
+            refused = [answer for answer in answers if answer.status_code == 503]
+            assert {answer.json()["code"] for answer in refused} == {ErrorCode.OVERLOADED}
+            assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+            accepted = [answer for answer in answers if answer.status_code == 202]
+            stage = await votes.client.get(
+                accepted[0].headers["location"],
+                headers={"authorization": f"Bearer {tokens[answers.index(accepted[0])]}"},
+            )
+            assert stage.json()["status"] == "accepted"
+            await asyncio.sleep(5)  # longer than every timeout between the vote and the ledger
+        await settled(booth, len(accepted) + 1)
+        again = []
+        for part in range(0, len(tokens), 40):  # fewer than the queue takes
+            again += await asyncio.gather(*(votes.cast(booth, token, key="k") for token in tokens[part : part + 40]))
+        assert {answer.status_code for answer in again} <= {201, 202}
+        for first, second in zip(answers, again, strict=True):
+            if first.status_code == 202 and second.status_code == 201:
+                assert second.json()["replayed"] is True
+        assert await settled(booth, 121) == {"participations": 121, "ballots": 121, "counted": 121}
+
+
+async def test_reads_of_other_surveys_go_on_meanwhile(votes: Votes) -> None:
+    assert (await votes.client.get("/livez")).status_code == 200
+    assert (await votes.client.get("/readyz")).status_code == 200
