@@ -3,7 +3,7 @@
 from base64 import urlsafe_b64encode
 from binascii import Error, a2b_base64
 
-_TO_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")  # the standard alphabet's own two characters become invalid
+_TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")  # what the other alphabet and padding use becomes invalid
 _LAST = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}  # characters whose unused low bits are zero
 _PADDING = {0: b"", 2: b"==", 3: b"="}
 

@@ -9,8 +9,8 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from integrations.settings import Settings
 
 _PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,31}(?:/[a-z][a-z0-9-]{0,31}){0,3}")
 _KEY_ID = re.compile(rf"(?P<purpose>{_PURPOSE.pattern})/(?P<date>\d{{4}}-\d{{2}}-\d{{2}})/(?P<number>[1-9]\d{{0,5}})")
+_UNWRITABLE = "the key folder cannot be written"
 _KEY, _PUB, _DESTROYED = ".key", ".pub", ".destroyed"
 
 
@@ -53,6 +54,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _unwritable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DomainError(ErrorCode.KEY_UNAVAILABLE, _UNWRITABLE) from error
 
 
 class FileKms:
@@ -160,19 +169,27 @@ class FileKms:
         return self._read(alive[-1]) if alive else self._create(purpose)
 
     def _write_pair(self, key_id: str, purpose: str) -> KeyMaterial:
+        """Make the files of a new key. Raises FileExistsError where the id is taken."""
         secret = secrets.token_bytes(wrapping.KEY_BYTES)
         path = self._folder / key_id
+        with _unwritable():
+            self._make_folders(path.parent)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._link(path.with_name(path.name + _KEY), secret, 0o600)
-            if purpose in SIGNING:
-                self._publish(path, secret)
         except FileExistsError:
             raise
         except OSError as error:
-            raise DomainError(ErrorCode.KEY_UNAVAILABLE, "the key folder cannot be written") from error
+            raise DomainError(ErrorCode.KEY_UNAVAILABLE, _UNWRITABLE) from error
+        if purpose in SIGNING:
+            with _unwritable():
+                self._publish(path, secret)
         return KeyMaterial(key_id, secret)
+
+    def _make_folders(self, folder: Path) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for parent in reversed(folder.relative_to(self._folder).parents):
+            (self._folder / parent).mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
     def _publish(self, path: Path, secret: bytes) -> None:
         with suppress(FileExistsError):
@@ -223,7 +240,7 @@ class FileKms:
         secret = path.with_name(path.name + _KEY)
         if not secret.exists() and not path.with_name(path.name + _DESTROYED).exists():
             raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"no key {key_id}")
-        with suppress(FileExistsError):
+        with _unwritable(), suppress(FileExistsError):
             self._link(path.with_name(path.name + _DESTROYED), b"", 0o600)
         with suppress(FileNotFoundError):
             with secret.open("r+b") as file:
