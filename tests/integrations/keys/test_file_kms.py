@@ -64,7 +64,7 @@ async def test_secrets_are_for_their_owner_only(keys: FileKms, tmp_path: Path) -
     assert sorted(file.name for file in path.parent.iterdir()) == ["1.key", "1.pub"]
 
 
-async def test_processes_that_start_at_once_agree_on_the_first_key(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_agree_on_the_first_key(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MAKER, str(tmp_path / "keys")]
     makers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
     made = {maker.communicate(timeout=30)[0] for maker in makers}
