@@ -9,17 +9,23 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker
 
+from activities.exports import ExportActivities
 from activities.surveys import SurveyActivities
 from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import KEK_BALLOT, KEK_ELIGIBILITY, generate
-from integrations.platform import DEPLOYMENT, IN_FLIGHT, SURVEYS_QUEUE, cell_pools, open_platform
+from integrations.objects.file_store import FileObjectStore
+from integrations.platform import DEPLOYMENT, EXPORTS_QUEUE, IN_FLIGHT, SURVEYS_QUEUE, cell_pools, open_platform
 from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.cell_surveys import PostgresCellSurveys
+from integrations.postgres.roles import SURVEYS
+from integrations.results.opening import open_results
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.worker import Release, build_worker, make_current
+from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
 _RETRY_S = 0.2
@@ -32,14 +38,24 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     A cell that is away delays what is meant for it, and nothing else: its database is asked for when it is needed.
     """
+    objects_folder = settings.objects_folder
+    if objects_folder is None:
+        raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     keys = open_keys(settings, generate(KEK_BALLOT), generate(KEK_ELIGIBILITY), IN_FLIGHT)
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     announcer = SurveyChangeProducer({cell: addresses.kafka for cell, addresses in settings.cells.items()})
     lifetime.push_async_callback(announcer.close)
     cells = {cell: PostgresCellSurveys(pool) for cell, pool in (await cell_pools(settings, lifetime)).items()}
-    surveys = SurveyActivities(PostgresCatalogue(clients.catalogue), keys, cells, announcer)
+    catalogue = PostgresCatalogue(clients.catalogue)
+    results = (await open_results(settings, lifetime, SURVEYS)).results
+    exports = PostgresExports(clients.catalogue)
     release = Release(DEPLOYMENT, settings.build)
-    workers = [_surveys_worker(clients.temporal, release, surveys)]
+    workers = [
+        _surveys_worker(clients.temporal, release, SurveyActivities(catalogue, keys, cells, announcer)),
+        _exports_worker(
+            clients.temporal, release, ExportActivities(catalogue, exports, results, FileObjectStore(objects_folder))
+        ),
+    ]
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     async with asyncio.TaskGroup() as running:
@@ -70,3 +86,7 @@ def _surveys_worker(client: Client, release: Release, activities: SurveyActiviti
         activities=activities.all(),
         behaviour=VersioningBehavior.AUTO_UPGRADE,  # a survey may be open for months
     )
+
+
+def _exports_worker(client: Client, release: Release, activities: ExportActivities) -> Worker:
+    return build_worker(client, EXPORTS_QUEUE, release, workflows=[ExportResultsWorkflow], activities=activities.all())
