@@ -1,26 +1,40 @@
 """The command line: `comitia up`, `comitia doctor` and the rest."""
 
 import asyncio
+import logging
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import tokens
+from comitia import tally, tokens
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from integrations.postgres.roles import OWNER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(tokens.app, name="token")
+app.add_typer(tally.app, name="tally")
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")
 ]
 DEFAULT_DATA = Path(".comitia")
+
+
+@app.callback()
+def quiet() -> None:
+    """Run, look at and use Comitia on one machine."""
+    # What a command prints is read by people and programs: events of our own code go beside it, and only bad news.
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
 
 
 @app.command()

@@ -64,7 +64,7 @@ class Snapshots:
     async def get(self, survey: Survey) -> Snapshot:
         """Return a snapshot that is at most a moment old. Raises what the reader raises."""
         kept = self._kept.get(survey.id)
-        if kept is not None and time.monotonic() - kept.read_at < _FRESH_S and kept.survey == survey:
+        if kept is not None and time.monotonic() - kept.read_at < _FRESH_S and kept.survey.version == survey.version:
             return kept
         started = time.monotonic()
         task = self._reading.get(survey.id)
@@ -74,7 +74,7 @@ class Snapshots:
             task.add_done_callback(lambda done: self._done(survey.id, done))
         totals = await asyncio.shield(task)
         kept = self._kept.get(survey.id)
-        if kept is None or kept.totals is not totals or kept.survey != survey:
+        if kept is None or kept.totals is not totals or kept.survey.version != survey.version:
             kept = self._kept[survey.id] = Snapshot(survey, totals, started)
             self._kept.move_to_end(survey.id)
             while len(self._kept) > _KEPT_MAX:

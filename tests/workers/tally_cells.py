@@ -207,7 +207,7 @@ async def make_cells(
                 redis = open_redis(addresses.redis)
                 opened.push_async_callback(redis.aclose)
                 await redis.flushdb()
-                await pool.execute("TRUNCATE tally.epoch")
+                await pool.execute("TRUNCATE tally.epoch, voting.survey")
                 producer = SummaryProducer(addresses.kafka, name)
                 opened.push_async_callback(producer.close)
                 made.append(TallyCell(name, settings, pool, redis, producer))

@@ -1,0 +1,34 @@
+"""Wires the streams service."""
+
+from contextlib import AsyncExitStack
+
+from api.background import run_beside
+from api.composition import Service
+from api.streams.app import create_app, lean_routes
+from api.streams.heartbeat import HeartbeatWheel
+from api.streams.hub import StreamHub
+from integrations.postgres.roles import TALLY
+from integrations.redis.changes import TallyChanges
+from integrations.redis.connection import open_redis
+from integrations.results.opening import open_results
+from integrations.settings import Settings
+from integrations.telemetry.metrics import StreamMetrics
+from integrations.telemetry.telemetry import Telemetry
+
+
+async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
+    """Return the service, wired; what it opened is closed with `lifetime`."""
+    opened = await open_results(settings, lifetime, TALLY)
+    changes = []
+    for cell, addresses in settings.cells.items():
+        redis = open_redis(addresses.redis, connections=2)
+        lifetime.push_async_callback(redis.aclose)
+        listener = TallyChanges(redis, cell)
+        run_beside(lifetime, listener.run())
+        changes.append(listener)
+    wheel = HeartbeatWheel()
+    run_beside(lifetime, wheel.run())
+    hub = StreamHub(opened.results, changes, StreamMetrics(telemetry.registry, telemetry.region), wheel)
+    lifetime.callback(hub.close)
+    telemetry.readiness.add("tally", opened.any_cell_answers)
+    return Service(app=create_app(telemetry, public_url=settings.public_url), lean_routes=lean_routes(hub))
