@@ -27,7 +27,13 @@ async def run(service_name: str, compose: Compose, settings: Settings) -> None:
         lifetime.callback(telemetry.close)
         service = await compose(settings, lifetime, telemetry)
         await serve(
-            service, telemetry, stop, host=settings.listen_host, port=settings.listen_port, on_started=_announce
+            service,
+            telemetry,
+            stop,
+            host=settings.listen_host,
+            port=settings.listen_port,
+            trusted_proxies=settings.trusted_proxies,
+            on_started=_announce,
         )
     log.info("stopped")
 

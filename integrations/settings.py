@@ -104,6 +104,7 @@ class Settings(BaseSettings):
 
     listen_host: str = "127.0.0.1"
     listen_port: int = 0  # 0: any free one, printed at start
+    trusted_proxies: tuple[str, ...] = ()  # networks of our balancers, whose X-Forwarded-For is believed
     public_url: str = ""  # how clients reach this service; the `htu` of a proof must be under it
     otlp_endpoint: str = ""  # empty: spans are made for propagation and dropped
     trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)

@@ -13,16 +13,14 @@ from typing import Any, Final
 import httptools
 import structlog
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.http.lean import LeanRequest
-from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
 from api.http.shared import Shared
 from domain.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
-_NO_BODY: Final = frozenset({204, 304})
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
 
 
@@ -63,14 +61,12 @@ class LeanProtocol(HttpToolsProtocol):
         self.last_words = b""  # a refusal that waits for earlier answers
         self.stuck_since = 0.0
 
-    # The transport's calls
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or refuse it when there are too many."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         if len(self.connections) > self.shared.limits.connections:
-            self._farewell(self._problem(ErrorCode.OVERLOADED))
+            self._farewell(self.shared.refusal(self.server_state.default_headers, ErrorCode.OVERLOADED))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every open request that its client is gone."""
@@ -141,8 +137,6 @@ class LeanProtocol(HttpToolsProtocol):
         elif self.cycle is not None:
             self.cycle.keep_alive = False
 
-    # The parser's calls
-
     def on_message_begin(self) -> None:
         """Start a request; the scope is only made for those that go to ASGI."""
         self.url = b""
@@ -189,7 +183,7 @@ class LeanProtocol(HttpToolsProtocol):
             query=query,
             parameter=found[1],
             headers=self.headers,
-            client=self.address,
+            client=self.shared.addresses.of(self.address, self.headers),
             received_at=self.since,
             keep_alive=self._keeps_alive(),
         )
@@ -233,8 +227,6 @@ class LeanProtocol(HttpToolsProtocol):
         request.chunks = []
         if request.active:
             self._dispatch(request)
-
-    # Turns
 
     @property
     def busy(self) -> bool:
@@ -281,12 +273,13 @@ class LeanProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _begin_asgi(self) -> None:
+        address = self.shared.addresses.of(self.address, self.headers)
         self.scope = {  # type: ignore[typeddict-item]
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
             "http_version": "1.1",
             "server": self.server,
-            "client": self.client,
+            "client": self.client if address == self.address else (address, 0),
             "scheme": self.scheme or "http",
             "root_path": self.root_path,
             "headers": self.headers,
@@ -322,8 +315,6 @@ class LeanProtocol(HttpToolsProtocol):
             log.exception("request_failed", route=request.route.path, request_id=request.request_id)
             request.respond_problem(ErrorCode.INTERNAL)
 
-    # Answers
-
     def send_lean(
         self, request: LeanRequest, status: int, body: bytes, content_type: bytes, extra_headers: bytes
     ) -> None:
@@ -331,19 +322,13 @@ class LeanProtocol(HttpToolsProtocol):
         request.response_complete = True
         request.status = status
         self.transport.write(
-            b"".join(
-                (
-                    STATUS_LINE[status],
-                    self.shared.common_lines(self.server_state.default_headers, cacheable=request.route.cacheable),
-                    b"x-request-id: ",
-                    request.request_id.encode("ascii"),
-                    b"\r\n"
-                    if status in _NO_BODY
-                    else b"\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body)),
-                    extra_headers,
-                    b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n",
-                    body,
-                )
+            self.shared.lean_answer(
+                request,
+                status,
+                body,
+                content_type=content_type,
+                extra_headers=extra_headers,
+                default_headers=self.server_state.default_headers,
             )
         )
         self.shared.answered(request.route, status, time.perf_counter() - request.received_at)
@@ -402,14 +387,7 @@ class LeanProtocol(HttpToolsProtocol):
             if isinstance(cycle, RequestResponseCycle):
                 cycle.message_event.set()
         if self.busy or self.pipeline:
-            self.last_words = self._problem(code)
+            self.last_words = self.shared.refusal(self.server_state.default_headers, code)
             self.flow.pause_reading()
         else:
-            self._farewell(self._problem(code))
-
-    def _problem(self, code: ErrorCode) -> bytes:
-        status, lines, body = problem_bytes(code)
-        common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
-        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n" % (PROBLEM_CONTENT_TYPE, len(body))
-        self.shared.refused(status)
-        return STATUS_LINE[status] + common + head + lines + b"\r\n" + body
+            self._farewell(self.shared.refusal(self.server_state.default_headers, code))

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
 import structlog
 from uvicorn import Config, Server
 
 from api.composition import Service
+from api.http.client_addresses import ClientAddresses
 from api.http.deadlines import sweep
 from api.http.lean import LeanRoutes
 from api.http.protocol import LeanProtocol
@@ -47,6 +48,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     limits: ServingLimits | None = None,
+    trusted_proxies: Sequence[str] = (),
     on_started: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then stop: not ready, no new connections, open requests finish, streams end.
@@ -58,7 +60,7 @@ async def serve(
     """
     limits = limits or ServingLimits()
     metrics = service.app.state.http_metrics
-    shared = Shared(LeanRoutes(service.lean_routes), limits, metrics)
+    shared = Shared(LeanRoutes(service.lean_routes), limits, metrics, ClientAddresses(trusted_proxies))
     config = Config(
         service.app,
         host=host,

@@ -3,10 +3,19 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from api.http.lean import LeanRoute, LeanRoutes
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from api.http.client_addresses import ClientAddresses
+from api.http.lean import LeanRequest, LeanRoute, LeanRoutes
+from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
 from api.http.request_ids import RequestIds
+from domain.errors import ErrorCode
 from integrations.telemetry.http_metrics import UNMATCHED, HttpMetrics, RouteMetrics
+
+_Headers = list[tuple[bytes, bytes]]
+_NO_BODY: Final = frozenset({204, 304})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +37,12 @@ class ServingLimits:
 class Shared:
     """One per server."""
 
-    def __init__(self, routes: LeanRoutes, limits: ServingLimits, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, routes: LeanRoutes, limits: ServingLimits, metrics: HttpMetrics, addresses: ClientAddresses
+    ) -> None:
         self.routes = routes
         self.limits = limits
+        self.addresses = addresses
         self.request_ids = RequestIds()
         self.stopping = False
         self.detached: dict[asyncio.Transport, Callable[[], None]] = {}
@@ -38,11 +50,11 @@ class Shared:
         self._by_route: dict[int, RouteMetrics] = {
             id(route): metrics.route(route.method, route.path) for route in routes.routes
         }
-        self._from: list[tuple[bytes, bytes]] | None = None
+        self._from: _Headers | None = None
         self._cacheable = b""
         self._private = b""
 
-    def common_lines(self, default_headers: list[tuple[bytes, bytes]], *, cacheable: bool) -> bytes:
+    def common_lines(self, default_headers: _Headers, *, cacheable: bool) -> bytes:
         """Return the header lines of every answer; joined anew when the server's list (the date) is replaced."""
         if self._from is not default_headers:
             lines = [b"%b: %b\r\n" % pair for pair in default_headers]
@@ -51,13 +63,45 @@ class Shared:
             self._from = default_headers
         return self._cacheable if cacheable else self._private
 
+    def lean_answer(
+        self,
+        request: LeanRequest,
+        status: int,
+        body: bytes,
+        *,
+        content_type: bytes,
+        extra_headers: bytes,
+        default_headers: _Headers,
+    ) -> bytes:
+        """Return a whole answer as it goes out."""
+        entity = (
+            b"" if status in _NO_BODY else b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body))
+        )
+        return b"".join(
+            (
+                STATUS_LINE[status],
+                self.common_lines(default_headers, cacheable=request.route.cacheable),
+                b"x-request-id: ",
+                request.request_id.encode("ascii"),
+                b"\r\n",
+                entity,
+                extra_headers,
+                b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n",
+                body,
+            )
+        )
+
+    def refusal(self, default_headers: _Headers, code: ErrorCode) -> bytes:
+        """Return the last answer of a connection, and count it."""
+        status, lines, body = problem_bytes(code)
+        common = self.common_lines(default_headers, cacheable=False)
+        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n" % (PROBLEM_CONTENT_TYPE, len(body))
+        self._metrics.route("OTHER", UNMATCHED).answered(status, 0.0)
+        return STATUS_LINE[status] + common + head + lines + b"\r\n" + body
+
     def answered(self, route: LeanRoute, status: int, seconds: float) -> None:
         """Count the answer of a lean route."""
         self._by_route[id(route)].answered(status, seconds)
-
-    def refused(self, status: int) -> None:
-        """Count a request that could not be read."""
-        self._metrics.route("OTHER", UNMATCHED).answered(status, 0.0)
 
     def forget_closed(self) -> None:
         """Forget detached transports that are closed."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from api.http.client_addresses import ClientAddresses
 from api.http.lean import LeanRequest, LeanRoute, LeanRoutes
 from api.http.protocol import LeanProtocol
 from api.http.shared import ServingLimits, Shared
@@ -104,7 +105,9 @@ def connection(loop: asyncio.AbstractEventLoop) -> tuple[LeanProtocol, Sink]:
     config = Config(nobody, log_config=None, access_log=False, lifespan="off", ws="none", http="httptools")
     config.load()
     routes = LeanRoutes([LeanRoute("POST", "/v1/surveys/{id}/vote", echo, body_limit_bytes=64)])
-    shared = Shared(routes, ServingLimits(head_bytes=500), HttpMetrics(telemetry_for_tests().registry))
+    shared = Shared(
+        routes, ServingLimits(head_bytes=500), HttpMetrics(telemetry_for_tests().registry), ClientAddresses()
+    )
     protocol = LeanProtocol(config, ServerState(), {}, loop, shared=shared)
     sink = Sink()
     protocol.connection_made(sink)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from api.composition import Service
 from api.http.application import create_application
@@ -130,6 +130,10 @@ def application(telemetry: Telemetry) -> FastAPI:
         await asyncio.sleep(seconds)
         return {"slept": seconds}
 
+    @app.get("/client")
+    async def client(request: Request) -> Response:
+        return Response(request.client.host if request.client else "")
+
     @app.post("/body")
     async def body(given: dict[str, Any]) -> dict[str, Any]:
         return given
@@ -138,7 +142,9 @@ def application(telemetry: Telemetry) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def serving(routes: Sequence[LeanRoute] = (), **limits: Any) -> AsyncIterator[Served]:
+async def serving(
+    routes: Sequence[LeanRoute] = (), *, trusted: Sequence[str] = (), **limits: Any
+) -> AsyncIterator[Served]:
     telemetry = telemetry_for_tests()
     held: list[LeanRequest] = []
     all_routes = [
@@ -154,6 +160,7 @@ async def serving(routes: Sequence[LeanRoute] = (), **limits: Any) -> AsyncItera
             telemetry,
             stop,
             limits=ServingLimits(**{"sweep_s": 0.02, "stop_s": 2, **limits}),
+            trusted_proxies=trusted,
             on_started=lambda _, port: started.set_result(port),
         )
     )

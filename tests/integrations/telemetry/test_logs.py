@@ -8,6 +8,8 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio import activity
+from temporalio.testing import ActivityEnvironment
 
 from domain.errors import DomainError, ErrorCode
 from integrations.telemetry.logs import configure_logs
@@ -75,6 +77,16 @@ def test_libraries_log_in_the_same_form(lines: StringIO):
     assert first["workflow"] == "SubmitVotes"
     assert (second["message"], second["votes_count"], second["nullifier"]) == ("batch_recorded", 3, REDACTED)
     assert "text" not in second
+
+
+async def test_activities_log_events_with_their_place(lines: StringIO):
+    async def record() -> None:
+        activity.logger.info("votes_recorded", extra={"votes_count": 2, "choice": "7"})
+
+    await ActivityEnvironment().run(record)
+    (line,) = read(lines)
+    assert (line["message"], line["votes_count"], line["choice"]) == ("votes_recorded", 2, REDACTED)
+    assert line["temporal_activity"]["workflow_type"]  # type: ignore[index]
 
 
 def test_one_line_whatever_is_logged(lines: StringIO):
