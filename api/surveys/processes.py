@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
@@ -22,6 +23,8 @@ from domain.ids import run_survey_workflow_id
 from integrations.platform import SURVEYS_QUEUE
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.search_attributes import SURVEY_ID
+
+_TASK_TIMEOUT = timedelta(seconds=3)  # how long a killed worker holds up a survey
 
 
 class ProcessEndedError(Exception):
@@ -64,6 +67,7 @@ class SurveyProcesses:
             ),
             id=run_survey_workflow_id(survey_id),
             task_queue=self._queue,
+            task_timeout=_TASK_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refused draft may be tried again
             search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, survey_id)]),
