@@ -6,13 +6,11 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
-from domain.contracts.exports import ExportFile, ExportRequest
-from domain.contracts.surveys import Survey
+from domain.contracts.exports import ExportFile, ExportRequest, ExportSnapshot
 from domain.errors import DomainError, ErrorCode
-from domain.exports import export_pieces, export_regions
+from domain.exports import export_pieces, export_regions, snapshot_of
 from domain.ports import ResultsReader
 from domain.survey_ports import ExportCatalogue, ObjectStore, SurveyCatalogue
-from domain.tally import MergedTotals
 
 
 class ExportActivities:
@@ -46,29 +44,24 @@ class ExportActivities:
     async def write_export(self, request: ExportRequest) -> ExportFile:
         """Write the totals of now into a file, heartbeating (pieces done, pieces in all).
 
-        Safe to repeat: the first file that was finished stays.
+        Safe to repeat: the totals that were read first are kept beside the file, and every try writes those.
 
         Raises:
-            ApplicationError: `survey_not_found`; `tally_unavailable`, `catalogue_unavailable`,
+            ApplicationError: `survey_not_found`; `tally_unavailable`, `ledger_unavailable`, `catalogue_unavailable`,
                 `objects_unavailable` (retried).
         """
+        name = f"exports/{request.survey_id}/{request.export_id}"
         try:
-            entry = await self._surveys.get(request.survey_id)
-            if entry is None:
-                raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
-            totals = await self._results.totals(request.survey_id)
-            stored = await self._objects.put(
-                f"exports/{request.survey_id}/{request.export_id}.{request.format.value}",
-                _with_progress(entry.survey, totals, request),
-            )
+            snapshot = await self._snapshot(f"{name}_totals.json", request.survey_id)
+            stored = await self._objects.put(f"{name}.{request.format.value}", _with_progress(snapshot, request))
         except DomainError as error:
             raise to_application_error(error) from error
         return ExportFile(
             survey_id=request.survey_id,
             export_id=request.export_id,
             stored=stored,
-            as_of=totals.as_of,
-            missing_cells=totals.missing_cells,
+            as_of=snapshot.as_of,
+            missing_cells=snapshot.missing_cells,
         )
 
     @activity.defn(name="complete_export")
@@ -83,9 +76,22 @@ class ExportActivities:
         except DomainError as error:
             raise to_application_error(error) from error
 
+    async def _snapshot(self, name: str, survey_id: str) -> ExportSnapshot:
+        entry = await self._surveys.get(survey_id)
+        if entry is None:
+            raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+        fresh = snapshot_of(entry.survey, await self._results.totals(survey_id))
+        await self._objects.put(name, _one_piece(fresh.model_dump_json().encode()))
+        kept = b"".join([piece async for piece in self._objects.read(name)])
+        return ExportSnapshot.model_validate_json(kept)
 
-async def _with_progress(survey: Survey, totals: MergedTotals, request: ExportRequest) -> AsyncIterator[bytes]:
-    pieces = len(export_regions(survey, totals, request)) + 2
-    for done, piece in enumerate(export_pieces(survey, totals, request)):
+
+async def _one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def _with_progress(snapshot: ExportSnapshot, request: ExportRequest) -> AsyncIterator[bytes]:
+    pieces = len(export_regions(snapshot, request)) + 2
+    for done, piece in enumerate(export_pieces(snapshot, request)):
         activity.heartbeat(done, pieces)
         yield piece

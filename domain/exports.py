@@ -5,8 +5,9 @@ import io
 import json
 from collections.abc import Iterator
 
-from domain.contracts.exports import ExportFormat, ExportRequest
+from domain.contracts.exports import ExportFormat, ExportRequest, ExportSnapshot
 from domain.contracts.surveys import Survey
+from domain.contracts.voting import RegionCounts
 from domain.results import Filter, results_document
 from domain.tally import BALLOTS, MergedTotals
 
@@ -33,25 +34,50 @@ def export_filter(request: ExportRequest) -> Filter:
     )
 
 
-def export_regions(survey: Survey, totals: MergedTotals, request: ExportRequest) -> list[str]:
+def snapshot_of(survey: Survey, totals: MergedTotals) -> ExportSnapshot:
+    """Return what a file is written from."""
+    options: dict[str, dict[str, int]] = {}
+    for (region, option), votes in sorted(totals.counts.items()):
+        options.setdefault(region, {})[option] = votes
+    return ExportSnapshot(
+        survey=survey,
+        regions=tuple(
+            RegionCounts(region=region, ballots=counts.pop(BALLOTS, 0), options=counts)
+            for region, counts in options.items()
+        ),
+        as_of=totals.as_of,
+        missing_cells=totals.missing_cells,
+    )
+
+
+def export_regions(snapshot: ExportSnapshot, request: ExportRequest) -> list[str]:
     """Return the regions of an export in order: those of the survey, and those that ballots came from."""
     if request.region is not None:
         return [request.region]
-    return sorted({*survey.regions, *(region for region, _ in totals.counts)})
+    return sorted({*snapshot.survey.regions, *(counts.region for counts in snapshot.regions)})
 
 
-def export_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) -> Iterator[bytes]:
+def export_pieces(snapshot: ExportSnapshot, request: ExportRequest) -> Iterator[bytes]:
     """Return the file in pieces, UTF-8: a beginning, one piece per region, an end."""
+    totals = _totals_of(snapshot)
+    regions = export_regions(snapshot, request)
     if request.format is ExportFormat.CSV:
-        return _csv_pieces(survey, totals, request)
-    return _json_pieces(survey, totals, request)
+        return _csv_pieces(snapshot.survey, totals, regions, request)
+    return _json_pieces(snapshot.survey, totals, regions, request)
 
 
-def _csv_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) -> Iterator[bytes]:
+def _totals_of(snapshot: ExportSnapshot) -> MergedTotals:
+    counts = {(counts.region, BALLOTS): counts.ballots for counts in snapshot.regions}
+    for region in snapshot.regions:
+        counts |= {(region.region, option): votes for option, votes in region.options.items()}
+    return MergedTotals(positions={}, counts=counts, as_of=snapshot.as_of, missing_cells=snapshot.missing_cells)
+
+
+def _csv_pieces(survey: Survey, totals: MergedTotals, regions: list[str], request: ExportRequest) -> Iterator[bytes]:
     yield _lines([COLUMNS])
     as_of = "" if totals.as_of is None else totals.as_of.isoformat()
     missing = " ".join(totals.missing_cells)
-    for region in export_regions(survey, totals, request):
+    for region in regions:
         responses = str(totals.counts.get((region, BALLOTS), 0))
         yield _lines(
             (
@@ -65,11 +91,11 @@ def _csv_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) ->
     yield b""
 
 
-def _json_pieces(survey: Survey, totals: MergedTotals, request: ExportRequest) -> Iterator[bytes]:
+def _json_pieces(survey: Survey, totals: MergedTotals, regions: list[str], request: ExportRequest) -> Iterator[bytes]:
     narrowed = export_filter(request)
     whole = json.dumps(results_document(survey, totals, narrowed), ensure_ascii=False)
     yield f'{whole[:-1]}, "regions": ['.encode()
-    for place, region in enumerate(export_regions(survey, totals, request)):
+    for place, region in enumerate(regions):
         document = results_document(survey, totals, Filter(frozenset({region}), narrowed.options))
         part = {"region": region, **{name: document[name] for name in ("totalResponses", "questions")}}
         yield f"{', ' if place else ''}{json.dumps(part, ensure_ascii=False)}".encode()

@@ -4,6 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.contracts.base import Contract
+from domain.contracts.surveys import Survey
+from domain.contracts.voting import RegionCounts
 
 
 class ExportFormat(StrEnum):
@@ -22,6 +24,15 @@ class ExportRequest(Contract):
     format: ExportFormat = ExportFormat.CSV
     region: str | None = None
     option: str | None = None
+
+
+class ExportSnapshot(Contract):
+    """What a file is written from, kept beside it, so that every try writes the same one."""
+
+    survey: Survey
+    regions: tuple[RegionCounts, ...]
+    as_of: datetime | None = None
+    missing_cells: tuple[str, ...] = ()
 
 
 class StoredObject(Contract):

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from workflows.export_results import ExportResultsWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "replay" / "histories"
 RECORD = "COMITIA_RECORD_HISTORIES"  # set, the histories made here replace the stored ones
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = ["register_export", "write_export", "complete_export"]
 
 
@@ -65,7 +66,11 @@ class World:
         if self.failures:
             raise self.failures.pop(0)
         self.votes += 1  # the tally moves on between two tries
-        return MergedTotals(positions={}, counts={("UK", BALLOTS): self.votes, ("UK", "1"): self.votes})
+        return MergedTotals(
+            positions={},
+            counts={("UK", BALLOTS): self.votes, ("UK", "1"): self.votes},
+            as_of=FIRST + timedelta(seconds=self.votes),
+        )
 
     def worker(self) -> Worker:
         activities: Any = ExportActivities(self, self, self, FileObjectStore(self.folder))  # type: ignore[arg-type]
@@ -106,7 +111,7 @@ class World:
         )
 
     def files(self) -> list[bytes]:
-        return [path.read_bytes() for path in self.folder.rglob("*") if path.is_file()]
+        return [path.read_bytes() for path in self.folder.rglob("*.csv")]
 
 
 async def replayed(handle: WorkflowHandle[Any, Any], name: str = "") -> None:
@@ -159,7 +164,8 @@ async def test_a_worker_killed_after_any_step_leaves_one_file(world: World, step
         file = await handle.result()
     (content,) = world.files()
     assert len(content) == file.stored.size_bytes
-    assert b"UK,2," in content  # the totals of the first try: the file that was finished first stays
+    assert b"UK,2," in content  # the totals of the first try, and their instant, whichever try wrote the file
+    assert file.as_of == FIRST + timedelta(seconds=2)
     assert world.registered == {world.export_id}
     assert set(world.completed) == {file}
     await replayed(handle)
