@@ -3,31 +3,25 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-import structlog
-
-from api.background import cancel
 from api.eligibility.desk import Desk
 from api.eligibility.telemetry import DeskMetrics
 from api.eligibility.velocity_risk import ProcessVelocity, VelocityRisk
 from api.eligibility.voting_tokens import VotingTokens
-from domain.errors import DomainError
 from domain.ports import KeyManagement
 from domain.risk import Threshold, VelocityPolicy
 from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
-from integrations.postgres.pool import Pool, open_pool
+from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
+from integrations.reaching import reach_cells
 from integrations.redis.connection import open_redis
 from integrations.redis.velocity import RedisVelocity
-from integrations.settings import CellSettings, Settings
+from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics, RiskMetrics
 
 POOL_SIZE = 4  # two groups are looked up at once; surveys and readiness take the rest
-RETRY_S = 1.0
-FIRST_WAIT_S = 5.0
+REDIS_ANSWER_TIMEOUT_S = 1.0
 _DENY_FACTOR = 4  # a denial comes at this many times a challenge
-
-log = structlog.get_logger()
 
 
 def velocity_policy(settings: Settings) -> VelocityPolicy:
@@ -63,33 +57,23 @@ class Cells:
         self.desks: dict[str, Desk] = {}
 
     async def open(self, lifetime: AsyncExitStack) -> None:
-        """Open every cell, waiting `FIRST_WAIT_S` at most; those that are down are tried again until `lifetime` ends.
+        """Open every cell that can be reached; the others follow when they can.
 
         Raises:
             NotDurableError: a database would acknowledge what a crash can undo.
         """
-        opening = {asyncio.create_task(self._open(name, cell, lifetime)) for name, cell in self._settings.cells.items()}
-        done, waiting = await asyncio.wait(opening, timeout=FIRST_WAIT_S)
-        for task in waiting:
-            lifetime.push_async_callback(cancel, task)
-        for task in done:
-            task.result()
+        await reach_cells(self._settings.cells, self._open, lifetime, final=(NotDurableError,))
 
     async def ready(self) -> bool:
         """Tell whether voters of some cell can be admitted now."""
         return any(await asyncio.gather(*(_answers(pool) for pool in self._pools.values())))
 
-    async def _open(self, name: str, cell: CellSettings, lifetime: AsyncExitStack) -> None:
-        while True:
-            try:
-                pool = await open_pool(cell.database, self._settings, IDENTITY, size=POOL_SIZE)
-                break
-            except (OSError, TimeoutError, DomainError) as error:
-                log.warning("cell_unreachable", cell=name, error=type(error).__name__)
-                await asyncio.sleep(RETRY_S)
-        lifetime.push_async_callback(pool.close)
-        redis = open_redis(cell.redis, answer_timeout_s=RETRY_S, connections=POOL_SIZE)
-        lifetime.push_async_callback(redis.aclose)
+    async def _open(self, name: str, stack: AsyncExitStack) -> None:
+        cell = self._settings.cells[name]
+        pool = await open_pool(cell.database, self._settings, IDENTITY, size=POOL_SIZE)
+        stack.push_async_callback(pool.close)
+        redis = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=POOL_SIZE)
+        stack.push_async_callback(redis.aclose)
         self._pools[name] = pool
         self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
         self.desks[name] = Desk(
@@ -101,7 +85,6 @@ class Cells:
             pseudonym_key=self._pseudonym_key,
             telemetry=DeskMetrics(name, self._database, self._risk),
         )
-        log.info("cell_opened", cell=name)
 
 
 async def _answers(pool: Pool) -> bool:

@@ -83,6 +83,8 @@ class Desk:
         pseudonym_key: bytes,
         telemetry: DeskTelemetry,
         now: Callable[[], float] = time.time,
+        waiting_max: int = WAITING_MAX,
+        risk_limit_s: float = RISK_LIMIT_S,
     ) -> None:
         self._cell = cell
         self._directory = directory
@@ -92,6 +94,8 @@ class Desk:
         self._pseudonym_key = pseudonym_key
         self._telemetry = telemetry
         self._now = now
+        self._waiting_max = waiting_max
+        self._risk_limit_s = risk_limit_s
         self._waiting: deque[tuple[Application, Answer]] = deque()
         self._running: set[asyncio.Task[None]] = set()  # keeps them from being collected
         self._serving = 0
@@ -102,7 +106,7 @@ class Desk:
         Raises:
             DomainError: `overloaded`; too many wait already.
         """
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= self._waiting_max:
             raise DomainError(ErrorCode.OVERLOADED, retry_after_s=OVERLOADED_RETRY_AFTER_S)
         self._waiting.append((application, answer))
         self._serve_more()
@@ -190,7 +194,7 @@ class Desk:
         attempts = [self._attempt(application) for application in applications]
         began = perf_counter()
         try:
-            async with asyncio.timeout(RISK_LIMIT_S):
+            async with asyncio.timeout(self._risk_limit_s):
                 verdicts = await self._risk.assess(attempts)
         except (DomainError, TimeoutError):
             self._telemetry.risk_absent(len(applications))
