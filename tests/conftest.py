@@ -22,6 +22,7 @@ from comitia.stack.state import StackState, read_state
 from comitia.stack.supervisor import Supervisor
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment, Settings
+from tests.end_to_end.house import House, open_house
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
@@ -57,6 +58,14 @@ async def platform(servers: StackState) -> AsyncIterator[Supervisor]:
     """
     async with Supervisor(servers, environment=Environment.TEST) as supervisor:
         yield supervisor
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def house() -> AsyncIterator[House]:
+    """A platform with servers of its own, for tests that kill and stop them, or read all that they keep."""
+    with tempfile.TemporaryDirectory(prefix="comitia-house-") as folder:
+        async with open_house(Path(folder)) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="session")
