@@ -62,11 +62,13 @@ class HttpMiddleware:
         )
         with request_context(trace), structlog.contextvars.bound_contextvars(request_id=request_id):
             refusal = self._refuse(scope, headers)
-            if refusal is None:
-                await exchange.run(self._app)
-            else:
-                await exchange.problem(refusal)
-        self._count(scope, trace, exchange.status)
+            try:
+                if refusal is None:
+                    await exchange.run(self._app)
+                else:
+                    await exchange.problem(refusal)
+            finally:
+                self._count(scope, trace, exchange.status)
 
     def _refuse(self, scope: Scope, headers: dict[bytes, bytes]) -> ErrorCode | None:
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
@@ -141,10 +143,10 @@ class _Exchange:
         except BodyTooLargeError:
             await self.problem(ErrorCode.PAYLOAD_TOO_LARGE)
         except Exception:  # the last line before the wire: the caller gets a code, the log the trace
-            log.exception("request_failed", route=getattr(self._scope.get("route"), "path", UNMATCHED))
             if self.status:
                 self.status = 500
-                raise  # half an answer is out; closing the connection is all that can tell the client
+                raise  # half an answer is out: the server logs this and closes, which is all that can tell the client
+            log.exception("request_failed", route=getattr(self._scope.get("route"), "path", UNMATCHED))
             await self.problem(ErrorCode.INTERNAL)
 
     async def receive(self) -> Message:

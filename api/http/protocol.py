@@ -264,9 +264,7 @@ class LeanProtocol(HttpToolsProtocol):
         elif self.half_closed:
             self.transport.close()
         else:
-            if self.reading is not Reading.BETWEEN:
-                self.since = time.perf_counter()  # it could not go on while reading was paused
-            self.flow.resume_reading()
+            self._read_on()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.active = cycle
@@ -305,6 +303,13 @@ class LeanProtocol(HttpToolsProtocol):
             self._refuse_lean(request, request.refusal)
         elif request.complete:
             self._dispatch(request)
+        elif self.flow.read_paused:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self.reading is not Reading.BETWEEN:
+            self.since = time.perf_counter()  # it could not go on while reading was paused
+        self.flow.resume_reading()
 
     def _dispatch(self, request: LeanRequest) -> None:
         try:

@@ -18,7 +18,7 @@ from integrations.telemetry.tracing import current_ids
 _EVENT: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _LEVELS: Final = {"warning": "WARN", "critical": "ERROR", "exception": "ERROR"}
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_QUIET: Final = {"aiokafka": logging.WARNING, "uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.WARNING}
+_QUIET: Final = {"aiokafka": logging.CRITICAL, "uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.WARNING}
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 

@@ -22,6 +22,7 @@ from integrations.telemetry.request_trace import RequestTrace, TraceSink, parse_
 from integrations.telemetry.scrubbing import Scrubbing
 
 SLOW_S: Final = 0.5  # the latency objective of a vote; what is slower is always kept
+EXPORT_S: Final = 3.0  # a collector that hangs must not hold a stopping process
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _current: ContextVar[RequestTrace | None] = ContextVar("comitia_request_trace", default=None)
 
@@ -68,7 +69,7 @@ class Tracing:
         )
         behind = list(processors)
         if otlp_endpoint:
-            exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
+            exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
             behind.append(BatchSpanProcessor(exporter))
         scrubbed = tuple(Scrubbing(processor) for processor in behind)
         for processor in scrubbed:
