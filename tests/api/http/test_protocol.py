@@ -102,6 +102,18 @@ async def served_nothing_more(served: Served) -> bool:
 
 
 @on_uvloop
+async def test_a_request_that_arrives_in_halves_behind_another():
+    async with serving() as served:
+        wire = await served.connect()
+        for second in (post(body=b"second"), post("/body", b'{"n":2}')):
+            wire.send(post("/v1/held") + second[:-3])
+            await served.holds(1)
+            served.held.pop().respond(200, b"first")
+            assert (await wire.answer()).body == b"first"
+            assert (await wire.ask(second[-3:])).status in {200, 201}
+
+
+@on_uvloop
 async def test_a_long_pipeline_behind_a_slow_request_needs_no_stack():
     async with serving() as served:
         wire = await served.connect()
@@ -218,6 +230,30 @@ async def test_a_half_closed_client_gets_its_answers():
         other.send(b"POST /v1/held HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc")
         other.writer.write_eof()
         assert await other.closed()
+
+
+@on_uvloop
+async def test_a_half_closed_client_gets_no_answer_to_half_a_request():
+    async with serving() as served:
+        wire = await served.connect()
+        wire.send(post("/v1/held") + post("/v1/held", b'{"n":2}')[:-2])
+        await served.holds(1)
+        wire.writer.write_eof()
+        await asyncio.sleep(0.01)
+        served.held[0].respond(200, b"1")
+        assert (await wire.answer()).body == b"1"
+        assert await wire.closed()
+        assert len(served.held) == 1
+
+
+@on_uvloop
+async def test_half_an_answer_ends_the_connection():
+    async with serving() as served:
+        wire = await served.connect()
+        wire.send(get("/half"))
+        assert (await wire.answer()).status == 200
+        assert await wire.reader.read() == b"3\r\none\r\n"
+        assert served.count("GET", "/half", "500") == 1
 
 
 @on_uvloop

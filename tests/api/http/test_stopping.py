@@ -74,6 +74,8 @@ async def test_open_requests_are_finished():
         lean.send(post("/v1/held"))
         asgi.send(get("/slow/0.3"))
         partial.send(post()[:-5])
+        late = await served.connect()
+        late.send(get("/livez")[:-2])
         await served.holds(1)
         assert (await idle.ask(get("/readyz"))).status == 200
         served.stop.set()
@@ -81,8 +83,9 @@ async def test_open_requests_are_finished():
         with pytest.raises(ConnectionError):
             await served.connect()
         partial.send(post()[-5:])
+        late.send(b"\r\n")
         served.held[0].respond(200, b"in time")
-        for wire in (partial, lean, asgi):
+        for wire in (partial, late, lean, asgi):
             answer = await wire.answer()
             assert answer.status in {200, 201}
             assert answer.headers["connection"] == "close"

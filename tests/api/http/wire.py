@@ -10,6 +10,7 @@ from typing import Any
 
 import uvloop
 from fastapi import FastAPI, Request, Response
+from starlette.responses import StreamingResponse
 
 from api.composition import Service
 from api.http.application import create_application
@@ -113,6 +114,11 @@ class Served:
         """How many connections the server counts."""
         return self.telemetry.registry.get_sample_value("http_connections")
 
+    def count(self, method: str, route: str, status: str) -> float | None:
+        """How many answers the server counts."""
+        labels = {"method": method, "route": route, "status": status}
+        return self.telemetry.registry.get_sample_value("http_requests_total", labels)
+
     async def holds(self, count: int) -> None:
         """Wait until so many requests are held."""
         await until(lambda: len(self.held) >= count)
@@ -133,6 +139,14 @@ def application(telemetry: Telemetry) -> FastAPI:
     @app.get("/client")
     async def client(request: Request) -> Response:
         return Response(request.client.host if request.client else "")
+
+    @app.get("/half")
+    async def half() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            raise ValueError("two")
+
+        return StreamingResponse(pieces(), media_type="text/plain")
 
     @app.post("/body")
     async def body(given: dict[str, Any]) -> dict[str, Any]:
