@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import temporalio.workflow
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
@@ -21,8 +22,19 @@ async def test_a_stored_history_replays(name: str):
     await replayer.replay_workflow(history)
 
 
-@pytest.mark.parametrize("name", ["ExportResults", "RunSurvey"])
+@pytest.mark.parametrize("name", [temporalio.workflow._Definition.must_from_class(kind).name for kind in WORKFLOWS])
 def test_a_workflow_type_has_stored_histories(name: str):
     started = [json.loads(text)["events"][0] for text in HISTORIES.values()]
     types = [event["workflowExecutionStartedEventAttributes"]["workflowType"]["name"] for event in started]
     assert name in types
+
+
+@pytest.mark.parametrize("case", ["recorded", "all-refused", "ledger-away", "broker-away", "digest-mismatch"])
+def test_every_end_of_a_batch_is_stored(case: str):
+    assert f"submit-votes-{case}" in HISTORIES
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_stored_history_tells_nothing_of_the_machine_that_made_it(name: str):
+    assert "stackTrace" not in HISTORIES[name]
+    assert "site-packages" not in HISTORIES[name]
