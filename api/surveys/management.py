@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from api.surveys.processes import NotYetError, ProcessEndedError, SurveyProcesses
 from api.surveys.versions import Precondition
-from domain.contracts.surveys import CorrectSurveyInput, SurveyStage
+from domain.contracts.surveys import CorrectSurveyInput, OpenedSurvey, SurveyStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import SURVEY_ID, new_survey_id
 from domain.survey_drafts import CatalogueEntry, SurveyDraft, amended, new_entry
@@ -111,13 +111,14 @@ class SurveyManagement:
         if before.stage is SurveyStage.DRAFT:
             raise DomainError(ErrorCode.SURVEY_NOT_OPEN, "the survey is not published")
         seen = before.survey.version if precondition.names_versions else None
+        opened = await self._opened(before)
         ended = (SurveyStage.FINISHED,)
-        return await self._steer(survey_id, ended, lambda: self._processes.finish(survey_id, actor, seen))
+        return await self._steer(survey_id, ended, lambda: self._processes.finish(survey_id, actor, seen, opened))
 
     async def _correct(self, before: CatalogueEntry, after: CatalogueEntry, actor: str) -> bool:
         request = CorrectSurveyInput(survey=after.survey, actor=actor, expected_version=before.survey.version)
         try:
-            await self._processes.correct(request)
+            await self._processes.correct(request, await self._opened(before))
         except NotYetError as error:
             raise DomainError(ErrorCode.SURVEY_PUBLISHING, "", retry_after_s=_RETRY_AFTER_S) from error
         except ProcessEndedError as error:
@@ -127,6 +128,10 @@ class SurveyManagement:
                 return False
             raise
         return True
+
+    async def _opened(self, entry: CatalogueEntry) -> OpenedSurvey | None:
+        keys = await self._catalogue.keys(entry.survey.id) if entry.stage is SurveyStage.PUBLISHED else None
+        return None if keys is None else OpenedSurvey(survey=entry.survey, keys=keys)
 
     async def _steer(
         self, survey_id: str, wanted: tuple[SurveyStage, ...], step: Callable[[], Awaitable[None]]

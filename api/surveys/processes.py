@@ -17,7 +17,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, RunSurveyInput
+from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, OpenedSurvey, RunSurveyInput, SurveyChanged
 from domain.errors import DomainError, ErrorCode
 from domain.ids import run_survey_workflow_id
 from integrations.platform import SURVEYS_QUEUE
@@ -57,42 +57,57 @@ class SurveyProcesses:
             NotYetError: a cell has not got it yet.
             ProcessEndedError: it was published before.
         """
+        async with self._answered():
+            # One id per version: an update that a closed run refused is answered from there, without a new run.
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.publish,
+                id=f"publish-{version}",
+                start_workflow_operation=self._start(
+                    RunSurveyInput(
+                        survey_id=survey_id,
+                        cells=self._cells,
+                        actor=actor,
+                        expected_version=version if is_version_meant else None,
+                    )
+                ),
+            )
+
+    async def finish(
+        self, survey_id: str, actor: str, expected_version: int | None, opened: OpenedSurvey | None
+    ) -> None:
+        """Return once the survey is closed everywhere. Raises as `publish` does.
+
+        `opened` is the survey as the catalogue has it: a workflow that Temporal lost goes on from there.
+        """
+        request = FinishSurvey(actor=actor, expected_version=expected_version)
+        run = RunSurveyInput(survey_id=survey_id, cells=self._cells, actor=actor, opened=opened)
+        async with self._answered():
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.finish, request, id="finish", start_workflow_operation=self._start(run)
+            )
+
+    async def correct(self, request: CorrectSurveyInput, opened: OpenedSurvey | None) -> None:
+        """Return once the catalogue has the corrected texts. Raises as `publish` does; `opened` as for `finish`."""
+        run = RunSurveyInput(survey_id=request.survey.id, cells=self._cells, actor=request.actor, opened=opened)
+        async with self._answered():
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.correct, request, start_workflow_operation=self._start(run)
+            )
+
+    def _start(self, run: RunSurveyInput) -> WithStartWorkflowOperation[RunSurveyWorkflow, SurveyChanged]:
         start = WithStartWorkflowOperation(
             RunSurveyWorkflow.run,
-            RunSurveyInput(
-                survey_id=survey_id,
-                cells=self._cells,
-                actor=actor,
-                expected_version=version if is_version_meant else None,
-            ),
-            id=run_survey_workflow_id(survey_id),
+            run,
+            id=run_survey_workflow_id(run.survey_id),
             task_queue=self._queue,
             task_timeout=_TASK_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refused draft may be tried again
-            search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, survey_id)]),
+            search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, run.survey_id)]),
         )
         # Whoever gave up waiting would leave an exception that nobody asks for, which asyncio complains about.
         asyncio.ensure_future(start.workflow_handle()).add_done_callback(_ask)
-        async with self._answered():
-            # One id per version: an update that a closed run refused is answered from there, without a new run.
-            await self._client.execute_update_with_start_workflow(
-                RunSurveyWorkflow.publish, id=f"publish-{version}", start_workflow_operation=start
-            )
-
-    async def finish(self, survey_id: str, actor: str, expected_version: int | None) -> None:
-        """Return once the survey is closed everywhere. Raises as `publish` does."""
-        request = FinishSurvey(actor=actor, expected_version=expected_version)
-        handle = self._client.get_workflow_handle_for(RunSurveyWorkflow.run, run_survey_workflow_id(survey_id))
-        async with self._answered():
-            await handle.execute_update(RunSurveyWorkflow.finish, request, id="finish")
-
-    async def correct(self, request: CorrectSurveyInput) -> None:
-        """Return once the catalogue has the corrected texts. Raises as `publish` does."""
-        survey_id = request.survey.id
-        handle = self._client.get_workflow_handle_for(RunSurveyWorkflow.run, run_survey_workflow_id(survey_id))
-        async with self._answered():
-            await handle.execute_update(RunSurveyWorkflow.correct, request)
+        return start
 
     @asynccontextmanager
     async def _answered(self) -> AsyncIterator[None]:

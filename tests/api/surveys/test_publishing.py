@@ -269,6 +269,26 @@ async def test_finishing_closes_every_cell_once(
     assert (await workflow.result())["stage"] == "finished"
 
 
+async def test_what_temporal_lost_goes_on_from_the_catalogue(
+    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+):
+    path, survey_id = await published(admin)
+    survey = (await admin.get(path)).json()
+    for wanted in ("correct", "finish"):
+        await platform.client.get_workflow_handle(run_survey_workflow_id(survey_id)).terminate("as if it were lost")
+        if wanted == "correct":
+            answer = await admin.put(path, json={"title": "Luncheon", "questions": survey["questions"]})
+        else:
+            answer = await admin.put(f"{path}/finish")
+        assert answer.status_code == 200, answer.text
+    assert answer.json()["startDate"] == survey["startDate"]
+    for copy in (await copies(owner_pool, survey_id)).values():
+        assert copy is not None
+        assert copy["start_at"] == moment(survey["startDate"])
+        assert copy["finish_at"] is not None
+    assert await noted(owner_pool, survey_id) == ["create", "publish", "correct", "finish"]
+
+
 async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
     admin: httpx.AsyncClient, hasty: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
 ):
