@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -153,19 +153,20 @@ async def test_whoever_comes_between_the_end_of_all_groups_and_their_bookkeeping
 ) -> None:
     loop = asyncio.get_running_loop()
     world.gate = asyncio.Event()
-    late: list[asyncio.Future[Result]] = [loop.create_future() for _ in range(GROUPS_IN_FLIGHT)]
+    late: asyncio.Future[Result] = loop.create_future()
 
-    def then(future: asyncio.Future[Result]) -> Callable[[Result], None]:
-        # the next turn of the loop: after the group's last step, before its task is known to be done
-        return lambda _: loop.call_soon(desk.submit, application(world), future.set_result) and None
+    def come(_: Result) -> None:
+        # the next turn of the loop: after the last step of the groups, before their tasks are known to be done
+        loop.call_soon(desk.submit, application(world), late.set_result)
 
     async with asyncio.timeout(10):
-        for number, future in enumerate(late, 1):
-            desk.submit(application(world), then(future))
+        for number, answer in enumerate((come, lambda _: None), 1):
+            desk.submit(application(world), answer)
             while world.running < number:  # noqa: ASYNC110 - a few turns of the loop
                 await asyncio.sleep(0)
+        assert world.running == GROUPS_IN_FLIGHT
         world.gate.set()
-        await asyncio.gather(*late)
+        assert isinstance(await late, VotingToken)
 
 
 async def test_directory_that_is_away_is_everybodys_answer(desk: Desk, world: World) -> None:
