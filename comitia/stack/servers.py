@@ -22,7 +22,6 @@ from integrations.settings import Address
 
 NAMESPACES = (*CELLS, PLATFORM)
 DATABASES = (*CELLS, CATALOGUE)
-_STOP_ORDER = ("temporal", "kafka", "redis", "postgres")  # what calls others goes first
 
 
 class FolderInUseError(RuntimeError):
@@ -87,10 +86,8 @@ class Servers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop what was started, in order, and leave the folder for the next start."""
-        for name in _STOP_ORDER:
-            if name in self.processes:
-                await self.processes[name].stop()
+        """Stop what was started, none of which calls another, and leave the folder for the next start."""
+        await asyncio.gather(*(process.stop() for process in self.processes.values()))
         if self._state is not None:
             self._state = self._state.model_copy(update={"pids": {}, "urls": {}, "supervisor_pid": 0})
             self._state.write()

@@ -16,6 +16,7 @@ from comitia.stack.applications import (
     application_environment,
     source_build,
 )
+from comitia.stack.keys import make_signing_keys
 from comitia.stack.probes import http_ok
 from comitia.stack.process import ManagedProcess, StartError
 from comitia.stack.state import StackState
@@ -49,6 +50,7 @@ class Supervisor:
         self.processes: dict[str, ManagedProcess] = {}
         self._ports = ports.choose([a.name for a in applications], dict(wanted_ports or {}), say)
         self._keeper = Keeper(say)
+        self._prepare = lambda: make_signing_keys(state, environment)
         build = source_build()
         for application in applications:
             own = application_environment(
@@ -86,6 +88,7 @@ class Supervisor:
         names = list(self.processes)
         first = [VOTING_WORKER.name] if VOTING_WORKER.name in names else []
         try:
+            await self._prepare()
             for wave in (first, [name for name in names if name not in first]):
                 await asyncio.gather(*(self.start(name) for name in wave))
         except BaseException:
