@@ -8,8 +8,10 @@ import structlog
 from temporalio.worker import Worker
 
 from activities.voting import VotingActivities
-from integrations.keys.management import key_management
+from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import DAILY, KEK_BALLOT
+from integrations.postgres.pool import NotDurableError
+from integrations.reaching import reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.batches import VOTES_QUEUE
@@ -24,33 +26,29 @@ log = structlog.get_logger()
 
 
 async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
-    """Serve the votes queue of every cell; ready once this build is the current version everywhere.
+    """Serve the votes queue of every cell; ready once this build is the current version wherever a cell answers.
 
     Processes of the votes API of the same build start after that: an eager start runs on its own build, and somebody
     must be able to go on with it.
     """
-    keys = key_management(settings, KEK_BALLOT, DAILY)
+    keys = open_keys(settings, KEK_BALLOT, DAILY)
     release = Release(DEPLOYMENT, settings.build)
-    cells = {
-        cell: await open_voting_cell(cell, settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
-        for cell in settings.cells
-    }
-    async with asyncio.TaskGroup() as running:
-        refreshing = running.create_task(keep_refreshed(*(clients.codec for clients in cells.values())))
-        workers = [_worker(clients, release) for clients in cells.values()]
-        serving = [running.create_task(worker.run()) for worker in workers]
-        for clients in cells.values():
-            while not (await make_current(clients.temporal, release) or stopping.is_set()):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), _RETRY_S)
-        for cell, clients in cells.items():
-            telemetry.readiness.add(f"ledger_{cell}", partial(clients.pool.fetchval, "SELECT true"))
-        telemetry.readiness.start()
-        log.info("voting_worker_started", build=settings.build, cells=list(cells))
-        await stopping.wait()
-        await asyncio.gather(*(worker.shutdown() for worker in workers))
-        await asyncio.gather(*serving)
-        refreshing.cancel()
+    interceptor = telemetry.tracing.temporal_interceptor()
+
+    async def open_cell(cell: str, stack: AsyncExitStack) -> None:
+        clients = await open_voting_cell(cell, settings, keys, stack, interceptor)
+        refreshing = asyncio.create_task(keep_refreshed(clients.codec))
+        stack.callback(refreshing.cancel)
+        await stack.enter_async_context(_worker(clients, release))
+        while not (await make_current(clients.temporal, release) or stopping.is_set()):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), _RETRY_S)
+        telemetry.readiness.add(f"ledger_{cell}", partial(clients.pool.fetchval, "SELECT true"))
+
+    await reach_cells(settings.cells, open_cell, lifetime, final=(NotDurableError,))
+    telemetry.readiness.start()
+    log.info("voting_worker_started", build=settings.build)
+    await stopping.wait()
 
 
 def _worker(clients: VotingCellClients, release: Release) -> Worker:

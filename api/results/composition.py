@@ -8,7 +8,7 @@ from api.http.access import Access
 from api.results.app import create_app
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
-from integrations.keys.management import key_management
+from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN, public
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
@@ -22,7 +22,7 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = key_management(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN))
+    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN))
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()

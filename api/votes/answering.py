@@ -1,23 +1,22 @@
 """Step-by-step answers: a session of choices that ends in a vote through the same gateway."""
 
 import asyncio
-from collections.abc import Mapping
 
-from api.votes.endpoint import VotingCell, check_window, confirm, sealed_vote
+from api.votes.cells import VotingCells
+from api.votes.endpoint import check_window, confirm, sealed_vote
 from api.votes.queue import Verdict
 from domain.answer_sessions import Choice, add_choice, ballot_of
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
-from integrations.postgres.answer_sessions import AnswerSession, AnswerSessions
+from integrations.postgres.answer_sessions import AnswerSession
 from integrations.postgres.voting_surveys import VotingSurvey
 
 
 class Answering:
     """Keeps sessions until they are finished."""
 
-    def __init__(self, cells: Mapping[str, VotingCell], sessions: Mapping[str, AnswerSessions]) -> None:
+    def __init__(self, cells: VotingCells) -> None:
         self._cells = cells
-        self._sessions = sessions
 
     async def answer(
         self, claims: VotingClaims, choice: Choice, session_id: str | None
@@ -28,7 +27,7 @@ class Answering:
             DomainError: a rule of the survey, its window, `answer_session_not_found`, `answer_session_finished`.
         """
         survey = await self._open_survey(claims)
-        sessions = self._sessions[claims.cell]
+        sessions = self._cells.of(claims.cell).sessions
         if session_id is None:
             choices, number = add_choice(survey.box.rules, (), choice)
             return await sessions.create(claims.survey_id, claims.nullifier, choices), number, True
@@ -52,14 +51,14 @@ class Answering:
             DomainError: a rule of the survey (the session is then as it was), `already_voted`, `overloaded`,
                 `outcome_unknown`.
         """
-        sessions = self._sessions[claims.cell]
+        cell = self._cells.of(claims.cell)
+        sessions = cell.sessions
         survey = await self._open_survey(claims)
         session = await sessions.freeze(session_id, claims.survey_id, claims.nullifier, survey.box.rules)
         if session.finished_at is not None:
             return session, ""
         vote = sealed_vote(claims, survey, ballot_of(session.choices), session_id.encode())
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        cell = self._cells[claims.cell]
         cell.gateway.submit(vote, lambda found: None if verdict.done() else verdict.set_result(found))
         status, confirmation = confirm(await verdict, claims, cell.submission_ids, survey)
         if status == 201:  # noqa: PLR2004 - Created: recorded
@@ -67,10 +66,7 @@ class Answering:
         return session, confirmation.submission_id
 
     async def _open_survey(self, claims: VotingClaims) -> VotingSurvey:
-        cell = self._cells.get(claims.cell)
-        if cell is None:
-            raise DomainError(ErrorCode.WRONG_CELL)
-        survey = await cell.surveys.get(claims.survey_id)
+        survey = await self._cells.of(claims.cell).surveys.get(claims.survey_id)
         if survey is None:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
         check_window(survey)

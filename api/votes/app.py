@@ -121,14 +121,10 @@ class _AsgiRequest:
     """A request of the framework in the form that the authority takes."""
 
     def __init__(self, request: Request, body: bytes) -> None:
-        self._headers = request.headers
+        self.headers: list[tuple[bytes, bytes]] = request.scope["headers"]
         self.method = request.method
         self.path: bytes = request.scope["raw_path"]
         self.body = body
-
-    def get(self, name: bytes) -> bytes | None:
-        value = self._headers.get(name.decode())
-        return None if value is None else value.encode("latin-1")
 
 
 async def _signed(request: Request) -> _AsgiRequest:

@@ -1,15 +1,13 @@
 """Who may vote here: the voting token and, where it is bound, the proof of its key."""
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
+from api.http.authorization import Proofs, credentials
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
-from integrations.keys.dpop import DpopVerifier
 from integrations.keys.tokens import VotingTokenVerifier
-
-_BEARER = b"bearer "
-_DPOP = b"dpop "
 
 
 class SignedRequest(Protocol):
@@ -22,7 +20,12 @@ class SignedRequest(Protocol):
 
     @property
     def path(self) -> bytes:
-        """The path as sent."""
+        """The path as sent, without query."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Every header, names in lower case."""
         ...
 
     @property
@@ -30,64 +33,33 @@ class SignedRequest(Protocol):
         """The whole body."""
         ...
 
-    def get(self, name: bytes) -> bytes | None:
-        """Return a header by its lower-case name."""
-        ...
-
-
-def bearer_of(request: SignedRequest) -> tuple[bytes, bytes | None]:
-    """Return the token and, where the scheme is DPoP, the proof.
-
-    Raises:
-        DomainError: `unauthenticated` where there is no token, `proof_invalid` where the scheme's proof is missing.
-    """
-    header = request.get(b"authorization")
-    if header is None:
-        raise DomainError(ErrorCode.UNAUTHENTICATED)
-    scheme = header[:7].lower()
-    if scheme == _BEARER:
-        return header[7:], None
-    if scheme.startswith(_DPOP):
-        proof = request.get(b"dpop")
-        if proof is None:
-            raise DomainError(ErrorCode.PROOF_INVALID, "the DPoP header is missing")
-        return header[5:], proof
-    raise DomainError(ErrorCode.UNAUTHENTICATED, "the scheme must be Bearer or DPoP")
-
 
 class VotingAuthority:
-    """Checks voting tokens and their proofs, locally."""
+    """Checks voting tokens and their proofs, without I/O."""
 
-    def __init__(self, tokens: VotingTokenVerifier, proofs: DpopVerifier, public_url: str) -> None:
-        """`public_url` is how clients reach this service: what a proof's `htu` begins with."""
+    def __init__(self, tokens: VotingTokenVerifier, proofs: Proofs) -> None:
         self._tokens = tokens
         self._proofs = proofs
-        self._public_url = public_url.rstrip("/")
 
     def admit(self, request: SignedRequest, survey_id: str | None) -> VotingClaims:
         """Return the claims that permit this request; `survey_id` None means that the token names the survey.
 
         Raises:
-            DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, or `forbidden` where the
-                token is for another survey.
+            DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `malformed_request`, or
+                `forbidden` where the token is for another survey.
         """
-        token, proof = bearer_of(request)
+        sent = credentials(request.headers)
         now = time.time()
-        claims = self._tokens.verify(token, now)
-        if claims.jkt is not None:
-            if proof is None:
-                raise DomainError(ErrorCode.PROOF_INVALID, "the token is bound: send it as DPoP, with a proof")
-            self._proofs.verify(
-                proof,
+        claims = self._tokens.verify(sent.token, now)
+        if claims.jkt is not None or sent.proof is not None:
+            sent.check_binding(
+                self._proofs,
+                claims.jkt,
                 method=request.method,
-                url=self._public_url + request.path.decode("ascii", "replace"),
-                token=token,
-                body=None if request.method == "GET" else request.body,
-                jkt=claims.jkt,
+                path=request.path.decode("ascii", "replace"),
+                body=request.body,
                 now=now,
             )
-        elif proof is not None:
-            raise DomainError(ErrorCode.TOKEN_INVALID, "the token is not bound to a key")
         if survey_id is not None and claims.survey_id != survey_id:
             raise DomainError(ErrorCode.FORBIDDEN, "the voting token is for another survey")
         return claims

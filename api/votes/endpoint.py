@@ -1,16 +1,14 @@
 """Casting a vote: token, proof, schema, window, seal, gateway; the one lean route of the system."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
 from api.http.lean import LeanRequest
-from api.votes.attempts import Attempts
-from api.votes.authority import SignedRequest, VotingAuthority
-from api.votes.gateway import Gateway
+from api.votes.authority import VotingAuthority
+from api.votes.cells import VotingCell, VotingCells
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict
 from api.votes.telemetry import CastTrace, VoteTelemetry
 from domain.ballots import Answer
@@ -18,7 +16,7 @@ from domain.contracts.voting import OUTCOME_ERRORS, Outcome, SealedVote
 from domain.errors import DomainError, ErrorCode
 from domain.submissions import SubmissionIds
 from domain.tokens import VotingClaims
-from integrations.postgres.voting_surveys import VotingSurvey, VotingSurveys
+from integrations.postgres.voting_surveys import VotingSurvey
 
 OVERLOADED_RETRY_AFTER_S = 1
 _KEY_CHARACTERS_MAX = 255
@@ -28,16 +26,6 @@ class Ballot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole ballot at once."""
 
     answers: tuple[Answer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VotingCell:
-    """What casting needs of one cell."""
-
-    surveys: VotingSurveys
-    gateway: Gateway
-    submission_ids: SubmissionIds
-    attempts: Attempts
 
 
 class Confirmation(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -53,7 +41,7 @@ _BALLOT = msgspec.json.Decoder(Ballot)
 _JSON = msgspec.json.Encoder()
 
 
-def idempotency_key(request: SignedRequest) -> bytes:
+def idempotency_key(request: LeanRequest) -> bytes:
     """Return the `Idempotency-Key`, empty where none came.
 
     Raises:
@@ -89,7 +77,7 @@ class CastVotes:
     def __init__(
         self,
         authority: VotingAuthority,
-        cells: Mapping[str, VotingCell],
+        cells: VotingCells,
         telemetry: VoteTelemetry,
     ) -> None:
         self._authority = authority
@@ -109,9 +97,7 @@ class CastVotes:
         try:
             claims = self._authority.admit(request, survey_id)
             trace.authenticated(claims.survey_id)
-            cell = self._cells.get(claims.cell)
-            if cell is None:
-                raise DomainError(ErrorCode.WRONG_CELL)
+            cell = self._cells.of(claims.cell)
             survey = cell.surveys.peek(claims.survey_id)
             if survey is None:
                 asyncio.ensure_future(self._load_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself
@@ -129,9 +115,9 @@ class CastVotes:
                 raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
             self._submit(request, claims, cell, survey, trace)
         except DomainError as error:
-            self._refuse(request, trace, error, claims)
+            self._refuse(request, trace, error, cell, claims)
         except Exception:
-            self._refuse(request, trace, DomainError(ErrorCode.INTERNAL), claims)
+            self._refuse(request, trace, DomainError(ErrorCode.INTERNAL))
             raise
 
     def _submit(
@@ -144,7 +130,7 @@ class CastVotes:
             survey.box.rules.check(answers)
             vote = sealed_vote(claims, survey, answers, key)
         except DomainError as error:
-            self._refuse(request, trace, error, claims)
+            self._refuse(request, trace, error, cell, claims)
             return
         trace.submitted()
         cell.gateway.submit(vote, self._answer(request, claims, cell, survey, trace))
@@ -156,7 +142,7 @@ class CastVotes:
             try:
                 status, confirmation = confirm(verdict, claims, cell.submission_ids, survey)
             except DomainError as error:
-                self._refuse(request, trace, error, claims)
+                self._refuse(request, trace, error, cell, claims)
                 return
             location = b"location: /v1/submissions/" + confirmation.submission_id.encode() + b"\r\n"
             request.respond(status, _JSON.encode(confirmation), extra_headers=location)
@@ -165,12 +151,17 @@ class CastVotes:
 
         return answer
 
+    @staticmethod
     def _refuse(
-        self, request: LeanRequest, trace: CastTrace, error: DomainError, claims: VotingClaims | None = None
+        request: LeanRequest,
+        trace: CastTrace,
+        error: DomainError,
+        cell: VotingCell | None = None,
+        claims: VotingClaims | None = None,
     ) -> None:
         request.respond_error(error)
         trace.ended(error.spec.status, error.code)
-        if claims is not None and (cell := self._cells.get(claims.cell)) is not None:
+        if cell is not None and claims is not None:
             cell.attempts.note(claims, request.client, error.code)
 
 

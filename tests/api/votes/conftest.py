@@ -62,7 +62,7 @@ async def votes_settings(settings_for: SettingsFor) -> AsyncIterator[Settings]:
     async with AsyncExitStack() as lifetime:
         running = asyncio.create_task(voting.run(settings, lifetime, telemetry, stopping))
         async with asyncio.timeout(30):
-            while not (await telemetry.readiness.examine()).ready:  # noqa: ASYNC110 - readiness is asked, not told
+            while not (await telemetry.readiness.examine()).ready:
                 assert not running.done(), running.exception()
                 await asyncio.sleep(0.05)
         yield settings

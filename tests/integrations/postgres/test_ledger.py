@@ -12,6 +12,7 @@ from domain.contracts.voting import Outcome, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
 from domain.recording import ballot_leaf, participation_leaf
+from integrations.postgres import ledger as module
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.conftest import OpenBooth
 from tests.voting_world import Booth, small_survey
@@ -98,8 +99,6 @@ async def test_it_is_the_constraint_that_keeps_a_second_vote_out(
     booth: Booth, owner_pool: OwnerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the constraint and its ON CONFLICT the race above ends with two votes: the suite would notice."""
-    from integrations.postgres import ledger as module
-
     owner = await owner_pool("eu")
     plain = module._CLAIM.replace("ON CONFLICT ON CONSTRAINT uq_participation_survey_nullifier DO NOTHING", "")
     assert plain != module._CLAIM

@@ -1,0 +1,169 @@
+"""Opens the cells of the votes service: a gateway and an eager worker for each."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from activities.voting import RecordListener, VotingActivities
+from api.background import run_beside
+from api.votes.attempts import Attempts
+from api.votes.gateway import Gateway, GatewayLimits
+from api.votes.telemetry import GatewayTelemetry
+from domain.contracts.voting import Outcome, RecordedVotes, SubmitVotesInput
+from domain.errors import DomainError, ErrorCode
+from domain.ports import KeyManagement
+from domain.submissions import SubmissionIds
+from integrations.kafka.attempts import AttemptProducer
+from integrations.postgres.answer_sessions import AnswerSessions
+from integrations.postgres.ledger import PostgresLedger
+from integrations.postgres.pool import NotDurableError
+from integrations.postgres.voting_surveys import VotingSurveys
+from integrations.reaching import reach_cells
+from integrations.settings import Settings
+from integrations.telemetry.metrics import DatabaseMetrics, VoteMetrics
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.batches import VOTES_QUEUE, TemporalBatches
+from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.worker import Release, build_worker
+from integrations.voting_cell import DEPLOYMENT, VotingCellClients, open_voting_cell
+from workflows.submit_votes import SubmitVotesWorkflow
+
+_ANSWERS_WITHIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class VotingCell:
+    """What the votes service needs of one cell."""
+
+    surveys: VotingSurveys
+    ledger: PostgresLedger
+    batches: TemporalBatches
+    gateway: Gateway
+    sessions: AnswerSessions
+    submission_ids: SubmissionIds
+    attempts: Attempts
+
+
+@dataclass(frozen=True, slots=True)
+class VotingSecrets:
+    """Keys that every cell of the service shares."""
+
+    submission: bytes
+    pseudonym: bytes
+
+
+class VotingCells:
+    """The cells of this process that have been reached."""
+
+    def __init__(self, settings: Settings, keys: KeyManagement, secrets: VotingSecrets, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._secrets = secrets
+        self._telemetry = telemetry
+        self._metrics = VoteMetrics(telemetry.registry)
+        self._database = DatabaseMetrics(telemetry.registry)
+        self._open: dict[str, VotingCell] = {}
+        self._clients: dict[str, VotingCellClients] = {}
+
+    @property
+    def metrics(self) -> VoteMetrics:
+        """What votes are counted by."""
+        return self._metrics
+
+    def of(self, cell: str) -> VotingCell:
+        """Return an open cell.
+
+        Raises:
+            DomainError: `wrong_cell` where this process does not serve it, `ledger_unavailable` where it is down.
+        """
+        found = self._open.get(cell)
+        if found is None:
+            raise DomainError(
+                ErrorCode.LEDGER_UNAVAILABLE if cell in self._settings.cells else ErrorCode.WRONG_CELL, "the cell"
+            )
+        return found
+
+    async def open(self, lifetime: AsyncExitStack) -> None:
+        """Open every cell that can be reached; the others follow when they can.
+
+        Raises:
+            NotDurableError: a database would acknowledge what a crash can undo.
+        """
+        await reach_cells(self._settings.cells, self._open_cell, lifetime, final=(NotDurableError,))
+
+    async def ready(self) -> bool:
+        """Tell whether votes of some cell can be taken now."""
+        return any(await asyncio.gather(*(_answers(clients) for clients in self._clients.values())))
+
+    async def _open_cell(self, cell: str, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        clients = await open_voting_cell(
+            cell, settings, self._keys, stack, self._telemetry.tracing.temporal_interceptor()
+        )
+        run_beside(stack, keep_refreshed(clients.codec))
+        batches = TemporalBatches(clients.temporal, cell)
+        gateway = Gateway(cell, batches, clients.ledger, _limits(settings), GatewayTelemetry(self._metrics, cell))
+        await clients.ledger.register_gateway(gateway.gateway_id, settings.build)
+        attempt_producer = AttemptProducer(settings.cells[cell].kafka, cell)
+        stack.push_async_callback(attempt_producer.close)
+        attempts = Attempts(attempt_producer, self._secrets.pseudonym, gateway.gateway_id.hex())
+        run_beside(stack, attempts.run())
+        listener = _record_listener(gateway, self._metrics)
+        await stack.enter_async_context(_eager_worker(clients, listener, Release(DEPLOYMENT, settings.build)))
+        stack.push_async_callback(gateway.stop)  # before the worker that records what it still has
+        self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes)
+        self._database.watch_pool(cell, clients.pool.get_size, clients.pool.get_idle_size)
+        self._clients[cell] = clients
+        self._open[cell] = VotingCell(
+            surveys=clients.surveys,
+            ledger=clients.ledger,
+            batches=batches,
+            gateway=gateway,
+            sessions=AnswerSessions(clients.pool),
+            submission_ids=SubmissionIds(self._secrets.submission),
+            attempts=attempts,
+        )
+
+
+async def _answers(clients: VotingCellClients) -> bool:
+    try:
+        await clients.temporal.service_client.check_health(timeout=_ANSWERS_WITHIN)
+        return await clients.pool.fetchval("SELECT true", timeout=_ANSWERS_WITHIN.total_seconds()) is True
+    except Exception:  # noqa: BLE001 - whatever it is, this cell takes no votes now
+        return False
+
+
+def _limits(settings: Settings) -> GatewayLimits:
+    return GatewayLimits(
+        batch_max=settings.vote_batch_max,
+        in_flight=settings.vote_batches_in_flight,
+        queue_max=settings.vote_queue_max,
+        confirm_timeout_s=settings.vote_confirm_timeout_s,
+        start_timeout_s=settings.vote_start_timeout_s,
+    )
+
+
+def _record_listener(gateway: Gateway, metrics: VoteMetrics) -> RecordListener:
+    def recorded(batch: SubmitVotesInput, record: RecordedVotes) -> None:
+        gateway.recorded(batch, record)
+        for outcome in Outcome:
+            metrics.recorded(batch.cell, outcome.name.lower(), record.outcomes.count(outcome))
+
+    return recorded
+
+
+@asynccontextmanager
+async def _eager_worker(clients: VotingCellClients, listener: RecordListener, release: Release) -> AsyncIterator[None]:
+    """Serve the votes queue in this process, so that a start comes back with its first task."""
+    activities = VotingActivities(clients.ledger, clients.summaries, listener)
+    worker = build_worker(
+        clients.temporal,
+        VOTES_QUEUE,
+        release,
+        workflows=[SubmitVotesWorkflow],
+        activities=[activities.record_votes, activities.announce_votes],
+    )
+    async with worker:
+        yield

@@ -1,0 +1,72 @@
+"""Opens what a process needs of each cell; a cell that is down keeps nobody waiting but its own voters."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from domain.errors import DomainError
+
+FIRST_WAIT_S = 5.0
+_RETRY_S = 1.0
+# What drivers raise while a server is away; Temporal's client says RuntimeError
+_AWAY = (OSError, TimeoutError, DomainError, RuntimeError)
+
+log = structlog.get_logger()
+
+
+async def reach_cells(
+    cells: Iterable[str],
+    open_cell: Callable[[str, AsyncExitStack], Awaitable[None]],
+    lifetime: AsyncExitStack,
+    *,
+    final: tuple[type[Exception], ...] = (),
+) -> None:
+    """Open every cell, waiting `FIRST_WAIT_S` at most; those that are down are tried again until `lifetime` ends.
+
+    `open_cell(cell, stack)` opens what it needs within `stack`, which ends with `lifetime`, or at once where the
+    opening fails half-way. An error of a `final` type is raised: trying again would not help.
+    """
+    tasks = {asyncio.create_task(_reach(cell, open_cell, lifetime, final), name=f"reach-{cell}") for cell in cells}
+    if not tasks:
+        return
+    done, waiting = await asyncio.wait(tasks, timeout=FIRST_WAIT_S)
+    for task in waiting:
+        lifetime.push_async_callback(_cancel, task)
+    for task in done:
+        task.result()
+
+
+async def _reach(
+    cell: str,
+    open_cell: Callable[[str, AsyncExitStack], Awaitable[None]],
+    lifetime: AsyncExitStack,
+    final: tuple[type[Exception], ...],
+) -> None:
+    failing = False
+    while True:
+        stack = AsyncExitStack()
+        try:
+            await open_cell(cell, stack)
+        except final:
+            await stack.aclose()
+            raise
+        except _AWAY as error:
+            await stack.aclose()
+            if not failing:
+                log.warning("cell_unreachable", cell=cell, error=type(error).__name__)
+            failing = True
+            await asyncio.sleep(_RETRY_S)
+        except BaseException:
+            await stack.aclose()
+            raise
+        else:
+            lifetime.push_async_callback(stack.aclose)
+            log.info("cell_opened", cell=cell)
+            return
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
