@@ -63,6 +63,38 @@ def up(
 
 
 @app.command()
+def demo(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Cast every one of the 173,289 ballots.")] = False,
+    votes: Annotated[int, typer.Option(min=1, max=173_289, help="How many of the ballots to cast.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Which ballots, in which order.")] = 2022,
+    clients: Annotated[int, typer.Option(min=1, max=2000, help="How many voters vote at the same time.")] = 256,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards until Ctrl-C.")] = False,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take any free ports.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="A folder of yours, or of a running stack; otherwise .comitia/demo, emptied first."
+        ),
+    ] = None,
+) -> None:
+    """Run the Glasgow election of 2022 through everything; exit 1 where a total differs from the file."""
+    from comitia.demo.command import demo as run_demo  # noqa: PLC0415 - each command loads what it needs
+    from comitia.demo.run import Wanted  # noqa: PLC0415
+    from comitia.stack.process import StartError  # noqa: PLC0415
+    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    wanted = Wanted(None if every else votes, seed, clients)
+    try:
+        status = asyncio.run(run_demo(data, wanted, console, keep=keep, free_ports=free_ports))
+    except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
+        console.print("not started:", str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    raise typer.Exit(status)
+
+
+@app.command()
 def doctor(data: DataFolder = DEFAULT_DATA) -> None:
     """Say what is missing on this machine and how to get it; exit 1 where the stack could not run."""
     from comitia.doctor import examine, show  # noqa: PLC0415

@@ -50,7 +50,7 @@ class Supervisor:
         self.processes: dict[str, ManagedProcess] = {}
         self._ports = ports.choose([a.name for a in applications], dict(wanted_ports or {}), say)
         self._keeper = Keeper(say)
-        self._prepare = lambda: make_signing_keys(state, environment)
+        self._state, self._environment = state, environment
         build = source_build()
         for application in applications:
             own = application_environment(
@@ -88,7 +88,7 @@ class Supervisor:
         names = list(self.processes)
         first = [VOTING_WORKER.name] if VOTING_WORKER.name in names else []
         try:
-            await self._prepare()
+            await make_signing_keys(self._state, self._environment)
             for wave in (first, [name for name in names if name not in first]):
                 await asyncio.gather(*(self.start(name) for name in wave))
         except BaseException:
