@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 from benchmarks.voters import REGIONS, Voters
 from comitia.stack import postgres
@@ -14,11 +16,15 @@ from comitia.stack.servers import Servers
 from comitia.stack.state import StackState
 from domain.contracts.surveys import InstallSurveyInput, Option, Question, Survey, SurveyWindow
 from domain.ids import new_survey_id
+from integrations.kafka.summaries import SummaryProducer
+from integrations.kafka.topics import BATCH_RECORDED, ensure_topic, topic_durability
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import EVIDENCE, KEK_BALLOT, KEK_ELIGIBILITY, VOTING_TOKEN
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.pool import DURABILITY, open_pool
 from integrations.postgres.roles import OWNER, SURVEYS
+from integrations.redis.connection import durability as redis_durability
+from integrations.redis.connection import open_redis
 from integrations.settings import Settings
 
 CELL = "eu"
@@ -92,8 +98,21 @@ class Ground:
         return survey
 
     async def durability(self) -> dict[str, str]:
-        """Return PostgreSQL's durability settings, read back."""
-        return {name: str(await self.owner.fetchval(f"SHOW {name}")) for name in DURABILITY}
+        """Return what every server says of how it keeps what it acknowledged; of Temporal, how it was started."""
+        found = {f"postgresql {name}": str(await self.owner.fetchval(f"SHOW {name}")) for name in DURABILITY}
+        cell = self.settings.cells[CELL]
+        redis = open_redis(cell.redis)
+        try:
+            found |= {f"redis {name}": value for name, value in (await redis_durability(redis)).items()}
+        finally:
+            await redis.aclose()
+        await ensure_topic(cell.kafka, BATCH_RECORDED.of(CELL), BATCH_RECORDED)
+        topic = await topic_durability(cell.kafka, BATCH_RECORDED.of(CELL))
+        producer = SummaryProducer(cell.kafka, CELL).durability()
+        found |= {f"kafka {name}": value for name, value in {**topic, **producer}.items()}
+        command = psutil.Process(self.state.pids["temporal"]).cmdline()
+        pragma = [after for option, after in pairwise(command) if option == "--sqlite-pragma"]
+        return {**found, "temporal sqlite": ", ".join(pragma) or "default"}
 
 
 @asynccontextmanager

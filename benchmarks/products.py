@@ -23,6 +23,7 @@ from integrations.redis.tally_keys import TallyKeys, parse_totals
 SERVICES = ("workers-voting", "workers-tally", "api-votes")
 _SETTLED_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.2
+_EXPECTED = ("201/confirmed", "202/accepted", "503/overloaded")  # a load of good votes hears nothing else
 _SHOWN = 0.005  # cores
 
 _LEDGER = """
@@ -66,10 +67,11 @@ class VotesMeasured:
         taken = {name: cores for name, cores in sorted(self.cores.items()) if name != "machine" and cores >= _SHOWN}
         cores = ", ".join(f"{name} {value:.2f}" for name, value in taken.items())
         latency, cpu_us = self.load.latency_ms, 1e6 * sum(taken.values()) / max(self.load.rate, 1)
+        ended = "; the requests ran out" if self.load.exhausted else ""
         return (
             f"{self.load.rate:,.0f}/s at {self.load.connections} clients, p50 {latency.p50:.1f} ms, "
             f"p99 {latency.p99:.1f} ms; cores: {cores}, client {self.load.client_cpu:.2f}, others {self.others:.2f}; "
-            f"{cpu_us:.0f} us CPU per vote"
+            f"{cpu_us:.0f} us CPU per vote{ended}"
         )
 
 
@@ -129,6 +131,8 @@ async def check(ground: Ground, supervisor: Supervisor, survey_id: str, result: 
     confirmed = result.counts.get("201/confirmed", 0)
     check_equal("receipts", confirmed=confirmed, receipts=result.distinct_receipts)
     check_equal("answers", sent=result.sent, answered=result.answered)
+    expected = sum(result.counts.get(kind, 0) for kind in _EXPECTED)
+    check_equal(f"answers {result.counts}", sent=result.sent, expected=expected)
     accepted = confirmed + result.counts.get("202/accepted", 0)
     counts = await _settled(lambda: recorded_votes(ground, survey_id), accepted)
     if "workers-tally" in supervisor.processes:

@@ -5,7 +5,7 @@ from benchmarks.products import VoteLoad
 from benchmarks.report import Goal, Line, line
 from benchmarks.run import Run
 
-_CANDIDATES = tuple((Peer("dbos_votes", processes), clients) for processes in (1, 2) for clients in (16, 64, 256))
+_CANDIDATES = tuple((Peer("dbos_votes", processes), clients) for processes in (1, 2) for clients in (16, 64))
 _EXPECTED = 600.0
 
 
