@@ -65,9 +65,10 @@ class Ed25519Signer:
         """Look for the current key; call before first use and then every minute."""
         key = await self._kms.current(self._purpose)
         if not self._key_id or self._seen == key.key_id != self._key_id:
+            if self._key_id:
+                _log.info("signing_key_changed", key_id=key.key_id)
             self._secret = crypto_sign_seed_keypair(key.secret)[1]
             self._key_id = key.key_id
-            _log.info("signing_key_adopted", key_id=key.key_id)
         self._seen = key.key_id
 
     def sign(self, message: bytes) -> bytes:

@@ -188,7 +188,7 @@ async def test_survey_that_is_installed_now_is_found_within_a_second_or_so(
         (await identity_world.keys.generate_data_key("kek/eligibility", survey_id)).wrapped,
     )
     async with asyncio.timeout(5):
-        while (await eligibility.ask(survey_id, token)).status_code != 201:  # noqa: ASYNC110 - it is asked, not told
+        while (await eligibility.ask(survey_id, token)).status_code != 201:
             await asyncio.sleep(0.2)
 
 

@@ -162,7 +162,7 @@ async def test_whoever_comes_between_the_end_of_all_groups_and_their_bookkeeping
     async with asyncio.timeout(10):
         for number, answer in enumerate((come, lambda _: None), 1):
             desk.submit(application(world), answer)
-            while world.running < number:  # noqa: ASYNC110 - a few turns of the loop
+            while world.running < number:
                 await asyncio.sleep(0)
         assert world.running == GROUPS_IN_FLIGHT
         world.gate.set()
