@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
@@ -29,6 +30,7 @@ from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
 _RETRY_S = 0.2
+_STICKY = timedelta(seconds=2)  # how long a survey waits for a killed worker before another takes it
 
 log = structlog.get_logger()
 
@@ -85,6 +87,7 @@ def _surveys_worker(client: Client, release: Release, activities: SurveyActiviti
         workflows=[RunSurveyWorkflow],
         activities=activities.all(),
         behaviour=VersioningBehavior.AUTO_UPGRADE,  # a survey may be open for months
+        sticky_queue_schedule_to_start_timeout=_STICKY,
     )
 
 
