@@ -16,7 +16,15 @@ READY_WITHIN_S = 60.0
 POM = Path(__file__).with_name("pom.xml")
 _COMPLETE = ".complete"  # beside the jars, a copy of the pom.xml that they came from
 # A small heap and the simplest collector: one node for one machine shares its cores with everything else.
-_JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto")
+# One compiler and one collector: on two cores a broker's optimiser takes more than it gives back in a short life.
+_JVM = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Xshare:auto",
+)
 _LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
