@@ -1,0 +1,97 @@
+import csv
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from domain.contracts.exports import ExportFormat, ExportRequest, ExportSnapshot
+from domain.contracts.surveys import Option, Question, Survey
+from domain.exports import COLUMNS, export_pieces, export_regions, snapshot_of
+from domain.tally import BALLOTS, MergedTotals
+
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+SURVEY = Survey(
+    id="s_a",
+    title="Lunch",
+    questions=(
+        Question(
+            id="1",
+            title='=HYPERLINK("x")',
+            min=1,
+            max=1,
+            order=0,
+            options=(Option(id="1", text="Soup,\nhot"), Option(id="2", text='"Salad"')),
+        ),
+        Question(id="2", title="When?", min=0, max=1, order=1, options=(Option(id="3", text="Noon"),)),
+    ),
+    regions=("ES", "UK"),
+)
+COUNTS = {("UK", BALLOTS): 3, ("UK", "1"): 2, ("UK", "3"): 1, ("FR", BALLOTS): 1, ("FR", "2"): 1}
+TOTALS = MergedTotals(positions={}, counts=COUNTS, as_of=AS_OF, missing_cells=("us",))
+
+
+def request(file_format: ExportFormat, region: str | None = None, option: str | None = None) -> ExportRequest:
+    return ExportRequest(
+        survey_id="s_a", export_id="x_a", actor="staff:u_x", format=file_format, region=region, option=option
+    )
+
+
+def content(wanted: ExportRequest, totals: MergedTotals = TOTALS) -> str:
+    snapshot = ExportSnapshot.model_validate_json(snapshot_of(SURVEY, totals).model_dump_json())
+    return b"".join(export_pieces(snapshot, wanted)).decode()
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_every_region_and_option_has_a_line():
+    found = rows(content(request(ExportFormat.CSV)))
+    assert list(found[0]) == list(COLUMNS)
+    assert [(row["region"], row["option_id"]) for row in found] == [
+        (region, option) for region in ("ES", "FR", "UK") for option in ("1", "2", "3")
+    ]
+    assert sum(int(row["votes"]) for row in found) == 4
+    assert {row["region"]: row["responses"] for row in found} == {"ES": "0", "FR": "1", "UK": "3"}
+    assert {row["as_of"] for row in found} == {"2026-01-01T00:00:00+00:00"}
+
+
+def test_texts_survive_and_compute_nothing():
+    found = rows(content(request(ExportFormat.CSV, region="UK")))
+    assert [row["option"] for row in found] == ["Soup,\nhot", '"Salad"', "Noon"]
+    assert found[0]["question"] == '\'=HYPERLINK("x")'
+
+
+@pytest.mark.parametrize(
+    ("region", "option", "votes"), [("UK", "1", 2), ("UK", "2", 0), ("ES", "1", 0), (None, "2", 1)]
+)
+def test_filters_agree_between_the_formats(region: str | None, option: str, votes: int):
+    lines = rows(content(request(ExportFormat.CSV, region, option)))
+    assert sum(int(row["votes"]) for row in lines) == votes
+    assert {row["option_id"] for row in lines} == {option}
+    document = json.loads(content(request(ExportFormat.JSON, region, option)))
+    found = [choice for question in document["questions"] for choice in question["options"]]
+    assert [(choice["id"], choice["votes"]) for choice in found] == [(option, votes)]
+    assert sum(part["questions"][0]["options"][0]["votes"] for part in document["regions"]) == votes
+
+
+def test_a_document_adds_up():
+    document = json.loads(content(request(ExportFormat.JSON)))
+    assert document["totalResponses"] == sum(part["totalResponses"] for part in document["regions"]) == 4
+    assert (document["asOf"], document["missingCells"]) == ("2026-01-01T00:00:00.000Z", ["us"])
+    assert [part["region"] for part in document["regions"]] == ["ES", "FR", "UK"]
+
+
+def test_nothing_counted_yet_is_still_a_file():
+    empty = MergedTotals(positions={}, counts={})
+    assert {row["votes"] for row in rows(content(request(ExportFormat.CSV), empty))} == {"0"}
+    assert json.loads(content(request(ExportFormat.JSON), empty))["asOf"] is None
+
+
+def test_a_snapshot_keeps_every_count():
+    snapshot = snapshot_of(SURVEY, TOTALS)
+    kept = {(region.region, option): votes for region in snapshot.regions for option, votes in region.options.items()}
+    assert kept | {(region.region, BALLOTS): region.ballots for region in snapshot.regions} == COUNTS
+    assert export_regions(snapshot, request(ExportFormat.CSV)) == ["ES", "FR", "UK"]
+    assert TOTALS.counts == COUNTS  # nothing was taken out of it
