@@ -11,7 +11,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.ports import AdmissionAttempt, RiskVerdict
 from domain.risk import Velocity, VelocityCounter, VelocityPolicy, judge
 
-SHARED_LIMIT_S = 0.06  # of the 100 ms that a decision may take
+SHARED_LIMIT_S = 0.04  # less than half of the 100 ms that a decision may take
 PAUSE_S = 1.0  # after a failure, before the shared counters are asked again
 _MINUTE_S, _HOUR_S = 60, 3600
 _KEPT_MAX = 100_000  # voters, devices and networks, of each

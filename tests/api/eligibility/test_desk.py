@@ -220,6 +220,15 @@ async def test_risk_that_does_not_answer_is_a_challenge_never_a_yes(world: World
     assert world.absent == 5
 
 
+async def test_pause_of_this_process_is_no_absence_of_risk(world: World) -> None:
+    world.risk_takes_s = 0.001
+    desk = desk_over(world, risk_limit_s=0.1)
+    asyncio.get_running_loop().call_later(0.0005, time.sleep, 0.15)
+    (result,) = await ask(desk, [application(world)])
+    assert isinstance(result, VotingToken)
+    assert world.absent == 0
+
+
 async def test_what_waits_is_bounded(world: World) -> None:
     desk = desk_over(world, waiting_max=10)
     loop = asyncio.get_running_loop()
