@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -61,20 +61,12 @@ class _Clients:
             client.close()
 
 
-async def _nothing(_survey: PublishedElection) -> None:
-    return
-
-
 async def hold_election(
     place: Place,
     wanted: Wanted,
     console: Console,
-    *,
-    on_published: Callable[[PublishedElection], Awaitable[None]] = _nothing,
 ) -> list[checking.Difference]:
     """Run the demo on a platform and return every number that is not what the file says.
-
-    `on_published` is awaited before the first vote is cast.
 
     Raises:
         RefusedError: the survey could not be published, or results not read.
@@ -89,16 +81,17 @@ async def hold_election(
         lifetime.callback(clients.close)
         survey = await publish(clients.surveys, tokens.staff(_STAFF, [Role.ADMIN]), election)
         console.print(f"published {place.urls['api-surveys']}/v1/surveys/{survey.survey_id}", highlight=False)
-        await on_published(survey)
         voters = await _create_voters(place.settings, ballots, wanted.seed, console)
         live = LiveResults(place.urls["api-streams"], survey.survey_id)
         watching = asyncio.create_task(live.run())
         lifetime.push_async_callback(_end, watching)
         counters = Counters({cell: CellCounters() for cell in place.settings.cells})
         booth = Booth(survey, clients.eligibility, clients.votes, tokens, counters)
-        await _cast(booth, voters, wanted.clients, display.Display(console, counters, live, len(voters)))
-        _say_how_fast(console, counters)
-        await _await_totals(clients.results, survey, live, len(voters), wanted.counted_within_s)
+        async with _shown(display.Display(console, counters, live, len(voters))):
+            await booth.serve(voters, wanted.clients)
+            took_s = time.monotonic() - counters.began_at
+            await _await_totals(clients.results, survey, live, len(voters), wanted.counted_within_s)
+        _say_how_fast(console, counters, took_s)
         return await _check(
             place.settings, survey, clients.results, live=live, voters=voters, counters=counters, console=console
         )
@@ -111,7 +104,8 @@ async def _create_voters(settings: Settings, ballots: Sequence[Ballot], seed: in
         )
 
 
-async def _cast(booth: Booth, voters: Sequence[Voter], at_once: int, shown: display.Display) -> None:
+@asynccontextmanager
+async def _shown(shown: display.Display) -> AsyncIterator[None]:
     async def refresh() -> None:
         while True:
             shown.refresh()
@@ -120,7 +114,7 @@ async def _cast(booth: Booth, voters: Sequence[Voter], at_once: int, shown: disp
     with shown:
         refreshing = asyncio.create_task(refresh())
         try:
-            await booth.serve(voters, at_once)
+            yield
         finally:
             await _end(refreshing)
 
@@ -170,8 +164,7 @@ async def _check(
     return differences
 
 
-def _say_how_fast(console: Console, counters: Counters) -> None:
-    took_s = time.monotonic() - counters.began_at
+def _say_how_fast(console: Console, counters: Counters, took_s: float) -> None:
     p50, p99 = percentiles(list(counters.latencies))
     console.print(
         f"{counters.confirmed:,} votes confirmed in {took_s:.1f} s, voting tokens included: "
