@@ -133,7 +133,7 @@ class CastVotes:
             self._refuse(request, trace, error, cell, claims)
             return
         trace.submitted()
-        cell.gateway.submit(vote, self._answer(request, claims, cell, survey, trace))
+        cell.gateway.submit(vote, self._answer(request, claims, cell, survey, trace), trace.kept())
 
     def _answer(
         self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, survey: VotingSurvey, trace: CastTrace

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
@@ -69,11 +71,12 @@ class GatewayLimits:
 
 
 class _Batch:
-    __slots__ = ("answered", "input", "recorded", "waiting")
+    __slots__ = ("answered", "input", "recorded", "trace", "waiting")
 
     def __init__(self, batch: SubmitVotesInput, waiting: list[WaitingVote], recorded: asyncio.Future[bytes]) -> None:
         self.input = batch
         self.waiting = waiting
+        self.trace = waiting[0].trace or Context()
         self.recorded = recorded
         self.answered = False
 
@@ -113,9 +116,12 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._sweeper = self._loop.create_task(self._sweep())
 
-    def submit(self, vote: SealedVote, answer: Callable[[Verdict], None]) -> None:
-        """Queue a vote; `answer` hears what becomes of it, exactly once."""
-        if self._stopping or not self._queue.put(WaitingVote(vote, answer, self._loop.time())):
+    def submit(self, vote: SealedVote, answer: Callable[[Verdict], None], trace: Context | None = None) -> None:
+        """Queue a vote; `answer` hears what becomes of it, exactly once.
+
+        A batch belongs to the trace of its first vote, where that has one.
+        """
+        if self._stopping or not self._queue.put(WaitingVote(vote, answer, self._loop.time(), trace)):
             answer(NotTaken(ErrorCode.OVERLOADED))
             return
         if len(self._running) < self._limits.in_flight and not self._pump_planned:
@@ -173,6 +179,7 @@ class Gateway:
 
     async def _run(self, batch: _Batch) -> None:
         number = batch.input.number
+        otel_context.attach(batch.trace)  # not the context of whoever's request happened to start this task
         try:
             accepted = await self._start(batch)
             if not accepted:

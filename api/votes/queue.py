@@ -4,6 +4,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from opentelemetry.context import Context
+
 from domain.contracts.voting import Outcome, SealedVote
 from domain.errors import ErrorCode
 from domain.submissions import Submission
@@ -37,11 +39,14 @@ Verdict = Confirmed | Accepted | NotTaken
 class WaitingVote:
     """A vote and who waits for it; `answer` is called exactly once."""
 
-    __slots__ = ("answer", "bytes", "since", "vote")
+    __slots__ = ("answer", "bytes", "since", "trace", "vote")
 
-    def __init__(self, vote: SealedVote, answer: Callable[[Verdict], None], since: float) -> None:
-        """`since` is `loop.time()` when the request came."""
+    def __init__(
+        self, vote: SealedVote, answer: Callable[[Verdict], None], since: float, trace: Context | None = None
+    ) -> None:
+        """`since` is `loop.time()` when the request came; `trace` its context where its trace is kept."""
         self.vote = vote
+        self.trace = trace
         self.answer = answer
         self.since = since
         self.bytes = encoded_bytes(vote)

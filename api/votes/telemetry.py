@@ -2,6 +2,8 @@
 
 from time import perf_counter
 
+from opentelemetry.context import Context
+
 from api.http.lean import LeanRequest
 from domain.errors import ErrorCode
 from integrations.telemetry.metrics import VoteMetrics
@@ -29,6 +31,10 @@ class CastTrace:
     def submitted(self) -> None:
         """The sealed vote goes to the gateway."""
         self._submitted_at = perf_counter()
+
+    def kept(self) -> Context | None:
+        """The context that makes the batch a part of this trace, where it is already known to be kept."""
+        return self._trace.context() if self._trace.sampled else None
 
     def ended(self, status: int, code: ErrorCode | None = None) -> None:
         """The caller has the answer."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from random import random
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel
@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from temporalio.client import OutboundInterceptor, StartWorkflowInput, WorkflowHandle
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from integrations.telemetry.request_trace import RequestTrace, TraceSink, parse_traceparent
@@ -36,6 +37,23 @@ class SpanName(StrEnum):
     CHECK_VOTE = "fraud.check_vote"
     PERSIST_VOTE = "vote.persist"
     DB_QUERY = "db.query"
+
+
+class _KeptTracesOnly(TracingInterceptor):
+    """Starts executions untraced where nobody will look: headers of dropped spans would travel with every batch."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002 - the SDK's name
+        return _KeptTracesOnlyClient(super().intercept_client(next), next)
+
+
+class _KeptTracesOnlyClient(OutboundInterceptor):
+    def __init__(self, traced: OutboundInterceptor, plain: OutboundInterceptor) -> None:
+        super().__init__(traced)
+        self._plain = plain
+
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:  # noqa: A002
+        kept = otel.get_current_span().get_span_context().trace_flags.sampled
+        return await (self.next if kept else self._plain).start_workflow(input)
 
 
 class Tracing:
@@ -90,8 +108,11 @@ class Tracing:
         return RequestTrace(self._sink, started_at, sampled=random() < self._ratio)  # noqa: S311
 
     def temporal_interceptor(self) -> TracingInterceptor:
-        """Return the interceptor for Temporal clients and workers; it carries context in Temporal's headers."""
-        interceptor = TracingInterceptor(tracer=self.tracer, always_create_workflow_spans=False)
+        """Return the interceptor for Temporal clients and workers.
+
+        It carries context in Temporal's headers; an execution that is started outside a kept trace has no spans.
+        """
+        interceptor = _KeptTracesOnly(tracer=self.tracer, always_create_workflow_spans=False)
         interceptor.text_map_propagator = _PROPAGATOR
         return interceptor
 

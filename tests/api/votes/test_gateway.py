@@ -94,7 +94,7 @@ def cast(made: Gateway, sealed: SealedVote | None = None) -> asyncio.Future[Verd
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the fakes have no event to wait for
+        while not condition():
             await asyncio.sleep(0.005)
 
 
