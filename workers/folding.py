@@ -10,7 +10,7 @@ totals name the offsets to read on from (`replay`), until somebody has folded fr
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -80,14 +80,15 @@ class Folding:
         self._went_back = False
         self.watermark_ms = 0
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Fold until `stop` is set.
+    async def run(self, stop: asyncio.Event, on_begun: Callable[[], None]) -> None:
+        """Fold until `stop` is set; `on_begun` is called once every server has answered.
 
         Raises:
             DomainError: a server cannot be reached; nothing is lost, and a new session goes on where this one was.
         """
         try:
             await self._begin()
+            on_begun()
             next_tick = 0.0
             while not stop.is_set():
                 if await self._adopt_rebuilt() or time.monotonic() >= next_tick:

@@ -23,7 +23,6 @@ from workers.rebuilding import Rebuilder
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
-_SESSION_OF_GOOD_STANDING_S = 5.0
 _FRESH_S = 10.0  # readiness: a watermark this old means that results stand still
 _REBUILD_COMMAND_S = 120.0  # one statement over the whole ledger of a survey
 
@@ -40,6 +39,7 @@ class CellTally:
         self._metrics = metrics
         self._folding: Folding | None = None
         self._watermark_ms = 0
+        self._interrupted = False
         metrics.watch_watermark(cell, self.watermark_age_s)
 
     def watermark_age_s(self) -> float:
@@ -54,22 +54,25 @@ class CellTally:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Fold until `stop` is set, through any outage of any server; log when the state changes."""
-        pause, failing = _FIRST_PAUSE_S, False
+        pause = _FIRST_PAUSE_S
         while not stop.is_set():
             started = time.monotonic()
             try:
-                if failing:
-                    log.info("tally_reconnecting", cell=self.cell)
                 await self._session(stop)
             except DomainError as error:
-                if time.monotonic() - started > _SESSION_OF_GOOD_STANDING_S:
-                    pause, failing = _FIRST_PAUSE_S, False
-                if not failing:
+                if not self._interrupted:
                     log.warning("tally_interrupted", cell=self.cell, code=error.code, error=error.detail)
-                failing = True
+                self._interrupted = True
+                if time.monotonic() - started > _LONGEST_PAUSE_S:
+                    pause = _FIRST_PAUSE_S
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _begun(self) -> None:
+        if self._interrupted:
+            log.info("tally_resumed", cell=self.cell)
+        self._interrupted = False
 
     async def _session(self, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
@@ -84,7 +87,7 @@ class CellTally:
             rebuilder = Rebuilder(store, epochs, LedgerSnapshots(pool), consumer, self._metrics)
             self._folding = Folding(store, epochs, consumer, rebuilder, self._metrics)
             try:
-                await self._folding.run(stop)
+                await self._folding.run(stop, self._begun)
             finally:
                 self.watermark_age_s()
                 self._folding = None

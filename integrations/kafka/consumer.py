@@ -1,7 +1,8 @@
 """Reads the batch summaries of one cell from chosen offsets; nothing is kept in Kafka about how far."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,12 +10,13 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from domain.errors import DomainError, ErrorCode
 from domain.tally import Addition
-from integrations.kafka.connection import connection_options
+from integrations.kafka.connection import connection_options, stop_client
 from integrations.kafka.summaries import UnreadableSummaryError, read_summary
 from integrations.kafka.topics import BATCH_RECORDED, ensure_topic
 from integrations.settings import KafkaAddress
 
 _REQUEST_TIMEOUT_MS = 5_000
+_CALL_S = 6.0
 _FETCH_BYTES = 4 * 1024 * 1024
 
 
@@ -63,12 +65,12 @@ class SummaryConsumer:
             check_crcs=True,
             **connection_options(self._address),
         )
-        with _broker_failures():
-            try:
+        try:
+            async with _broker_failures():
                 await client.start()
-            except BaseException:
-                await client.stop()
-                raise
+        except BaseException:
+            await stop_client(client)
+            raise
         return client
 
     async def close(self) -> None:
@@ -77,7 +79,7 @@ class SummaryConsumer:
         self._client = self._asking = None
         for client in clients:
             if client is not None:
-                await client.stop()
+                await stop_client(client)
 
     def start_at(self, positions: Mapping[int, int]) -> None:
         """Begin to read, every partition from its offset."""
@@ -95,7 +97,7 @@ class SummaryConsumer:
         Raises:
             OffsetsLostError: an offset is out of range.
         """
-        with _broker_failures():
+        async with _broker_failures():
             try:
                 found = await self._consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=limit)
             except OffsetOutOfRangeError as error:
@@ -109,7 +111,7 @@ class SummaryConsumer:
         """Return for every partition the offset after its last message, as the broker has it now."""
         if self._asking is None:
             raise DomainError(ErrorCode.BROKER_UNAVAILABLE, "not connected")
-        with _broker_failures():
+        async with _broker_failures():
             found = await self._asking.end_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in found.items()}
 
@@ -127,9 +129,11 @@ def _read(value: bytes | None) -> Addition | None:
         return None
 
 
-@contextmanager
-def _broker_failures() -> Iterator[None]:
+@asynccontextmanager
+async def _broker_failures() -> AsyncIterator[None]:
+    """Bound a call, since the driver itself goes on trying through an outage of any length."""
     try:
-        yield
+        async with asyncio.timeout(_CALL_S):
+            yield
     except (KafkaError, OSError, TimeoutError) as error:
         raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from domain.errors import DomainError, ErrorCode
-from integrations.kafka.connection import connection_options
+from integrations.kafka.connection import connection_options, stop_client
 from integrations.settings import KafkaAddress
 from integrations.telemetry.tracing import to_kafka_headers
 
@@ -68,9 +68,7 @@ class DurableProducer:
         """Send what waits and disconnect."""
         client, self._client = self._client, None
         if client is not None:
-            await client.stop()
-        for task in tuple(self._closing):
-            task.cancel()
+            await stop_client(client)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def durability(self) -> dict[str, str]:
@@ -103,16 +101,9 @@ class DurableProducer:
             self._retire(client)
 
     def _retire(self, client: AIOKafkaProducer) -> None:
-        task = asyncio.get_running_loop().create_task(self._stop(client))
+        task = asyncio.get_running_loop().create_task(stop_client(client))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-    async def _stop(self, client: AIOKafkaProducer) -> None:
-        try:
-            async with asyncio.timeout(5 * self._timeout_s):
-                await client.stop()
-        except (KafkaError, OSError, TimeoutError) as error:
-            log.debug("broker_client_abandoned", error=type(error).__name__)
 
     def _report(self, *, failing: bool, error: str = "") -> None:
         """Log when the state changes, not with every message."""
