@@ -14,7 +14,9 @@ from workflows.policies import LOCAL_LIMIT
 with workflow.unsafe.imports_passed_through():
     from pydantic import BaseModel
 
-_LOCAL_RETRY = timedelta(milliseconds=50)
+# 50, 100, ... 800 ms between them: within the limit. The SDK ends only an attempt that runs at the limit, not a row
+# of quick failures; those would go on for as long as the outage and fill the history until the server ends it.
+_LOCAL_RETRY, _LOCAL_ATTEMPTS = timedelta(milliseconds=50), 6
 
 Request = TypeVar("Request", bound=BaseModel)
 Result = TypeVar("Result")
@@ -25,11 +27,11 @@ async def local_then_regular(
     request: Request,
     policy: ActivityConfig,
     *,
-    attempts: int = 0,
+    attempts: int = _LOCAL_ATTEMPTS,
 ) -> Result:
     """Run an activity in the worker at once, and where that does not succeed within 2 s, as a regular one.
 
-    The regular one has the policy's patience. `attempts` bounds the local tries (0: as many as fit into the 2 s).
+    The regular one has the policy's patience. `attempts` bounds the local tries.
     A failure that is final is raised from either.
     """
     try:

@@ -27,7 +27,7 @@ from domain.ids import BatchId, submit_votes_workflow_id
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.postgres.directory import Directory
-from integrations.postgres.pool import open_pool
+from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.roles import IDENTITY, OWNER
 from integrations.settings import Environment
 from tests.voting_world import TokenDesk, voting_keys
@@ -294,7 +294,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
             )
             lifetime.callback(owners[name].terminate)
         for cell in CELLS:
-            pool = await open_pool(settings.cells[cell].database, settings, IDENTITY, size=2)
+            pool = await pool_on_demand(settings.cells[cell].database, settings, IDENTITY, size=2)
             lifetime.callback(pool.terminate)
             directories[cell] = Directory(pool, cell)
         for service in ("surveys", "eligibility", "votes", "results", "streams"):

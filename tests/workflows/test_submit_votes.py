@@ -133,6 +133,9 @@ async def test_a_ledger_that_is_away_longer_than_the_local_limit_ends_in_a_recor
         assert (await handle.result()).outcomes == bytes(2)
     assert len(ledger.calls) == 9
     assert len(set(ledger.calls)) == 1  # accepted when it was, however late it is recorded
+    history = await handle.fetch_history()
+    # not local for ever: that would fill the history for as long as the outage
+    assert any(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
     await replays(client, handle)
 
 

@@ -1,0 +1,78 @@
+"""`kill -9` in the middle of load: whatever was acknowledged is in the ledger once, and the tally says the same."""
+
+import asyncio
+
+import pytest
+
+from tests.end_to_end.house import House, nullifier_of
+from tests.faults.load import Load
+
+VOTERS = 400
+API, WORKER = "api-votes", "workers-voting"
+
+
+@pytest.mark.parametrize("victim", [API, WORKER])
+async def test_a_killed_process_loses_nothing_that_was_acknowledged(house: House, victim: str) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, VOTERS, ("eu", "us"))
+    voting = asyncio.create_task(load.run())
+    await load.acknowledge(VOTERS // 4)
+
+    await house.supervisor.processes[victim].kill()
+    assert len(load.acknowledged) < VOTERS  # it was in the middle
+    await voting
+
+    assert bool(load.interrupted) == (victim == API)  # who has no answer is known to have none
+    promised = len(load.acknowledged)
+    if victim == API:
+        # nobody but the stand-alone worker is left to finish what the dead process had started
+        await load.confirmed()
+    await house.supervisor.start(victim)
+    await load.insist()
+    await load.confirmed()
+    await house.settled(survey, VOTERS)
+    assert promised <= VOTERS
+
+
+async def test_both_killed_one_after_the_other_lose_nothing_that_was_accepted(house: House) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, 40)
+    async with house.locked_ledger(survey, "eu"):
+        voting = asyncio.create_task(load.run())
+        await load.acknowledge(1)  # 202: nothing can be recorded
+        await house.supervisor.processes[API].kill()
+        await voting
+        await house.supervisor.processes[WORKER].kill()
+        accepted = load.accepted
+        assert accepted
+        assert len(accepted) == len(load.acknowledged)
+        assert await house.participations(survey) == set()
+
+    await house.supervisor.start(WORKER)
+    await load.confirmed()  # by the worker alone, from what Temporal kept
+    assert {nullifier_of(token) for token in accepted} <= await house.participations(survey)
+
+    await house.supervisor.start(API)
+    token = accepted[0]
+    submission = load.answers[token].json()["submissionId"]
+    told = await house.clients["votes"].get(
+        f"/v1/submissions/{submission}", headers={"authorization": f"Bearer {token}"}
+    )
+    assert (told.status_code, told.json()["status"]) == (200, "confirmed"), told.text
+    await load.insist()
+    await house.settled(survey, len(load.tokens))
+
+
+async def test_a_process_that_dies_again_and_again_records_each_vote_once(house: House) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, VOTERS // 2, ("eu", "us"))
+    for part in range(1, 3):
+        voting = asyncio.create_task(load.run(set(load.tokens).difference(load.acknowledged)))
+        await load.acknowledge(part * VOTERS // 8)
+        await house.supervisor.processes[API].kill()
+        await voting
+        await house.supervisor.start(API)
+
+    await load.insist()
+    await load.confirmed()
+    await house.settled(survey, VOTERS // 2)

@@ -1,0 +1,74 @@
+"""PostgreSQL away for longer than any timeout: what was accepted is confirmed, and the other cell goes on."""
+
+import asyncio
+
+from tests.end_to_end.house import House, OpenSurvey, eventually
+from tests.faults.load import Load
+
+VOTERS = 60
+
+
+async def outlasted(house: House, load: Load, cell: str) -> bool:
+    """Tell whether every accepted batch is at a later attempt of its regular, patient activity already."""
+    for submission in {load.answers[token].json()["submissionId"][:32] for token in load.accepted}:
+        execution = house.execution(submission, cell)
+        pending = (await execution.describe()).raw_description.pending_activities
+        if not any(activity.attempt > 1 for activity in pending):
+            return False
+    return True
+
+
+async def vote_until_accepted(house: House, survey: OpenSurvey) -> Load:
+    """Cast votes of one cell while its ledger is away: some are accepted, the rest is told to come back."""
+    load = Load.of(house, survey, VOTERS)
+    await load.run()
+    assert load.accepted, load.statuses()
+    assert set(load.statuses()) <= {202, 503}
+    for answer in load.answers.values():
+        if answer.status_code == 503:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["code"] in {"overloaded", "outcome_unknown", "ledger_unavailable"}
+    return load
+
+
+async def test_a_cell_without_its_ledger_confirms_later_what_it_accepts_now(house: House) -> None:
+    survey = await house.open_survey()
+    warm = [await house.cast(survey, house.token(survey, cell)) for cell in ("eu", "us")]
+    assert [answer.status_code for answer in warm] == [201, 201]
+
+    async with house.cell_cut_off("eu"):
+        load, elsewhere = await asyncio.gather(
+            vote_until_accepted(house, survey), _vote(house, survey, cell="us", votes=20)
+        )
+        assert elsewhere == {201: 20}  # the other cell takes no notice
+        await eventually(lambda: outlasted(house, load, "eu"), what="attempts beyond the first timeout")
+        assert elsewhere == {201: 20}
+        assert await _vote(house, survey, cell="us", votes=5) == {201: 5}
+
+    await load.confirmed()
+    await load.insist()
+    await house.settled(survey, VOTERS + 27)
+
+
+async def test_a_server_that_hangs_loses_nothing_that_was_accepted(house: House) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, VOTERS, ("eu", "us"))
+    assert (await house.cast(survey, load.tokens[0])).status_code == 201
+    assert (await house.cast(survey, load.tokens[1])).status_code == 201
+
+    with house.frozen("postgres"):
+        await load.run(load.tokens[2:])
+        assert set(load.statuses()) <= {202, 503}, load.statuses()
+        assert load.accepted
+        eu = Load(house, survey, load.tokens[0::2], {t: a for t, a in load.answers.items() if t in load.tokens[0::2]})
+        await eventually(lambda: outlasted(house, eu, "eu"), what="attempts beyond the first timeout")
+
+    await load.confirmed()
+    await load.insist()
+    await house.settled(survey, VOTERS)
+
+
+async def _vote(house: House, survey: OpenSurvey, *, cell: str, votes: int) -> dict[int, int]:
+    load = Load.of(house, survey, votes, [cell])
+    await load.run()
+    return load.statuses()
