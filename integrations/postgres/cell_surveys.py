@@ -1,16 +1,24 @@
 """The copies of surveys in one cell: the vote path's and admission's, always written together."""
 
+from typing import Any
+
 import asyncpg
 
 from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres.failures import unavailable_as
 
-# Keys and window of an installed survey stay; an older definition that arrives late changes nothing.
+_IS_INSTALLED = "SELECT EXISTS (SELECT FROM voting.survey WHERE survey_id = $1)"
+
 _INSTALL_VOTING = """
 INSERT INTO voting.survey (survey_id, definition, wrapped_ballot_key) VALUES ($1, $2::jsonb, $3)
-ON CONFLICT (survey_id) DO UPDATE SET definition = excluded.definition
-WHERE coalesce((survey.definition ->> 'version')::bigint, 0) < (excluded.definition ->> 'version')::bigint
+ON CONFLICT (survey_id) DO NOTHING
+"""
+
+# Keys and window of an installed survey stay; an older definition that arrives late changes nothing.
+_CORRECT_VOTING = """
+UPDATE voting.survey SET definition = $2::jsonb
+WHERE survey_id = $1 AND coalesce((definition ->> 'version')::bigint, 0) < ($2::jsonb ->> 'version')::bigint
 """
 
 _INSTALL_IDENTITY = """
@@ -19,8 +27,14 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (survey_id) DO NOTHING
 """
 
+# Whoever records votes holds a shared lock on the survey's row, and under load somebody always does: an exclusive lock
+# on the row would wait for ever. Locks on tables are granted in turn, so this one waits for the batches that are being
+# recorded now, and only for those; reading goes on.
+_WAIT_FOR_RECORDING = "LOCK TABLE voting.survey IN EXCLUSIVE MODE"
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+
 # The end never moves before the moment that the cell learns it, nor after it has passed: what was confirmed stays.
-# clock_timestamp() is read after the row's lock, so behind every vote that is being recorded.
+# clock_timestamp() is read under the lock, so behind every vote that was being recorded.
 _SET_VOTING_WINDOW = """
 UPDATE voting.survey SET start_at = $2, finish_at = CASE
     WHEN finish_at <= clock_timestamp() THEN finish_at
@@ -52,9 +66,12 @@ class PostgresCellSurveys:
         survey = request.survey.model_copy(update={"start_at": None, "finish_at": None})
         with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(
-                    _INSTALL_VOTING, survey.id, survey.model_dump_json(), request.wrapped_ballot_key
-                )
+                definition = survey.model_dump_json()
+                if await connection.fetchval(_IS_INSTALLED, survey.id):
+                    await _wait_for_recording(connection)
+                    await connection.execute(_CORRECT_VOTING, survey.id, definition)
+                    return
+                await connection.execute(_INSTALL_VOTING, survey.id, definition, request.wrapped_ballot_key)
                 await connection.execute(
                     _INSTALL_IDENTITY,
                     survey.id,
@@ -72,6 +89,8 @@ class PostgresCellSurveys:
         """
         with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
             async with self._pool.acquire() as connection, connection.transaction():
+                if window.finish_at is not None:
+                    await _wait_for_recording(connection)
                 row = await connection.fetchrow(_SET_VOTING_WINDOW, window.survey_id, window.start_at, window.finish_at)
                 if row is None:
                     raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {window.cell}")
@@ -85,3 +104,8 @@ class PostgresCellSurveys:
             return None
         survey = Survey.model_validate_json(row["definition"])
         return survey.model_copy(update={"start_at": row["start_at"], "finish_at": row["finish_at"]})
+
+
+async def _wait_for_recording(connection: Any) -> None:
+    await connection.execute(_LOCK_TIMEOUT)
+    await connection.execute(_WAIT_FOR_RECORDING)

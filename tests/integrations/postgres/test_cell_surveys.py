@@ -136,6 +136,35 @@ async def test_an_end_comes_after_the_vote_that_is_being_recorded(cell: Postgres
     assert (await windows(database, wanted.survey.id))[0][1] > recorded_at
 
 
+async def test_a_busy_survey_is_corrected_and_closed_all_the_same(cell: PostgresCellSurveys, database: asyncpg.Pool):
+    wanted = request()
+    await cell.install(wanted)
+    start = datetime.now(UTC) - timedelta(hours=1)
+    await cell.set_window(window(wanted.survey.id, start))
+    closed = asyncio.Event()
+
+    async def record_votes(number: int) -> None:
+        while not closed.is_set():
+            async with database.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT FROM voting.survey WHERE survey_id = $1 FOR SHARE", wanted.survey.id)
+                await connection.execute("SELECT pg_sleep($1)", 0.05 + number * 0.013)
+
+    async with asyncio.TaskGroup() as recording:
+        for number in range(4):  # never a moment without somebody's lock
+            recording.create_task(record_votes(number))
+        await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(5):
+                await cell.install(request("corrected", 3, wanted.survey.id))
+                await cell.set_window(window(wanted.survey.id, start, datetime.now(UTC)))
+        finally:
+            closed.set()
+    found = await cell.get(wanted.survey.id)
+    assert found is not None
+    assert found.title == "corrected"
+    assert (await windows(database, wanted.survey.id))[0][1] is not None
+
+
 async def test_a_window_needs_an_installed_survey(cell: PostgresCellSurveys):
     with pytest.raises(DomainError) as refused:
         await cell.set_window(window(new_survey_id(), datetime.now(UTC)))
