@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError
 
 from domain.errors import DomainError, ErrorCode
 from domain.tally import BALLOTS, Addition, Counts, sum_counts
@@ -111,7 +112,7 @@ class TallyStore:
                     keys, arguments = self._fold_call(fold)
                     pipe.evalsha(self._fold.sha, len(keys), *keys, *arguments)
                 answers = await pipe.execute(raise_on_error=False)
-        if any(isinstance(answer, Exception) and "NOSCRIPT" in str(answer) for answer in answers):
+        if any(isinstance(answer, NoScriptError) for answer in answers):
             await self.load_scripts()  # Redis lost them; folding twice is safe
             return await self._send(folds)
         for answer in answers:

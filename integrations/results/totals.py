@@ -83,11 +83,12 @@ class SurveyResults:
         try:
             async with asyncio.timeout(_CELL_TIMEOUT_S):
                 view = await self._tallies[cell].view(survey_id, exact=exact, installed_epoch=epoch)
-                if view.totals is not None and view.totals.epoch == 0:
-                    # Nobody voted yet, or everything was lost since we asked the ledger: ask it again
-                    copy = await self._copies[cell].get(survey_id)
-                    if copy is None or copy.installed_epoch > 0:
-                        return MISSING
-                return view
+                if view.totals is None or view.totals.epoch > 0:
+                    return view
+                # Nobody voted yet, or since we asked the ledger totals were installed, or even lost: ask it again
+                copy = await self._copies[cell].get(survey_id)
+                if copy is None or copy.installed_epoch == 0:
+                    return view
+                return await self._tallies[cell].view(survey_id, exact=exact, installed_epoch=copy.installed_epoch)
         except (DomainError, TimeoutError):
             return MISSING
