@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from api.http.models import ApiModel, Timestamp
+from domain import surveys as rules
 from domain.contracts.surveys import Option, Question, Survey, Visibility
 from domain.errors import DomainError, ErrorCode
 from domain.survey_drafts import KEEP, CatalogueEntry, Keep, OptionDraft, QuestionDraft, SurveyDraft
@@ -14,13 +15,26 @@ from domain.survey_ports import Listing
 _KEEPS = "Left out, it keeps its value, or gets its default when new."
 
 
+def _text(longest: int) -> dict[str, JsonValue]:
+    """Say a rule of the domain in the document too; the domain refuses with a better error than a schema can."""
+    return {"minLength": 1, "maxLength": longest}
+
+
+def _number(least: int, most: int) -> dict[str, JsonValue]:
+    return {"minimum": least, "maximum": most}
+
+
+def _list(least: int, most: int) -> dict[str, JsonValue]:
+    return {"minItems": least, "maxItems": most}
+
+
 class OptionRequest(ApiModel):
     """An option as wanted. With `id` it updates that option, without it is new."""
 
     id: str | None = None
-    text: str
+    text: str = Field(json_schema_extra=_text(rules.OPTION_TEXT_MAX))
     image: str | None = Field(default=None, description=f"An https address. {_KEEPS}")
-    order: int | None = Field(default=None, description=f"Left out, its place in the list. {_KEEPS}")
+    order: int | None = Field(default=None, description=f"Where it stands; at first its place in the list. {_KEEPS}")
 
     def draft(self) -> OptionDraft:
         """Return it as the rules take it."""
@@ -36,11 +50,17 @@ class QuestionRequest(ApiModel):
     """A question as wanted, with all its options: one that is left out is deleted."""
 
     id: str | None = None
-    title: str
-    min: int = Field(description="The fewest options that an answer may choose.")
-    max: int = Field(description="The most options that an answer may choose.")
-    order: int | None = Field(default=None, description=f"Left out, its place in the list. {_KEEPS}")
-    options: tuple[OptionRequest, ...] = Field(strict=False)
+    title: str = Field(json_schema_extra=_text(rules.TITLE_MAX))
+    min: int = Field(
+        description="The fewest options that an answer may choose.",
+        json_schema_extra=_number(0, rules.OPTIONS_MAX),
+    )
+    max: int = Field(
+        description="The most options that an answer may choose; at most as many as there are.",
+        json_schema_extra=_number(0, rules.OPTIONS_MAX),
+    )
+    order: int | None = Field(default=None, description=f"Where it stands; at first its place in the list. {_KEEPS}")
+    options: tuple[OptionRequest, ...] = Field(strict=False, json_schema_extra=_list(0, rules.OPTIONS_MAX))
     description: str | None = Field(default=None, description=_KEEPS)
     text_max: int | None = Field(default=None, description=f"Characters of free text; 0 takes none. {_KEEPS}")
 
@@ -61,8 +81,8 @@ class QuestionRequest(ApiModel):
 class SurveyRequest(ApiModel):
     """A survey as wanted, with all its questions: one that is left out is deleted."""
 
-    title: str
-    questions: tuple[QuestionRequest, ...] = Field(strict=False)
+    title: str = Field(json_schema_extra=_text(rules.TITLE_MAX))
+    questions: tuple[QuestionRequest, ...] = Field(strict=False, json_schema_extra=_list(1, rules.QUESTIONS_MAX))
     regions: tuple[str, ...] | None = Field(
         default=None, strict=False, description=f"Who may vote; empty means every region. {_KEEPS}"
     )
