@@ -76,11 +76,13 @@ class Cells:
         stack.push_async_callback(redis.aclose)
         self._pools[name] = pool
         self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
+        policy = velocity_policy(self._settings)
+        own = ProcessVelocity(device_voters_max=self._settings.risk_device_voters_per_hour * _DENY_FACTOR)
         self.desks[name] = Desk(
             name,
             directory=Directory(pool, name),
             electorates=CachedElectorates(pool, self._keys),
-            risk=VelocityRisk(RedisVelocity(redis, name), ProcessVelocity(), velocity_policy(self._settings)),
+            risk=VelocityRisk(RedisVelocity(redis, name), own, policy),
             tokens=self._tokens,
             pseudonym_key=self._pseudonym_key,
             telemetry=DeskMetrics(name, self._database, self._risk),

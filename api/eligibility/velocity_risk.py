@@ -15,7 +15,7 @@ SHARED_LIMIT_S = 0.04  # less than half of the 100 ms that a decision may take
 PAUSE_S = 1.0  # after a failure, before the shared counters are asked again
 _MINUTE_S, _HOUR_S = 60, 3600
 _KEPT_MAX = 100_000  # voters, devices and networks, of each
-_DEVICE_VOTERS_MAX = 1000
+_DEVICE_VOTERS_MAX = 100
 
 log = structlog.get_logger()
 
@@ -23,8 +23,16 @@ log = structlog.get_logger()
 class ProcessVelocity:
     """Counts what this process sees; bounded, the longest unseen are forgotten first."""
 
-    def __init__(self, *, kept_max: int = _KEPT_MAX, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        kept_max: int = _KEPT_MAX,
+        device_voters_max: int = _DEVICE_VOTERS_MAX,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Keep `kept_max` voters, devices and networks each, and `device_voters_max` voters of one device."""
         self._kept_max = kept_max
+        self._device_voters_max = device_voters_max
         self._now = now
         self._voters: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # minute, attempts
         self._networks: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
@@ -57,7 +65,7 @@ class ProcessVelocity:
         since, voters = self._devices.get(device, (hour, set()))
         if since != hour:
             voters = set()
-        if len(voters) < _DEVICE_VOTERS_MAX:
+        if len(voters) < self._device_voters_max:
             voters.add(voter)
         self._devices[device] = (hour, voters)
         self._devices.move_to_end(device)
@@ -67,7 +75,10 @@ class ProcessVelocity:
 
 
 class VelocityRisk:
-    """Judges by velocity. Losing Redis stops no voting: the process then counts for itself, by the same rules."""
+    """Judges by velocity: of all processes as Redis has it, and never less than what this process has seen itself.
+
+    Losing Redis stops no voting: what this process sees is then judged alone, by the same rules.
+    """
 
     def __init__(
         self,
@@ -87,7 +98,7 @@ class VelocityRisk:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the last count was this process's own."""
+        """Whether the last count was this process's alone."""
         return self._failed_at is not None
 
     async def assess(self, attempts: Sequence[AdmissionAttempt]) -> list[RiskVerdict]:
@@ -99,18 +110,27 @@ class VelocityRisk:
         ]
 
     async def _observe(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[Velocity]:
+        own = await self._own.observe(attempts)
         if self._failed_at is not None and self._now() - self._failed_at < PAUSE_S:
-            return await self._own.observe(attempts)
+            return own
         try:
             async with asyncio.timeout(self._limit_s):
-                velocities = await self._shared.observe(attempts)
+                shared = await self._shared.observe(attempts)
         except (DomainError, TimeoutError) as error:
             if self._failed_at is None:
                 code = error.code if isinstance(error, DomainError) else ErrorCode.VELOCITY_UNAVAILABLE
                 log.warning("velocity_degraded", code=code)
             self._failed_at = self._now()
-            return await self._own.observe(attempts)
+            return own
         if self._failed_at is not None:
             self._failed_at = None
             log.info("velocity_restored")
-        return velocities
+        return [_larger(one, other) for one, other in zip(own, shared, strict=True)]
+
+
+def _larger(one: Velocity, other: Velocity) -> Velocity:
+    return Velocity(
+        max(one.voter_attempts, other.voter_attempts),
+        max(one.device_voters, other.device_voters),
+        max(one.network_attempts, other.network_attempts),
+    )

@@ -49,7 +49,7 @@ def clock() -> Clock:
 @pytest.fixture(params=["process", "redis"])
 def counter(request: pytest.FixtureRequest, redis: Redis, clock: Clock) -> VelocityCounter:
     if request.param == "process":
-        return ProcessVelocity(now=clock)
+        return ProcessVelocity(device_voters_max=1000, now=clock)
     return RedisVelocity(redis, f"test-{secrets.token_hex(4)}", now=clock)
 
 
@@ -149,5 +149,20 @@ async def test_process_counts_while_the_shared_counter_is_away(failure: str, clo
     assert shared.calls == 2, "a failed counter is left alone for a while"
     shared.failure = ""
     clock.at += PAUSE_S
-    assert (await risk.assess([attempt(device=b"d")]))[0].decision is RiskDecision.ALLOW
+    assert (await risk.assess([attempt()]))[0].decision is RiskDecision.ALLOW
     assert not risk.is_degraded
+    # what was counted here meanwhile is not forgotten because the others did not see it
+    assert (await risk.assess([attempt(device=b"d")]))[0].decision is RiskDecision.DENY
+
+
+async def test_what_other_processes_counted_counts_here(redis: Redis, clock: Clock) -> None:
+    cell = f"test-{secrets.token_hex(4)}"
+    processes = [
+        VelocityRisk(RedisVelocity(redis, cell, now=clock), ProcessVelocity(now=clock), POLICY, limit_s=10, now=clock)
+        for _ in range(2)
+    ]
+    decisions = []
+    for turn in range(6):
+        (verdict,) = await processes[turn % 2].assess([attempt(device=b"d")])
+        decisions.append(verdict.decision)
+    assert decisions == [RiskDecision.ALLOW] * 2 + [RiskDecision.CHALLENGE] * 2 + [RiskDecision.DENY] * 2
