@@ -101,13 +101,18 @@ class Run:
             found[0].append(await ours())
         return Rounds(tuple(found[0])), Rounds(tuple(found[1]))
 
+    async def versus(self, served: str, peer: Measure, *, bound: bool = False) -> Versus:
+        """Return confirmed votes at 256 clients against a peer, measured in turns."""
+        load = VoteLoad(clients=CLIENTS, seconds=self.seconds, bound=bound)
+        ours, theirs = await self.in_turns(lambda: self.votes(load), peer)
+        return Versus(ours, theirs, served)
+
     async def versus_plain(self, *, bound: bool = False) -> Versus:
         """Return confirmed votes at 256 clients against *plain* at its best; measured once."""
         if bound not in self._versus_plain:
-            load = VoteLoad(clients=CLIENTS, seconds=self.seconds, bound=bound)
             trial = VoteLoad(expected=_PLAIN_EXPECTED, bound=bound)
             peer, clients = await self.best_peer(PLAIN, trial)
-            theirs = VoteLoad(clients=clients, seconds=self.seconds, expected=_PLAIN_EXPECTED, bound=bound)
-            ours, plain = await self.in_turns(lambda: self.votes(load), lambda: self.peer(peer, theirs))
-            self._versus_plain[bound] = Versus(ours, plain, f"{peer}, {clients} clients")
+            load = VoteLoad(clients=clients, seconds=self.seconds, expected=_PLAIN_EXPECTED, bound=bound)
+            served = f"{peer}, {clients} clients"
+            self._versus_plain[bound] = await self.versus(served, lambda: self.peer(peer, load), bound=bound)
         return self._versus_plain[bound]

@@ -10,11 +10,11 @@ _EXPECTED = 600.0
 
 
 async def measure(run: Run) -> list[Line]:
-    """Measure it at its best number of processes and clients."""
+    """Measure it at its best number of processes and clients, in turns with ours."""
     peer, clients = await run.best_peer(_CANDIDATES, VoteLoad(expected=_EXPECTED))
-    found = await run.peer(peer, VoteLoad(clients, run.seconds, expected=_EXPECTED))
-    ours = (await run.versus_plain()).ours.rate
+    load = VoteLoad(clients, run.seconds, expected=_EXPECTED)
+    versus = await run.versus(str(peer), lambda: run.peer(peer, load))
     return [
-        line("DBOS", found.load.rate, "votes/s", detail=f"{peer}: {found.summary}; {found.checked}"),
-        line("confirmed votes against DBOS", ours / found.load.rate, "x", Goal(at_least=15)),
+        line("DBOS", versus.peer.rate, "votes/s", detail=f"{peer}: {versus.peer.summary}"),
+        line("confirmed votes against DBOS", versus.ratio, "x", Goal(at_least=15), versus.summary),
     ]

@@ -1,5 +1,6 @@
 """How long after its voter's receipt a vote shows on an event stream, at half of the full rate."""
 
+import asyncio
 from array import array
 from urllib.parse import urlsplit
 
@@ -8,6 +9,8 @@ from benchmarks.products import SERVICES, VoteLoad, cast_votes, services
 from benchmarks.report import Goal, Line, check_equal, line
 from benchmarks.run import CLIENTS, Run
 from benchmarks.watching import delays_ms, watching
+
+_LAST_S = 3.0  # for the last total to be shown
 
 
 async def measure(run: Run) -> list[Line]:
@@ -23,6 +26,7 @@ async def measure(run: Run) -> list[Line]:
         async with watching(port, path, 1, file, limit_s=run.seconds + 60) as watched:
             load = VoteLoad(CLIENTS, run.seconds, rate=rate, timeline=str(timeline))
             cast = await cast_votes(ground, supervisor, load, survey)
+            await asyncio.sleep(_LAST_S)
     confirmed = array("d")
     confirmed.frombytes(timeline.read_bytes())
     delays, unseen = delays_ms(list(confirmed), watched.arrivals[0])

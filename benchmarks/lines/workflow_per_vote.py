@@ -11,7 +11,7 @@ _EXPECTED = 400.0
 
 
 async def measure(run: Run) -> list[Line]:
-    """Try several numbers in flight, then measure the best one as long as everything else.
+    """Try several numbers in flight, then measure the best one in turns with ours.
 
     Callers wait as long as it takes, so that a slow confirmation still counts.
     """
@@ -20,12 +20,12 @@ async def measure(run: Run) -> list[Line]:
         found = await run.votes(VoteLoad(_CLIENTS, _TRIAL_S, expected=_EXPECTED), _settings(in_flight))
         trials[in_flight] = found.load.rate
     best = max(trials, key=lambda each: trials[each])
-    found = await run.votes(VoteLoad(_CLIENTS, run.seconds, expected=_EXPECTED), _settings(best))
-    ours = (await run.versus_plain()).ours.rate
+    load = VoteLoad(_CLIENTS, run.seconds, expected=_EXPECTED)
+    versus = await run.versus(f"{best} in flight", lambda: run.votes(load, _settings(best)))
     tried = ", ".join(f"{in_flight} in flight {rate:.0f}/s" for in_flight, rate in trials.items())
     return [
-        line("workflow per vote", found.load.rate, "votes/s", detail=f"{best} in flight; {found.summary}; {tried}"),
-        line("confirmed votes against workflow per vote", ours / found.load.rate, "x", Goal(at_least=30)),
+        line("workflow per vote", versus.peer.rate, "votes/s", detail=f"{versus.peer.summary}; trials: {tried}"),
+        line("confirmed votes against workflow per vote", versus.ratio, "x", Goal(at_least=30), versus.summary),
     ]
 
 

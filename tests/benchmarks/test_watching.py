@@ -26,7 +26,7 @@ def test_what_never_shows_is_counted() -> None:
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - nothing tells of what a protocol has noted
+        while not holds():
             await asyncio.sleep(0.005)
 
 
