@@ -254,7 +254,7 @@ async def working(client: Client, **draft: Any) -> AsyncIterator[World]:
 
 async def happens(check: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
-        while not check():  # noqa: ASYNC110 - the fakes know nothing of events
+        while not check():
             await asyncio.sleep(0.02)
 
 
