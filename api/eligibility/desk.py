@@ -21,7 +21,7 @@ from domain.tokens import VoterClaims
 GROUP_MAX = 64  # looked up together; more would hold the loop for longer than a quick answer may take
 GROUPS_IN_FLIGHT = 2
 WAITING_MAX = 5_000
-RISK_LIMIT_S = 0.1
+RISK_LIMIT_S = 1.0  # of a port that hangs; ours keeps a limit of its own, much shorter than a busy machine's pauses
 OVERLOADED_RETRY_AFTER_S = 1
 _NO_ANSWER = RiskVerdict(RiskDecision.CHALLENGE, 0, 0)  # risk that does not answer is never a yes
 
