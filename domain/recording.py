@@ -11,6 +11,7 @@ from typing import Protocol
 from domain.ballots import BallotRules, OpenedBallot, answers_of, unpack
 from domain.contracts.voting import BatchSummary, Outcome, RegionCounts, SealedVote, SubmitVotesInput
 from domain.errors import DomainError
+from domain.framing import framed
 
 VoteKey = tuple[str, bytes]  # survey id, nullifier
 
@@ -59,15 +60,16 @@ def input_digest(batch: SubmitVotesInput) -> bytes:
     """Return the 32-byte digest of a batch's votes: SHA-256 over length-prefixed fields in order."""
     digest = sha256(b"comitia/batch/1")
     for vote in batch.votes:
-        fields = (
-            vote.survey_id.encode(),
-            vote.nullifier,
-            vote.evidence,
-            vote.region.encode(),
-            vote.sealed_answers,
-            vote.key_mac,
+        digest.update(
+            framed(
+                vote.survey_id.encode(),
+                vote.nullifier,
+                vote.evidence,
+                vote.region.encode(),
+                vote.sealed_answers,
+                vote.key_mac,
+            )
         )
-        digest.update(b"".join([len(field).to_bytes(4, "big") + field for field in fields]))
     return digest.digest()
 
 
@@ -195,20 +197,12 @@ class BatchRecording:
 
 def participation_leaf(vote: SealedVote) -> bytes:
     """Return the Merkle leaf of a participation: what reconciliation recomputes from its row."""
-    return b"".join(
-        (
-            len(vote.survey_id).to_bytes(2, "big"),
-            vote.survey_id.encode(),
-            vote.nullifier,
-            vote.evidence,
-            vote.region.encode(),
-        )
-    )
+    return framed(vote.survey_id.encode(), vote.nullifier, vote.evidence, vote.region.encode())
 
 
 def ballot_leaf(survey_id: str, ballot_id: bytes, sealed: bytes) -> bytes:
     """Return the Merkle leaf of a sealed ballot: what reconciliation recomputes from its row."""
-    return b"".join((len(survey_id).to_bytes(2, "big"), survey_id.encode(), ballot_id, sealed))
+    return framed(survey_id.encode(), ballot_id, sealed)
 
 
 def participations_of(votes: Sequence[SealedVote]) -> list[bytes]:

@@ -18,6 +18,7 @@ from integrations.temporal.batches import VOTES_QUEUE
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.worker import Release, build_worker, make_current
 from integrations.voting_cell import DEPLOYMENT, VotingCellClients, open_voting_cell
+from workers.key_retirement import retire_in_flight_keys
 from workflows.submit_votes import SubmitVotesWorkflow
 
 _RETRY_S = 0.2
@@ -37,8 +38,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
         clients = await open_voting_cell(cell, settings, keys, stack, interceptor)
-        refreshing = asyncio.create_task(keep_refreshed(clients.codec))
-        stack.callback(refreshing.cancel)
+        for work in (keep_refreshed(clients.codec), retire_in_flight_keys(cell, keys, clients.temporal)):
+            stack.callback(asyncio.create_task(work).cancel)
         await stack.enter_async_context(_worker(clients, release))
         while not (await make_current(clients.temporal, release) or stopping.is_set()):
             with suppress(TimeoutError):

@@ -1,7 +1,6 @@
 """Attempts to vote, told once a second for fraud detection: pseudonyms and outcomes, never who or what."""
 
 import asyncio
-import hmac
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Protocol
@@ -10,6 +9,7 @@ import structlog
 
 from domain.contracts.voting import AttemptCount, VotesAttempted
 from domain.errors import DomainError
+from domain.pseudonyms import pseudonym
 from domain.risk import network_of
 from domain.tokens import VotingClaims
 
@@ -80,6 +80,6 @@ class Attempts:
         if found is None:
             if len(self._networks) >= _NETWORKS_MAX:
                 self._networks.clear()
-            found = hmac.digest(self._key, b"network/" + network_of(client).encode(), "sha256")[:16].hex()
+            found = pseudonym(self._key, "network", network_of(client)).hex()
             self._networks[client] = found
         return found
