@@ -10,7 +10,7 @@ import msgspec
 
 from api.eligibility.desk import Answer, Application, Desk, Trace
 from api.eligibility.telemetry import AdmissionMetrics
-from api.http.authorization import Proofs, credentials
+from api.http.authorization import Proofs, SignedRequest, credentials
 from domain.errors import DomainError, ErrorCode
 from domain.ids import SURVEY_ID, cell_of_voter
 from domain.risk import network_of
@@ -22,28 +22,8 @@ DEVICE_HEADER = b"x-device-id"
 _NETWORKS_MAX = 10_000  # addresses whose networks are remembered
 
 
-class AdmissionRequest(Protocol):
-    """A request as the transport has it; `headers` have names in lower case, `client` is an address."""
-
-    @property
-    def method(self) -> str:
-        """The method in capitals."""
-        ...
-
-    @property
-    def path(self) -> bytes:
-        """The path as sent, without query."""
-        ...
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """Every header."""
-        ...
-
-    @property
-    def body(self) -> bytes:
-        """The whole body."""
-        ...
+class AdmissionRequest(SignedRequest, Protocol):
+    """A request as the transport has it; `client` is an address."""
 
     @property
     def client(self) -> str:

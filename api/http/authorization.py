@@ -1,6 +1,6 @@
 """Who asks: the token of a request and, where the token is bound to a key, the proof that comes with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,30 @@ class Proofs(Protocol):
 
     def verify(self, proof: bytes, *, method: str, path: str, token: bytes, body: bytes, jkt: str, now: float) -> None:
         """Accept a proof or raise DomainError `proof_invalid`."""
+        ...
+
+
+class SignedRequest(Protocol):
+    """A request as its token and proof see it; lean requests are this already."""
+
+    @property
+    def method(self) -> str:
+        """The method in capitals."""
+        ...
+
+    @property
+    def path(self) -> bytes:
+        """The path as sent, without query."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Every header, names in lower case."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
         ...
 
 

@@ -1,37 +1,11 @@
 """Who may vote here: the voting token and, where it is bound, the proof of its key."""
 
 import time
-from collections.abc import Sequence
-from typing import Protocol
 
-from api.http.authorization import Proofs, credentials
+from api.http.authorization import Proofs, SignedRequest, credentials
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
 from integrations.keys.tokens import VotingTokenVerifier
-
-
-class SignedRequest(Protocol):
-    """A request as its token and proof see it; lean requests are this already."""
-
-    @property
-    def method(self) -> str:
-        """The method in capitals."""
-        ...
-
-    @property
-    def path(self) -> bytes:
-        """The path as sent, without query."""
-        ...
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """Every header, names in lower case."""
-        ...
-
-    @property
-    def body(self) -> bytes:
-        """The whole body."""
-        ...
 
 
 class VotingAuthority:
