@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo doctor test bench lint lint-check format format-check types imports tests lock
+.PHONY: help setup up demo doctor test bench lint lint-check format format-check types imports tests openapi stored lock
 
 help: ## say what the verbs are
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ lint: $(VENV)/.installed ## ruff's rules, repaired where that is safe
 
 format: $(VENV)/.installed ## ruff's formatting, applied
 	$(BIN)/ruff format
+
+openapi: setup ## write docs/openapi anew from the running services
+	COMITIA_RECORD_OPENAPI=1 $(BIN)/pytest -q tests/end_to_end/test_openapi.py -k committed
+
+stored: setup ## store contracts that are new or have grown, and the histories of SubmitVotes, for the tests that keep them readable
+	$(BIN)/python -m tests.contracts.record
+	$(BIN)/python -m tests.replay.record_submit_votes
 
 lock: $(VENV)/.installed ## write requirements.lock anew from pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

@@ -157,9 +157,9 @@ class House:
 
     async def ask_to_vote(self, survey_id: str, access_token: str, **headers: str) -> httpx.Response:
         """Ask for a voting token."""
-        return await self.clients["eligibility"].post(
-            f"/v1/surveys/{survey_id}/voting-token", headers={"authorization": f"Bearer {access_token}", **headers}
-        )
+        if access_token:
+            headers["authorization"] = f"Bearer {access_token}"
+        return await self.clients["eligibility"].post(f"/v1/surveys/{survey_id}/voting-token", headers=headers)
 
     async def cast(self, survey: OpenSurvey, token: str, body: Json | None = None, key: str = "") -> httpx.Response:
         """Cast a vote."""
