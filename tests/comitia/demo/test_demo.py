@@ -81,7 +81,7 @@ async def test_every_total_agrees_with_the_file(folder: Path) -> None:
     assert "difference:" not in said
     for shown in ("/docs", "confirmed 300 of 300", "seen live 300"):
         assert shown in said
-    total = next(line for line in said.splitlines() if line.startswith("total"))
+    total = next(line for line in said.splitlines() if line.strip().startswith("total"))
     sent, unanswered, put_off, accepted, confirmed, again, refused, counted = map(
         int, total.replace(",", "").split()[1:]
     )
