@@ -67,7 +67,7 @@ format: $(VENV)/.installed ## ruff's formatting, applied
 openapi: setup ## write docs/openapi anew from the running services
 	COMITIA_RECORD_OPENAPI=1 $(BIN)/pytest -q tests/end_to_end/test_openapi.py -k committed
 
-stored: setup ## store contracts that are new or have grown, and the histories of SubmitVotes, for the tests that keep them readable
+stored: setup ## store new and grown contracts, and histories of batches that are not stored yet
 	$(BIN)/python -m tests.contracts.record
 	$(BIN)/python -m tests.replay.record_submit_votes
 

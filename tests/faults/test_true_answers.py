@@ -1,7 +1,7 @@
 """What a voter is told is a fact by then, as somebody else sees it who shares nothing with the service."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tests.end_to_end.house import House, eventually, nullifier_of
 
@@ -58,3 +58,24 @@ async def test_whoever_is_told_accepted_is_in_temporal(house: House) -> None:
         return {nullifier_of(token) for token in accepted} <= await house.participations(survey)
 
     await eventually(recorded, what="every accepted vote in the ledger")
+
+
+async def test_a_vote_that_was_accepted_before_the_end_counts_after_it(house: House) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=8)
+    survey = await house.open_survey("Soon over", finishDate=end.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    early, late = house.token(survey), house.token(survey)
+    async with house.locked_ledger(survey, "eu"):
+        assert (await house.cast(survey, early)).status_code == 202
+
+        async def over() -> bool:
+            return datetime.now(UTC) > end
+
+        await eventually(over, what="the end of the survey")
+        assert await house.participations(survey) == set()
+
+    async def recorded() -> bool:
+        return await house.participations(survey) == {nullifier_of(early)}
+
+    await eventually(recorded, what="the vote that was in time")
+    assert (await house.cast(survey, late)).json()["code"] == "survey_closed"
+    assert await house.counts(survey) == (1, 1, 1)

@@ -1,6 +1,7 @@
-"""Records the stored histories of `SubmitVotes` anew: `python -m tests.replay.record_submit_votes`.
+"""Records the histories of `SubmitVotes` that are not stored yet: `python -m tests.replay.record_submit_votes`.
 
 Runs each case over a real server of its own, with ledgers and brokers that fail as told and votes that nobody cast.
+What is stored stays as it is, since such an execution may be open: where the workflow changes, add a case.
 """
 
 import asyncio
@@ -79,7 +80,7 @@ def portable(node: Any) -> Any:
 
 
 async def main() -> None:
-    """Run every case and store its history."""
+    """Run every case that has no history and store it."""
     vote = SealedVote(
         survey_id="s", nullifier=bytes(32), evidence=bytes(64), region="ward-1", sealed_answers=b"sealed for a test"
     )
@@ -91,6 +92,9 @@ async def main() -> None:
     )
     async with server:
         for name, case in cases().items():
+            path = HISTORIES / f"{name}.json"
+            if path.exists():
+                continue
             activities = VotingActivities(case, case)
             async with Worker(
                 server.client,
@@ -113,7 +117,7 @@ async def main() -> None:
                 except WorkflowFailureError:
                     assert "mismatch" in name
             history = json.loads((await execution.fetch_history()).to_json())
-            (HISTORIES / f"{name}.json").write_text(json.dumps(portable(history), indent=1) + "\n")
+            path.write_text(json.dumps(portable(history), indent=1) + "\n")
 
 
 if __name__ == "__main__":
