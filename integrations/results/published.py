@@ -13,7 +13,8 @@ from integrations.postgres.survey_copies import SurveyCopies, SurveyCopy
 
 _FRESH_S = 0.8
 _KEPT_MAX = 2000  # surveys; the least recently asked for go first
-_CELL_TIMEOUT_S = 1.0  # a cell that does not answer is passed over, with what was last seen of it
+_KNOWN_CELL_TIMEOUT_S = 0.5  # then the cell is passed over, with what was last seen of it
+_NEW_CELL_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,10 @@ class PublishedSurveys:
             task.exception()  # whoever waits gets it; nobody may be waiting any more
 
     async def _read(self, survey_id: str) -> KnownSurvey:
-        found = await asyncio.gather(*(self._read_cell(cell, survey_id) for cell in self._cells))
         kept = self._kept.get(survey_id) or _Kept()
+        found = await asyncio.gather(
+            *(self._read_cell(cell, survey_id, known=cell in kept.copies) for cell in self._cells)
+        )
         silent = False
         for cell, answer in zip(self._cells, found, strict=True):
             if isinstance(answer, DomainError):
@@ -83,9 +86,9 @@ class PublishedSurveys:
             self._kept.popitem(last=False)
         return kept.known
 
-    async def _read_cell(self, cell: str, survey_id: str) -> SurveyCopy | DomainError | None:
+    async def _read_cell(self, cell: str, survey_id: str, *, known: bool) -> SurveyCopy | DomainError | None:
         try:
-            async with asyncio.timeout(_CELL_TIMEOUT_S):
+            async with asyncio.timeout(_KNOWN_CELL_TIMEOUT_S if known else _NEW_CELL_TIMEOUT_S):
                 return await self._cells[cell].get(survey_id)
         except TimeoutError:
             return DomainError(ErrorCode.LEDGER_UNAVAILABLE, "late")

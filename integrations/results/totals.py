@@ -14,7 +14,8 @@ from integrations.redis.tally_reader import TallyReader
 from integrations.results.published import KnownSurvey, PublishedSurveys
 
 _SEEN_MAX = 2000  # surveys times two ways to read them, per cell
-_CELL_TIMEOUT_S = 1.0
+_SEEN_CELL_TIMEOUT_S = 0.5  # then it stands still
+_NEW_CELL_TIMEOUT_S = 2.0
 
 
 class SurveyResults:
@@ -66,7 +67,8 @@ class SurveyResults:
         survey_id = known.published.survey.id
         key = (cell, survey_id, exact)
         seen = self._seen.get(key)
-        view = await self._read(cell, survey_id, known.epochs[cell], exact=exact)
+        limit_s = _NEW_CELL_TIMEOUT_S if seen is None else _SEEN_CELL_TIMEOUT_S
+        view = await self._read(cell, survey_id, known.epochs[cell], exact=exact, limit_s=limit_s)
         if view.totals is None:
             return replace(seen, current=False) if seen is not None else MISSING
         if view.totals.catching_up and seen is not None:
@@ -79,9 +81,9 @@ class SurveyResults:
             self._seen.popitem(last=False)
         return view
 
-    async def _read(self, cell: str, survey_id: str, epoch: int, *, exact: bool) -> CellView:
+    async def _read(self, cell: str, survey_id: str, epoch: int, *, exact: bool, limit_s: float) -> CellView:
         try:
-            async with asyncio.timeout(_CELL_TIMEOUT_S):
+            async with asyncio.timeout(limit_s):
                 view = await self._tallies[cell].view(survey_id, exact=exact, installed_epoch=epoch)
                 if view.totals is None or view.totals.epoch > 0:
                     return view

@@ -180,7 +180,7 @@ async def test_who_sees_what(world: World, visibility: Visibility, finish_at: da
         visibility=visibility, finish_at=finish_at, start_at=finish_at and finish_at - timedelta(days=1)
     )
     answer = await world.http.get(f"/v1/surveys/{survey.id}/results", params={"option": "9"} if status == 403 else {})
-    assert answer.status_code == status
+    assert answer.status_code == status, answer.text
     if status == 403:
         assert answer.json()["code"] == "results_not_visible"
     internal = f"/v1/internal/surveys/{survey.id}/results"
