@@ -36,39 +36,38 @@ async def demo(folder: Path | None, wanted: Wanted, console: Console, *, keep: b
         StartError: the stack did not come up.
     """
     ended = end_on_signals()
-    running = asyncio.create_task(_demo(folder, wanted, console, ended if keep else None, free_ports=free_ports))
-    waiting = asyncio.create_task(ended.wait())
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not running.done() and not keep:
-        running.cancel()
-    try:
-        return await running
-    except asyncio.CancelledError:
-        console.print("stopped")
-        return INTERRUPTED
+    async with AsyncExitStack() as lifetime:
+        running = asyncio.create_task(_demo(lifetime, folder, wanted, console, free_ports=free_ports))
+        waiting = asyncio.create_task(ended.wait())
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            console.print("stopping")
+            return INTERRUPTED
+        status = running.result()
+        if keep:
+            console.print("everything stays up until Ctrl-C")
+            await waiting
+        waiting.cancel()
+        return status
 
 
 async def _demo(
-    folder: Path | None, wanted: Wanted, console: Console, until: asyncio.Event | None, *, free_ports: bool
+    lifetime: AsyncExitStack, folder: Path | None, wanted: Wanted, console: Console, *, free_ports: bool
 ) -> int:
-    async with AsyncExitStack() as lifetime:
-        state = running_stack(folder or OWN_FOLDER)
-        if state is None:
-            state = await _start(lifetime, folder, console, free_ports=free_ports)
-        place = Place(state.urls, state.settings_for(IDENTITY, TALLY))
-        console.print(addresses(_rows(state)))
-        try:
-            differences = await hold_election(place, wanted, console)
-        except (NoAnswerError, RefusedError) as error:
-            console.print(f"not finished: {error}", markup=False, highlight=False)
-            return DIFFERS
-        for line in described(differences):
-            console.print(f"difference: {line}", markup=False, highlight=False)
-        if until is not None:
-            console.print("everything stays up until Ctrl-C")
-            await until.wait()
-        return DIFFERS if differences else AGREES
+    state = running_stack(folder or OWN_FOLDER)
+    if state is None:
+        state = await _start(lifetime, folder, console, free_ports=free_ports)
+    console.print(addresses(_rows(state)))
+    try:
+        differences = await hold_election(Place(state.urls, state.settings_for(IDENTITY, TALLY)), wanted, console)
+    except (NoAnswerError, RefusedError) as error:
+        console.print(f"not finished: {error}", markup=False, highlight=False)
+        return DIFFERS
+    for line in described(differences):
+        console.print(f"difference: {line}", markup=False, highlight=False)
+    return DIFFERS if differences else AGREES
 
 
 async def _start(lifetime: AsyncExitStack, folder: Path | None, console: Console, *, free_ports: bool) -> StackState:

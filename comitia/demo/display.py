@@ -101,7 +101,7 @@ def outcome(counters: Counters, counted: dict[str, int], total: int) -> Table:
         "accepted",
         "confirmed",
         "answered\nagain",
-        "refused as\nrepeated",
+        "refused\nas\nrepeated",
         "counted",
     )
     table = Table("cell", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
