@@ -7,7 +7,7 @@ import pytest
 from tests.end_to_end.house import House, nullifier_of
 from tests.faults.load import Load
 
-VOTERS = 400
+VOTERS = 300
 API, WORKER = "api-votes", "workers-voting"
 
 

@@ -36,12 +36,18 @@ async def test_a_cell_without_its_ledger_confirms_later_what_it_accepts_now(hous
     warm = [await house.cast(survey, house.token(survey, cell)) for cell in ("eu", "us")]
     assert [answer.status_code for answer in warm] == [201, 201]
 
+    (_, eu_access), (_, us_access) = await house.voter("eu"), await house.voter("us")
     async with house.cell_cut_off("eu"):
         load, elsewhere = await asyncio.gather(
             vote_until_accepted(house, survey), _vote(house, survey, cell="us", votes=20)
         )
         assert elsewhere == {201: 20}  # the other cell takes no notice
         await eventually(lambda: outlasted(house, load, "eu"), what="attempts beyond the first timeout")
+        away, here = await house.ask_to_vote(survey.id, eu_access), await house.ask_to_vote(survey.id, us_access)
+        assert (away.status_code, away.json()["code"]) == (503, "directory_unavailable")
+        assert int(away.headers["retry-after"]) >= 1
+        assert here.status_code == 201, here.text
+        assert (await house.results(survey))["totalResponses"] >= 2
         assert await _vote(house, survey, cell="us", votes=5) == {201: 5}
 
     await load.confirmed()

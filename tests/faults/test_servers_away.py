@@ -104,6 +104,30 @@ async def test_without_kafka_votes_confirm_and_results_stand_still_until_it_is_b
     assert (await house.results(survey))["totalResponses"] == 60
 
 
+async def test_without_redis_votes_confirm_and_voters_are_admitted(house: House) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, 40, ("eu", "us"))
+    await load.run(load.tokens[:10])
+    await house.settled(survey, 10)
+
+    with house.frozen("redis"):
+        await load.run(load.tokens[10:])
+        assert load.statuses() == {201: 40}
+        for cell in ("eu", "us"):
+            _, access = await house.voter(cell)
+            admitted = await house.ask_to_vote(survey.id, access)
+            assert admitted.status_code == 201, admitted.text
+        seen = await house.clients["results"].get(f"/v1/surveys/{survey.id}/results")
+        assert seen.status_code in {200, 503}
+        if seen.status_code == 200:
+            assert seen.json()["totalResponses"] == 10
+            assert seen.json()["missingCells"] == ["eu", "us"]
+        else:
+            assert int(seen.headers["retry-after"]) >= 1
+
+    await house.settled(survey, 40)
+
+
 async def _stands_still(house: House, survey: OpenSurvey) -> Json | None:
     """Return the results where the instant that they speak for no longer follows the clock."""
     results = await house.results(survey)
