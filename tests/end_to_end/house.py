@@ -30,6 +30,7 @@ from integrations.postgres.directory import Directory
 from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.roles import IDENTITY, OWNER
 from integrations.settings import Environment
+from tests.end_to_end.collector import SpanCollector, span_collector
 from tests.voting_world import TokenDesk, voting_keys
 
 REGION = "ward-1"
@@ -101,6 +102,7 @@ class House:
     temporal: dict[str, Client]  # by namespace, as somebody without our keys reads it
     access: AccessTokens
     desk: TokenDesk
+    spans: SpanCollector
 
     @property
     def state(self) -> StackState:
@@ -278,7 +280,15 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         access = await open_access_tokens(settings)  # before a process reads the keys
         desk = TokenDesk(voting_keys(settings))
         await desk.open()
-        supervisor = await lifetime.enter_async_context(Supervisor(servers.state, environment=Environment.TEST))
+        spans = lifetime.enter_context(span_collector())
+        traced = {
+            "COMITIA_OTLP_ENDPOINT": spans.url,
+            "COMITIA_TRACE_SAMPLE_RATIO": "1",  # what is kept of one request in a hundred must be fit for all
+            "OTEL_BSP_SCHEDULE_DELAY": "500",
+        }
+        supervisor = await lifetime.enter_async_context(
+            Supervisor(servers.state, environment=Environment.TEST, more=traced)
+        )
         owners, directories, clients = {}, {}, {}
         for name in (*CELLS, "catalogue"):
             address = servers.state.database(name)
@@ -304,4 +314,4 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
             )
         port = servers.state.ports["temporal"]
         temporal = {name: await Client.connect(f"{HOST}:{port}", namespace=name) for name in NAMESPACES}
-        yield House(servers, supervisor, clients, owners, directories, temporal, access, desk)
+        yield House(servers, supervisor, clients, owners, directories, temporal, access, desk, spans)

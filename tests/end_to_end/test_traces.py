@@ -16,7 +16,7 @@ from integrations.settings import RedisAddress
 from tests.end_to_end.house import REGION, House, OpenSurvey, batch_of, claims_of, eventually, nullifier_of
 from tests.end_to_end.traces import Kept, everything, findings, kinds
 
-KINDS = {"log", "file", "postgres", "temporal", "redis", "kafka"}
+KINDS = {"log", "file", "postgres", "temporal", "redis", "kafka", "spans", "metrics"}
 
 
 def mark(what: str) -> str:
@@ -139,6 +139,7 @@ def allowed(markers: dict[str, bytes]) -> dict[str, str]:
 async def test_nothing_that_is_kept_joins_a_voter_and_a_choice(house: House) -> None:
     election = Election(house)
     survey = await election.hold()
+    await eventually(lambda: _traced(house, survey), what="the spans of these votes")
     kept = await everything(house)
 
     assert kinds(kept) == KINDS
@@ -153,7 +154,7 @@ async def test_nothing_that_is_kept_joins_a_voter_and_a_choice(house: House) -> 
         "an evidence",
     }
     control = findings(kept, {"survey": survey.id.encode()}, {})
-    assert {found.split()[1] for found in control} == KINDS
+    assert {found.split()[1] for found in control} == KINDS - {"metrics"}  # whose labels are few
     # nor does any error repeat what was sent
     assert len(election.refused) > 10
     assert min(answer.status_code for answer in election.refused) >= 400
@@ -163,6 +164,11 @@ async def test_nothing_that_is_kept_joins_a_voter_and_a_choice(house: House) -> 
     ]
     # but for the address that was asked, which names the answer to whoever sent it
     assert findings(answers, election.markers, dict.fromkeys(_answer_ids(election), "answer")) == set()
+
+
+async def _traced(house: House, survey: OpenSurvey) -> bool:
+    of_it = [body for body in tuple(house.spans.received) if survey.id.encode() in body]
+    return all(any(service in body for body in of_it) for service in (b"eligibility", b"votes"))
 
 
 def _answer_ids(election: Election) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from google.protobuf.message import Message
@@ -24,7 +25,7 @@ _FETCH_MS = 200
 
 @dataclass(frozen=True)
 class Kept:
-    """Something that was found: `place` begins with its kind (`log`, `temporal`, `kafka`, `redis`, `postgres`)."""
+    """Something that was found: `place` begins with its kind (`log`, `file`, `spans`, `metrics`, `postgres`, ...)."""
 
     place: str
     content: bytes
@@ -60,8 +61,8 @@ def findings(kept: Iterable[Kept], markers: Mapping[str, bytes], allowed: Mappin
 
 async def everything(house: House) -> list[Kept]:
     """Return all that the platform keeps outside the key folder."""
-    kept = [item for source in (_logs(house), _files(house)) for item in source]
-    for several in (_postgres(house), _temporal(house), _redis(house), _kafka(house)):
+    kept = [item for source in (_logs(house), _files(house), _spans(house)) for item in source]
+    for several in (_postgres(house), _temporal(house), _redis(house), _kafka(house), _metrics(house)):
         kept += [item async for item in several]
     return kept
 
@@ -82,6 +83,18 @@ def _files(house: House) -> Iterator[Kept]:
         for path in (Path(house.state.folder) / folder).rglob("*"):
             if path.is_file():
                 yield Kept(f"file {folder}/{path.name}", path.read_bytes())
+
+
+def _spans(house: House) -> Iterator[Kept]:
+    for body in tuple(house.spans.received):
+        yield Kept("spans", body)
+
+
+async def _metrics(house: House) -> AsyncIterator[Kept]:
+    """What every process shows to whoever scrapes it, exemplars included."""
+    async with httpx.AsyncClient(trust_env=False, headers={"accept": "application/openmetrics-text"}) as client:
+        for name, url in house.supervisor.urls.items():
+            yield Kept(f"metrics {name}", (await client.get(f"{url}/metrics")).content)
 
 
 async def _postgres(house: House) -> AsyncIterator[Kept]:

@@ -76,3 +76,21 @@ async def test_a_process_that_dies_again_and_again_records_each_vote_once(house:
     await load.insist()
     await load.confirmed()
     await house.settled(survey, VOTERS // 2)
+
+
+async def test_an_orderly_stop_leaves_nobody_recorded_without_an_answer(house: House) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, VOTERS, ("eu", "us"))
+    voting = asyncio.create_task(load.run())
+    await load.acknowledge(VOTERS // 4)
+
+    await house.supervisor.processes[API].stop()
+    await voting
+
+    answered = {nullifier_of(token) for token in load.acknowledged}
+    assert load.interrupted  # those who came when it was gone
+    assert await house.participations(survey) <= answered
+    await house.supervisor.start(API)
+    await load.insist()
+    await load.confirmed()
+    await house.settled(survey, VOTERS)
