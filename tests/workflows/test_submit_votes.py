@@ -214,4 +214,3 @@ async def test_nothing_of_a_vote_is_readable_in_the_history(client: Client) -> N
         assert b64encode(secret).decode() not in history
         assert repr(secret)[2:-1] not in decoded
     assert datetime.now(UTC) > (await handle.describe()).start_time
-
