@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 import structlog
 
 from domain.errors import DomainError
+from integrations.postgres.failures import UNAVAILABLE
 
 FIRST_WAIT_S = 5.0
 _RETRY_S = 1.0
-# What drivers raise while a server is away; Temporal's client says RuntimeError
-_AWAY = (OSError, TimeoutError, DomainError, RuntimeError)
+_AWAY = (*UNAVAILABLE, DomainError, RuntimeError)  # of which the last is what Temporal's client says
 
 log = structlog.get_logger()
 

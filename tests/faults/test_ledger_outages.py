@@ -78,3 +78,39 @@ async def _vote(house: House, survey: OpenSurvey, *, cell: str, votes: int) -> d
     load = Load.of(house, survey, votes, [cell])
     await load.run()
     return load.statuses()
+
+
+async def test_processes_that_start_while_a_cell_is_away_serve_the_other_one(house: House) -> None:
+    survey = await house.open_survey()
+    (_, eu_access), (_, us_access) = await house.voter("eu"), await house.voter("us")
+    restarted = ("workers-voting", "workers-tally", "api-eligibility", "api-votes")
+    async with house.cell_cut_off("eu"):
+        await asyncio.gather(*(house.supervisor.processes[name].kill() for name in restarted))
+        await house.supervisor.start("workers-voting")  # before whoever starts eagerly on its queue
+        await house.supervisor.processes["workers-tally"].start()  # ready when it has every cell
+        await asyncio.gather(*(house.supervisor.start(name) for name in ("api-eligibility", "api-votes")))
+
+        refused = await house.ask_to_vote(survey.id, eu_access)
+        assert (refused.status_code, refused.json()["code"]) == (503, "directory_unavailable")
+        not_taken = await house.cast(survey, house.token(survey, "eu"))
+        assert not_taken.status_code == 503, not_taken.text
+        assert int(not_taken.headers["retry-after"]) >= 1
+        admitted = await house.ask_to_vote(survey.id, us_access)
+        assert admitted.status_code == 201, admitted.text
+        assert (await house.cast(survey, admitted.json()["votingToken"])).status_code == 201
+
+        async def counted() -> bool:
+            return (await house.results(survey))["totalResponses"] == 1
+
+        await eventually(counted, what="the other cell's vote in the results")
+
+    await house.supervisor.ready("workers-tally")
+
+    async def taken() -> bool:
+        answer = await house.ask_to_vote(survey.id, eu_access)
+        if answer.status_code != 201:
+            return False
+        return (await house.cast(survey, answer.json()["votingToken"], key="once")).status_code == 201
+
+    await eventually(taken, what="votes of the cell that is back")
+    await house.settled(survey, 2)
