@@ -1,6 +1,7 @@
 """`python -m api SERVICE`: one service, from the settings in the environment, until SIGTERM or SIGINT."""
 
 import asyncio
+import gc
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ async def run(service_name: str, compose: Compose, settings: Settings) -> None:
     async with AsyncExitStack() as lifetime:
         lifetime.callback(telemetry.close)
         service = await compose(settings, lifetime, telemetry)
+        _spare_the_collector()
         await serve(
             service,
             telemetry,
@@ -36,6 +38,13 @@ async def run(service_name: str, compose: Compose, settings: Settings) -> None:
             on_started=_announce,
         )
     log.info("stopped")
+
+
+def _spare_the_collector() -> None:
+    """Leave what was wired out of garbage collection, and collect less often: requests leave few cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _announce(host: str, port: int) -> None:

@@ -2,7 +2,6 @@
 
 import hmac
 import os
-from base64 import b32encode
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -11,7 +10,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-_RECEIPT_BYTES = 15  # 24 characters of base32, no padding
+_RECEIPT_BYTES = 12  # 24 hexadecimal characters
 _KEY_ID = b"\x01"  # a survey has one ballot key; another would be number 2
 
 
@@ -51,7 +50,7 @@ class SurveySeal:
     def receipt(self, nullifier: bytes) -> str:
         """Return the receipt code, 24 characters; always the same for one nullifier, whatever was chosen."""
         digest = hmac.digest(self._receipt_key, nullifier, "sha256")
-        return b32encode(digest[:_RECEIPT_BYTES]).decode("ascii")
+        return digest[:_RECEIPT_BYTES].hex().upper()
 
     def key_mac(self, idempotency_key: bytes, nullifier: bytes) -> bytes:
         """Return the 32-byte keyed hash of an idempotency key, bound to its voter's nullifier."""

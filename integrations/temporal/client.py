@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from temporalio.client import Client, Interceptor
+from temporalio.client import Client, GrpcCompression, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 from temporalio.service import TLSConfig
@@ -39,6 +39,7 @@ async def connect(
         interceptors=list(interceptors),
         tls=_tls(address.tls),
         identity=identity,
+        grpc_compression=GrpcCompression.NONE,  # ciphertext does not shrink: both ends would only pay for trying
     )
 
 
