@@ -8,10 +8,10 @@ from tests.end_to_end.house import House, nullifier_of
 from tests.faults.load import Load
 
 VOTERS = 300
-API, WORKER = "api-votes", "workers-voting"
+API, WORKER, TALLY = "api-votes", "workers-voting", "workers-tally"
 
 
-@pytest.mark.parametrize("victim", [API, WORKER])
+@pytest.mark.parametrize("victim", [API, WORKER, TALLY])
 async def test_a_killed_process_loses_nothing_that_was_acknowledged(house: House, victim: str) -> None:
     survey = await house.open_survey()
     load = Load.of(house, survey, VOTERS, ("eu", "us"))
