@@ -38,6 +38,21 @@ async def reach_cells(
         task.result()
 
 
+async def any_answers(checks: Iterable[Callable[[], Awaitable[object]]]) -> bool:
+    """Tell whether any of these checks passes now: a process is ready while it can serve some cell.
+
+    A check fails by returning something false, or by raising.
+    """
+    return any(await asyncio.gather(*(_passes(check) for check in checks)))
+
+
+async def _passes(check: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        return bool(await check())
+    except Exception:  # noqa: BLE001 - whatever it is, this cell cannot be served now
+        return False
+
+
 async def _reach(
     cell: str,
     open_cell: Callable[[str, AsyncExitStack], Awaitable[None]],

@@ -13,6 +13,7 @@ from integrations.postgres.failures import ledger_failures
 from integrations.postgres.pool import Pool, open_pool
 from integrations.postgres.roles import TALLY
 from integrations.postgres.tally import LedgerSnapshots, TallyEpochs
+from integrations.reaching import any_answers
 from integrations.redis.connection import durability, open_redis
 from integrations.redis.tally import TallyStore
 from integrations.settings import CellSettings, Settings
@@ -104,15 +105,14 @@ async def open_tally_pool(settings: Settings, cell: str, stack: AsyncExitStack) 
 
 
 async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
-    """Run the tally of every cell of the settings until `stopping` is set; ready while every cell is folded.
+    """Run the tally of every cell of the settings until `stopping` is set; ready while some cell is folded.
 
     `lifetime` is not needed: what a session opens, it closes.
     """
     del lifetime
     metrics = TallyMetrics(telemetry.registry)
     tallies = [CellTally(settings, cell, metrics) for cell in settings.cells]
-    for tally in tallies:
-        telemetry.readiness.add(f"tally_{tally.cell}", tally.check)
+    telemetry.readiness.add("cells", lambda: any_answers(tally.check for tally in tallies))
     telemetry.readiness.start()
     async with asyncio.TaskGroup() as running:
         for tally in tallies:

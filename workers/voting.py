@@ -1,6 +1,7 @@
 """Stand-alone workers of the votes queue: they finish what a killed API process had started, and all retries."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
@@ -11,7 +12,7 @@ from activities.voting import VotingActivities
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import DAILY, KEK_BALLOT
 from integrations.postgres.pool import NotDurableError
-from integrations.reaching import reach_cells
+from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.batches import VOTES_QUEUE
@@ -35,6 +36,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     keys = open_keys(settings, KEK_BALLOT, DAILY)
     release = Release(DEPLOYMENT, settings.build)
     interceptor = telemetry.tracing.temporal_interceptor()
+    ledgers: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
         clients = await open_voting_cell(cell, settings, keys, stack, interceptor)
@@ -44,9 +46,10 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         while not (await make_current(clients.temporal, release) or stopping.is_set()):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), _RETRY_S)
-        telemetry.readiness.add(f"ledger_{cell}", partial(clients.pool.fetchval, "SELECT true"))
+        ledgers[cell] = partial(clients.pool.fetchval, "SELECT true")
 
     await reach_cells(settings.cells, open_cell, lifetime, final=(NotDurableError,))
+    telemetry.readiness.add("cells", lambda: any_answers(ledgers.values()))
     telemetry.readiness.start()
     log.info("voting_worker_started", build=settings.build)
     await stopping.wait()

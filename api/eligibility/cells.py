@@ -1,7 +1,7 @@
 """Opens the desks of a process's cells; a cell that is down keeps only its own voters waiting."""
 
-import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from api.eligibility.desk import Desk
 from api.eligibility.telemetry import DeskMetrics
@@ -13,7 +13,7 @@ from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
-from integrations.reaching import reach_cells
+from integrations.reaching import any_answers, reach_cells
 from integrations.redis.connection import open_redis
 from integrations.redis.velocity import RedisVelocity
 from integrations.settings import Settings
@@ -66,7 +66,7 @@ class Cells:
 
     async def ready(self) -> bool:
         """Tell whether voters of some cell can be admitted now."""
-        return any(await asyncio.gather(*(_answers(pool) for pool in self._pools.values())))
+        return await any_answers(partial(pool.fetchval, "SELECT true", timeout=1) for pool in self._pools.values())
 
     async def _open(self, name: str, stack: AsyncExitStack) -> None:
         cell = self._settings.cells[name]
@@ -87,10 +87,3 @@ class Cells:
             pseudonym_key=self._pseudonym_key,
             telemetry=DeskMetrics(name, self._database, self._risk),
         )
-
-
-async def _answers(pool: Pool) -> bool:
-    try:
-        return await pool.fetchval("SELECT true", timeout=1) is True
-    except Exception:  # noqa: BLE001  # whatever it is, this cell cannot admit now
-        return False

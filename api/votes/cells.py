@@ -1,10 +1,10 @@
 """Opens the cells of the votes service: a gateway and an eager worker for each."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from activities.voting import RecordListener, VotingActivities
 from api.background import run_beside
@@ -20,7 +20,7 @@ from integrations.postgres.answer_sessions import AnswerSessions
 from integrations.postgres.ledger import PostgresLedger
 from integrations.postgres.pool import NotDurableError
 from integrations.postgres.voting_surveys import VotingSurveys
-from integrations.reaching import reach_cells
+from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics, VoteMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -95,7 +95,7 @@ class VotingCells:
 
     async def ready(self) -> bool:
         """Tell whether votes of some cell can be taken now."""
-        return any(await asyncio.gather(*(_answers(clients) for clients in self._clients.values())))
+        return await any_answers(partial(_answers, clients) for clients in self._clients.values())
 
     async def _open_cell(self, cell: str, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -128,11 +128,8 @@ class VotingCells:
 
 
 async def _answers(clients: VotingCellClients) -> bool:
-    try:
-        await clients.temporal.service_client.check_health(timeout=_ANSWERS_WITHIN)
-        return await clients.pool.fetchval("SELECT true", timeout=_ANSWERS_WITHIN.total_seconds()) is True
-    except Exception:  # noqa: BLE001 - whatever it is, this cell takes no votes now
-        return False
+    await clients.temporal.service_client.check_health(timeout=_ANSWERS_WITHIN)
+    return await clients.pool.fetchval("SELECT true", timeout=_ANSWERS_WITHIN.total_seconds()) is True
 
 
 def _limits(settings: Settings) -> GatewayLimits:
