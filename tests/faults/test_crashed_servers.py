@@ -8,7 +8,7 @@ from comitia.stack.process import StartError
 from tests.end_to_end.house import House, eventually
 from tests.faults.load import Load
 
-VOTERS = 200
+VOTERS = 120
 
 
 async def start_again(house: House, server: str) -> None:
