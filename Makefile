@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JARS := .tools/kafka/libs/.complete
-COVERAGE_MINIMUM ?= 80
+COVERAGE_MINIMUM ?= 90
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -52,8 +52,9 @@ types: $(VENV)/.installed ## mypy, strict
 imports: $(VENV)/.installed ## import contracts
 	$(BIN)/lint-imports
 
-tests: setup ## pytest on real servers, with branch coverage; ARGS for pytest
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)
+tests: setup ## pytest on real servers, two at a time, with branch coverage; ARGS for pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile \
+		--cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)
 
 bench: setup ## measure, check and compare on this machine
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 
 from comitia.stack import postgres
 from comitia.stack.servers import Servers
@@ -26,6 +27,13 @@ from tests.end_to_end.house import House, open_house
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Take back what a command or a `__main__` module configured: its stream ends with its test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A survey in a cell's database, and voters who hold voting tokens for it."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
@@ -121,6 +122,13 @@ class Booth:
             self.survey.id,
         )
         return {name: int(value) for name, value in row.items()}
+
+    async def settled(self, expected: int) -> dict[str, int]:
+        """Return the counts once so many participations are recorded: what was accepted may be recorded later."""
+        async with asyncio.timeout(30):
+            while (await self.counts())["participations"] < expected:
+                await asyncio.sleep(0.1)
+        return await self.counts()
 
 
 async def open_booth(

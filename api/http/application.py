@@ -26,7 +26,6 @@ PROBLEM_SCHEMA: Final[dict[str, Any]] = {
         "status": {"type": "integer"},
         "code": {"type": "string", "enum": [str(code) for code in ErrorCode]},
         "detail": {"type": "string"},
-        "instance": {"type": "string"},
         "requestId": {"type": "string"},
         "errors": {
             "type": "array",
@@ -72,7 +71,6 @@ def problem_response(
     document = problem_document(
         code,
         detail,
-        instance=request.url.path,
         request_id=getattr(request.state, "request_id", ""),
         errors=errors or [],
     )

@@ -37,7 +37,6 @@ def problem_document(
     code: ErrorCode,
     detail: str = "",
     *,
-    instance: str = "",
     request_id: str = "",
     errors: Sequence[dict[str, str]] = (),
 ) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def problem_document(
         "status": spec.status,
         "code": str(code),
     }
-    optional = {"detail": detail, "instance": instance, "requestId": request_id, "errors": list(errors)}
+    optional = {"detail": detail, "requestId": request_id, "errors": list(errors)}
     document.update({name: value for name, value in optional.items() if value})
     return document
 
@@ -72,12 +71,11 @@ def problem_bytes(
     detail: str = "",
     *,
     retry_after_s: int | None = None,
-    instance: str = "",
     request_id: str = "",
     errors: Sequence[dict[str, str]] = (),
 ) -> tuple[int, bytes, bytes]:
     """Return status, header lines and body of a problem, ready for `LeanRequest.respond`."""
-    document = problem_document(code, detail, instance=instance, request_id=request_id, errors=errors)
+    document = problem_document(code, detail, request_id=request_id, errors=errors)
     lines = "".join(f"{name}: {value}\r\n" for name, value in problem_headers(code, retry_after_s).items())
     return CATALOGUE[code].status, lines.encode("ascii"), _encode(document)
 

@@ -39,21 +39,21 @@ class SpanName(StrEnum):
     DB_QUERY = "db.query"
 
 
-class _KeptTracesOnly(TracingInterceptor):
-    """Starts executions untraced where nobody will look: headers of dropped spans would travel with every batch."""
+class _FollowedOnly(TracingInterceptor):
+    """Starts an execution untraced where no request is followed: a new trace would travel with it to no use."""
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002 - the SDK's name
-        return _KeptTracesOnlyClient(super().intercept_client(next), next)
+        return _FollowedOnlyClient(super().intercept_client(next), next)
 
 
-class _KeptTracesOnlyClient(OutboundInterceptor):
+class _FollowedOnlyClient(OutboundInterceptor):
     def __init__(self, traced: OutboundInterceptor, plain: OutboundInterceptor) -> None:
         super().__init__(traced)
         self._plain = plain
 
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:  # noqa: A002
-        kept = otel.get_current_span().get_span_context().trace_flags.sampled
-        return await (self.next if kept else self._plain).start_workflow(input)
+        followed = otel.get_current_span().get_span_context().is_valid
+        return await (self.next if followed else self._plain).start_workflow(input)
 
 
 class Tracing:
@@ -110,9 +110,9 @@ class Tracing:
     def temporal_interceptor(self) -> TracingInterceptor:
         """Return the interceptor for Temporal clients and workers.
 
-        It carries context in Temporal's headers; an execution that is started outside a kept trace has no spans.
+        It carries context in Temporal's headers; an execution that is started outside any trace has no spans.
         """
-        interceptor = _KeptTracesOnly(tracer=self.tracer, always_create_workflow_spans=False)
+        interceptor = _FollowedOnly(tracer=self.tracer, always_create_workflow_spans=False)
         interceptor.text_map_propagator = _PROPAGATOR
         return interceptor
 

@@ -189,7 +189,7 @@ async def test_every_code_is_a_problem(client: httpx.AsyncClient, code: ErrorCod
     response = await client.get(f"/v1/refuse/{code}")
     document = problem(response, CATALOGUE[code].status, str(code))
     assert (document["title"], document["detail"]) == (CATALOGUE[code].title, "because")
-    assert document["instance"] == f"/v1/refuse/{code}"
+    assert "instance" not in document  # an address may hold a secret, such as an answer session's id
     assert ("retry-after" in response.headers) is CATALOGUE[code].retryable
     assert ("www-authenticate" in response.headers) is (CATALOGUE[code].status == 401)
 

@@ -78,9 +78,9 @@ async def test_hundreds_of_parallel_votes_of_one_person_on_two_processes_are_one
     answers = await asyncio.gather(
         *(services[n % 2].cast(booth, token, str(1 + n % 3), key=keys[n % 3]) for n in range(300))
     )
-    assert await booth.counts() == {"participations": 1, "ballots": 1, "counted": 1}
+    assert await booth.settled(1) == {"participations": 1, "ballots": 1, "counted": 1}
     found = Counter(answer.status_code for answer in answers)
-    assert set(found) <= {201, 202, 409}  # 202 where the machine is busy: recorded all the same
+    assert set(found) <= {201, 202, 409, 503}  # 202 and 503 where the machine is busy: one vote all the same
     fresh = [answer for answer in answers if answer.status_code == 201 and "replayed" not in answer.json()]
     assert len(fresh) <= 1
     assert len({answer.json()["receipt"] for answer in answers if answer.status_code == 201}) <= 1

@@ -9,7 +9,7 @@ from domain.errors import ErrorCode
 from integrations.settings import Settings
 from tests.api.votes.conftest import CELL, OpenBooth, Votes, votes_service
 from tests.conftest import OwnerPool
-from tests.voting_world import Booth, TokenDesk
+from tests.voting_world import TokenDesk
 
 
 @asynccontextmanager
@@ -23,13 +23,6 @@ async def ledger_standing_still(owner_pool: OwnerPool) -> AsyncIterator[None]:
             yield
         finally:
             await transaction.rollback()
-
-
-async def settled(booth: Booth, expected: int) -> dict[str, int]:
-    async with asyncio.timeout(30):
-        while (await booth.counts())["participations"] < expected:
-            await asyncio.sleep(0.1)
-    return await booth.counts()
 
 
 async def test_what_is_accepted_while_the_ledger_is_away_is_confirmed_later_and_the_rest_is_told_to_come_back(
@@ -55,7 +48,7 @@ async def test_what_is_accepted_while_the_ledger_is_away_is_confirmed_later_and_
             )
             assert stage.json()["status"] == "accepted"
             await asyncio.sleep(5)  # longer than every timeout between the vote and the ledger
-        await settled(booth, len(accepted) + 1)
+        await booth.settled(len(accepted) + 1)
         again = []
         for part in range(0, len(tokens), 40):  # fewer than the queue takes
             again += await asyncio.gather(*(votes.cast(booth, token, key="k") for token in tokens[part : part + 40]))
@@ -63,7 +56,7 @@ async def test_what_is_accepted_while_the_ledger_is_away_is_confirmed_later_and_
         for first, second in zip(answers, again, strict=True):
             if first.status_code == 202 and second.status_code == 201:
                 assert second.json()["replayed"] is True
-        assert await settled(booth, 121) == {"participations": 121, "ballots": 121, "counted": 121}
+        assert await booth.settled(121) == {"participations": 121, "ballots": 121, "counted": 121}
 
 
 async def test_reads_of_other_surveys_go_on_meanwhile(votes: Votes) -> None:
