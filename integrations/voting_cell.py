@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import asyncpg
-from temporalio.client import Client, Interceptor
+from temporalio.client import Client
 
 from domain.ports import KeyManagement
 from integrations.kafka.summaries import SummaryProducer
@@ -14,6 +14,7 @@ from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import VOTING
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.settings import Settings
+from integrations.telemetry.tracing import Tracing
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 
@@ -34,7 +35,7 @@ class VotingCellClients:
 
 
 async def open_voting_cell(
-    cell: str, settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, interceptor: Interceptor
+    cell: str, settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, tracing: Tracing
 ) -> VotingCellClients:
     """Open ledger, broker and Temporal of a cell as role `comitia_voting`.
 
@@ -52,8 +53,8 @@ async def open_voting_cell(
     return VotingCellClients(
         pool=pool,
         surveys=surveys,
-        ledger=PostgresLedger(pool, surveys),
+        ledger=PostgresLedger(pool, surveys, tracing.tracer),
         summaries=summaries,
         codec=codec,
-        temporal=await connect(addresses.temporal, codec, interceptors=[interceptor]),
+        temporal=await connect(addresses.temporal, codec, interceptors=[tracing.temporal_interceptor()]),
     )

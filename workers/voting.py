@@ -35,11 +35,10 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     keys = open_keys(settings, KEK_BALLOT, DAILY)
     release = Release(DEPLOYMENT, settings.build)
-    interceptor = telemetry.tracing.temporal_interceptor()
     ledgers: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
-        clients = await open_voting_cell(cell, settings, keys, stack, interceptor)
+        clients = await open_voting_cell(cell, settings, keys, stack, telemetry.tracing)
         for work in (keep_refreshed(clients.codec), retire_in_flight_keys(cell, keys, clients.temporal)):
             stack.callback(asyncio.create_task(work).cancel)
         await stack.enter_async_context(_worker(clients, release))

@@ -99,9 +99,7 @@ class VotingCells:
 
     async def _open_cell(self, cell: str, stack: AsyncExitStack) -> None:
         settings = self._settings
-        clients = await open_voting_cell(
-            cell, settings, self._keys, stack, self._telemetry.tracing.temporal_interceptor()
-        )
+        clients = await open_voting_cell(cell, settings, self._keys, stack, self._telemetry.tracing)
         run_beside(stack, keep_refreshed(clients.codec))
         batches = TemporalBatches(clients.temporal, cell)
         gateway = Gateway(cell, batches, clients.ledger, _limits(settings), GatewayTelemetry(self._metrics, cell))

@@ -4,13 +4,16 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from time import perf_counter
 
 import asyncpg
 import structlog
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from domain import merkle
 from domain.contracts.voting import (
     BatchSummary,
+    Outcome,
     RecordedVotes,
     RegionCounts,
     SealedVote,
@@ -21,6 +24,7 @@ from domain.ids import BatchId
 from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participations_of
 from integrations.postgres.failures import ROW_ERRORS, ledger_failures
 from integrations.postgres.voting_surveys import VotingSurveys
+from integrations.telemetry.tracing import query_span
 
 log = structlog.get_logger()
 
@@ -75,9 +79,10 @@ class _RecordedBeforeError(Exception):
 class PostgresLedger:
     """Implements `VoteLedger` for one cell."""
 
-    def __init__(self, pool: asyncpg.Pool, surveys: VotingSurveys) -> None:
+    def __init__(self, pool: asyncpg.Pool, surveys: VotingSurveys, tracer: Tracer | None = None) -> None:
         self._pool = pool
         self._surveys = surveys
+        self._tracer = tracer or NoOpTracer()
 
     async def register_gateway(self, gateway_id: bytes, build: str) -> None:
         """Write a gateway down before its first batch; safe to repeat.
@@ -97,6 +102,21 @@ class PostgresLedger:
         Raises:
             DomainError: `ledger_unavailable` (retryable), `key_unavailable`, or `batch_digest_mismatch` (a fault).
         """
+        began = perf_counter()
+        with query_span(self._tracer, "record_votes"):
+            recorded = await self._record_or_find(batch, accepted_at)
+        surveys = {vote.survey_id for vote in batch.votes}
+        log.info(
+            "votes_recorded",
+            batch_id=_name(batch),
+            election_id=surveys.pop() if len(surveys) == 1 else None,
+            votes=len(batch.votes),
+            new=recorded.outcomes.count(Outcome.RECORDED),
+            duration_ms=round(1000 * (perf_counter() - began), 1),
+        )
+        return recorded
+
+    async def _record_or_find(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
         boxes = await self._surveys.boxes({vote.survey_id for vote in batch.votes})
         with ledger_failures():
             try:

@@ -1,7 +1,7 @@
 """Spans and W3C trace context: through HTTP, Kafka headers and Temporal headers."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from enum import StrEnum
 from random import random
@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from temporalio.client import OutboundInterceptor, StartWorkflowInput, WorkflowHandle
 from temporalio.contrib.opentelemetry import TracingInterceptor
@@ -155,6 +156,14 @@ def current_ids() -> tuple[str, str] | None:
     if not found.is_valid:
         return None
     return format(found.trace_id, "032x"), format(found.span_id, "016x")
+
+
+def query_span(tracer: Tracer, query: str) -> AbstractContextManager[object]:
+    """Return a `db.query` span for a named statement or transaction; nothing where no span is being recorded."""
+    if not otel.get_current_span().is_recording():
+        return nullcontext()
+    attributes = {"db.system.name": "postgresql", "db.operation.name": query}
+    return tracer.start_as_current_span(SpanName.DB_QUERY, attributes=attributes)
 
 
 def to_kafka_headers(context: Context | None = None) -> list[tuple[str, bytes]]:

@@ -15,6 +15,7 @@ from integrations.telemetry.tracing import (
     current_request,
     from_http_headers,
     from_kafka_headers,
+    query_span,
     request_context,
     timed,
     to_http_headers,
@@ -187,3 +188,16 @@ def test_texts_of_exceptions_never_leave():
     assert found.events[0].attributes["exception.type"] == "ValueError"
     assert "secret-bytes" not in text
     assert "abc" not in text.replace('"service.version": "abc"', "")
+
+
+def test_a_statement_is_a_span_only_where_a_trace_is_recorded():
+    tracing, exporter = make(1.0)
+    with query_span(tracing.tracer, "record_votes"):
+        pass
+    assert not exporter.get_finished_spans()
+    with tracing.tracer.start_as_current_span("RunActivity:record_votes"), query_span(tracing.tracer, "record_votes"):
+        pass
+    query, activity = exporter.get_finished_spans()
+    assert query.name == "db.query"
+    assert query.attributes["db.operation.name"] == "record_votes"
+    assert query.parent.span_id == activity.context.span_id
