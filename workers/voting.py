@@ -35,23 +35,27 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     keys = open_keys(settings, KEK_BALLOT, DAILY)
     release = Release(DEPLOYMENT, settings.build)
-    ledgers: dict[str, Callable[[], Awaitable[object]]] = {}
+    checks: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
         clients = await open_voting_cell(cell, settings, keys, stack, telemetry.tracing)
         for work in (keep_refreshed(clients.codec), retire_in_flight_keys(cell, keys, clients.temporal)):
             stack.callback(asyncio.create_task(work).cancel)
-        await stack.enter_async_context(_worker(clients, release))
+        worker = await stack.enter_async_context(_worker(clients, release))
         while not (await make_current(clients.temporal, release) or stopping.is_set()):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), _RETRY_S)
-        ledgers[cell] = partial(clients.pool.fetchval, "SELECT true")
+        checks[cell] = partial(_answers, clients, worker)
 
     await reach_cells(settings.cells, open_cell, lifetime, final=(NotDurableError,))
-    telemetry.readiness.add("cells", lambda: any_answers(ledgers.values()))
+    telemetry.readiness.add("cells", lambda: any_answers(checks.values()))
     telemetry.readiness.start()
     log.info("voting_worker_started", build=settings.build)
     await stopping.wait()
+
+
+async def _answers(clients: VotingCellClients, worker: Worker) -> bool:
+    return worker.is_running and await clients.pool.fetchval("SELECT true") is True
 
 
 def _worker(clients: VotingCellClients, release: Release) -> Worker:

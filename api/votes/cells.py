@@ -1,10 +1,12 @@
 """Opens the cells of the votes service: a gateway and an eager worker for each."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+
+from temporalio.worker import Worker
 
 from activities.voting import RecordListener, VotingActivities
 from api.background import run_beside
@@ -65,7 +67,7 @@ class VotingCells:
         self._metrics = VoteMetrics(telemetry.registry)
         self._database = DatabaseMetrics(telemetry.registry)
         self._open: dict[str, VotingCell] = {}
-        self._clients: dict[str, VotingCellClients] = {}
+        self._checks: dict[str, Callable[[], Awaitable[bool]]] = {}
 
     @property
     def metrics(self) -> VoteMetrics:
@@ -95,7 +97,7 @@ class VotingCells:
 
     async def ready(self) -> bool:
         """Tell whether votes of some cell can be taken now."""
-        return await any_answers(partial(_answers, clients) for clients in self._clients.values())
+        return await any_answers(self._checks.values())
 
     async def _open_cell(self, cell: str, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -109,11 +111,11 @@ class VotingCells:
         attempts = Attempts(attempt_producer, self._secrets.pseudonym, gateway.gateway_id.hex())
         run_beside(stack, attempts.run())
         listener = _record_listener(gateway, self._metrics)
-        await stack.enter_async_context(_eager_worker(clients, listener, Release(DEPLOYMENT, settings.build)))
+        worker = await stack.enter_async_context(_eager_worker(clients, listener, Release(DEPLOYMENT, settings.build)))
         stack.push_async_callback(gateway.stop)  # before the worker that records what it still has
         self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes)
         self._database.watch_pool(cell, clients.pool.get_size, clients.pool.get_idle_size)
-        self._clients[cell] = clients
+        self._checks[cell] = partial(_answers, clients, worker)
         self._open[cell] = VotingCell(
             surveys=clients.surveys,
             ledger=clients.ledger,
@@ -125,7 +127,9 @@ class VotingCells:
         )
 
 
-async def _answers(clients: VotingCellClients) -> bool:
+async def _answers(clients: VotingCellClients, worker: Worker) -> bool:
+    if not worker.is_running:
+        return False
     await clients.temporal.service_client.check_health(timeout=_ANSWERS_WITHIN)
     return await clients.pool.fetchval("SELECT true", timeout=_ANSWERS_WITHIN.total_seconds()) is True
 
@@ -150,7 +154,9 @@ def _record_listener(gateway: Gateway, metrics: VoteMetrics) -> RecordListener:
 
 
 @asynccontextmanager
-async def _eager_worker(clients: VotingCellClients, listener: RecordListener, release: Release) -> AsyncIterator[None]:
+async def _eager_worker(
+    clients: VotingCellClients, listener: RecordListener, release: Release
+) -> AsyncIterator[Worker]:
     """Serve the votes queue in this process, so that a start comes back with its first task."""
     activities = VotingActivities(clients.ledger, clients.summaries, listener)
     worker = build_worker(
@@ -161,4 +167,4 @@ async def _eager_worker(clients: VotingCellClients, listener: RecordListener, re
         activities=[activities.record_votes, activities.announce_votes],
     )
     async with worker:
-        yield
+        yield worker
