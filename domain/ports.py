@@ -138,7 +138,10 @@ class VoteRisk(Protocol):
     """Judges admissions, bounded in time; its absence means CHALLENGE, never ALLOW."""
 
     async def assess(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[RiskVerdict]:
-        """Return one verdict for each attempt that came at once, in order, within 100 ms."""
+        """Return one verdict for each attempt that came at once, in order, within 100 ms.
+
+        Whoever asks waits a second at most and then goes on as for CHALLENGE.
+        """
         ...
 
 
