@@ -85,9 +85,12 @@ class _Batch:
         if self.answered:
             return
         self.answered = True
-        for index, waiting in enumerate(self.waiting):
-            waiting.answer(verdict(index))
-        self.waiting = []
+        waiting, self.waiting = self.waiting, []
+        for index, vote in enumerate(waiting):
+            try:
+                vote.answer(verdict(index))
+            except Exception:  # a caller that cannot be answered keeps no other from its answer
+                log.exception("caller_not_answered", batch=self.input.number)
 
 
 class Gateway:
@@ -204,6 +207,9 @@ class Gateway:
         except DomainError as error:
             log.error("batch_failed", batch_id=str(BatchId(self.gateway_id, number)), code=error.code)  # noqa: TRY400
             batch.answer(lambda _: NotTaken(ErrorCode.OUTCOME_UNKNOWN))
+        except BaseException:
+            batch.answer(lambda _: NotTaken(ErrorCode.OUTCOME_UNKNOWN))  # whatever it was, nobody is left waiting
+            raise
         finally:
             self._running.pop(number, None)
             self._plan_pump()

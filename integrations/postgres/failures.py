@@ -12,6 +12,7 @@ UNAVAILABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver lost its place when the server died under it
     asyncpg.exceptions.OperatorInterventionError,  # shutdown, cancelled, recovery
     asyncpg.exceptions.InsufficientResourcesError,  # disk full, too many connections
     asyncpg.exceptions.TransactionRollbackError,  # deadlock, serialization

@@ -209,6 +209,31 @@ async def test_a_batch_whose_execution_failed_holds_nobody_up() -> None:
         assert isinstance(await cast(made), Confirmed)
 
 
+async def test_whatever_breaks_nobody_is_left_without_an_answer() -> None:
+    service = Service()
+
+    async def broken(cell: str, batch_id: BatchId) -> RecordedVotes | None:
+        raise RuntimeError(cell, batch_id)
+
+    service.find = broken  # type: ignore[method-assign]
+    async with gateway(service) as (made, _):
+        assert await cast(made) == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
+
+
+async def test_a_caller_that_cannot_be_answered_keeps_no_other_from_its_answer() -> None:
+    service = Service()
+
+    def gone(verdict: Verdict) -> None:
+        raise ConnectionError(verdict)
+
+    async with gateway(service) as (made, _):
+        made.submit(vote(), gone)
+        answer = cast(made)
+        await until(lambda: bool(service.started))
+        made.recorded(service.started[0], recorded(service.started[0]))
+        assert isinstance(await answer, Confirmed)
+
+
 async def test_a_record_of_another_gateway_answers_nobody() -> None:
     service = Service()
     async with gateway(service) as (made, _):
