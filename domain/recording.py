@@ -2,7 +2,7 @@
 
 import hmac
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -203,8 +203,3 @@ def participation_leaf(vote: SealedVote) -> bytes:
 def ballot_leaf(survey_id: str, ballot_id: bytes, sealed: bytes) -> bytes:
     """Return the Merkle leaf of a sealed ballot: what reconciliation recomputes from its row."""
     return framed(survey_id.encode(), ballot_id, sealed)
-
-
-def participations_of(votes: Sequence[SealedVote]) -> list[bytes]:
-    """Return the leaves of new participations in the order of the votes given."""
-    return [participation_leaf(vote) for vote in votes]

@@ -7,12 +7,6 @@ from temporalio.workflow import ActivityConfig
 
 LOCAL_LIMIT = timedelta(seconds=2)  # a local activity holds its workflow task; longer than this goes to the queue
 
-CHECK = ActivityConfig(  # safe to give up: nothing is changed by it
-    start_to_close_timeout=timedelta(seconds=10),
-    schedule_to_close_timeout=timedelta(minutes=1),
-    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
-)
-
 COMMIT = ActivityConfig(  # one transaction; no schedule-to-close: an outage of any length ends in a record
     start_to_close_timeout=timedelta(seconds=5),
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=3)),

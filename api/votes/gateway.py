@@ -87,10 +87,7 @@ class _Batch:
         self.answered = True
         waiting, self.waiting = self.waiting, []
         for index, vote in enumerate(waiting):
-            try:
-                vote.answer(verdict(index))
-            except Exception:  # a caller that cannot be answered keeps no other from its answer
-                log.exception("caller_not_answered", batch=self.input.number)
+            vote.answer(verdict(index))
 
 
 class Gateway:

@@ -4,11 +4,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 from opentelemetry.context import Context
 
 from domain.contracts.voting import Outcome, SealedVote
 from domain.errors import ErrorCode
 from domain.submissions import Submission
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,9 @@ Verdict = Confirmed | Accepted | NotTaken
 
 
 class WaitingVote:
-    """A vote and who waits for it; `answer` is called exactly once."""
+    """A vote and who waits for it."""
 
-    __slots__ = ("answer", "bytes", "since", "trace", "vote")
+    __slots__ = ("_answer", "bytes", "since", "trace", "vote")
 
     def __init__(
         self, vote: SealedVote, answer: Callable[[Verdict], None], since: float, trace: Context | None = None
@@ -47,9 +50,16 @@ class WaitingVote:
         """`since` is `loop.time()` when the request came; `trace` its context where its trace is kept."""
         self.vote = vote
         self.trace = trace
-        self.answer = answer
+        self._answer = answer
         self.since = since
         self.bytes = encoded_bytes(vote)
+
+    def answer(self, verdict: Verdict) -> None:
+        """Tell the caller, once; one that cannot be told keeps no other from its answer."""
+        try:
+            self._answer(verdict)
+        except Exception:
+            log.exception("caller_not_answered")
 
 
 def encoded_bytes(vote: SealedVote) -> int:

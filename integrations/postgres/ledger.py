@@ -21,7 +21,7 @@ from domain.contracts.voting import (
 )
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
-from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participations_of
+from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participation_leaf
 from integrations.postgres.failures import ROW_ERRORS, ledger_failures
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.telemetry.tracing import query_span
@@ -165,7 +165,7 @@ class PostgresLedger:
         new = recording.new_votes()
         # A random id is the shuffle: sorted by it, nothing of the batch's order is left.
         ballots = sorted((uuid.uuid4(), survey_id, sealed) for survey_id, sealed in recording.resealed())
-        participations_root = merkle.root(participations_of(new))
+        participations_root = merkle.root(map(participation_leaf, new))
         ballots_root = merkle.root(ballot_leaf(survey_id, ident.bytes, sealed) for ident, survey_id, sealed in ballots)
         summaries = recording.summaries()
         counts = [(summary.survey_id, region) for summary in summaries for region in summary.regions]

@@ -113,8 +113,3 @@ def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, votes_settings: S
 @pytest_asyncio.fixture
 async def booth(booth_of: OpenBooth) -> Booth:
     return await booth_of()
-
-
-def short_patience(settings: Settings, **fields: object) -> Settings:
-    """Return the settings with other limits."""
-    return settings.model_copy(update=fields)

@@ -234,6 +234,19 @@ async def test_a_caller_that_cannot_be_answered_keeps_no_other_from_its_answer()
         assert isinstance(await answer, Confirmed)
 
 
+async def test_a_caller_that_cannot_be_told_of_a_full_wait_does_not_end_the_waiting_of_others() -> None:
+    service = Service()
+
+    def gone(verdict: Verdict) -> None:
+        raise ConnectionError(verdict)
+
+    async with gateway(service) as (made, _):
+        assert isinstance(await cast(made), Accepted)  # its batch stays in flight
+        made.submit(vote(), gone)
+        assert await cast(made) == NotTaken(ErrorCode.OVERLOADED)
+        assert await cast(made) == NotTaken(ErrorCode.OVERLOADED)
+
+
 async def test_a_record_of_another_gateway_answers_nobody() -> None:
     service = Service()
     async with gateway(service) as (made, _):
