@@ -90,7 +90,8 @@ async def hold_election(
         async with _shown(display.Display(console, counters, live, len(voters))):
             await booth.serve(voters, wanted.clients)
             took_s = time.monotonic() - counters.began_at
-            await _await_totals(clients.results, survey, live, counters.confirmed, wanted.counted_within_s)
+            recorded = sum((await checking.read_ledgers(place.settings, survey.survey_id)).values())
+            await _await_totals(clients.results, survey, live, recorded, wanted.counted_within_s)
         _say_how_fast(console, counters, took_s)
         return await _check(
             place.settings, survey, clients.results, live=live, voters=voters, counters=counters, console=console
