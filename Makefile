@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JARS := .tools/kafka/libs/.complete
+TOOLS := .tools/bin
 COVERAGE_MINIMUM ?= 90
 ARGS ?=
 
@@ -10,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo doctor test bench lint lint-check format format-check types imports tests openapi stored lock
+.PHONY: help setup tools up demo doctor test bench lint lint-check format format-check types imports tests openapi stored lock
 
 help: ## say what the verbs are
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -28,6 +29,17 @@ $(JARS): comitia/stack/pom.xml | $(VENV)/.installed
 	$(BIN)/python -c 'from comitia.stack.kafka import fetch_jars; fetch_jars()'
 	@touch $@
 
+tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool ## what needs Go: network faults, production's Temporal
+
+$(TOOLS)/toxiproxy-server: comitia/stack/tools/toxiproxy/go.sum
+	cd $(<D) && go build -o $(CURDIR)/$@ github.com/Shopify/toxiproxy/v2/cmd/server
+
+$(TOOLS)/temporal-server: comitia/stack/tools/temporal/go.sum
+	cd $(<D) && go build -o $(CURDIR)/$@ go.temporal.io/server/cmd/server
+
+$(TOOLS)/temporal-sql-tool: comitia/stack/tools/temporal/go.sum | $(TOOLS)/temporal-server
+	cd $(<D) && go build -o $(CURDIR)/$@ go.temporal.io/server/cmd/tools/sql
+
 up: setup ## run everything on this machine until Ctrl-C
 	$(BIN)/comitia up $(ARGS)
 
@@ -37,7 +49,8 @@ demo: setup ## run the Glasgow election of 2022 through everything; ARGS=--all f
 doctor: setup ## say what is missing on this machine
 	$(BIN)/comitia doctor
 
-test: setup ## every check, then every test
+test: setup ## every check, then every test; with what needs Go where Go is there
+	@if command -v go > /dev/null; then $(MAKE) --no-print-directory tools; fi
 	@$(MAKE) --no-print-directory lint-check format-check types imports tests
 
 lint-check: $(VENV)/.installed ## ruff's rules
