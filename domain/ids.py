@@ -68,3 +68,8 @@ def run_survey_workflow_id(survey_id: str) -> str:
 def export_results_workflow_id(survey_id: str, export_id: str) -> str:
     """`export-results/{survey_id}/{export_id}`."""
     return f"export-results/{survey_id}/{export_id}"
+
+
+def reconcile_survey_workflow_id(survey_id: str, n: str) -> str:
+    """`reconcile-survey/{survey_id}/{n}`; `n` says which one: a number, or what started it."""
+    return f"reconcile-survey/{survey_id}/{n}"

@@ -17,6 +17,8 @@ from integrations.temporal.codec import EncryptionCodec
 DEPLOYMENT = "platform"
 SURVEYS_QUEUE = "surveys"
 EXPORTS_QUEUE = "exports"
+RECONCILIATION_DEPLOYMENT = "reconciliation"
+RECONCILIATION_QUEUE = "reconciliation"
 IN_FLIGHT = in_flight("platform")
 _STATEMENT_TIMEOUT_S = 4.0  # under the activity's own, so that the driver says what happened
 

@@ -5,6 +5,7 @@ VOTING = "comitia_voting"  # schema `voting`, insert into `audit.entry`
 IDENTITY = "comitia_identity"  # schema `identity`
 TALLY = "comitia_tally"  # reads schema `voting`; results, streams and the tally
 SURVEYS = "comitia_surveys"  # the catalogue; installs copies into cells
+RECONCILIATION = "comitia_reconciliation"  # reads schema `voting` and the audit entries; schema `reconciliation`
 
-CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS)
-CATALOGUE_ROLES = (SURVEYS,)
+CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS, RECONCILIATION)
+CATALOGUE_ROLES = (SURVEYS, RECONCILIATION)

@@ -128,6 +128,12 @@ def _value(kind: Any, name: str) -> Any:
         return next(iter(kind))
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind(**_fields(kind))
-    return {str: f"a {name}", int: 7, bool: True, bytes: bytes(range(32)), datetime: datetime(2026, 1, 2, tzinfo=UTC)}[
-        kind
-    ]
+    examples = {
+        str: f"a {name}",
+        int: 7,
+        float: 7.5,
+        bool: True,
+        bytes: bytes(range(32)),
+        datetime: datetime(2026, 1, 2, tzinfo=UTC),
+    }
+    return examples[kind]
