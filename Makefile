@@ -6,12 +6,13 @@ JARS := .tools/kafka/libs/.complete
 TOOLS := .tools/bin
 COVERAGE_MINIMUM ?= 90
 ARGS ?=
+COMMIT ?= HEAD
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools up demo doctor test bench lint lint-check format format-check types imports tests openapi stored lock
+.PHONY: help setup tools up demo doctor test bench lint lint-check format format-check types imports tests openapi stored release-archive lock
 
 help: ## say what the verbs are
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -84,6 +85,9 @@ openapi: setup ## write docs/openapi anew from the running services
 stored: setup ## store new and grown contracts, and histories of batches that are not stored yet
 	$(BIN)/python -m tests.contracts.record
 	$(BIN)/python -m tests.replay.record_submit_votes
+
+release-archive: ## store the committed code as the release that the next one is tested to take over from; COMMIT=...
+	git archive --format=tar $(COMMIT) domain workflows activities integrations api workers | xz -9e > tests/upgrade/release.tar.xz
 
 lock: $(VENV)/.installed ## write requirements.lock anew from pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

@@ -11,8 +11,17 @@ from comitia.stack.state import StackState
 from integrations.postgres.roles import IDENTITY, SURVEYS, TALLY, VOTING
 from integrations.settings import Environment
 
-_SOURCE = ("domain", "workflows", "activities", "integrations", "api", "workers")
-_SOURCE_SUFFIXES = {".py", ".lua"}
+_PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")
+_SUFFIXES = {".py", ".lua"}
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The code that a process runs: the build id that it goes by, and the folder with it where that is not ours."""
+
+    build: str
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +80,17 @@ def application_environment(
     }
 
 
-def source_build() -> str:
-    """Return the build id of the code that a process started now would run: a digest of its source.
+def present_source() -> Source:
+    """Return our own code as a process started now would run it; its build id is a digest of it.
 
     A commit would not do here: pinned workflows must not meet code that was edited since.
     """
     digest = hashlib.sha256()
     for path in _source_files():
         digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"source-{digest.hexdigest()[:12]}"
+    return Source(f"source-{digest.hexdigest()[:12]}")
 
 
 def _source_files() -> Iterator[Path]:
-    root = Path(__file__).parents[2]
-    for package in _SOURCE:
-        yield from sorted(path for path in (root / package).rglob("*") if path.suffix in _SOURCE_SUFFIXES)
+    for package in _PACKAGES:
+        yield from sorted(path for path in (_ROOT / package).rglob("*") if path.suffix in _SUFFIXES)

@@ -18,7 +18,7 @@ from comitia.stack.state import CATALOGUE, CELLS, PLATFORM, ROLES, StackState, m
 from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.provision import provision
 from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER
-from integrations.settings import Address
+from integrations.settings import Address, DatabaseAddress
 
 NAMESPACES = (*CELLS, PLATFORM)
 DATABASES = (*CELLS, CATALOGUE)
@@ -32,7 +32,8 @@ class Servers:
     """PostgreSQL, Kafka, Temporal and Redis with their data in `folder`, databases migrated.
 
     A server whose addresses are all in `environment` (`COMITIA_CELLS__EU__REDIS__PORT` and so on) is not started.
-    Within `async with`, `state` has the addresses and `processes` what was started, by name.
+    Within `async with`, `state` has the addresses and `processes` what was started, by name. `migrations` brings a
+    database to a newest revision: ours unless it is told to stay at that of another release.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Servers:
         environment: Mapping[str, str] = os.environ,
         wanted_ports: Mapping[str, int] | None = None,
         ui: bool = False,
+        migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = migrate,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder = folder.absolute()
@@ -49,6 +51,7 @@ class Servers:
         self._replaced: Replaced = read_replaced(environment)
         self._wanted = dict(wanted_ports or {})
         self._ui = ui
+        self._migrations = migrations
         self._say = say
         self._lock: FileIO | None = None
         self._state: StackState | None = None
@@ -206,7 +209,7 @@ class Servers:
                 self._say(f"the database {name} is not ours and no password of {OWNER} is given: not migrated")
                 continue
             tree = Tree.CATALOGUE if name == CATALOGUE else Tree.CELL
-            await asyncio.to_thread(migrate, self.state.database(name), password, tree)
+            await asyncio.to_thread(self._migrations, self.state.database(name), password, tree)
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"

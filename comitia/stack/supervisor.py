@@ -13,8 +13,9 @@ from comitia.stack.applications import (
     APPLICATIONS,
     VOTING_WORKER,
     Application,
+    Source,
     application_environment,
-    source_build,
+    present_source,
 )
 from comitia.stack.keys import make_signing_keys
 from comitia.stack.probes import http_ok
@@ -33,7 +34,7 @@ class Supervisor:
     """The application processes of a stack whose servers are up.
 
     Within `async with`, `processes` has them by name (`api-votes`, `workers-voting`, ...) and all are ready.
-    `more` are further variables for every process.
+    `more` are further variables for every process; `source` is the code that they run, ours where it is not given.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Supervisor:
         environment: Environment = Environment.DEVELOPMENT,
         wanted_ports: Mapping[str, int] | None = None,
         more: Mapping[str, str] | None = None,
+        source: Source | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.applications = applications
@@ -51,16 +53,17 @@ class Supervisor:
         self._ports = ports.choose([a.name for a in applications], dict(wanted_ports or {}), say)
         self._keeper = Keeper(say)
         self._state, self._environment = state, environment
-        build = source_build()
+        source = source or present_source()
         for application in applications:
             own = application_environment(
-                application, state, self._ports[application.name], environment=environment, build=build
+                application, state, self._ports[application.name], environment=environment, build=source.build
             )
             self.processes[application.name] = ManagedProcess(
                 application.name,
                 application.command,
                 Path(state.folder) / "logs" / f"{application.name}.log",
                 environment={**_inherited(), **own, **(more or {})},
+                folder=source.folder,
                 stop_signal=signal.SIGTERM,
                 grace_s=_GRACE_S,
             )

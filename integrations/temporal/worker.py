@@ -98,3 +98,15 @@ async def make_current(client: Client, release: Release) -> bool:
             return False
         raise
     return True
+
+
+async def open_executions(client: Client, release: Release) -> int:
+    """Count the executions that only this build can go on with, as Temporal's visibility has them.
+
+    A version that is no longer current and that nobody starts anything on is drained when there are none.
+    """
+    pinned = await client.count_workflows(
+        f"TemporalWorkerDeploymentVersion = '{release.deployment}:{release.build}' "
+        "AND TemporalWorkflowVersioningBehavior = 'Pinned' AND ExecutionStatus = 'Running'"
+    )
+    return pinned.count

@@ -15,9 +15,11 @@ from typing import Any
 import asyncpg
 import httpx
 import psutil
+from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 
 from comitia.stack import postgres
+from comitia.stack.applications import APPLICATIONS, Application, Source
 from comitia.stack.ports import HOST
 from comitia.stack.servers import NAMESPACES, Servers
 from comitia.stack.state import CELLS, StackState
@@ -27,9 +29,10 @@ from domain.ids import BatchId, submit_votes_workflow_id
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.postgres.directory import Directory
+from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.roles import IDENTITY, OWNER
-from integrations.settings import Environment
+from integrations.settings import DatabaseAddress, Environment
 from tests.end_to_end.collector import SpanCollector, span_collector
 from tests.voting_world import TokenDesk, voting_keys
 
@@ -271,10 +274,16 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(folder: Path) -> AsyncIterator[House]:
-    """Start everything in `folder`, and leave nothing behind."""
+async def open_house(
+    folder: Path,
+    *,
+    migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = migrate,
+    applications: Sequence[Application] = APPLICATIONS,
+    source: Source | None = None,
+) -> AsyncIterator[House]:
+    """Start everything in `folder`, and leave nothing behind; the code is ours unless another `source` is given."""
     async with AsyncExitStack() as lifetime:
-        servers = await lifetime.enter_async_context(Servers(folder, environment={}))
+        servers = await lifetime.enter_async_context(Servers(folder, environment={}, migrations=migrations))
         lifetime.callback(postgres.forget, servers.state.stack_id)
         settings = servers.state.settings_for(IDENTITY, environment=Environment.TEST)
         access = await open_access_tokens(settings)  # before a process reads the keys
@@ -287,7 +296,9 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
             "OTEL_BSP_SCHEDULE_DELAY": "500",
         }
         supervisor = await lifetime.enter_async_context(
-            Supervisor(servers.state, environment=Environment.TEST, more=traced)
+            Supervisor(
+                servers.state, environment=Environment.TEST, applications=applications, source=source, more=traced
+            )
         )
         owners, directories, clients = {}, {}, {}
         for name in (*CELLS, "catalogue"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from comitia.stack.applications import API, VOTING_WORKER, Application, source_build
+from comitia.stack.applications import API, VOTING_WORKER, Application, present_source
 from comitia.stack.ports import HOST
 from comitia.stack.probes import http_get
 from comitia.stack.process import StartError
@@ -69,7 +69,7 @@ async def test_a_process_knows_its_own_role_and_nobody_elses(
         variables = json.loads(await get(supervisor, "votes", "/environment"))
         assert [name for name in variables if "PASSWORDS" in name] == ["COMITIA_DATABASE_PASSWORDS__COMITIA_VOTING"]
         assert variables["COMITIA_VOTE_BATCH_MAX"] == "1"
-        assert variables["COMITIA_BUILD"] == source_build()
+        assert variables["COMITIA_BUILD"] == present_source().build
         assert variables["COMITIA_PUBLIC_URL"] == supervisor.url("votes")
 
 

@@ -1,0 +1,203 @@
+"""From the stored release to this one, process by process and under load: what the old one began, the new one ends."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
+from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
+from temporalio.worker import Replayer
+
+from comitia.stack.applications import API, VOTING_WORKER, present_source
+from comitia.stack.servers import DATABASES
+from comitia.stack.state import CATALOGUE, CELLS, PLATFORM
+from comitia.stack.supervisor import Supervisor
+from domain.ids import run_survey_workflow_id
+from integrations.keys.purposes import in_flight
+from integrations.postgres.migrate import Tree, heads, migrate
+from integrations.postgres.roles import OWNER
+from integrations.settings import Environment
+from integrations.temporal.client import data_converter
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.worker import Release as BuildRelease
+from integrations.temporal.worker import open_executions, sandbox
+from integrations.voting_cell import DEPLOYMENT
+from tests.end_to_end.house import House, OpenSurvey, eventually, open_house
+from tests.faults.load import Load
+from tests.faults.steady import Steady
+from tests.upgrade.release import Release, unpack, without_coverage
+from tests.voting_world import voting_keys
+from workflows.registry import WORKFLOWS
+
+MIGRATIONS_TRIED = 5  # one that waits for a lock gives up after 2 s and is run again
+
+
+@dataclass
+class Upgrade:
+    """A house that runs the old release, and the new one beside it, of which nothing runs yet."""
+
+    house: House
+    old: Release
+    new: Supervisor
+    lifetime: AsyncExitStack
+    histories: dict[str, list[WorkflowHistory]] = field(default_factory=dict)  # of the old release, by namespace
+
+    async def migrate(self) -> None:
+        """Bring every database to our newest revision, as `comitia migrate` does."""
+        for name in DATABASES:
+            tree = Tree.CATALOGUE if name == CATALOGUE else Tree.CELL
+            reached = await asyncio.to_thread(self._migrate, name, tree)
+            assert (reached,) == heads(tree)
+
+    def _migrate(self, name: str, tree: Tree) -> str:
+        state = self.house.state
+        for left in reversed(range(MIGRATIONS_TRIED)):
+            try:
+                return migrate(state.database(name), SecretStr(state.password(OWNER)), tree)
+            except OperationalError:
+                if not left:
+                    raise
+        raise AssertionError
+
+    async def bring(self, *names: str) -> None:
+        """Start processes of the new release."""
+        await asyncio.gather(*(self.new.start(name) for name in names))
+
+    async def lead_to(self, service: str) -> None:
+        """Lead clients to the new process of a service, as a balancer does."""
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+        client = httpx.AsyncClient(base_url=self.new.url(service), timeout=30, limits=limits, trust_env=False)
+        self.house.clients[service] = await self.lifetime.enter_async_context(client)
+
+    async def retire(self, name: str, *, grace_s: float = 0) -> None:
+        """Stop a process of the old release in order; within `grace_s` where it may have to be killed."""
+        process = self.house.supervisor.processes[name]
+        process.grace_s = grace_s or process.grace_s
+        await process.stop()
+        assert await process.wait() in ({0, -signal.SIGKILL} if grace_s else {0})
+
+    async def drained(self) -> bool:
+        """Tell whether no open batch needs the old release any more."""
+        build = BuildRelease(DEPLOYMENT, self.old.source.build)
+        return not any([await open_executions(self.house.temporal[cell], build) for cell in CELLS])
+
+    async def keep_histories(self, namespace: str, ids: Iterable[str]) -> None:
+        """Remember histories that the old release alone has written."""
+        handles = [self.house.temporal[namespace].get_workflow_handle(execution) for execution in ids]
+        self.histories[namespace] = [await handle.fetch_history() for handle in handles]
+
+    async def replay(self) -> None:
+        """Replay by our code what the old release has written."""
+        settings = self.house.state.settings_for(environment=Environment.TEST)
+        for namespace, histories in self.histories.items():
+            codec = EncryptionCodec(voting_keys(settings), in_flight(namespace))
+            replayer = Replayer(
+                workflows=list(WORKFLOWS), data_converter=data_converter(codec), workflow_runner=sandbox()
+            )
+            for history in histories:
+                await replayer.replay_workflow(history)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def upgrade() -> AsyncIterator[Upgrade]:
+    with (
+        tempfile.TemporaryDirectory(prefix="comitia-old-") as code,
+        tempfile.TemporaryDirectory(prefix="comitia-upgrade-") as data,
+    ):
+        old = unpack(Path(code))
+        async with AsyncExitStack() as lifetime:
+            with pytest.MonkeyPatch.context() as patch:
+                for name in os.environ.keys() - without_coverage(os.environ).keys():
+                    patch.delenv(name)
+                house = await lifetime.enter_async_context(
+                    open_house(Path(data), migrations=old.migrate, applications=old.applications, source=old.source)
+                )
+            new = Supervisor(house.state, environment=Environment.TEST)
+            lifetime.push_async_callback(new.__aexit__)
+            yield Upgrade(house, old, new, lifetime)
+
+
+async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade) -> None:
+    house = upgrade.house
+    survey = await house.open_survey(title="Over two releases")
+    steady = Steady(house, survey)
+    async with steady.running():
+        await steady.more_votes(20)
+        await upgrade.migrate()
+        steady.voters += [(await house.voter(cell))[1] for cell in CELLS for _ in range(20)]
+        await steady.more_votes(20)  # the old release on the new schema
+        assert not steady.failures, steady.failures
+
+        await leave_histories(upgrade, steady)
+        steady.cells = ("eu",)  # what waits for the other cell's ledger would make everybody wait there
+        held = await house.open_survey(title="Held back")
+        waiting = Load.of(house, held, 1, ["us"])
+        async with house.locked_ledger(held, "us"):
+            await waiting.run()
+            assert waiting.accepted, waiting.statuses()  # durable, unrecorded, and the old release's to do
+            assert not await house.participations(held)
+
+            await upgrade.bring(VOTING_WORKER.name)
+            await upgrade.bring("workers-platform")
+            await upgrade.retire("workers-platform")
+            await upgrade.retire("workers-tally")
+            await steady.more_votes(20)  # announced by the old release and folded by nobody
+            await upgrade.bring("workers-tally", *(application.name for application in API))
+            for application in API:
+                await upgrade.lead_to(application.service)
+                await steady.more_votes(5)
+                await upgrade.retire(application.name, grace_s=2 if application.service == "votes" else 0)
+            assert not await upgrade.drained()
+        await eventually(upgrade.drained, what="the old release's batches are done")
+        await upgrade.retire(VOTING_WORKER.name)
+        await upgrade.bring(*upgrade.new.processes.keys() - upgrade.new.pids.keys())  # what the old one did not have
+        steady.cells = CELLS
+        await steady.more_votes(20)
+
+    house.supervisor = upgrade.new
+    assert not steady.failures, (steady.failures, steady.repeated)
+    await waiting.confirmed()
+    await waiting.insist()
+    await house.settled(held, len(waiting.tokens))
+    await house.finish(survey)
+    await steady.all_recorded_once()
+    await upgrade.replay()
+    await goes_on(house, survey)
+
+
+async def leave_histories(upgrade: Upgrade, steady: Steady) -> None:
+    """Remember what the old release has written: of batches, and of the life of an open survey."""
+    house = upgrade.house
+    for cell in CELLS:
+        own = [execution.id async for execution in house.temporal[cell].list_workflows("WorkflowType = 'SubmitVotes'")]
+        assert own
+        await upgrade.keep_histories(cell, own[:20])
+    await upgrade.keep_histories(PLATFORM, [run_survey_workflow_id(steady.survey.id)])
+
+
+async def goes_on(house: House, survey: OpenSurvey) -> None:
+    """See that no task of the survey's life fails under the code that took it over."""
+    handle = house.temporal[PLATFORM].get_workflow_handle(run_survey_workflow_id(survey.id))
+
+    async def quiet() -> bool:
+        found = await handle.describe()
+        assert found.status in {WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.RUNNING}, found.status
+        pending = found.raw_description.pending_workflow_task
+        assert pending.attempt < 3, pending
+        return found.status is WorkflowExecutionStatus.COMPLETED or not pending.attempt
+
+    await eventually(quiet, what="the life of the survey goes on")
+
+
+def test_the_stored_release_is_not_this_code(upgrade: Upgrade) -> None:
+    assert upgrade.old.source.build != present_source().build
+    assert upgrade.house.supervisor.processes[VOTING_WORKER.name].folder in {None, upgrade.old.folder}
