@@ -46,17 +46,25 @@ def up(
     port: Annotated[
         list[str] | None, typer.Option("--port", help="A port of your choice, as api-votes=9000. Repeatable.")
     ] = None,
+    temporal_server: Annotated[
+        bool, typer.Option("--temporal-server", help="Production's Temporal on a PostgreSQL of its own.")
+    ] = False,
+    kafka_brokers: Annotated[
+        int, typer.Option("--kafka-brokers", help="1, or 3: then every summary is in two of them or more.")
+    ] = 1,
 ) -> None:
     """Start every server and service on this machine and stay until Ctrl-C."""
     from comitia import up as running  # noqa: PLC0415 - each command loads what it needs
     from comitia.stack.process import StartError  # noqa: PLC0415
     from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
+    from comitia.stack.topology import Topology  # noqa: PLC0415
 
     console = Console(soft_wrap=True)
     wanted = {} if free_ports else dict(running.FIXED_PORTS)
     wanted.update(_chosen_ports(port or [], known=running.FIXED_PORTS))
     try:
-        asyncio.run(running.up(data, console, wanted_ports=wanted, services=not servers_only))
+        topology = Topology(temporal_server=temporal_server, kafka_brokers=kafka_brokers)
+        asyncio.run(running.up(data, console, wanted_ports=wanted, services=not servers_only, topology=topology))
     except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
         console.print("not started:", str(error), markup=False, highlight=False)
         raise typer.Exit(1) from None

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from comitia.stack import kafka, postgres, redis, temporal
 from comitia.stack.account import unprivileged_account
+from comitia.stack.built_tools import BUILT_TOOLS, built_tool, tools_folder
 from comitia.stack.ports import is_free
 from comitia.stack.process import StartError
 from comitia.stack.state import read_state
@@ -42,7 +43,7 @@ class Check:
 
 def examine(data: Path) -> list[Check]:
     """Look at everything that the stack needs on this machine, with its data in `data`."""
-    checks: list[Callable[[], Check]] = [_python, _java, _maven, _jars, _temporal, _postgres, _redis]
+    checks: list[Callable[[], Check]] = [_python, _java, _maven, _jars, _temporal, _postgres, _redis, _built]
     return [*(check() for check in checks), _ports(data), _disk(data), _memory(), _open_files()]
 
 
@@ -108,6 +109,17 @@ def _redis() -> Check:
     binary = redis.binary()
     text = _ask([str(binary), "--version"]) if binary else ""
     return Check("Valkey (Redis)", "v=" in text, " ".join(text.split()[:3]), "make setup installs it")
+
+
+def _built() -> Check:
+    missing = [name for name in BUILT_TOOLS if built_tool(name) is None]
+    go = _line(_ask(["go", "version"]))
+    found = f"not built: {', '.join(missing)}; Go: {go}" if missing else str(tools_folder() / "bin")
+    advice = (
+        "make tools builds them, which needs Go 1.26 or newer. Without them there is no comitia up --temporal-server, "
+        "and tests of it and of network faults are left out"
+    )
+    return Check("Tools built from Go", not missing, found, advice, needed=False)
 
 
 def _ports(data: Path) -> Check:

@@ -13,14 +13,21 @@ from rich.console import Console
 from rich.table import Table
 
 from comitia.stack.applications import APPLICATIONS
-from comitia.stack.ports import HOST, SERVER_PORTS
+from comitia.stack.ports import HOST, PRODUCTION_PORTS, SERVER_PORTS
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState
 from comitia.stack.supervisor import Keeper, Supervisor
+from comitia.stack.topology import Topology
 
-FIXED_PORTS: Mapping[str, int] = {**SERVER_PORTS, **{a.name: a.port for a in APPLICATIONS}}
+FIXED_PORTS: Mapping[str, int] = {**SERVER_PORTS, **PRODUCTION_PORTS, **{a.name: a.port for a in APPLICATIONS}}
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SERVER_LABELS = {"postgres": "PostgreSQL", "redis": "Redis", "kafka": "Kafka", "temporal": "Temporal"}
+_SERVER_LABELS = {
+    "postgres": "PostgreSQL",
+    "redis": "Redis",
+    "kafka": "Kafka",
+    "temporal": "Temporal",
+    "temporal-store": "Temporal's PostgreSQL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +44,19 @@ class Stack:
 
 
 async def enter_stack(
-    lifetime: AsyncExitStack, folder: Path, console: Console, *, wanted_ports: Mapping[str, int], services: bool
+    lifetime: AsyncExitStack,
+    folder: Path,
+    console: Console,
+    *,
+    wanted_ports: Mapping[str, int],
+    services: bool,
+    topology: Topology | None = None,
 ) -> Stack:
     """Start everything within `lifetime` and keep it running; whatever dies is started again and said so.
 
     Raises:
         FolderInUseError: a stack runs in `folder` already.
+        OtherTopologyError: its data was made by other servers.
         StartError: something did not come up; what had started is stopped again.
     """
 
@@ -50,7 +64,7 @@ async def enter_stack(
         console.print(text, markup=False, highlight=False)  # it may quote a log, whose brackets are its own
 
     allow_many_files()
-    servers = Servers(folder, wanted_ports=wanted_ports, ui=True, say=say)
+    servers = Servers(folder, wanted_ports=wanted_ports, topology=topology, ui=True, say=say)
     await lifetime.enter_async_context(servers)
     keeper = Keeper(say)
     lifetime.push_async_callback(keeper.close)
@@ -65,13 +79,15 @@ async def enter_stack(
     return Stack(servers, supervisor)
 
 
-async def up(folder: Path, console: Console, *, wanted_ports: Mapping[str, int], services: bool) -> None:
+async def up(
+    folder: Path, console: Console, *, wanted_ports: Mapping[str, int], services: bool, topology: Topology
+) -> None:
     """Run a stack, show its addresses, and stop it in order when told to. Raises as `enter_stack`."""
     ended = end_on_signals()
     async with AsyncExitStack() as lifetime:
         lifetime.callback(console.print, "stopped")
         starting = asyncio.create_task(
-            enter_stack(lifetime, folder, console, wanted_ports=wanted_ports, services=services)
+            enter_stack(lifetime, folder, console, wanted_ports=wanted_ports, services=services, topology=topology)
         )
         waiting = asyncio.create_task(ended.wait())
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +131,9 @@ def address_table(stack: Stack) -> Table:
             table.add_row(application.name, url, f"{url}/docs" if application.package == "api" else f"{url}/metrics")
     chosen = stack.state.ports
     for name in stack.servers.processes:
-        table.add_row(_SERVER_LABELS[name], f"{HOST}:{chosen[name]}", "")
-    if "temporal" in stack.servers.processes:
+        table.add_row(_SERVER_LABELS.get(name, name), f"{HOST}:{chosen[name]}", "")
+    if (
+        "temporal" in stack.servers.processes and not stack.state.topology.temporal_server
+    ):  # whose UI is a program apart
         table.add_row("Temporal's UI", f"http://{HOST}:{chosen['temporal-ui']}", "")
     return table

@@ -8,7 +8,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -65,9 +65,27 @@ class RedisAddress(Address):
 
 
 class KafkaAddress(Address):
-    """A bootstrap broker; `replication` is asked for when topics are made."""
+    """A bootstrap broker and `others`, so that a client starts while one is away.
+
+    `replication` is asked for when topics are made.
+    """
 
     replication: int = 1
+    others: str = ""  # host:port,host:port; they share this address's TLS
+
+    @property
+    def bootstrap(self) -> tuple[str, ...]:
+        """Every bootstrap broker, as host:port."""
+        return (f"{self.host}:{self.port}", *filter(None, self.others.split(",")))
+
+    @field_validator("others")
+    @classmethod
+    def _hosts_and_ports(cls, others: str) -> str:
+        for broker in filter(None, others.split(",")):
+            host, _, port = broker.rpartition(":")
+            if not host or not port.isdigit():
+                raise ValueError(f"{broker!r} is not host:port")
+        return others
 
 
 class TemporalAddress(Address):
@@ -127,6 +145,8 @@ class Settings(BaseSettings):
         addresses: list[Address] = [a for c in self.cells.values() for a in (c.database, c.redis, c.kafka, c.temporal)]
         addresses += [a for a in (self.catalogue, self.platform_temporal) if a]
         plain = [f"{a.host}:{a.port}" for a in addresses if a.tls is None and not is_loopback(a.host)]
+        brokers = [broker for c in self.cells.values() if c.kafka.tls is None for broker in c.kafka.bootstrap[1:]]
+        plain += [broker for broker in brokers if not is_loopback(broker.rpartition(":")[0])]
         if plain:
             raise ValueError(f"production refuses plaintext between hosts: {', '.join(plain)}")
         if self.keys_folder is not None:

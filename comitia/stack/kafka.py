@@ -1,4 +1,4 @@
-"""One Kafka node (KRaft: broker and controller in one JVM), run from jars that Maven fetches."""
+"""Kafka from jars that Maven fetches: KRaft nodes, each broker and controller in one JVM; one of them or three."""
 
 import asyncio
 import base64
@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from comitia.stack.built_tools import tools_folder
 from comitia.stack.ports import HOST
 from comitia.stack.probes import kafka_answers
 from comitia.stack.process import ManagedProcess, StartError
@@ -19,21 +21,12 @@ _COMPLETE = ".complete"  # beside the jars, a copy of the pom.xml that they came
 # One compiler and one collector: on two cores a broker's optimiser takes more than it gives back in a short life.
 _JVM = (
     "-Xms128m",
-    "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
     "-Xshare:auto",
 )
 _LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-
-
-def tools_folder() -> Path:
-    """Return where fetched tools are kept: `COMITIA_TOOLS_FOLDER`, the checkout's `.tools`, or the user's cache."""
-    if given := os.environ.get("COMITIA_TOOLS_FOLDER"):
-        return Path(given)
-    checkout = Path(__file__).parents[2]
-    return checkout / ".tools" if (checkout / "pyproject.toml").exists() else Path.home() / ".cache/comitia/tools"
 
 
 def jars_folder() -> Path:
@@ -69,13 +62,31 @@ def fetch_jars() -> Path:
     return target
 
 
-def _properties(folder: Path, ports: dict[str, int]) -> str:
-    broker, controller = ports["kafka"], ports["kafka-controller"]
+def broker_names(brokers: int) -> tuple[str, ...]:
+    """Return what the nodes are called in ports, logs and processes: `kafka`, `kafka-2`, `kafka-3`."""
+    return ("kafka", *(f"kafka-{number}" for number in range(2, brokers + 1)))
+
+
+def port_names(brokers: int) -> tuple[str, ...]:
+    """Return the ports that so many nodes listen on."""
+    return tuple(port for name in broker_names(brokers) for port in (name, _controller(name)))
+
+
+def _controller(name: str) -> str:
+    return f"{name}-controller"
+
+
+def _properties(folder: Path, name: str, names: tuple[str, ...], ports: Mapping[str, int]) -> str:
+    broker, controller = ports[name], ports[_controller(name)]
+    replicas = str(len(names))
+    in_sync = "2" if len(names) >= 3 else "1"  # noqa: PLR2004 - from three on, one may die
     values = {
         "process.roles": "broker,controller",
-        "node.id": "1",
-        # A fixed quorum takes its port from here at each start, so that ports may change between starts.
-        "controller.quorum.voters": f"1@{HOST}:{controller}",
+        "node.id": str(names.index(name) + 1),
+        # A fixed quorum takes its ports from here at each start, so that they may change between starts.
+        "controller.quorum.voters": ",".join(
+            f"{number}@{HOST}:{ports[_controller(other)]}" for number, other in enumerate(names, start=1)
+        ),
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://{HOST}:{broker},CONTROLLER://{HOST}:{controller}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{broker}",
@@ -84,49 +95,71 @@ def _properties(folder: Path, ports: dict[str, int]) -> str:
         "log.dirs": str(folder / "data"),
         "num.partitions": "4",
         "auto.create.topics.enable": "false",  # topics are made with a chosen number of partitions
-        "offsets.topic.replication.factor": "1",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
         "offsets.topic.num.partitions": "4",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
         "transaction.state.log.num.partitions": "4",
-        "share.coordinator.state.topic.replication.factor": "1",
-        "share.coordinator.state.topic.min.isr": "1",
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
         "share.coordinator.state.topic.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         "num.recovery.threads.per.data.dir": "2",
+        # A dead broker's partitions have another leader after this; Kafka's own 9 s would be most of an outage.
+        "broker.session.timeout.ms": "4000",
+        "broker.heartbeat.interval.ms": "500",
+        # Everything here is stopped together: handing partitions over to nodes that are going too only takes time.
+        "controlled.shutdown.enable": str(len(names) == 1).lower(),
     }
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-async def process(folder: Path, log: Path, ports: dict[str, int]) -> ManagedProcess:
-    """Return the server with its data in `folder`, formatted at the first start.
+async def processes(
+    folder_of: Callable[[str], Path], log_of: Callable[[str], Path], ports: Mapping[str, int], *, brokers: int = 1
+) -> list[ManagedProcess]:
+    """Return the nodes, each with its data in a folder of its name, formatted at the first start.
 
     Raises:
-        StartError: the jars cannot be fetched, or the folder not formatted.
+        StartError: the jars cannot be fetched, or a folder not formatted.
     """
     jars = await asyncio.to_thread(fetch_jars)
-    java = [java_command(), *_JVM, _LOGGING, "-cp", f"{jars}/*"]
-    properties, formatted = _prepare(folder, ports)
-    if not formatted:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", f"--cluster-id={cluster}", "-c", str(properties)]
-        tool = ManagedProcess("kafka-format", [*java, "kafka.tools.StorageTool", *arguments], log)
-        if await tool.finish():
-            raise StartError(f"Kafka's storage was not formatted\n{tool.tail()}")
-    return ManagedProcess("kafka", [*java, "kafka.Kafka", str(properties)], log, folder=folder)
+    names = broker_names(brokers)
+    heap = "-Xmx512m" if brokers == 1 else "-Xmx256m"
+    java = [java_command(), *_JVM, heap, _LOGGING, "-cp", f"{jars}/*"]
+    cluster = _cluster_id(folder_of(names[0]))
+    found, formats = [], []
+    for name in names:
+        folder = folder_of(name)
+        properties = folder / "kraft.properties"
+        properties.write_text(_properties(folder, name, names, ports))
+        if not (folder / "data" / "meta.properties").exists():
+            formats.append(_format(java, cluster, properties, log_of(name)))
+        found.append(ManagedProcess(name, [*java, "kafka.Kafka", str(properties)], log_of(name), folder=folder))
+    await asyncio.gather(*formats)
+    return found
 
 
-def _prepare(folder: Path, ports: dict[str, int]) -> tuple[Path, bool]:
-    """Write the properties; return their file, and whether the storage is formatted."""
-    properties = folder / "kraft.properties"
-    properties.write_text(_properties(folder, ports))
-    return properties, (folder / "data" / "meta.properties").exists()
+def _cluster_id(folder: Path) -> str:
+    """Return what all nodes are formatted with, kept so that a start that was cut short goes on with the same."""
+    file = folder / "cluster-id"
+    if not file.exists():
+        file.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+    return file.read_text()
 
 
-async def ready(process: ManagedProcess, port: int) -> None:
-    """Wait until topics can be made. Raises StartError."""
-    await process.until(lambda: kafka_answers(HOST, port), within_s=READY_WITHIN_S)
+async def _format(java: list[str], cluster: str, properties: Path, log: Path) -> None:
+    arguments = ["format", f"--cluster-id={cluster}", "-c", str(properties)]
+    tool = ManagedProcess("kafka-format", [*java, "kafka.tools.StorageTool", *arguments], log)
+    if await tool.finish():
+        raise StartError(f"Kafka's storage was not formatted\n{tool.tail()}")
+
+
+async def ready(process: ManagedProcess, port: int, *, brokers: int = 1) -> None:
+    """Wait until topics can be made that so many brokers hold. Raises StartError."""
+    await process.until(lambda: kafka_answers(HOST, port, brokers=brokers), within_s=READY_WITHIN_S)
 
 
 def java_command() -> str:

@@ -17,6 +17,21 @@ SERVER_PORTS = {
     "temporal-metrics": 7253,
     "temporal-ui": 8233,
 }
+# Of servers that a stack has only where they are asked for.
+PRODUCTION_PORTS = {
+    "kafka-2": 9194,
+    "kafka-2-controller": 9195,
+    "kafka-3": 9196,
+    "kafka-3-controller": 9197,
+    "temporal-store": 5452,
+    "temporal-history": 7234,
+    "temporal-matching": 7235,
+    "temporal-worker": 7239,
+    "temporal-frontend-membership": 6933,
+    "temporal-history-membership": 6934,
+    "temporal-matching-membership": 6935,
+    "temporal-worker-membership": 6939,
+}
 # Below the range that the kernel takes for outgoing connections: nobody can be given the port between choice and use.
 _FREE_RANGE = range(20000, 32000)
 _ATTEMPTS = 200

@@ -80,9 +80,9 @@ def usable_install(account: Account | None) -> Path:
     return reached
 
 
-def data_folder(folder: Path, stack_id: str) -> Path:
-    """Return where the data is kept: in `folder`, or outside where the account could not enter it."""
-    inside, outside = folder / "postgres", _OUTSIDE / stack_id
+def data_folder(folder: Path, stack_id: str, name: str = "postgres") -> Path:
+    """Return where a server's data is kept: in `folder`, or outside where the account could not enter it."""
+    inside, outside = folder / name, _OUTSIDE / (stack_id if name == "postgres" else f"{stack_id}-{name}")
     if outside.exists():
         return outside
     inside.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,7 +99,8 @@ def data_folder(folder: Path, stack_id: str) -> Path:
 
 def forget(stack_id: str) -> None:
     """Remove what `data_folder` put outside the folder of a stopped stack."""
-    shutil.rmtree(_OUTSIDE / stack_id, ignore_errors=True)
+    for folder in (_OUTSIDE / stack_id, *_OUTSIDE.glob(f"{stack_id}-*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_administrator(data: Path) -> Administrator:
@@ -107,7 +108,7 @@ def read_administrator(data: Path) -> Administrator:
     return Administrator(ADMINISTRATOR, (data / _PASSWORD_FILE).read_text())
 
 
-async def process(data: Path, log: Path, port: int, password: str) -> ManagedProcess:
+async def process(data: Path, log: Path, port: int, password: str, *, name: str = "postgres") -> ManagedProcess:
     """Return the server with its data in `data`, made at the first start with this administrator's password.
 
     Raises:
@@ -125,7 +126,7 @@ async def process(data: Path, log: Path, port: int, password: str) -> ManagedPro
         await _make_cluster(programs, cluster, secret, log, account)
     options = [part for name, value in {"port": str(port), **_OPTIONS}.items() for part in ("-c", f"{name}={value}")]
     return ManagedProcess(
-        "postgres",
+        name,
         [str(programs / "postgres"), "-D", str(cluster), *options],
         log,
         folder=data,

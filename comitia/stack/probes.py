@@ -42,10 +42,11 @@ async def redis_answers(host: str, port: int) -> bool:
     return (await exchange(host, port, b"PING\r\n")).startswith((b"+PONG", b"-NOAUTH"))
 
 
-async def kafka_answers(host: str, port: int) -> bool:
-    """Tell whether a broker names a live broker in its metadata: only then topics can be made."""
+async def kafka_answers(host: str, port: int, *, brokers: int = 1) -> bool:
+    """Tell whether a broker names so many live brokers in its metadata: only then topics can be made on them."""
     answer = await exchange(host, port, struct.pack(">i", len(_METADATA_V0)) + _METADATA_V0)
-    return len(answer) >= 12 and struct.unpack(">i", answer[8:12])[0] > 0  # noqa: PLR2004 - size, correlation, count
+    # size, correlation, count
+    return len(answer) >= 12 and struct.unpack(">i", answer[8:12])[0] >= brokers  # noqa: PLR2004
 
 
 async def http_get(host: str, port: int, path: str) -> tuple[int, bytes]:

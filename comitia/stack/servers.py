@@ -1,20 +1,32 @@
-"""The four servers of one machine as one thing: started together, ready together, stopped in order."""
+"""The servers of one machine as one thing: started together, ready together, stopped in order."""
 
 import asyncio
 import fcntl
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import SecretStr
 
-from comitia.stack import kafka, ports, postgres, redis, temporal
+from comitia.stack import kafka, ports, postgres, redis, temporal, temporal_server, temporal_store
 from comitia.stack.process import ManagedProcess
 from comitia.stack.replaced import Replaced, read_replaced
-from comitia.stack.state import CATALOGUE, CELLS, PLATFORM, ROLES, StackState, merged, new_secret, read_state
+from comitia.stack.state import (
+    CATALOGUE,
+    CELLS,
+    PLATFORM,
+    ROLES,
+    StackState,
+    kept_secret,
+    merged,
+    new_secret,
+    read_state,
+)
+from comitia.stack.topology import Topology, check_same
 from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.provision import provision
 from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER
@@ -32,8 +44,9 @@ class Servers:
     """PostgreSQL, Kafka, Temporal and Redis with their data in `folder`, databases migrated.
 
     A server whose addresses are all in `environment` (`COMITIA_CELLS__EU__REDIS__PORT` and so on) is not started.
-    Within `async with`, `state` has the addresses and `processes` what was started, by name. `migrations` brings a
-    database to a newest revision: ours unless it is told to stay at that of another release.
+    Within `async with`, `state` has the addresses and `processes` what was started, by name. `topology` is how many
+    there are of each; a folder keeps the one that it was made with. `migrations` brings a database to a newest
+    revision: ours unless it is told to stay at that of another release.
     """
 
     def __init__(
@@ -42,6 +55,7 @@ class Servers:
         *,
         environment: Mapping[str, str] = os.environ,
         wanted_ports: Mapping[str, int] | None = None,
+        topology: Topology | None = None,
         ui: bool = False,
         migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = migrate,
         say: Callable[[str], None] = lambda _: None,
@@ -50,6 +64,7 @@ class Servers:
         self.processes: dict[str, ManagedProcess] = {}
         self._replaced: Replaced = read_replaced(environment)
         self._wanted = dict(wanted_ports or {})
+        self._topology = topology or Topology()
         self._ui = ui
         self._migrations = migrations
         self._say = say
@@ -68,6 +83,7 @@ class Servers:
 
         Raises:
             FolderInUseError: another stack runs here.
+            OtherTopologyError: its data was made by other servers.
             StartError: a server did not come up; the others are stopped again.
         """
         self._take_folder()
@@ -89,7 +105,9 @@ class Servers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop what was started, none of which calls another, and leave the folder for the next start."""
+        """Stop what was started, Temporal before its store, and leave the folder for the next start."""
+        if "temporal" in self.processes:
+            await self.processes["temporal"].stop()
         await asyncio.gather(*(process.stop() for process in self.processes.values()))
         if self._state is not None:
             self._state = self._state.model_copy(update={"pids": {}, "urls": {}, "supervisor_pid": 0})
@@ -127,20 +145,23 @@ class Servers:
             lock.close()
             raise FolderInUseError(f"a stack runs in {self.folder} already") from None
         self._lock = lock
-        for name in ("kafka", "logs", "redis", "temporal"):
+        for name in ("logs", "redis", "temporal", *kafka.broker_names(self._topology.kafka_brokers)):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
 
     def _next_state(self) -> StackState:
         before = read_state(self.folder)
+        if before is not None:
+            check_same(before.topology, self._topology)
         known = before.settings["database_passwords"] if before else {}
         passwords = {role: known.get(role) or new_secret() for role in ROLES} | self._replaced.passwords
         wanted = {**(before.ports if before else {}), **self._wanted}
-        chosen = ports.choose(ports.SERVER_PORTS, wanted, self._say)
-        addresses = merged(_own_addresses(chosen), self._replaced_addresses(chosen))
+        chosen = ports.choose(_port_names(self._topology), wanted, self._say)
+        addresses = merged(_own_addresses(chosen, self._topology), self._replaced_addresses(chosen))
         return StackState(
             folder=self.folder,
             stack_id=before.stack_id if before else secrets.token_hex(8),
             settings={**addresses, "database_passwords": passwords},
+            topology=self._topology,
             ports=chosen,
             supervisor_pid=os.getpid(),
         )
@@ -148,7 +169,7 @@ class Servers:
     def _replaced_addresses(self, chosen: dict[str, int]) -> dict[str, Any]:
         """A replaced address replaces all of ours but names: host, port, TLS and Redis database are its own."""
         values = {name: value for name, value in self._replaced.values.items() if name != "database_passwords"}
-        own = _own_addresses(chosen)
+        own = _own_addresses(chosen, self._topology)
         for cell, servers in values.get("cells", {}).items():
             for server, address in servers.items():
                 kept = {
@@ -167,11 +188,14 @@ class Servers:
             ("redis", self._replaced.needs("redis"), self._start_redis),
         ]
 
-    async def _run(self, name: str, process: ManagedProcess, ready: Callable[[], Awaitable[None]]) -> None:
+    async def _run(
+        self, name: str, process: ManagedProcess, ready: Callable[[], Awaitable[None]], *, wait: bool = True
+    ) -> None:
         self.processes[name] = process
         self._readiness[name] = ready
         await process.start()
-        await ready()
+        if wait:
+            await ready()
 
     async def _start_redis(self) -> None:
         port = self.state.ports["redis"]
@@ -179,14 +203,35 @@ class Servers:
         await self._run("redis", process, lambda: redis.ready(process, port))
 
     async def _start_kafka(self) -> None:
-        chosen = self.state.ports
-        process = await kafka.process(self.folder / "kafka", self._log("kafka"), chosen)
-        await self._run("kafka", process, lambda: kafka.ready(process, chosen["kafka"]))
+        chosen, count = self.state.ports, self._topology.kafka_brokers
+        brokers = await kafka.processes(self.folder.joinpath, self._log, chosen, brokers=count)
+        for broker in brokers:
+            # started again it waits for itself only: another may be away
+            again = partial(kafka.ready, broker, chosen[broker.name])
+            await self._run(broker.name, broker, again, wait=False)
+        await asyncio.gather(*(kafka.ready(broker, chosen[broker.name], brokers=count) for broker in brokers))
 
     async def _start_temporal(self) -> None:
         chosen, folder = self.state.ports, self.folder / "temporal"
+        if self._topology.temporal_server:
+            password = await self._start_temporal_store()
+            store = [f"{ports.HOST}:{chosen['temporal-store']}"]
+            process = temporal_server.process(folder, self._log("temporal"), chosen, store=store, password=password)
+            await self._run("temporal", process, lambda: temporal_server.ready(process, chosen, NAMESPACES))
+            return
         process = temporal.process(folder, self._log("temporal"), chosen, NAMESPACES, ui=self._ui)
         await self._run("temporal", process, lambda: temporal.ready(process, chosen, NAMESPACES))
+
+    async def _start_temporal_store(self) -> str:
+        """Start Temporal's own PostgreSQL, so that a cell's can be killed alone; return its role's password."""
+        name, port = "temporal-store", self.state.ports["temporal-store"]
+        data = await asyncio.to_thread(postgres.data_folder, self.folder, self.state.stack_id, name)
+        process = await postgres.process(data, self._log(name), port, new_secret(), name=name)
+        administrator = postgres.read_administrator(data)
+        await self._run(name, process, lambda: postgres.ready(process, port, administrator))
+        password = kept_secret(self.folder / "temporal" / "store-password")
+        await temporal_store.prepare(Address(host=ports.HOST, port=port), administrator, password, self._log(name))
+        return password
 
     async def _start_postgres(self) -> None:
         port = self.state.ports["postgres"]
@@ -215,7 +260,18 @@ class Servers:
         return self.folder / "logs" / f"{name}.log"
 
 
-def _own_addresses(chosen: Mapping[str, int]) -> dict[str, Any]:
+def _port_names(topology: Topology) -> tuple[str, ...]:
+    more = (*temporal_server.port_names(), "temporal-store") if topology.temporal_server else ()
+    return tuple(dict.fromkeys((*ports.SERVER_PORTS, *kafka.port_names(topology.kafka_brokers), *more)))
+
+
+def _own_addresses(chosen: Mapping[str, int], topology: Topology) -> dict[str, Any]:
+    others = kafka.broker_names(topology.kafka_brokers)[1:]
+    more_brokers = {
+        "replication": topology.kafka_brokers,
+        "others": ",".join(f"{ports.HOST}:{chosen[name]}" for name in others),
+    }
+
     def at(server: str, **more: Any) -> dict[str, Any]:
         return {"host": ports.HOST, "port": chosen[server], **more}
 
@@ -224,7 +280,7 @@ def _own_addresses(chosen: Mapping[str, int]) -> dict[str, Any]:
             cell: {
                 "database": at("postgres", name=cell),
                 "redis": at("redis", database=number),
-                "kafka": at("kafka"),
+                "kafka": at("kafka", **(more_brokers if others else {})),
                 "temporal": at("temporal", namespace=cell),
             }
             for number, cell in enumerate(CELLS)

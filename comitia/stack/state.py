@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from comitia.stack.topology import Topology
 from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER
 from integrations.settings import DatabaseAddress, Environment, Settings
 
@@ -26,6 +27,7 @@ class StackState(BaseModel):
     folder: Path
     stack_id: str  # names what has to live outside the folder
     settings: dict[str, Any]
+    topology: Topology = Topology()
     ports: dict[str, int]  # of the last start, asked for again at the next
     urls: dict[str, str] = Field(default_factory=dict)  # of application processes and consoles, by name
     supervisor_pid: int = 0  # 0: stopped
@@ -72,11 +74,7 @@ class StackState(BaseModel):
 
     def write(self) -> None:
         """Replace the file in one step, readable by its owner only."""
-        target = self.folder / STATE_FILE
-        fresh = target.with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(self.model_dump_json(indent=1))
-        fresh.replace(target)
+        _write_private(self.folder / STATE_FILE, self.model_dump_json(indent=1))
 
 
 def read_state(folder: Path) -> StackState | None:
@@ -88,6 +86,13 @@ def read_state(folder: Path) -> StackState | None:
 def new_secret() -> str:
     """Return 192 random bits as text."""
     return secrets.token_urlsafe(24)
+
+
+def kept_secret(file: Path) -> str:
+    """Return the secret in a file that only its owner reads, made at the first call."""
+    if not file.exists():
+        _write_private(file, new_secret())
+    return file.read_text()
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,3 +114,10 @@ def _variables(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield from _variables(variable, value)
         elif value is not None:
             yield variable, str(value)
+
+
+def _write_private(target: Path, text: str) -> None:
+    fresh = target.with_suffix(".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(target)

@@ -14,7 +14,7 @@ READY_WITHIN_S = 60.0
 # Each commit is on the disk before it is acknowledged (FULL); the write-ahead log makes that one sync, not three.
 _PRAGMAS = ("journal_mode=wal", "synchronous=2")
 # The limits of a shared service do not fit a server that has one user: the load decides, not a quota.
-_DYNAMIC_CONFIG = {
+DYNAMIC_CONFIG = {
     "frontend.rps": "100000",
     "frontend.namespaceRPS": "100000",
     "frontend.namespaceCount": "10000",
@@ -56,7 +56,7 @@ def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable
         command += ["--namespace", namespace]
     for name, kind in search_attributes().items():
         command += ["--search-attribute", f"{name}={kind}"]
-    for name, value in _DYNAMIC_CONFIG.items():
+    for name, value in DYNAMIC_CONFIG.items():
         command += ["--dynamic-config-value", f"{name}={value}"]
     return ManagedProcess("temporal", command, log, folder=folder)
 

@@ -14,10 +14,10 @@ log = structlog.get_logger(__name__)
 
 
 def connection_options(address: KafkaAddress) -> dict[str, Any]:
-    """Return the driver's options for a bootstrap broker, with TLS where the address has it."""
+    """Return the driver's options for the bootstrap brokers, with TLS where the address has it."""
     context = tls_context(address.tls)
     return {
-        "bootstrap_servers": f"{address.host}:{address.port}",
+        "bootstrap_servers": list(address.bootstrap),
         "security_protocol": "SSL" if context else "PLAINTEXT",
         "ssl_context": context,
     }

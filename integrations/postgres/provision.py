@@ -22,7 +22,7 @@ class Administrator:
 async def server_answers(address: Address, administrator: Administrator) -> bool:
     """Tell whether the server takes connections now."""
     try:
-        connection = await _connect(address, administrator, _MAINTENANCE)
+        connection = await maintenance(address, administrator)
     except (OSError, asyncpg.CannotConnectNowError):
         return False
     await connection.close()
@@ -39,10 +39,10 @@ async def provision(
 
     Databases belong to the owner role, and nobody has a right by being PUBLIC. Safe to repeat.
     """
-    connection = await _connect(address, administrator, _MAINTENANCE)
+    connection = await maintenance(address, administrator)
     try:
         for role, password in passwords.items():
-            await _ensure_role(connection, role, password)
+            await ensure_login(connection, role, password)
         present = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
         for database, roles in databases.items():
             if database not in present:
@@ -60,7 +60,13 @@ async def provision(
             await inside.close()
 
 
-async def _ensure_role(connection: Any, role: str, password: str) -> None:
+async def maintenance(address: Address, administrator: Administrator) -> Any:
+    """Return a connection of whoever may make databases and roles; the caller closes it."""
+    return await _connect(address, administrator, _MAINTENANCE)
+
+
+async def ensure_login(connection: Any, role: str, password: str) -> None:
+    """Make a role that may log in and nothing else, or give it this password."""
     # A password cannot be bound in CREATE ROLE: the server quotes it.
     quoted: str = await connection.fetchval("SELECT quote_literal($1::text)", password)
     known = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)

@@ -46,6 +46,15 @@ def test_doctor_asks_for_maven_only_while_jars_are_missing(tmp_path: Path, monke
     assert {"Maven", "Kafka's jars"} <= needed
 
 
+def test_doctor_says_what_was_not_built_and_can_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMITIA_TOOLS_FOLDER", str(tmp_path))
+    found = next(check for check in doctor.examine(tmp_path) if check.name == "Tools built from Go")
+    assert not found.passed
+    assert not found.needed
+    assert "not built: temporal-server, temporal-sql-tool, toxiproxy-server" in found.found
+    assert "make tools" in found.advice
+
+
 def test_doctor_looks_at_no_port_of_a_stack_that_runs(servers: StackState) -> None:
     found = next(check for check in doctor.examine(servers.folder) if check.name == "Ports")
     assert "a stack runs in" in found.found

@@ -24,6 +24,7 @@ from comitia.stack.ports import HOST
 from comitia.stack.servers import NAMESPACES, Servers
 from comitia.stack.state import CELLS, StackState
 from comitia.stack.supervisor import Supervisor
+from comitia.stack.topology import Topology
 from comitia.tokens import open_access_tokens
 from domain.ids import BatchId, submit_votes_workflow_id
 from domain.tokens import Role
@@ -277,13 +278,16 @@ class House:
 async def open_house(
     folder: Path,
     *,
+    topology: Topology | None = None,
     migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = migrate,
     applications: Sequence[Application] = APPLICATIONS,
     source: Source | None = None,
 ) -> AsyncIterator[House]:
     """Start everything in `folder`, and leave nothing behind; the code is ours unless another `source` is given."""
     async with AsyncExitStack() as lifetime:
-        servers = await lifetime.enter_async_context(Servers(folder, environment={}, migrations=migrations))
+        servers = await lifetime.enter_async_context(
+            Servers(folder, environment={}, topology=topology, migrations=migrations)
+        )
         lifetime.callback(postgres.forget, servers.state.stack_id)
         settings = servers.state.settings_for(IDENTITY, environment=Environment.TEST)
         access = await open_access_tokens(settings)  # before a process reads the keys
@@ -318,7 +322,7 @@ async def open_house(
             pool = await pool_on_demand(settings.cells[cell].database, settings, IDENTITY, size=2)
             lifetime.callback(pool.terminate)
             directories[cell] = Directory(pool, cell)
-        for service in ("surveys", "eligibility", "votes", "results", "streams"):
+        for service in [each.service for each in applications if each.package == "api"]:
             limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
             clients[service] = await lifetime.enter_async_context(
                 httpx.AsyncClient(base_url=supervisor.url(service), timeout=30, limits=limits, trust_env=False)
