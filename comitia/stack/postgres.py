@@ -121,7 +121,7 @@ async def process(data: Path, log: Path, port: int, password: str, *, name: str 
     programs = usable_install(account) / "bin"
     cluster = data / "cluster"
     await ensure_cluster(programs, cluster, secret=data / _PASSWORD_FILE, password=password, log=log, account=account)
-    return server("postgres", programs, cluster, log=log, port=port, account=account)
+    return server(name, programs, cluster, log=log, port=port, account=account)
 
 
 def server(
