@@ -43,7 +43,9 @@ class ErrorCode(StrEnum):
     SURVEY_FROZEN = "survey_frozen"
     SURVEY_NOT_OPEN = "survey_not_open"
     SURVEY_CLOSED = "survey_closed"
+    SURVEY_PAUSED = "survey_paused"
     SURVEY_PUBLISHING = "survey_publishing"
+    SURVEY_NOT_CERTIFIED = "survey_not_certified"
     RESULTS_NOT_VISIBLE = "results_not_visible"
     EXPORT_NOT_FOUND = "export_not_found"
     EXPORT_NOT_FINISHED = "export_not_finished"
@@ -125,6 +127,8 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.SURVEY_FROZEN: ErrorSpec(409, "A published survey cannot change this way"),
     ErrorCode.SURVEY_NOT_OPEN: ErrorSpec(409, "The survey is not open"),
     ErrorCode.SURVEY_CLOSED: ErrorSpec(409, "The survey is closed"),
+    ErrorCode.SURVEY_PAUSED: ErrorSpec(503, "The survey takes no votes for the moment", retryable=True),
+    ErrorCode.SURVEY_NOT_CERTIFIED: ErrorSpec(404, "The survey has no certificate"),
     ErrorCode.SURVEY_PUBLISHING: ErrorSpec(503, "The survey is on its way into the cells", retryable=True),
     ErrorCode.RESULTS_NOT_VISIBLE: ErrorSpec(403, "The results are not shown now"),
     ErrorCode.EXPORT_NOT_FOUND: ErrorSpec(404, "No such export"),

@@ -30,3 +30,37 @@ def root(entries: Iterable[bytes]) -> bytes:
             paired.append(level[-1])
         level = paired
     return level[0]
+
+
+class GrowingTree:
+    """The same root over entries that come one after the other: memory and state are logarithmic in their number."""
+
+    def __init__(self, peaks: Iterable[bytes] = (), size: int = 0) -> None:
+        """Go on where another tree of `size` entries stopped; `peaks` are its `peaks`."""
+        self._peaks = list(peaks)
+        self.size = size
+        if len(self._peaks) != size.bit_count():
+            raise ValueError("these are not the peaks of a tree of this size")
+
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """Roots of the perfect trees that the entries make, largest first: one for each bit that is set in `size`."""
+        return tuple(self._peaks)
+
+    def append(self, leaf: bytes) -> None:
+        """Add the hash of a leaf (32 bytes)."""
+        carried, node = self.size, leaf
+        while carried & 1:
+            node = node_hash(self._peaks.pop(), node)
+            carried >>= 1
+        self._peaks.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the tree hash (32 bytes) over what was added so far."""
+        if not self._peaks:
+            return EMPTY_ROOT
+        node = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            node = node_hash(peak, node)
+        return node

@@ -80,6 +80,7 @@ class CatalogueEntry:
     counters: Counters
     published_from: int | None = None
     finished_from: int | None = None
+    is_paused: bool = False
 
 
 def new_entry(survey_id: str, draft: SurveyDraft) -> CatalogueEntry:

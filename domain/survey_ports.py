@@ -9,9 +9,11 @@ from domain.contracts.exports import ExportFile, ExportRequest, ExportState, Sto
 from domain.contracts.surveys import (
     AnnounceSurveyInput,
     CorrectSurveyInput,
+    ExtendSurveyInput,
     FinishSurveyInput,
     FreezeSurveyInput,
     OpenSurveyInput,
+    SurveyIntake,
     SurveyKeys,
     SurveyStage,
 )
@@ -86,6 +88,26 @@ class SurveyCatalogue(Protocol):
         Raises:
             DomainError: `precondition_failed`, or `survey_frozen` for any other change or stage.
         """
+        ...
+
+
+class SteeringCatalogue(Protocol):
+    """What staff change of open surveys. All calls raise DomainError `catalogue_unavailable`, `survey_not_found`."""
+
+    async def set_intake(self, request: SurveyIntake) -> CatalogueEntry:
+        """Record a pause or its end; repeated, return it."""
+        ...
+
+    async def extend(self, request: ExtendSurveyInput) -> CatalogueEntry:
+        """Record a later end of a published survey; repeated, return it."""
+        ...
+
+
+class CellIntake(Protocol):
+    """Whether one cell takes votes of a survey."""
+
+    async def set_intake(self, request: SurveyIntake) -> None:
+        """Pause or resume; safe to repeat. Raises DomainError `ledger_unavailable`, `survey_not_found`."""
         ...
 
 

@@ -17,6 +17,8 @@ from integrations.temporal.codec import EncryptionCodec
 DEPLOYMENT = "platform"
 SURVEYS_QUEUE = "surveys"
 EXPORTS_QUEUE = "exports"
+CERTIFICATION_DEPLOYMENT = "certification"
+CERTIFICATION_QUEUE = "certification"
 RECONCILIATION_DEPLOYMENT = "reconciliation"
 RECONCILIATION_QUEUE = "reconciliation"
 IN_FLIGHT = in_flight("platform")
@@ -56,12 +58,18 @@ async def open_platform(
     )
 
 
-async def cell_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
-    """Return a pool per cell as role `comitia_surveys`; a cell that is away is noticed when it is asked."""
+async def cell_pools(
+    settings: Settings,
+    lifetime: AsyncExitStack,
+    role: str = SURVEYS,
+    *,
+    statement_timeout_s: float = _STATEMENT_TIMEOUT_S,
+) -> dict[str, asyncpg.Pool]:
+    """Return a pool per cell as `role`; a cell that is away is noticed when it is asked."""
     pools = {}
     for cell, addresses in settings.cells.items():
         pools[cell] = await pool_on_demand(
-            addresses.database, settings, SURVEYS, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
+            addresses.database, settings, role, command_timeout=statement_timeout_s, timeout=_STATEMENT_TIMEOUT_S
         )
         lifetime.push_async_callback(pools[cell].close)
     return pools

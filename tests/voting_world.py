@@ -110,7 +110,7 @@ class Booth:
     async def batch(self, *votes: SealedVote, number: int = 1) -> SubmitVotesInput:
         """Return a batch of a fresh gateway that the ledger knows."""
         gateway_id = secrets.token_bytes(16)
-        await self.ledger.register_gateway(gateway_id, "test")
+        await self.ledger.register_gateway(gateway_id, "test", 1)
         return SubmitVotesInput(cell=self.cell, gateway_id=gateway_id, number=number, votes=votes)
 
     async def counts(self) -> dict[str, int]:

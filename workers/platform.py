@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker
 
+from activities.closing import ClosingActivities
 from activities.exports import ExportActivities
+from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.keys.file_kms import open_keys
@@ -19,7 +23,9 @@ from integrations.objects.file_store import FileObjectStore
 from integrations.platform import DEPLOYMENT, EXPORTS_QUEUE, IN_FLIGHT, SURVEYS_QUEUE, cell_pools, open_platform
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
+from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
+from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.roles import SURVEYS
 from integrations.results.opening import open_results
 from integrations.settings import Settings
@@ -47,13 +53,23 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     announcer = SurveyChangeProducer({cell: addresses.kafka for cell, addresses in settings.cells.items()})
     lifetime.push_async_callback(announcer.close)
-    cells = {cell: PostgresCellSurveys(pool) for cell, pool in (await cell_pools(settings, lifetime)).items()}
+    pools = await cell_pools(settings, lifetime)
+    cells = {cell: PostgresCellSurveys(pool) for cell, pool in pools.items()}
+    closing = {cell: PostgresCellClosing(pool, cell) for cell, pool in pools.items()}
     catalogue = PostgresCatalogue(clients.catalogue)
     results = (await open_results(settings, lifetime, SURVEYS)).results
     exports = PostgresExports(clients.catalogue)
     release = Release(DEPLOYMENT, settings.build)
     workers = [
-        _surveys_worker(clients.temporal, release, SurveyActivities(catalogue, keys, cells, announcer)),
+        _surveys_worker(
+            clients.temporal,
+            release,
+            [
+                *SurveyActivities(catalogue, keys, cells, announcer).all(),
+                *SteeringActivities(catalogue, closing).all(),
+                *ClosingActivities(PostgresCertifications(clients.catalogue), closing).all(),
+            ],
+        ),
         _exports_worker(
             clients.temporal, release, ExportActivities(catalogue, exports, results, FileObjectStore(objects_folder))
         ),
@@ -79,13 +95,13 @@ async def _become_current(client: Client, release: Release, stopping: asyncio.Ev
             await asyncio.wait_for(stopping.wait(), _RETRY_S)
 
 
-def _surveys_worker(client: Client, release: Release, activities: SurveyActivities) -> Worker:
+def _surveys_worker(client: Client, release: Release, activities: list[Callable[..., Any]]) -> Worker:
     return build_worker(
         client,
         SURVEYS_QUEUE,
         release,
         workflows=[RunSurveyWorkflow],
-        activities=activities.all(),
+        activities=activities,
         behaviour=VersioningBehavior.AUTO_UPGRADE,  # a survey may be open for months
         sticky_queue_schedule_to_start_timeout=_STICKY,
     )

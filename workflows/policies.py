@@ -22,3 +22,9 @@ LONG_WRITE = ActivityConfig(  # writes a file in pieces, heartbeats its progress
     heartbeat_timeout=timedelta(seconds=10),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
+
+LONG_WORK = ActivityConfig(  # waits or computes for as long as it takes; heartbeats, and goes on where it was
+    start_to_close_timeout=timedelta(hours=6),
+    heartbeat_timeout=timedelta(seconds=20),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5)),
+)

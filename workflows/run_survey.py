@@ -1,40 +1,48 @@
-"""The public life of one survey: into every cell, open, corrected where a text was wrong, and closed."""
+"""The public life of one survey: into every cell, open, steered by staff, closed, and certified."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ActivityError, ApplicationError
 
-from workflows.policies import AFTER_COMMIT, COMMIT
+from workflows.certifying import Certification
+from workflows.policies import COMMIT
+from workflows.refusals import cause_of, refused
 from workflows.search_attributes import PROCESS_STAGE
+from workflows.survey_cells import SurveyCells
 
 with workflow.unsafe.imports_passed_through():
+    from activities.steering import SteeringActivities
     from activities.surveys import SurveyActivities
+    from domain.contracts.certification import CertificationState, RequestCertification
+    from domain.contracts.survey_runs import RunSurveyInput
     from domain.contracts.surveys import (
-        AnnounceSurveyInput,
         CorrectSurveyInput,
+        ExtendSurvey,
+        ExtendSurveyInput,
         FinishSurvey,
         FinishSurveyInput,
         FreezeSurveyInput,
-        InstallSurveyInput,
         OpenedSurvey,
         OpenSurveyInput,
-        RunSurveyInput,
+        SteerIntake,
         Survey,
         SurveyChanged,
+        SurveyIntake,
         SurveyReference,
         SurveyStage,
-        SurveyWindow,
     )
     from domain.errors import ErrorCode
 
 _LONGEST_TIMER = timedelta(days=30)  # a survey may be scheduled further away than any one timer should reach
+_EXTENSION_MARGIN = timedelta(seconds=5)  # a later end must reach every cell before the earlier one does
+_CERTIFY = "certify"  # surveys that ended under the release before it have no certificate
 
 
 @workflow.defn(name="RunSurvey")
 class RunSurveyWorkflow:
-    """Opens a survey once every cell has it, and closes it everywhere.
+    """Opens a survey once every cell has it, closes it everywhere, and sees it certified.
 
     It alone changes a survey once that is frozen, so its copy is the catalogue's. No outage ends it: what a cell or
     the catalogue cannot take now is tried until it can.
@@ -46,13 +54,17 @@ class RunSurveyWorkflow:
         self._opened: OpenedSurvey | None = request.opened
         self._refusal: ApplicationError | None = None
         self._asked_to_finish: FinishSurvey | None = None
-        self._finished: Survey | None = None
-        self._correcting = asyncio.Lock()
+        self._finished = request.finished
+        self._cells = SurveyCells(request.survey_id, request.cells)
+        self._paused = request.paused
+        self._changing = asyncio.Lock()
+        self._steering = asyncio.Lock()  # a cell that is away may hold up a pause, and never the end
         self._behind: list[asyncio.Task[None]] = []
+        self._certification = Certification(request, _show)
 
     @workflow.run
     async def run(self, _request: RunSurveyInput) -> SurveyChanged:
-        """Return when the survey is finished.
+        """Return when the survey's keys are destroyed, at the end of its retention.
 
         Raises:
             ApplicationError: `survey_not_found`, `precondition_failed` or `survey_invalid` where the draft cannot be
@@ -63,9 +75,9 @@ class RunSurveyWorkflow:
         if self._refusal is not None:
             await workflow.wait_condition(workflow.all_handlers_finished)
             raise self._refusal
-        await self._stay_open()
-        async with self._correcting:
-            finished = await self._close()
+        finished = self._finished or await self._end()
+        if workflow.patched(_CERTIFY):
+            await self._certification.run(finished, self._make_room)
         await asyncio.gather(*self._behind)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return _changed(finished, SurveyStage.FINISHED)
@@ -89,22 +101,69 @@ class RunSurveyWorkflow:
         if self._opened is None or self._asked_to_finish is not None or request.expected_version is None:
             return
         if request.expected_version != self._opened.survey.version:
-            raise _refused(ErrorCode.PRECONDITION_FAILED, "the survey changed meanwhile")
+            raise refused(ErrorCode.PRECONDITION_FAILED, "the survey changed meanwhile")
+
+    @workflow.update
+    async def set_intake(self, request: SteerIntake) -> SurveyChanged:
+        """Return once every cell takes votes, or none for the moment; what was accepted is recorded all the same."""
+        async with self._steering:
+            self._require_open(request.expected_version)
+            if request.paused != self._paused:
+                intake = SurveyIntake(survey_id=self._request.survey_id, paused=request.paused, actor=request.actor)
+                noted: Survey = await workflow.execute_activity_method(SteeringActivities.note_intake, intake, **COMMIT)
+                self._paused = request.paused
+                self._keep(noted)
+                await self._cells.set_intake(intake)
+        return _changed(self._known(), SurveyStage.PUBLISHED)
+
+    @workflow.update
+    async def extend(self, request: ExtendSurvey) -> SurveyChanged:
+        """Return once every cell and the catalogue have the later end."""
+        async with self._changing:
+            self._require_open(request.expected_version)
+            survey = self._still_open().survey
+            if survey.finish_at == request.finish_at:
+                return _changed(survey, SurveyStage.PUBLISHED)
+            if survey.finish_at is None or request.finish_at < survey.finish_at:
+                raise refused(ErrorCode.SURVEY_INVALID, "finishDate: must be after the present one")
+            if survey.finish_at - workflow.now() < _EXTENSION_MARGIN:
+                raise refused(ErrorCode.SURVEY_CLOSED, "too near to its end")
+            assert survey.start_at is not None
+            await self._cells.set_window(survey.start_at, request.finish_at)
+            extended: Survey = await workflow.execute_activity_method(
+                SteeringActivities.extend_survey,
+                ExtendSurveyInput(survey_id=survey.id, actor=request.actor, finish_at=request.finish_at),
+                **COMMIT,
+            )
+            self._keep(extended)
+        self._announce(extended, SurveyStage.PUBLISHED)
+        return _changed(extended, SurveyStage.PUBLISHED)
+
+    @workflow.update
+    async def certify(self, request: RequestCertification) -> CertificationState | None:
+        """Try again to certify what was found to differ; anything else goes on by itself."""
+        self._certification.ask_again(request.actor)
+        return self._certification.state
+
+    @workflow.query
+    def certification(self) -> CertificationState | None:
+        """How the certification stands; None before the end."""
+        return self._certification.state
 
     @workflow.update
     async def correct(self, request: CorrectSurveyInput) -> SurveyChanged:
         """Return once the catalogue has the corrected texts; the cells follow."""
-        async with self._correcting:
+        async with self._changing:
             if self._opened is None or self._asked_to_finish is not None or self._finished is not None:
-                raise _refused(ErrorCode.SURVEY_FROZEN, "the survey is not open")
+                raise refused(ErrorCode.SURVEY_FROZEN, "the survey is not open")
             try:
                 corrected: Survey = await workflow.execute_activity_method(
                     SurveyActivities.correct_survey, request, **COMMIT
                 )
             except ActivityError as error:
-                raise _cause(error) from error
-            self._opened = self._opened.model_copy(update={"survey": corrected})
-        self._behind.append(asyncio.create_task(self._reinstall(self._opened)))
+                raise cause_of(error) from error
+            self._keep(corrected)
+        self._behind.append(asyncio.create_task(self._reinstall(self._still_open())))
         return _changed(corrected, SurveyStage.PUBLISHED)
 
     @workflow.query
@@ -122,37 +181,20 @@ class RunSurveyWorkflow:
             at=workflow.now(),
             expected_version=request.expected_version,
         )
-        self._show(SurveyStage.PUBLISHING)
+        _show(SurveyStage.PUBLISHING.value)
         try:
             frozen: Survey = await workflow.execute_activity_method(SurveyActivities.freeze_survey, freeze, **COMMIT)
         except ActivityError as error:
-            self._refusal = _cause(error)
+            self._refusal = cause_of(error)
             return
         keys = await workflow.execute_activity_method(
             SurveyActivities.provide_survey_keys, SurveyReference(survey_id=frozen.id), **COMMIT
         )
         ready = OpenedSurvey(survey=frozen, keys=keys)
-        await self._install(ready)  # nothing opens anywhere before every cell has it
+        await self._cells.install(ready)  # nothing opens anywhere before every cell has it
         self._opened = await self._open(ready)
-        self._show(SurveyStage.PUBLISHED)
+        _show(SurveyStage.PUBLISHED.value)
         self._announce(self._opened.survey, SurveyStage.PUBLISHED)
-
-    async def _install(self, ready: OpenedSurvey) -> None:
-        await asyncio.gather(
-            *(
-                workflow.execute_activity_method(
-                    SurveyActivities.install_survey,
-                    InstallSurveyInput(
-                        cell=cell,
-                        survey=ready.survey,
-                        wrapped_ballot_key=ready.keys.wrapped_ballot_key,
-                        wrapped_eligibility_key=ready.keys.wrapped_eligibility_key,
-                    ),
-                    **COMMIT,
-                )
-                for cell in self._request.cells
-            )
-        )
 
     async def _open(self, ready: OpenedSurvey) -> OpenedSurvey:
         now, survey = workflow.now(), ready.survey
@@ -160,7 +202,7 @@ class RunSurveyWorkflow:
         finish_at = survey.finish_at
         if finish_at is not None:
             finish_at = max(finish_at, start_at)  # the end may have passed while a cell could not be reached
-        await self._set_window(start_at, finish_at)
+        await self._cells.set_window(start_at, finish_at)
         opened: Survey = await workflow.execute_activity_method(
             SurveyActivities.open_survey,
             OpenSurveyInput(survey_id=survey.id, start_at=start_at, finish_at=finish_at),
@@ -168,17 +210,16 @@ class RunSurveyWorkflow:
         )
         return ready.model_copy(update={"survey": opened})
 
-    async def _set_window(self, start_at: datetime, finish_at: datetime | None) -> None:
-        await asyncio.gather(
-            *(
-                workflow.execute_activity_method(
-                    SurveyActivities.set_survey_window,
-                    SurveyWindow(cell=cell, survey_id=self._request.survey_id, start_at=start_at, finish_at=finish_at),
-                    **COMMIT,
-                )
-                for cell in self._request.cells
-            )
-        )
+    async def _end(self) -> Survey:
+        while True:
+            await self._stay_open()
+            async with self._changing:
+                if self._is_over():  # it may have been extended meanwhile
+                    return await self._close()
+
+    def _is_over(self) -> bool:
+        finish_at = self._still_open().survey.finish_at
+        return self._asked_to_finish is not None or (finish_at is not None and finish_at <= workflow.now())
 
     async def _stay_open(self) -> None:
         """Wait for the end, scheduled or asked for."""
@@ -201,7 +242,20 @@ class RunSurveyWorkflow:
             return
         await workflow.wait_condition(lambda: self._asked_to_finish is not None or self._is_idle())
         if self._asked_to_finish is None:
-            workflow.continue_as_new(self._request.model_copy(update={"opened": self._opened}))
+            self._continue()
+
+    def _make_room(self) -> None:
+        if workflow.info().is_continue_as_new_suggested() and self._is_idle():
+            self._continue()
+
+    def _continue(self) -> None:
+        state = {
+            "opened": self._opened,
+            "paused": self._paused,
+            "finished": self._finished,
+            "certification": self._certification.state,
+        }
+        workflow.continue_as_new(self._request.model_copy(update=state))
 
     def _is_idle(self) -> bool:
         return workflow.all_handlers_finished() and all(task.done() for task in self._behind)
@@ -213,7 +267,7 @@ class RunSurveyWorkflow:
         if asked is not None:
             finish_at = workflow.now() if finish_at is None else min(workflow.now(), finish_at)
             start_at = min(start_at, finish_at)
-            await self._set_window(start_at, finish_at)
+            await self._cells.set_window(start_at, finish_at)
         assert finish_at is not None
         self._finished = await workflow.execute_activity_method(
             SurveyActivities.finish_survey,
@@ -225,39 +279,44 @@ class RunSurveyWorkflow:
             ),
             **COMMIT,
         )
-        self._show(SurveyStage.FINISHED)
+        _show(SurveyStage.FINISHED.value)
         self._announce(self._finished, SurveyStage.FINISHED)
         return self._finished
 
     async def _reinstall(self, corrected: OpenedSurvey) -> None:
-        await self._install(corrected)
-        await self._tell(_changed(corrected.survey, SurveyStage.PUBLISHED))
+        await self._cells.install(corrected)
+        await self._cells.tell(_changed(corrected.survey, SurveyStage.PUBLISHED))
 
     def _announce(self, survey: Survey, stage: SurveyStage) -> None:
         # Behind everyone's back: a broker that is down delays neither an opening nor an end.
-        self._behind.append(asyncio.create_task(self._tell(_changed(survey, stage))))
-
-    async def _tell(self, change: SurveyChanged) -> None:
-        await asyncio.gather(
-            *(
-                workflow.execute_activity_method(
-                    SurveyActivities.announce_survey, AnnounceSurveyInput(cell=cell, change=change), **AFTER_COMMIT
-                )
-                for cell in self._request.cells
-            )
-        )
+        self._behind.append(asyncio.create_task(self._cells.tell(_changed(survey, stage))))
 
     def _known(self) -> Survey:
         if self._refusal is not None:
             raise self._refusal
         return self._still_open().survey
 
+    def _keep(self, survey: Survey) -> None:
+        """Take over what the catalogue has now, unless something later is known."""
+        opened = self._still_open()
+        if survey.version > opened.survey.version:
+            self._opened = opened.model_copy(update={"survey": survey})
+
     def _still_open(self) -> OpenedSurvey:
         assert self._opened is not None
         return self._opened
 
-    def _show(self, stage: SurveyStage) -> None:
-        workflow.upsert_search_attributes([PROCESS_STAGE.value_set(stage.value)])
+    def _require_open(self, expected_version: int | None) -> None:
+        if self._opened is None:
+            raise refused(ErrorCode.SURVEY_NOT_OPEN, "the survey is on its way into the cells")
+        if self._asked_to_finish is not None or self._finished is not None or self._is_over():
+            raise refused(ErrorCode.SURVEY_CLOSED, "the survey has ended")
+        if expected_version not in (None, self._opened.survey.version):
+            raise refused(ErrorCode.PRECONDITION_FAILED, "the survey changed meanwhile")
+
+
+def _show(stage: str) -> None:
+    workflow.upsert_search_attributes([PROCESS_STAGE.value_set(stage)])
 
 
 def _changed(survey: Survey, stage: SurveyStage) -> SurveyChanged:
@@ -267,17 +326,4 @@ def _changed(survey: Survey, stage: SurveyStage) -> SurveyChanged:
         stage=stage,
         start_at=survey.start_at,
         finish_at=survey.finish_at,
-    )
-
-
-def _refused(code: ErrorCode, detail: str) -> ApplicationError:
-    return ApplicationError(detail, type=code.value, non_retryable=True, category=ApplicationErrorCategory.BENIGN)
-
-
-def _cause(error: ActivityError) -> ApplicationError:
-    """Return the catalogue's error that made an activity fail for good."""
-    if not isinstance(error.cause, ApplicationError):
-        raise error
-    return ApplicationError(
-        error.cause.message, type=error.cause.type, non_retryable=True, category=ApplicationErrorCategory.BENIGN
     )

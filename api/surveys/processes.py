@@ -17,7 +17,8 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, OpenedSurvey, RunSurveyInput, SurveyChanged
+from domain.contracts.survey_runs import RunSurveyInput
+from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, OpenedSurvey, SurveyChanged
 from domain.errors import DomainError, ErrorCode
 from domain.ids import run_survey_workflow_id
 from integrations.platform import SURVEYS_QUEUE

@@ -30,6 +30,7 @@ _TOKEN_ERRORS = (
 _BALLOT_ERRORS = (
     ErrorCode.SURVEY_NOT_OPEN,
     ErrorCode.SURVEY_CLOSED,
+    ErrorCode.SURVEY_PAUSED,
     ErrorCode.QUESTION_UNKNOWN,
     ErrorCode.OPTION_UNKNOWN,
     ErrorCode.TOO_MANY_OPTIONS,

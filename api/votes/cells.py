@@ -105,7 +105,7 @@ class VotingCells:
         run_beside(stack, keep_refreshed(clients.codec))
         batches = TemporalBatches(clients.temporal, cell)
         gateway = Gateway(cell, batches, clients.ledger, _limits(settings), GatewayTelemetry(self._metrics, cell))
-        await clients.ledger.register_gateway(gateway.gateway_id, settings.build)
+        await clients.ledger.register_gateway(gateway.gateway_id, settings.build, settings.vote_batches_in_flight)
         attempt_producer = AttemptProducer(settings.cells[cell].kafka, cell)
         stack.push_async_callback(attempt_producer.close)
         attempts = Attempts(attempt_producer, self._secrets.pseudonym, gateway.gateway_id.hex())

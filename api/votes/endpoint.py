@@ -19,6 +19,7 @@ from domain.tokens import VotingClaims
 from integrations.postgres.voting_surveys import VotingSurvey
 
 OVERLOADED_RETRY_AFTER_S = 1
+PAUSED_RETRY_AFTER_S = 10
 _KEY_CHARACTERS_MAX = 255
 
 
@@ -178,12 +179,17 @@ def sealed_vote(claims: VotingClaims, survey: VotingSurvey, answers: Sequence[An
 
 
 def check_window(survey: VotingSurvey) -> None:
-    """Accept a vote now, or raise `survey_not_open` or `survey_closed`: a good error early, recording has the truth."""
+    """Accept a vote now, or raise `survey_not_open`, `survey_closed` or `survey_paused`: a good error early.
+
+    Of the window recording has the truth; a pause is held here alone, since what was accepted before is recorded.
+    """
     refusal = survey.window.refusal(datetime.now(UTC))
     if refusal is Outcome.SURVEY_NOT_OPEN:
         raise DomainError(ErrorCode.SURVEY_NOT_OPEN)
     if refusal is not None:
         raise DomainError(ErrorCode.SURVEY_CLOSED)
+    if survey.is_paused:
+        raise DomainError(ErrorCode.SURVEY_PAUSED, retry_after_s=PAUSED_RETRY_AFTER_S)
 
 
 def confirm(

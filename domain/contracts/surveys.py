@@ -84,25 +84,44 @@ class SurveyWindow(Contract):
     finish_at: datetime | None = None
 
 
-class RunSurveyInput(Contract):
-    """A survey to take through its public life in these cells.
-
-    `actor` asked for the publication and saw `expected_version`; None takes whatever is there. `opened` is what one
-    run hands to the next when its history grows long.
-    """
-
-    survey_id: str
-    cells: tuple[str, ...]
-    actor: str
-    expected_version: int | None = None
-    opened: "OpenedSurvey | None" = None
-
-
 class FinishSurvey(Contract):
     """Who ends the survey, and the version that they saw; None ends it whatever its version."""
 
     actor: str
     expected_version: int | None = None
+
+
+class SteerIntake(Contract):
+    """Who pauses or resumes the taking of votes, and the version that they saw; None takes any."""
+
+    actor: str
+    paused: bool
+    expected_version: int | None = None
+
+
+class SurveyIntake(Contract):
+    """Whether a cell takes votes of a survey now; `cell` is empty where the catalogue is meant."""
+
+    survey_id: str
+    paused: bool
+    cell: str = ""
+    actor: str = ""
+
+
+class ExtendSurvey(Contract):
+    """Who moves the end of an open survey to a later instant, and the version that they saw; None takes any."""
+
+    actor: str
+    finish_at: datetime
+    expected_version: int | None = None
+
+
+class ExtendSurveyInput(Contract):
+    """A later end that every cell has; recorded in the catalogue last. Repeated, the same survey comes back."""
+
+    survey_id: str
+    actor: str
+    finish_at: datetime
 
 
 class FreezeSurveyInput(Contract):
@@ -175,6 +194,3 @@ class AnnounceSurveyInput(Contract):
 
     cell: str
     change: SurveyChanged
-
-
-RunSurveyInput.model_rebuild()

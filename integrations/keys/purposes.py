@@ -10,13 +10,14 @@ VOTING_TOKEN = "voting-token"  # noqa: S105 - signs the permission to vote
 EVIDENCE = "evidence"  # signs what the ledger keeps of an admission
 KEK_BALLOT = "kek/ballot"  # wraps the surveys' ballot keys
 KEK_ELIGIBILITY = "kek/eligibility"  # wraps the surveys' eligibility keys; only admission may unwrap
+CERTIFICATE = "certificate"  # signs the certificates of surveys; never destroyed, since they are checked for years
 SUBMISSION = "submission"  # authenticates submission ids
 PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
 
 PUBLIC = "public:"
 GENERATE = "generate:"
 
-SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE})
+SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE, CERTIFICATE})
 DAILY = "in-flight"  # everything under it gets a new key every day (UTC)
 
 

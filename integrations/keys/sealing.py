@@ -21,7 +21,7 @@ class SurveySeal:
     section 8.3 allows one key.
     """
 
-    __slots__ = ("_aad", "_aead", "_idempotency_key", "_receipt_key")
+    __slots__ = ("_aad", "_aead", "_idempotency_key", "_publication_key", "_receipt_key")
 
     def __init__(self, survey_id: str, ballot_key: bytes) -> None:
         def derive(use: bytes) -> bytes:
@@ -32,6 +32,7 @@ class SurveySeal:
         self._aad = survey_id.encode()
         self._receipt_key = derive(b"receipt")
         self._idempotency_key = derive(b"idempotency")
+        self._publication_key = derive(b"publication")
 
     def seal(self, packed: bytes) -> bytes:
         """Return key id, nonce, ciphertext and tag: 29 bytes more than the packed ballot, new ones each time."""
@@ -55,3 +56,7 @@ class SurveySeal:
     def key_mac(self, idempotency_key: bytes, nullifier: bytes) -> bytes:
         """Return the 32-byte keyed hash of an idempotency key, bound to its voter's nullifier."""
         return hmac.digest(self._idempotency_key, nullifier + idempotency_key, "sha256")
+
+    def publication_place(self, ballot_id: bytes) -> bytes:
+        """Return what published ballots are sorted by (32 bytes): without the key it says nothing of the ballot."""
+        return hmac.digest(self._publication_key, ballot_id, "sha256")

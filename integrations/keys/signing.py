@@ -77,6 +77,20 @@ class Ed25519Signer:
         return signed[:SIGNATURE_BYTES]
 
 
+class CertificateKeys:
+    """Signs certificates with the newest key of their purpose, read anew each time: it happens once per survey."""
+
+    def __init__(self, kms: KeyManagement, purpose: str) -> None:
+        self._kms = kms
+        self._purpose = purpose
+
+    async def sign(self, message: bytes) -> tuple[str, bytes]:
+        """Return the key's id and the signature (64 bytes) of `message`. Raises DomainError `key_unavailable`."""
+        key = await self._kms.current(self._purpose)
+        signed: bytes = crypto_sign(message, crypto_sign_seed_keypair(key.secret)[1])
+        return key.key_id, signed[:SIGNATURE_BYTES]
+
+
 class VerificationKeys:
     """The public keys of a signing purpose, held in memory; `refresh` replaces them as a whole."""
 

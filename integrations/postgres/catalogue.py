@@ -8,11 +8,13 @@ from pydantic import TypeAdapter
 
 from domain.contracts.surveys import (
     CorrectSurveyInput,
+    ExtendSurveyInput,
     FinishSurveyInput,
     FreezeSurveyInput,
     OpenSurveyInput,
     Question,
     Survey,
+    SurveyIntake,
     SurveyKeys,
     SurveyStage,
     Visibility,
@@ -121,6 +123,8 @@ class PostgresCatalogue:
             row = await self._pool.fetchrow(sql.KEYS, survey_id)
         if row is None:
             return None
+        if not row["wrapped_ballot_key"]:
+            raise DomainError(ErrorCode.KEY_DESTROYED, "the survey's retention has ended")
         return SurveyKeys(
             survey_id=survey_id,
             wrapped_ballot_key=row["wrapped_ballot_key"],
@@ -143,6 +147,26 @@ class PostgresCatalogue:
                 after = await _required(connection, request.survey_id)
                 if done is not None and request.actor:
                     await _note(connection, request.actor, "finish", before, after)
+                return after
+
+    async def set_intake(self, request: SurveyIntake) -> CatalogueEntry:
+        """Record a pause or its end; repeated, return it."""
+        return await self._steer(
+            request.survey_id, request.actor, "pause" if request.paused else "resume", sql.SET_INTAKE, request.paused
+        )
+
+    async def extend(self, request: ExtendSurveyInput) -> CatalogueEntry:
+        """Record a later end of a published survey; repeated, return it."""
+        return await self._steer(request.survey_id, request.actor, "extend", sql.EXTEND, request.finish_at)
+
+    async def _steer(self, survey_id: str, actor: str, action: str, statement: str, wanted: object) -> CatalogueEntry:
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                before = await _locked(connection, survey_id)
+                done = await connection.fetchval(statement, survey_id, wanted)
+                after = await _required(connection, survey_id)
+                if done is not None:
+                    await _note(connection, actor, action, before, after)
                 return after
 
     async def correct(self, request: CorrectSurveyInput) -> CatalogueEntry:
@@ -257,4 +281,5 @@ def _entry(row: asyncpg.Record) -> CatalogueEntry:
         counters=Counters(row["last_question_id"], row["last_option_id"]),
         published_from=row["published_from"],
         finished_from=row["finished_from"],
+        is_paused=row["paused_at"] is not None,
     )

@@ -2,7 +2,7 @@
 
 ENTRY = """
 SELECT survey_id, version, stage, title, regions, minimum_age, roll_required, visibility, minimum_step,
-    start_at, finish_at, last_question_id, last_option_id, published_from, finished_from,
+    start_at, finish_at, last_question_id, last_option_id, published_from, finished_from, paused_at,
     (
         SELECT coalesce(json_agg(json_build_object(
             'id', question_id::text, 'title', question.title, 'description', description,
@@ -92,6 +92,16 @@ FINISH = """
 UPDATE catalogue.survey SET stage = 'finished', start_at = $2, finish_at = $3, finished_from = version,
     version = version + 1
 WHERE survey_id = $1 AND stage = 'published' RETURNING version
+"""
+
+SET_INTAKE = """
+UPDATE catalogue.survey SET paused_at = CASE WHEN $2 THEN now() END, version = version + 1
+WHERE survey_id = $1 AND stage = 'published' AND (paused_at IS NOT NULL) <> $2 RETURNING version
+"""
+
+EXTEND = """
+UPDATE catalogue.survey SET finish_at = $2, version = version + 1
+WHERE survey_id = $1 AND stage = 'published' AND finish_at < $2 RETURNING version
 """
 
 CORRECT = """

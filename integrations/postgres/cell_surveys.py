@@ -68,7 +68,7 @@ class PostgresCellSurveys:
             async with self._pool.acquire() as connection, connection.transaction():
                 definition = survey.model_dump_json()
                 if await connection.fetchval(_IS_INSTALLED, survey.id):
-                    await _wait_for_recording(connection)
+                    await wait_for_recording(connection)
                     await connection.execute(_CORRECT_VOTING, survey.id, definition)
                     return
                 await connection.execute(_INSTALL_VOTING, survey.id, definition, request.wrapped_ballot_key)
@@ -90,7 +90,7 @@ class PostgresCellSurveys:
         with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
             async with self._pool.acquire() as connection, connection.transaction():
                 if window.finish_at is not None:
-                    await _wait_for_recording(connection)
+                    await wait_for_recording(connection)
                 row = await connection.fetchrow(_SET_VOTING_WINDOW, window.survey_id, window.start_at, window.finish_at)
                 if row is None:
                     raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {window.cell}")
@@ -106,6 +106,10 @@ class PostgresCellSurveys:
         return survey.model_copy(update={"start_at": row["start_at"], "finish_at": row["finish_at"]})
 
 
-async def _wait_for_recording(connection: Any) -> None:
+async def wait_for_recording(connection: Any) -> None:
+    """Hold the surveys of a cell until the transaction ends: nobody records meanwhile, and those before us are through.
+
+    Raises the driver's LockNotAvailableError after 2 s.
+    """
     await connection.execute(_LOCK_TIMEOUT)
     await connection.execute(_WAIT_FOR_RECORDING)

@@ -65,7 +65,8 @@ class CachedElectorates:
         asked_at = self._now()
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = await self._pool.fetchrow(_LOAD, survey_id)
-        if row is None:
+        if row is None or not row["wrapped_eligibility_key"]:
+            self._kept.pop(survey_id, None)  # at the end of a retention the key goes, here too
             if len(self._missing) >= _MISSES_MAX:
                 self._missing.clear()
             self._missing[survey_id] = asked_at

@@ -6,6 +6,7 @@ IDENTITY = "comitia_identity"  # schema `identity`
 TALLY = "comitia_tally"  # reads schema `voting`; results, streams and the tally
 SURVEYS = "comitia_surveys"  # the catalogue; installs copies into cells
 RECONCILIATION = "comitia_reconciliation"  # reads schema `voting` and the audit entries; schema `reconciliation`
+CERTIFICATION = "comitia_certification"  # reads schema `voting`, sealed ballots too, and writes nothing
 
-CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS, RECONCILIATION)
+CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS, RECONCILIATION, CERTIFICATION)
 CATALOGUE_ROLES = (SURVEYS, RECONCILIATION)

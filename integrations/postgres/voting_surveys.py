@@ -20,7 +20,8 @@ _KEPT_MAX = 1000  # surveys; the least recently loaded go first
 log = structlog.get_logger()
 
 _LOAD = """
-SELECT definition, wrapped_ballot_key, start_at, finish_at, sealed_at IS NOT NULL AS sealed
+SELECT definition, wrapped_ballot_key, start_at, finish_at, sealed_at IS NOT NULL AS sealed,
+    paused_at IS NOT NULL AS paused
 FROM voting.survey WHERE survey_id = $1
 """
 
@@ -34,6 +35,7 @@ class VotingSurvey:
     seal: SurveySeal
     window: Window
     loaded_at: float
+    is_paused: bool = False
 
 
 class VotingSurveys:
@@ -85,16 +87,17 @@ class VotingSurveys:
     async def _load(self, survey_id: str) -> VotingSurvey | None:
         with ledger_failures():
             row = await self._pool.fetchrow(_LOAD, survey_id)
-        if row is None:
+        if row is None or not row["wrapped_ballot_key"]:
+            self._kept.pop(survey_id, None)  # at the end of a retention the key goes, here too
             return None
         window = Window(row["start_at"], row["finish_at"], row["sealed"])
         kept = self._kept.get(survey_id)
         if kept is not None:
-            kept.window, kept.loaded_at = window, time.monotonic()
+            kept.window, kept.loaded_at, kept.is_paused = window, time.monotonic(), row["paused"]
             return kept
         seal = SurveySeal(survey_id, await self._keys.unwrap(row["wrapped_ballot_key"], survey_id))
         rules = BallotRules(Survey.model_validate_json(row["definition"]))
-        survey = VotingSurvey(survey_id, BallotBox(rules, seal), seal, window, time.monotonic())
+        survey = VotingSurvey(survey_id, BallotBox(rules, seal), seal, window, time.monotonic(), row["paused"])
         self._kept[survey_id] = survey
         while len(self._kept) > _KEPT_MAX:
             self._kept.pop(next(iter(self._kept)))

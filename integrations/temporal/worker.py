@@ -26,6 +26,12 @@ _SHARED_MODULES = (
     "workflows.policies",
 )
 _THREADS = 4
+_NOT_YET = {  # no worker was seen, or the server is too busy to say
+    RPCStatusCode.NOT_FOUND,
+    RPCStatusCode.FAILED_PRECONDITION,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+}
 _GRACE = timedelta(seconds=10)
 
 
@@ -94,7 +100,7 @@ async def make_current(client: Client, release: Release) -> bool:
             )
         )
     except RPCError as error:
-        if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION}:
+        if error.status in _NOT_YET:
             return False
         raise
     return True

@@ -13,7 +13,9 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
+from activities.closing import ClosingActivities
 from activities.exports import ExportActivities
+from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from api.http.access import Access
 from api.surveys.app import create_app
@@ -32,7 +34,9 @@ from integrations.keys.tokens import TokenVerifier
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
+from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
+from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import SURVEYS
 from integrations.settings import Settings
@@ -114,6 +118,8 @@ class Platform:
     catalogue: PostgresCatalogue
     exports: PostgresExports
     cells: dict[str, CutOffCell]
+    certifications: PostgresCertifications
+    closing: dict[str, PostgresCellClosing]
     announcements: Announcements
     client: Client
     kms: FileKms
@@ -132,7 +138,12 @@ class Platform:
             self.client,
             task_queue=self.queue,
             workflows=[RunSurveyWorkflow, ExportResultsWorkflow],
-            activities=[*activities.all(), *exports.all()],
+            activities=[
+                *activities.all(),
+                *SteeringActivities(self.catalogue, self.closing).all(),
+                *ClosingActivities(self.certifications, self.closing).all(),
+                *exports.all(),
+            ],
             workflow_runner=sandbox(),
             deployment_config=WorkerDeploymentConfig(
                 version=WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
@@ -189,12 +200,15 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
             return made
 
         catalogue_pool = await pool(settings.catalogue)
+        pools = {cell: await pool(settings.cells[cell].database) for cell in CELLS}
         yield Platform(
             catalogue=PostgresCatalogue(catalogue_pool),
             exports=PostgresExports(catalogue_pool),
             results=Totals(),
             objects=FileObjectStore(settings.objects_folder),
-            cells={cell: CutOffCell(PostgresCellSurveys(await pool(settings.cells[cell].database))) for cell in CELLS},
+            cells={cell: CutOffCell(PostgresCellSurveys(pools[cell])) for cell in CELLS},
+            certifications=PostgresCertifications(catalogue_pool),
+            closing={cell: PostgresCellClosing(pools[cell], cell) for cell in CELLS},
             announcements=Announcements(),
             client=await connect(settings.platform_temporal, EncryptionCodec(kms, in_flight)),
             kms=kms,

@@ -266,7 +266,7 @@ async def test_finishing_closes_every_cell_once(
     assert (await admin.put(f"{path}/publish")).json()["finishDate"] == finish
     assert await noted(owner_pool, survey_id) == ["create", "publish", "finish"]
     workflow = platform.client.get_workflow_handle(run_survey_workflow_id(survey_id))
-    assert (await workflow.result())["stage"] == "finished"
+    assert await workflow.query("stage") == "finished"
 
 
 async def test_what_temporal_lost_goes_on_from_the_catalogue(
@@ -381,7 +381,6 @@ async def test_histories_hold_no_key_and_are_encrypted(admin: httpx.AsyncClient,
     path, survey_id = await published(admin, title="Whispered lunch")
     await admin.put(f"{path}/finish")
     handle = platform.client.get_workflow_handle(run_survey_workflow_id(survey_id))
-    await handle.result()
     history = await handle.fetch_history()
     raw = b"".join(event.SerializeToString() for event in history.events)
     assert b"Whispered" not in raw

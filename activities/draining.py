@@ -1,0 +1,142 @@
+"""Waits until every batch from before a survey's end is recorded in a cell, or names the one that never will be."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio import activity
+
+from activities.failures import to_application_error
+from domain.certification_ports import BatchExecutions, ClosingLedger
+from domain.contracts.certification import CellSurveyReference, CertificationDifference, DrainedCell
+from domain.draining import ClosingWindow, Finding, GatewayRows, Suspects, judge
+from domain.errors import DomainError, ErrorCode
+from domain.ids import BatchId
+
+_LOOK_AGAIN_S = 0.25
+_LOOK_AGAIN_MAX_S = 5.0
+_GATEWAYS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingCell:
+    """What it takes to drain one cell."""
+
+    ledger: ClosingLedger
+    executions: BatchExecutions
+
+
+@dataclass(slots=True)
+class _Drain:
+    """What was proven so far: a gateway that was drained once stays so."""
+
+    drained: set[bytes] = field(default_factory=set)
+    never_started: int = 0
+    differences: list[CertificationDifference] = field(default_factory=list)
+    awaited: str = ""
+
+
+class DrainActivities:
+    """Drains cells; holds the ports so that a test can pass its own."""
+
+    def __init__(self, cells: Mapping[str, ClosingCell]) -> None:
+        self._cells = cells
+
+    @activity.defn(name="drain_cell")
+    async def drain_cell(self, request: CellSurveyReference) -> DrainedCell:
+        """Return once the cell's end has passed and no batch from before it can be recorded any more.
+
+        Heartbeats the batch that is waited for. Safe to repeat: it changes nothing.
+
+        Raises:
+            ApplicationError: `survey_not_found`; `ledger_unavailable`, `workflows_unavailable` (retried).
+        """
+        try:
+            cell = self._cell(request.cell)
+            window = await self._closed(cell, request.survey_id)
+            assert window.finish_at is not None
+            found = _Drain()
+            wait_s = _LOOK_AGAIN_S
+            while True:
+                found.awaited = ""
+                gateways = await cell.ledger.gateways(window)
+                left = [gateway for gateway in gateways if gateway.gateway_id not in found.drained]
+                await self._examine(cell, request.cell, left, window, found)
+                if len(found.drained) == len(gateways):
+                    break
+                await _pause(wait_s, found.awaited)
+                wait_s = min(2 * wait_s, _LOOK_AGAIN_MAX_S)
+        except DomainError as error:
+            raise to_application_error(error) from error
+        return DrainedCell(
+            cell=request.cell,
+            closed_at=window.finish_at,
+            gateways=len(gateways),
+            never_started=found.never_started,
+            differences=tuple(found.differences),
+        )
+
+    def _cell(self, name: str) -> ClosingCell:
+        if name not in self._cells:  # a worker that does not know the cell yet, or cannot reach it; another one may
+            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"cell {name} cannot be reached")
+        return self._cells[name]
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Return every activity, for a worker."""
+        return [self.drain_cell]
+
+    @staticmethod
+    async def _closed(cell: ClosingCell, survey_id: str) -> ClosingWindow:
+        while True:
+            window = await cell.ledger.window(survey_id)
+            if window.has_passed:
+                return window
+            await _pause(_LOOK_AGAIN_S, "the end")
+
+    async def _examine(
+        self, cell: ClosingCell, name: str, gateways: list[GatewayRows], window: ClosingWindow, found: _Drain
+    ) -> None:
+        at_once = asyncio.Semaphore(_GATEWAYS_AT_ONCE)
+
+        async def one(gateway: GatewayRows) -> None:
+            async with at_once:
+                await _examine_gateway(cell, name, gateway, window, found)
+                activity.heartbeat(gateway.gateway_id.hex())
+
+        await asyncio.gather(*(one(gateway) for gateway in gateways))
+
+
+async def _examine_gateway(
+    cell: ClosingCell, name: str, gateway: GatewayRows, window: ClosingWindow, found: _Drain
+) -> None:
+    """Note a gateway as drained with what is lost of it, or the batch that it waits for."""
+    lost: list[CertificationDifference] = []
+    never_started = 0
+    suspects = Suspects(gateway)
+    for number in suspects:
+        batch = BatchId(gateway.gateway_id, number)
+        execution = await cell.executions.describe(batch)
+        match judge(execution, window):
+            case Finding.HARMLESS:
+                never_started += execution is None and number < gateway.highest
+            case Finding.AWAITED:
+                found.awaited = f"batch {batch}"
+                return
+            case Finding.ENDED:
+                assert execution is not None
+                suspects.ended()
+                # It may have been recorded since the rows were read; what ended is recorded before it ends
+                if not await cell.ledger.is_recorded(batch):
+                    detail = f"accepted, its execution is {execution.status}, and the ledger has no row of it"
+                    lost.append(
+                        CertificationDifference(cell=name, kind="batch_missing", row=f"batch {batch}", detail=detail)
+                    )
+    found.drained.add(gateway.gateway_id)
+    found.never_started += never_started
+    found.differences += lost
+
+
+async def _pause(seconds: float, awaited: str) -> None:
+    activity.heartbeat(awaited)
+    await asyncio.sleep(seconds)

@@ -1,0 +1,66 @@
+"""How the certification of each survey stands, and the end of its keys, in the catalogue."""
+
+import asyncpg
+
+from domain.contracts.certification import CertificationState, DestroySurveyKeysInput
+from domain.errors import DomainError, ErrorCode
+from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.failures import unavailable_as
+
+RETENTION_ACTOR = "process:run-survey"  # nobody asks for the end of a retention: it comes
+
+_NOTE = """
+INSERT INTO catalogue.certification AS before (survey_id, revision, stage, state) VALUES ($1, $2, $3, $4::jsonb)
+ON CONFLICT ON CONSTRAINT pk_certification
+DO UPDATE SET revision = excluded.revision, stage = excluded.stage, state = excluded.state, updated_at = now()
+WHERE before.revision < excluded.revision RETURNING survey_id
+"""
+_STATE = "SELECT state FROM catalogue.certification WHERE survey_id = $1"
+_DESTROY_KEYS = """
+UPDATE catalogue.survey SET wrapped_ballot_key = '', wrapped_eligibility_key = '', keys_destroyed_at = $2
+WHERE survey_id = $1 AND keys_destroyed_at IS NULL AND EXISTS (
+    SELECT FROM catalogue.certification WHERE certification.survey_id = survey.survey_id
+    AND (state -> 'certificate' ->> 'retained_until')::timestamptz <= $2
+) RETURNING survey_id
+"""
+_ARE_DESTROYED = "SELECT keys_destroyed_at IS NOT NULL FROM catalogue.survey WHERE survey_id = $1"
+
+
+class PostgresCertifications:
+    """Implements `CertificationCatalogue`; made for the role `comitia_surveys`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def note(self, state: CertificationState, actor: str = "") -> None:
+        """Keep how a certification stands; an older revision changes nothing. An actor's request is a staff action."""
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                noted = await connection.fetchval(
+                    _NOTE, state.survey_id, state.revision, state.stage.value, state.model_dump_json()
+                )
+                if noted is not None and actor:
+                    await connection.execute(sql.STAFF_ACTION, actor, "certify", state.survey_id, None, None)
+
+    async def state(self, survey_id: str) -> CertificationState | None:
+        """Return how a certification stands, or None where the survey has not ended."""
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            found = await self._pool.fetchval(_STATE, survey_id)
+        return None if found is None else CertificationState.model_validate_json(found)
+
+    async def destroy_keys(self, request: DestroySurveyKeysInput) -> None:
+        """Take the wrapped keys of a survey out of the catalogue, with a staff action; safe to repeat.
+
+        Raises:
+            DomainError: `survey_not_certified` before its certificate, or before its retention has ended.
+        """
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                if await connection.fetchval(_DESTROY_KEYS, request.survey_id, request.at) is not None:
+                    await connection.execute(
+                        sql.STAFF_ACTION, RETENTION_ACTOR, "destroy_keys", request.survey_id, None, None
+                    )
+                    return
+                if await connection.fetchval(_ARE_DESTROYED, request.survey_id):
+                    return
+        raise DomainError(ErrorCode.SURVEY_NOT_CERTIFIED, "not certified, or still to be kept")

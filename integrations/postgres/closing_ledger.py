@@ -1,0 +1,57 @@
+"""What the ledger of one cell tells about batches that are, or are not, recorded."""
+
+import asyncpg
+
+from domain.draining import CLOCKS_AGREE_WITHIN, ClosingWindow, GatewayRows
+from domain.errors import DomainError, ErrorCode
+from domain.ids import BatchId
+from integrations.postgres.failures import ledger_failures
+
+_WINDOW = "SELECT start_at, finish_at, clock_timestamp() AS now FROM voting.survey WHERE survey_id = $1"
+
+# A gateway is written down before its first batch: one that came after the end has none from before it.
+_GATEWAYS = """
+SELECT gateway.gateway_id, batches_in_flight, coalesce(max(number), 0) AS highest, count(number) AS recorded
+FROM voting.gateway LEFT JOIN voting.batch USING (gateway_id)
+WHERE registered_at <= $1 GROUP BY gateway.gateway_id, batches_in_flight ORDER BY gateway.gateway_id
+"""
+
+_HOLES = """
+SELECT number FROM generate_series(1, $2::bigint) AS number
+WHERE NOT EXISTS (SELECT FROM voting.batch WHERE batch.gateway_id = $1 AND batch.number = number.number)
+"""
+
+_IS_RECORDED = "SELECT EXISTS (SELECT FROM voting.batch WHERE gateway_id = $1 AND number = $2)"
+
+
+class PostgresClosingLedger:
+    """Implements `ClosingLedger`; made for the role `comitia_certification` in a cell's database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def window(self, survey_id: str) -> ClosingWindow:
+        """Return the end of a survey by the cell's clock. Raises `survey_not_found`, `ledger_unavailable`."""
+        with ledger_failures():
+            row = await self._pool.fetchrow(_WINDOW, survey_id)
+        if row is None:
+            raise DomainError(ErrorCode.SURVEY_NOT_FOUND, "not installed in this cell")
+        return ClosingWindow(row["start_at"], row["finish_at"], row["now"])
+
+    async def gateways(self, window: ClosingWindow) -> tuple[GatewayRows, ...]:
+        """Return every gateway that may have started a batch before the end. Raises `ledger_unavailable`."""
+        assert window.finish_at is not None
+        found = []
+        with ledger_failures():
+            for row in await self._pool.fetch(_GATEWAYS, window.finish_at + CLOCKS_AGREE_WITHIN):
+                holes: tuple[int, ...] = ()
+                if row["recorded"] < row["highest"]:
+                    rows = await self._pool.fetch(_HOLES, row["gateway_id"], row["highest"])
+                    holes = tuple(hole["number"] for hole in rows)
+                found.append(GatewayRows(row["gateway_id"], row["batches_in_flight"], row["highest"], holes))
+        return tuple(found)
+
+    async def is_recorded(self, batch: BatchId) -> bool:
+        """Tell whether a batch has its row. Raises `ledger_unavailable`."""
+        with ledger_failures():
+            return bool(await self._pool.fetchval(_IS_RECORDED, batch.gateway_id, batch.number))

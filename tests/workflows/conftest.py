@@ -1,0 +1,3 @@
+from tests.workflows.survey_world import client
+
+__all__ = ["client"]
