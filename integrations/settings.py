@@ -52,9 +52,31 @@ class Address(_Frozen):
 
 
 class DatabaseAddress(Address):
-    """A PostgreSQL database; the role is the process's own."""
+    """A PostgreSQL database; the role is the process's own.
+
+    `others` are further servers of the same database, as "host:port,host:port": the primary is whichever serves writes.
+    """
 
     name: str
+    others: str = ""
+
+    @field_validator("others")
+    @classmethod
+    def _are_servers(cls, others: str) -> str:
+        for each in filter(None, others.split(",")):
+            host, _, port = each.rpartition(":")
+            if not host or not port.isdigit():
+                raise ValueError(f"{each!r} is no host:port")
+        return others
+
+    @property
+    def servers(self) -> tuple[Address, ...]:
+        """Every server that may be the primary, this address first."""
+        split = [each.rpartition(":") for each in filter(None, self.others.split(","))]
+        return (
+            Address(host=self.host, port=self.port, tls=self.tls),
+            *(Address(host=host, port=int(port), tls=self.tls) for host, _, port in split),
+        )
 
 
 class RedisAddress(Address):
@@ -144,8 +166,10 @@ class Settings(BaseSettings):
     def _production_is_strict(self) -> "Settings":
         if self.environment is not Environment.PRODUCTION:
             return self
-        addresses: list[Address] = [a for c in self.cells.values() for a in (c.database, c.redis, c.kafka, c.temporal)]
-        addresses += [a for a in (self.catalogue, self.platform_temporal) if a]
+        addresses: list[Address] = [a for c in self.cells.values() for a in (c.redis, c.kafka, c.temporal)]
+        addresses += [server for c in self.cells.values() for server in c.database.servers]
+        addresses += self.catalogue.servers if self.catalogue else ()
+        addresses += [self.platform_temporal] if self.platform_temporal else ()
         plain = [f"{a.host}:{a.port}" for a in addresses if a.tls is None and not is_loopback(a.host)]
         brokers = [broker for c in self.cells.values() if c.kafka.tls is None for broker in c.kafka.bootstrap[1:]]
         plain += [broker for broker in brokers if not is_loopback(broker.rpartition(":")[0])]

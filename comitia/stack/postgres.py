@@ -1,9 +1,11 @@
 """PostgreSQL 18 from its wheel: durable as it comes, and set for many small commits."""
 
+import asyncio
 import importlib.util
 import os
 import shutil
 import signal
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -118,23 +120,47 @@ async def process(data: Path, log: Path, port: int, password: str, *, name: str 
     account = unprivileged_account(data)
     programs = usable_install(account) / "bin"
     cluster = data / "cluster"
-    if not (cluster / "PG_VERSION").exists():
-        secret = data / _PASSWORD_FILE
-        secret.touch(mode=0o600)
-        secret.write_text(password)
-        give(secret, account)
-        await _make_cluster(programs, cluster, secret, log, account)
-    options = [part for name, value in {"port": str(port), **_OPTIONS}.items() for part in ("-c", f"{name}={value}")]
+    await ensure_cluster(programs, cluster, secret=data / _PASSWORD_FILE, password=password, log=log, account=account)
+    return server(name, programs, cluster, log=log, port=port, account=account)
+
+
+def server(
+    name: str,
+    programs: Path,
+    cluster: Path,
+    *,
+    log: Path,
+    port: int,
+    account: Account | None,
+    more: Mapping[str, str] | None = None,
+) -> ManagedProcess:
+    """Return the process that serves one cluster, with `more` options."""
+    chosen = {"port": str(port), **_OPTIONS, **(more or {})}
+    options = [part for option, value in chosen.items() for part in ("-c", f"{option}={value}")]
     return ManagedProcess(
         name,
         [str(programs / "postgres"), "-D", str(cluster), *options],
         log,
-        folder=data,
+        folder=cluster.parent,
         account=account,
         stop_signal=signal.SIGINT,  # "fast": sessions are ended, what they had open is rolled back
         death_signal=signal.SIGINT,  # killed outright it would leave its children to notice for themselves
         grace_s=20.0,
     )
+
+
+async def ensure_cluster(
+    programs: Path, cluster: Path, *, secret: Path, password: str, log: Path, account: Account | None
+) -> None:
+    """Make an empty cluster where there is none, its administrator's password kept in the file `secret`.
+
+    Raises:
+        StartError: it could not be made.
+    """
+    if (cluster / "PG_VERSION").exists():
+        return
+    await asyncio.to_thread(_keep_secret, secret, password, account)
+    await _make_cluster(programs, cluster, secret, log, account)
 
 
 async def ready(process: ManagedProcess, port: int, administrator: Administrator) -> None:
@@ -143,8 +169,14 @@ async def ready(process: ManagedProcess, port: int, administrator: Administrator
     await process.until(lambda: server_answers(address, administrator), within_s=READY_WITHIN_S)
 
 
+def _keep_secret(secret: Path, password: str, account: Account | None) -> None:
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    give(secret, account)
+
+
 async def _make_cluster(programs: Path, cluster: Path, secret: Path, log: Path, account: Account | None) -> None:
-    fresh = cluster.with_name("cluster-new")  # half-made data of a start that was cut short is made again
+    fresh = cluster.with_name(f"{cluster.name}-new")  # half-made data of a start that was cut short is made again
     shutil.rmtree(fresh, ignore_errors=True)
     command = [str(programs / "initdb"), "-D", str(fresh), "-U", ADMINISTRATOR, f"--pwfile={secret}"]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]

@@ -22,6 +22,7 @@ from domain.contracts.voting import (
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
 from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participation_leaf
+from integrations.postgres.durable import write_to_log
 from integrations.postgres.failures import ROW_ERRORS, ledger_failures
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.telemetry.tracing import query_span
@@ -68,7 +69,6 @@ WHERE gateway_id = $1 AND number = $2 ORDER BY survey_id, region
 """
 _NOTE = "INSERT INTO audit.entry (kind, body) VALUES ($1, $2::jsonb)"
 _BATCH_KEYS = {"pk_batch", "pk_batch_count"}  # one statement inserts both, in no promised order
-_WRITE_TO_LOG = "SELECT pg_logical_emit_message(true, 'comitia', '')"
 _REGISTER = """
 INSERT INTO voting.gateway (gateway_id, build, batches_in_flight) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
@@ -228,7 +228,7 @@ class PostgresLedger:
                     log.error("batch_digest_mismatch", batch_id=str(batch_id))
                     raise DomainError(ErrorCode.BATCH_DIGEST_MISMATCH, str(batch_id))
                 counts = await connection.fetch(_COUNTS, batch_id.gateway_id, batch_id.number)
-                await connection.execute(_WRITE_TO_LOG)
+                await write_to_log(connection)
         return RecordedVotes(outcomes=row["outcomes"], summaries=_summaries(cell, batch_id, counts))
 
     async def _refused(self, votes: Sequence[SealedVote]) -> set[int]:

@@ -83,5 +83,8 @@ def _engine(address: DatabaseAddress, password: SecretStr) -> Engine:
             "sslkey": str(address.tls.key) if address.tls.key else None,
         }
     options["application_name"] = "comitia_migrate"
+    options["host"] = ",".join(server.host for server in address.servers)
+    options["port"] = ",".join(str(server.port) for server in address.servers)
+    options["target_session_attrs"] = "read-write"
     # the advisory lock lives as long as the connection: nothing may be handed to a pool
     return create_engine(url, poolclass=pool.NullPool, connect_args={k: v for k, v in options.items() if v is not None})

@@ -1,14 +1,22 @@
 """Connections to PostgreSQL, refused where a commit would not be durable."""
 
 import ssl
+import time
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
+from integrations.postgres.durable import DurableConnection, write_to_log
+from integrations.postgres.failures import UNAVAILABLE
 from integrations.settings import DatabaseAddress, Settings, Tls
 
 Pool = asyncpg.Pool  # one name for the driver's pool
 DURABILITY = {"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply"}}
+_CONNECT_WITHIN_S = 3.0  # of several servers one may hang while another has taken over
+_PROVE_WITHIN_S = 3.0
+_PROVED_FOR_S = 5.0
+_CLOSE_WITHIN_S = 1.0
 
 
 class NotDurableError(RuntimeError):
@@ -31,27 +39,13 @@ async def open_pool(
 ) -> asyncpg.Pool:
     """Open a pool as `role`, sessions in UTC.
 
-    A stalled process gives up its locks after 2 s (`idle_in_transaction_session_timeout`).
+    A stalled process gives up its locks after 2 s (`idle_in_transaction_session_timeout`). Where the address names
+    several servers, every connection is to one that is primary and whose commits reach its standby.
 
     Raises:
         NotDurableError: a durability setting, read back from the server, is not what the ledger needs.
     """
-    pool = await asyncpg.create_pool(
-        host=address.host,
-        port=address.port,
-        database=address.name,
-        user=role,
-        password=settings.password(role).get_secret_value(),
-        ssl=tls_context(address.tls) or "disable",
-        min_size=1,
-        max_size=size,
-        server_settings={
-            "application_name": role,
-            "timezone": "UTC",
-            "idle_in_transaction_session_timeout": "2s",
-        },
-        **options,
-    )
+    pool = await _pool(address, settings, role, min_size=1, max_size=size, **options)
     try:
         await durability(pool)
     except BaseException:
@@ -71,23 +65,7 @@ async def pool_on_demand(
     async def refuse_unsafe(connection: Any) -> None:
         await durability(connection)
 
-    return await asyncpg.create_pool(
-        host=address.host,
-        port=address.port,
-        database=address.name,
-        user=role,
-        password=settings.password(role).get_secret_value(),
-        ssl=tls_context(address.tls) or "disable",
-        min_size=0,
-        max_size=size,
-        init=refuse_unsafe,
-        server_settings={
-            "application_name": role,
-            "timezone": "UTC",
-            "idle_in_transaction_session_timeout": "2s",
-        },
-        **options,
-    )
+    return await _pool(address, settings, role, min_size=0, max_size=size, init=refuse_unsafe, **options)
 
 
 async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
@@ -101,3 +79,66 @@ async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
     if unsafe:
         raise NotDurableError(f"unsafe durability settings: {unsafe}")
     return found
+
+
+async def _pool(address: DatabaseAddress, settings: Settings, role: str, **options: Any) -> asyncpg.Pool:
+    where: dict[str, Any] = {"host": address.host, "port": address.port}
+    if len(address.servers) > 1:
+        where = {"connect": _Primary(address), "setup": _still_primary}
+    return await asyncpg.create_pool(
+        **where,
+        connection_class=DurableConnection,
+        database=address.name,
+        user=role,
+        password=settings.password(role).get_secret_value(),
+        ssl=tls_context(address.tls) or "disable",
+        server_settings={
+            "application_name": role,
+            "timezone": "UTC",
+            "idle_in_transaction_session_timeout": "2s",
+        },
+        **options,
+    )
+
+
+class _Primary:
+    """Connects to whichever of the servers is primary and can commit.
+
+    A primary that came back after another took over says that it is one, too; but no commit of its own ever ends.
+    """
+
+    def __init__(self, address: DatabaseAddress) -> None:
+        self._servers = list(address.servers)  # the last one that served comes first
+
+    async def __call__(self, *_: Any, **options: Any) -> asyncpg.Connection:
+        options["timeout"] = min(options.get("timeout") or _CONNECT_WITHIN_S, _CONNECT_WITHIN_S)
+        options["target_session_attrs"] = "primary"
+        failure: BaseException = OSError("no server")
+        for server in tuple(self._servers):
+            try:
+                connection: asyncpg.Connection = await asyncpg.connect(host=server.host, port=server.port, **options)
+                await _prove(connection)
+            except UNAVAILABLE as error:
+                failure = error
+                continue
+            self._servers.sort(key=lambda other, chosen=server: other != chosen)  # type: ignore[misc]
+            return connection
+        raise failure
+
+
+async def _still_primary(connection: Any) -> None:
+    """Prove a pooled connection again where the last proof is old: its server may have lost its part unseen."""
+    held = connection._con  # noqa: SLF001 - the proxy has no other way to what it stands for
+    if time.monotonic() - held.proved_at > _PROVED_FOR_S:
+        await _prove(held)
+
+
+async def _prove(connection: Any) -> None:
+    try:
+        await write_to_log(connection, within_s=_PROVE_WITHIN_S)
+    except BaseException:
+        # The driver takes its question back first: a server without its standby would keep it for as long as that lasts
+        with suppress(*UNAVAILABLE):
+            await connection.close(timeout=_CLOSE_WITHIN_S)
+        raise
+    connection.proved_at = time.monotonic()

@@ -1,0 +1,105 @@
+"""The third place of a pair: its whole write-ahead log as it is written, and base backups to start from.
+
+Every commit waits until the log is here, so the archive alone brings back all that was ever acknowledged.
+"""
+
+import re
+import shutil
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+from comitia.stack.account import give
+from comitia.stack.postgres_member import ARCHIVE, Member, PairPlace
+from comitia.stack.process import ManagedProcess
+
+_SEGMENT = re.compile(r"^(?P<timeline>[0-9A-F]{8})(?P<log>[0-9A-F]{8})(?P<piece>[0-9A-F]{8})(?P<partial>\.partial)?$")
+_PIECES = 256  # segments of 16 MiB in one "log" of the file name
+
+
+class Archive:
+    """Receives the log of one pair's primary into `wal`, and keeps base backups in `base`."""
+
+    def __init__(self, pair: str, place: PairPlace) -> None:
+        self.folder = place.folder / ARCHIVE
+        self.wal = self.folder / "wal"
+        self.base = self.folder / "base"
+        self._place = place
+        self._name = f"postgres-{pair}-{ARCHIVE}"
+        self.process = self._receiver(0)
+
+    def prepare(self) -> None:
+        """Make the folders. Safe to repeat."""
+        for folder in (self.folder, self.wal, self.base):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            give(folder, self._place.account)
+
+    async def follow(self, primary: Member) -> None:
+        """Receive from this server from now on, and from nobody else.
+
+        What an earlier primary wrote after the place where this one took over was never acknowledged: it is put aside.
+        """
+        await self.process.stop()
+        fork = await primary.replication.fork()
+        if fork is not None:
+            self.leave_branch(*fork)
+        self.process = self._receiver(primary.port)
+        await self.process.start()
+
+    async def back_up(self, member: Member) -> Path:
+        """Take a base backup from one of the servers and check it against its manifest; return its folder.
+
+        Raises:
+            StartError: it could not be taken, or is damaged.
+        """
+        target = self.base / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        fresh = target.with_name(f"new-{target.name}")
+        source = ("-d", self._place.connection(member.port, "backup"), "--no-password")
+        await self._place.run(
+            self._name, "pg_basebackup", "-D", str(fresh), *source, "-X", "none", "--checkpoint=fast", "--no-slot"
+        )
+        await self._place.run(self._name, "pg_verifybackup", "--no-parse-wal", "--quiet", str(fresh))
+        fresh.rename(target)
+        return target
+
+    def backups(self) -> list[Path]:
+        """Return the finished base backups, oldest first."""
+        return sorted(found for found in self.base.iterdir() if not found.name.startswith("new-"))
+
+    def leave_branch(self, timeline: int, segment: int) -> None:
+        """Make room for a timeline that left the older ones within this segment. Safe to repeat."""
+        aside = self.folder / f"left-at-{timeline:08X}"
+        for file in list(self.wal.iterdir()):
+            found = _SEGMENT.match(file.name)
+            if found is None or int(found["timeline"], 16) >= timeline:
+                continue
+            number = int(found["log"], 16) * _PIECES + int(found["piece"], 16)
+            if number > segment:
+                aside.mkdir(mode=0o700, exist_ok=True)
+                file.rename(aside / file.name)
+            elif number == segment and not found["partial"]:
+                # the receiver goes on at the start of the last piece that it calls partial
+                file.rename(file.with_name(f"{file.name}.partial"))
+
+    def copy_for_recovery(self, target: Path) -> None:
+        """Copy the log to where a recovery reads it, the last piece, which is still being written, included."""
+        target.mkdir(mode=0o700)
+        for file in self.wal.iterdir():
+            shutil.copy2(file, target / file.name.removesuffix(".partial"))
+        for file in (target, *target.iterdir()):
+            give(file, self._place.account)
+
+    def _receiver(self, port: int) -> ManagedProcess:
+        return ManagedProcess(
+            self._name,
+            [
+                str(self._place.programs / "pg_receivewal"),
+                *("-D", str(self.wal), "-d", self._place.connection(port, ARCHIVE), "--no-password"),
+                *("--slot", ARCHIVE, "--synchronous", "--no-loop", "--status-interval=1"),
+            ],
+            self._place.logs / f"{self._name}.log",
+            folder=self._place.folder,
+            account=self._place.account,
+            stop_signal=signal.SIGINT,
+            grace_s=5.0,
+        )

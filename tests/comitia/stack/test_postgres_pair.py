@@ -1,0 +1,167 @@
+"""A primary, its standby and the archive: what is acknowledged is in all three, whoever is killed."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from comitia.stack import postgres
+from comitia.stack.pair_state import Mode, read_pair_state
+from comitia.stack.pair_watch import PairWatch
+from comitia.stack.ports import free_port
+from comitia.stack.postgres_pair import PostgresPair
+from tests.comitia.stack.pairs import COMPLETE_WITHIN_S, Writer, administrator, frozen, new_pair
+from tests.end_to_end.house import eventually
+
+
+@dataclass
+class Running:
+    pair: PostgresPair
+    watch: PairWatch
+
+    async def complete(self) -> None:
+        """Wait until the pair is one again after it was broken."""
+        await self.watch.complete(COMPLETE_WITHIN_S)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def running() -> AsyncIterator[Running]:
+    with tempfile.TemporaryDirectory(prefix="comitia-pair-") as folder:
+        pair = new_pair(Path(folder))
+        async with PairWatch(pair) as watch:
+            yield Running(pair, watch)
+
+
+async def test_a_commit_is_in_three_places(running: Running) -> None:
+    pair = running.pair
+    async with administrator(pair) as connection:
+        assert await connection.fetchval("SHOW synchronous_standby_names") == "FIRST 2 (a, b, archive)"
+        await connection.execute("CREATE TABLE once (number int)")
+        place = await connection.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint")
+    replication = pair.primary.replication
+    receivers = await replication.receivers(10)
+    replication.close()
+    assert {name for name, found in receivers.items() if found.flushed >= place} == {pair.standby.name, "archive"}
+
+
+@pytest.mark.parametrize("who", ["standby", "archive"])
+async def test_no_commit_comes_back_while_one_of_them_is_away(running: Running, who: str) -> None:
+    pair = running.pair
+    process = pair.standby.process if who == "standby" else pair.archive.process
+    async with administrator(pair) as connection:
+        await connection.execute("CREATE TABLE IF NOT EXISTS waiting (number int)")
+        with frozen(process):
+            commit = asyncio.create_task(connection.execute("INSERT INTO waiting VALUES (1)"))
+            done, _ = await asyncio.wait({commit}, timeout=1.0)
+            assert not done
+        async with asyncio.timeout(COMPLETE_WITHIN_S):
+            await commit
+
+
+async def test_an_archive_that_is_killed_comes_back(running: Running) -> None:
+    writer = Writer(running.pair)
+    await writer.open()
+    await writer.until(20)
+    await running.pair.archive.process.kill()
+    await writer.until(20)
+    await writer.close()
+    assert await writer.missing() == set()
+
+
+async def test_the_standby_takes_over_and_the_old_primary_acknowledges_nothing(
+    running: Running, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pair, watch = running.pair, running.watch
+    await running.complete()
+    writer = Writer(pair)
+    await writer.open()
+    await writer.until(20)
+    old, generation = pair.primary, pair.state.generation
+
+    await watch.leave()  # so that nobody repairs before the old data are put aside
+    await old.process.kill()
+    revived = pair.place.folder / "revived"
+    await asyncio.to_thread(shutil.copytree, old.cluster, revived)
+    watch.resume()
+    await writer.until(20)  # somebody acknowledges again
+    assert pair.primary is not old
+    assert pair.state.generation == generation + 1
+    await writer.close()
+    assert await writer.missing() == set()
+
+    port = free_port({old.port})
+    zombie = postgres.server(
+        "zombie",
+        pair.place.programs,
+        revived,
+        log=pair.place.logs / "zombie.log",
+        port=port,
+        account=pair.place.account,
+    )
+    (revived / "postmaster.pid").unlink(missing_ok=True)
+    for file in (revived, *revived.rglob("*")):
+        postgres.give(file, pair.place.account)
+    await zombie.start()
+    try:
+
+        async def answers() -> bool:
+            try:
+                async with administrator(pair, port) as connection:
+                    return await connection.fetchval("SELECT NOT pg_is_in_recovery()")
+            except (OSError, asyncpg.PostgresError):
+                return False
+
+        await eventually(answers, what="the old primary serves reads")
+        async with administrator(pair, port) as connection:
+            with pytest.raises(TimeoutError):
+                await connection.execute("INSERT INTO written VALUES (-1)", timeout=2)
+    finally:
+        await zombie.stop()
+        shutil.rmtree(revived)
+    await running.complete()
+    assert pair.state.mode is Mode.PAIR
+
+
+async def test_a_primary_that_hangs_is_replaced(running: Running) -> None:
+    pair = running.pair
+    await running.complete()
+    writer = Writer(pair)
+    await writer.open()
+    await writer.until(5)
+    old, before = pair.primary, len(pair.take_overs)
+    with frozen(old.process):
+        await writer.close()
+
+        async def replaced() -> bool:
+            return pair.primary is not old and len(pair.take_overs) > before
+
+        await eventually(replaced, what="another primary")
+    assert await writer.missing() == set()
+    await running.complete()
+
+
+async def test_a_take_over_that_was_cut_short_goes_on_at_the_next_start(running: Running) -> None:
+    pair, watch = running.pair, running.watch
+    await running.complete()
+    async with administrator(pair) as connection:
+        await connection.execute("CREATE TABLE kept (number int)")
+    heir = pair.standby
+    await watch.leave()
+    await pair.stop()
+    pair.state.next(heir.name).write(pair.place.folder)  # written down, and nothing more was done
+
+    await pair.start()
+    watch.resume()
+    assert pair.primary is heir
+    async with administrator(pair) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM kept") == 0
+    await running.complete()
+    known = read_pair_state(pair.place.folder)
+    assert known is not None
+    assert known.mode is Mode.PAIR
