@@ -132,6 +132,9 @@ def address_table(stack: Stack) -> Table:
     chosen = stack.state.ports
     for name in stack.servers.processes:
         table.add_row(_SERVER_LABELS.get(name, name), f"{HOST}:{chosen[name]}", "")
+    for name, watch in stack.servers.pairs.items():
+        pair = watch.pair
+        table.add_row(f"PostgreSQL {name}", f"{HOST}:{pair.primary.port}", f"standby {HOST}:{pair.standby.port}")
     if (
         "temporal" in stack.servers.processes and not stack.state.topology.temporal_server
     ):  # whose UI is a program apart

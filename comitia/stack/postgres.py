@@ -180,7 +180,7 @@ async def _make_cluster(programs: Path, cluster: Path, secret: Path, log: Path, 
     shutil.rmtree(fresh, ignore_errors=True)
     command = [str(programs / "initdb"), "-D", str(fresh), "-U", ADMINISTRATOR, f"--pwfile={secret}"]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
-    command += ["--builtin-locale=C.UTF-8"]
+    command += ["--builtin-locale=C.UTF-8", "--sync-method=syncfs"]
     tool = ManagedProcess("initdb", command, log, account=account, folder=cluster.parent)
     if await tool.finish():
         raise StartError(f"PostgreSQL's data was not made\n{tool.tail()}")

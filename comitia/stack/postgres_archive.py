@@ -54,10 +54,9 @@ class Archive:
         """
         target = self.base / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         fresh = target.with_name(f"new-{target.name}")
-        source = ("-d", self._place.connection(member.port, "backup"), "--no-password")
-        await self._place.run(
-            self._name, "pg_basebackup", "-D", str(fresh), *source, "-X", "none", "--checkpoint=fast", "--no-slot"
-        )
+        source = ("-D", str(fresh), "-d", self._place.connection(member.port, "backup"), "--no-password")
+        how = ("-X", "none", "--checkpoint=fast", "--sync-method=syncfs")
+        await self._place.run(self._name, "pg_basebackup", *source, *how)
         await self._place.run(self._name, "pg_verifybackup", "--no-parse-wal", "--quiet", str(fresh))
         fresh.rename(target)
         return target

@@ -143,7 +143,7 @@ class Member:
             self.process.name,
             "pg_basebackup",
             *("-D", str(fresh), "-d", self.place.connection(primary.port, f"copy-{self.name}")),
-            *("-X", "stream", "--checkpoint=fast", "--no-password"),
+            *("-X", "stream", "--checkpoint=fast", "--sync-method=syncfs", "--no-password"),
         )
         shutil.rmtree(self.cluster, ignore_errors=True)
         fresh.rename(self.cluster)

@@ -13,6 +13,9 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from comitia.stack import kafka, ports, postgres, redis, temporal, temporal_server, temporal_store
+from comitia.stack.pair_watch import PairWatch
+from comitia.stack.postgres_member import PairPlace
+from comitia.stack.postgres_pair import MEMBERS, PostgresPair
 from comitia.stack.process import ManagedProcess
 from comitia.stack.replaced import Replaced, read_replaced
 from comitia.stack.state import (
@@ -34,6 +37,7 @@ from integrations.settings import Address, DatabaseAddress
 
 NAMESPACES = (*CELLS, PLATFORM)
 DATABASES = (*CELLS, CATALOGUE)
+PAIRS = "pairs"
 
 
 class FolderInUseError(RuntimeError):
@@ -62,6 +66,7 @@ class Servers:
     ) -> None:
         self.folder = folder.absolute()
         self.processes: dict[str, ManagedProcess] = {}
+        self.pairs: dict[str, PairWatch] = {}  # by database, where each has a standby; they look after themselves
         self._replaced: Replaced = read_replaced(environment)
         self._wanted = dict(wanted_ports or {})
         self._topology = topology or Topology()
@@ -109,6 +114,7 @@ class Servers:
         if "temporal" in self.processes:
             await self.processes["temporal"].stop()
         await asyncio.gather(*(process.stop() for process in self.processes.values()))
+        await asyncio.gather(*(pair.__aexit__() for pair in self.pairs.values()))
         if self._state is not None:
             self._state = self._state.model_copy(update={"pids": {}, "urls": {}, "supervisor_pid": 0})
             self._state.write()
@@ -128,7 +134,8 @@ class Servers:
 
     def record(self, pids: Mapping[str, int] | None = None, urls: Mapping[str, str] | None = None) -> None:
         """Write down the present processes, with those of `pids` besides, and `urls`."""
-        own = {name: process.pid for name, process in self.processes.items() if process.pid is not None}
+        running = {**self.processes, **{n: p for watch in self.pairs.values() for n, p in watch.pair.processes.items()}}
+        own = {name: process.pid for name, process in running.items() if process.pid is not None}
         update: dict[str, Any] = {"supervisor_pid": os.getpid(), "pids": {**own, **(pids or {})}}
         if urls is not None:
             update["urls"] = dict(urls)
@@ -181,8 +188,16 @@ class Servers:
         return values
 
     def _starts(self) -> list[tuple[str, bool, Callable[[], Coroutine[Any, Any, None]]]]:
+        databases: list[tuple[str, bool, Callable[[], Coroutine[Any, Any, None]]]] = [
+            ("postgres", self._replaced.needs("database"), self._start_postgres)
+        ]
+        if self._topology.standby:
+            databases = [
+                (f"pair-{name}", self._replaced.database(name) is None, partial(self._start_database_pair, name))
+                for name in DATABASES
+            ]
         return [
-            ("postgres", self._replaced.needs("database"), self._start_postgres),
+            *databases,
             ("kafka", self._replaced.needs("kafka"), self._start_kafka),
             ("temporal", self._replaced.needs("temporal"), self._start_temporal),
             ("redis", self._replaced.needs("redis"), self._start_redis),
@@ -233,6 +248,32 @@ class Servers:
         await temporal_store.prepare(Address(host=ports.HOST, port=port), administrator, password, self._log(name))
         return password
 
+    async def _start_database_pair(self, name: str) -> None:
+        watch = await self.start_pair(name)
+        await provision(
+            watch.pair.primary.address,
+            watch.pair.administrator,
+            {name: _roles(name)},
+            self.state.settings["database_passwords"],
+        )
+
+    async def start_pair(self, name: str) -> PairWatch:
+        """Start a server with its standby and archive on the ports `postgres-{name}-a` and `-b`; it is ours to stop.
+
+        Raises:
+            StartError: it did not come up.
+        """
+        home = pair_folder(self.folder, self.state.stack_id, name)  # not in a thread: the first one makes it for all
+        chosen = self.state.ports
+        pair = PostgresPair(
+            name,
+            PairPlace(home, self.folder / "logs"),
+            (chosen[f"postgres-{name}-a"], chosen[f"postgres-{name}-b"]),
+            say=self._say,
+        )
+        self.pairs[name] = PairWatch(pair, changed=self.record)
+        return await self.pairs[name].__aenter__()
+
     async def _start_postgres(self) -> None:
         port = self.state.ports["postgres"]
         data = await asyncio.to_thread(postgres.data_folder, self.folder, self.state.stack_id)
@@ -243,7 +284,7 @@ class Servers:
         await provision(
             Address(host=ports.HOST, port=port),
             administrator,
-            {name: (OWNER, *(CATALOGUE_ROLES if name == CATALOGUE else CELL_ROLES)) for name in ours},
+            {name: _roles(name) for name in ours},
             self.state.settings["database_passwords"],
         )
 
@@ -260,8 +301,18 @@ class Servers:
         return self.folder / "logs" / f"{name}.log"
 
 
+def pair_folder(folder: Path, stack_id: str, name: str) -> Path:
+    """Return where the pair of one database lives."""
+    return postgres.data_folder(folder, stack_id, PAIRS) / name
+
+
+def _roles(database: str) -> tuple[str, ...]:
+    return (OWNER, *(CATALOGUE_ROLES if database == CATALOGUE else CELL_ROLES))
+
+
 def _port_names(topology: Topology) -> tuple[str, ...]:
     more = (*temporal_server.port_names(), "temporal-store") if topology.temporal_server else ()
+    more += tuple(f"postgres-{name}-{each}" for name in DATABASES for each in MEMBERS) if topology.standby else ()
     return tuple(dict.fromkeys((*ports.SERVER_PORTS, *kafka.port_names(topology.kafka_brokers), *more)))
 
 
@@ -275,17 +326,23 @@ def _own_addresses(chosen: Mapping[str, int], topology: Topology) -> dict[str, A
     def at(server: str, **more: Any) -> dict[str, Any]:
         return {"host": ports.HOST, "port": chosen[server], **more}
 
+    def database(name: str) -> dict[str, Any]:
+        if not topology.standby:
+            return at("postgres", name=name)
+        first, second = (f"postgres-{name}-{each}" for each in MEMBERS)
+        return at(first, name=name, others=f"{ports.HOST}:{chosen[second]}")
+
     return {
         "cells": {
             cell: {
-                "database": at("postgres", name=cell),
+                "database": database(cell),
                 "redis": at("redis", database=number),
                 "kafka": at("kafka", **(more_brokers if others else {})),
                 "temporal": at("temporal", namespace=cell),
             }
             for number, cell in enumerate(CELLS)
         },
-        CATALOGUE: at("postgres", name=CATALOGUE),
+        CATALOGUE: database(CATALOGUE),
         "platform_temporal": at("temporal", namespace=PLATFORM),
     }
 

@@ -12,6 +12,7 @@ class Topology(BaseModel):
 
     temporal_server: bool = False  # production's Temporal on a PostgreSQL of its own, not the development server
     kafka_brokers: int = 1
+    standby: bool = False  # every database in a pair of servers of its own, with an archive of its log
 
     @field_validator("kafka_brokers")
     @classmethod
@@ -41,4 +42,4 @@ def check_same(before: Topology, wanted: Topology) -> None:
 def _said(topology: Topology) -> str:
     temporal = "production's Temporal" if topology.temporal_server else "Temporal's development server"
     brokers = "one Kafka broker" if topology.kafka_brokers == 1 else f"{topology.kafka_brokers} Kafka brokers"
-    return f"{temporal} and {brokers}"
+    return f"{temporal} and {brokers}" + (", and standbys" if topology.standby else "")

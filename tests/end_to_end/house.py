@@ -308,8 +308,9 @@ async def open_house(
         for name in (*CELLS, "catalogue"):
             address = servers.state.database(name)
             owners[name] = await asyncpg.create_pool(
-                host=address.host,
-                port=address.port,
+                host=[server.host for server in address.servers],
+                port=[server.port for server in address.servers],
+                target_session_attrs="primary",
                 database=address.name,
                 user=OWNER,
                 password=servers.state.password(OWNER),
