@@ -76,6 +76,7 @@ class ErrorCode(StrEnum):
     CATALOGUE_UNAVAILABLE = "catalogue_unavailable"
     TALLY_UNAVAILABLE = "tally_unavailable"
     VELOCITY_UNAVAILABLE = "velocity_unavailable"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
     BROKER_UNAVAILABLE = "broker_unavailable"
     OBJECTS_UNAVAILABLE = "objects_unavailable"
     WORKFLOWS_UNAVAILABLE = "workflows_unavailable"
@@ -154,6 +155,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.CATALOGUE_UNAVAILABLE: ErrorSpec(503, "The catalogue cannot be reached", retryable=True),
     ErrorCode.TALLY_UNAVAILABLE: ErrorSpec(503, "The tally cannot be reached", retryable=True),
     ErrorCode.VELOCITY_UNAVAILABLE: ErrorSpec(503, "The velocity counters cannot be reached", retryable=True),
+    ErrorCode.LIMITS_UNAVAILABLE: ErrorSpec(503, "The common limits cannot be reached", retryable=True),
     ErrorCode.BROKER_UNAVAILABLE: ErrorSpec(503, "The message broker cannot be reached", retryable=True),
     ErrorCode.OBJECTS_UNAVAILABLE: ErrorSpec(503, "The object store cannot be reached", retryable=True),
     ErrorCode.WORKFLOWS_UNAVAILABLE: ErrorSpec(503, "The workflow service cannot be reached", retryable=True),

@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.limits import policies_with
+
 
 class Environment(StrEnum):
     """Where this process runs."""
@@ -161,6 +163,16 @@ class Settings(BaseSettings):
     risk_voter_attempts_per_minute: int = Field(default=30, ge=1)
     risk_device_voters_per_hour: int = Field(default=6, ge=1)
     risk_network_attempts_per_minute: int = Field(default=600_000, ge=1)  # a carrier's address serves a city
+
+    # Rate limits that differ from the table in domain/limits.py: the name, then quota and window in seconds;
+    # in the environment for example COMITIA_LIMITS__VOTE_TOKEN as the text "[300, 600]"
+    limits: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    streams_per_address_max: int = Field(default=15_000, ge=1)  # open at once in one process, which takes 20,000
+
+    @model_validator(mode="after")
+    def _limits_are_known(self) -> "Settings":
+        policies_with(self.limits)
+        return self
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> "Settings":

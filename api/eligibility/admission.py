@@ -11,8 +11,10 @@ import msgspec
 from api.eligibility.desk import Answer, Application, Desk, Trace
 from api.eligibility.telemetry import AdmissionMetrics
 from api.http.authorization import Proofs, SignedRequest, credentials
+from api.http.limits import LimitedRequest, Limits, RouteLimits
 from domain.errors import DomainError, ErrorCode
 from domain.ids import SURVEY_ID, cell_of_voter
+from domain.limits import ADMISSION_ADDRESS, ADMISSION_DEVICE, ADMISSION_NETWORK, ADMISSION_VOTER
 from domain.risk import network_of
 from domain.tokens import VoterClaims
 from integrations.keys.digests import digest
@@ -22,13 +24,8 @@ DEVICE_HEADER = b"x-device-id"
 _NETWORKS_MAX = 10_000  # addresses whose networks are remembered
 
 
-class AdmissionRequest(SignedRequest, Protocol):
-    """A request as the transport has it; `client` is an address."""
-
-    @property
-    def client(self) -> str:
-        """The address that the request came from."""
-        ...
+class AdmissionRequest(SignedRequest, LimitedRequest, Protocol):
+    """A request as the transport has it."""
 
 
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,6 +45,7 @@ class Admission:
         proofs: Proofs,
         cells: Sequence[str],
         desks: Mapping[str, Desk],
+        limits: Limits,
         metrics: AdmissionMetrics,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -56,6 +54,8 @@ class Admission:
         self._proofs = proofs
         self._cells = frozenset(cells)
         self._desks = desks
+        self._failures = limits.failures
+        self._limits = {cell: _route_limits(limits, cell) for cell in cells}
         self._metrics = metrics
         self._now = now
         self._networks: dict[str, str] = {}
@@ -65,14 +65,20 @@ class Admission:
 
         Raises:
             DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `device_mismatch` (401),
-                `step_up_required` (403), `malformed_request`, `survey_not_found`, `wrong_cell`,
+                `step_up_required` (403), `malformed_request`, `survey_not_found`, `wrong_cell`, `rate_limited`,
                 `directory_unavailable` or `overloaded`.
         """
         began = perf_counter()
-        claims = self._authenticate(request)
+        try:
+            claims = self._authenticate(request)
+        except DomainError as error:
+            self._failures.count(request, error)
+            raise
         ended = perf_counter()
         self._metrics.validated(ended - began)
         trace.step("auth.validate_token", began, ended)
+        if (limits := self._limits.get(claims.cell)) is not None:
+            limits.take(request, claims.sub, claims.jkt)
         network = self._network(request.client)
         if claims.network and claims.network != network:
             raise DomainError(ErrorCode.STEP_UP_REQUIRED, "the token was issued on another network")
@@ -111,6 +117,12 @@ class Admission:
         if claims.device and not hmac.compare_digest(_device(request.headers), claims.device):
             raise DomainError(ErrorCode.DEVICE_MISMATCH)
         return claims
+
+
+def _route_limits(limits: Limits, cell: str) -> RouteLimits:
+    return limits.route(
+        cell, own=ADMISSION_VOTER, device=ADMISSION_DEVICE, address=ADMISSION_ADDRESS, network=ADMISSION_NETWORK
+    )
 
 
 def _device(headers: Sequence[tuple[bytes, bytes]]) -> str:

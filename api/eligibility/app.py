@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -16,6 +15,7 @@ from api.eligibility.voting_tokens import VotingToken
 from api.http.access import path_of
 from api.http.application import problem_responses
 from api.http.lean import LeanRequest, LeanRoute
+from api.http.limits import FrameworkRequest
 from api.http.models import ApiModel, QueryText, Timestamp
 from domain.errors import DomainError, ErrorCode
 from integrations.telemetry.tracing import Tracing, current_request
@@ -42,6 +42,7 @@ _ERRORS = (
     ErrorCode.SURVEY_CLOSED,
     ErrorCode.KEY_DESTROYED,
     ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.RATE_LIMITED,
     ErrorCode.OVERLOADED,
     ErrorCode.DIRECTORY_UNAVAILABLE,
     ErrorCode.KEY_UNAVAILABLE,
@@ -105,15 +106,15 @@ class VotingTokenRoute:
             answer(error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(FrameworkRequest):
     """A request of the framework in the form that admission takes."""
 
-    method: str
-    path: bytes
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
-    client: str
+    def __init__(self, request: Request, body: bytes) -> None:
+        super().__init__(request)
+        self.method = request.method
+        self.path = path_of(request).encode()
+        self.headers: Sequence[tuple[bytes, bytes]] = request.scope["headers"]
+        self.body = body
 
 
 class _NoTrace:
@@ -146,13 +147,7 @@ def add_routes(app: FastAPI, admission: Admission, metrics: AdmissionMetrics) ->
         dpop: Annotated[str | None, Header(description="RFC 9449, with `bdh`: where the token is bound")] = None,
     ) -> Response:
         decided: asyncio.Future[VotingToken | DomainError] = asyncio.get_running_loop().create_future()
-        asked = _Asked(
-            request.method,
-            path_of(request).encode(),
-            request.scope["headers"],
-            await request.body(),
-            request.client.host if request.client else "",
-        )
+        asked = _Asked(request, await request.body())
 
         def answer(result: VotingToken | DomainError) -> None:
             if not decided.done():

@@ -10,10 +10,11 @@ from api.eligibility.cells import Cells
 from api.eligibility.telemetry import AdmissionMetrics
 from api.eligibility.voting_tokens import VotingTokens
 from api.http.application import create_application
+from api.http.limits_opening import open_limits
 from domain.tokens import VOTER_ACCESS, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, EVIDENCE, KEK_ELIGIBILITY, PSEUDONYM, VOTING_TOKEN, public
+from integrations.keys.purposes import ACCESS_TOKEN, EVIDENCE, KEK_ELIGIBILITY, LIMITS, PSEUDONYM, VOTING_TOKEN, public
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.settings import Settings
@@ -24,7 +25,7 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, public(ACCESS_TOKEN), VOTING_TOKEN, EVIDENCE, KEK_ELIGIBILITY, PSEUDONYM)
+    keys = open_keys(settings, public(ACCESS_TOKEN), VOTING_TOKEN, EVIDENCE, KEK_ELIGIBILITY, PSEUDONYM, LIMITS)
     access_keys = VerificationKeys(keys, ACCESS_TOKEN)
     signers = (Ed25519Signer(keys, VOTING_TOKEN), Ed25519Signer(keys, EVIDENCE))
     for held in (access_keys, *signers):
@@ -46,6 +47,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         proofs=RequestProofs(DpopVerifier(), public_url),
         cells=tuple(settings.cells),
         desks=cells.desks,
+        limits=await open_limits(settings, keys, lifetime, telemetry),
         metrics=metrics,
     )
     telemetry.readiness.add("cells", cells.ready)

@@ -10,9 +10,10 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api.http.application import problem_responses
 from api.http.authorization import Proofs, credentials
-from api.http.client_limits import ClientLimits
+from api.http.limits import FrameworkRequest, Limits
 from domain.access import MachineClient
 from domain.errors import DomainError, ErrorCode
+from domain.limits import STAFF
 from domain.tokens import Role, StaffClaims, VoterClaims
 from integrations.keys.tokens import TokenVerifier
 
@@ -48,6 +49,10 @@ class MachineClients(Protocol):
         """Return the client of a key that is in use, or None. Raises DomainError `directory_unavailable`."""
         ...
 
+    def remembers(self, api_key: str) -> bool:
+        """Tell whether `find` knows the client of this key without asking anybody."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -66,6 +71,7 @@ class Access:
         staff: TokenVerifier[StaffClaims],
         voters: TokenVerifier[VoterClaims],
         proofs: Proofs,
+        limits: Limits,
         clients: MachineClients | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -73,14 +79,15 @@ class Access:
         self._voters = voters
         self._proofs = proofs
         self._clients = clients
-        self._limits = ClientLimits()
+        self._limits = limits
+        self._staff_limits = limits.subjects(STAFF)
         self._now = now
 
     def require_role(self, *roles: Role) -> Callable[..., Awaitable[Principal]]:
         """Return a dependency that lets in staff and machine clients with any of these roles.
 
         It raises DomainError `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid` (401), `forbidden`
-        (403) or, over a machine client's limit, `rate_limited` (429).
+        (403) or, over the limit of whoever asks, `rate_limited` (429).
         """
         wanted = frozenset(roles)
 
@@ -89,7 +96,9 @@ class Access:
             _token: Annotated[Any, Security(_STAFF_TOKEN)],
             api_key: Annotated[str | None, Security(_API_KEY)],
         ) -> Principal:
-            found = await self._client(api_key) if api_key is not None else await self._member_of_staff(request)
+            found = (
+                await self._client(request, api_key) if api_key is not None else await self._member_of_staff(request)
+            )
             if not wanted & found.roles:
                 raise DomainError(ErrorCode.FORBIDDEN, f"one of these roles is needed: {', '.join(sorted(wanted))}")
             return found
@@ -106,9 +115,17 @@ class Access:
 
     async def _member_of_staff(self, request: Request) -> Principal:
         claims = await self._token(request, self._staff)
+        self._staff_limits.take(FrameworkRequest(request), claims.sub)
         return Principal(f"staff:{claims.sub}", frozenset(claims.roles))
 
     async def _token(self, request: Request, verifier: TokenVerifier[C]) -> C:
+        try:
+            return await self._verified(request, verifier)
+        except DomainError as error:
+            self._limits.failures.count(FrameworkRequest(request), error)
+            raise
+
+    async def _verified(self, request: Request, verifier: TokenVerifier[C]) -> C:
         now = self._now()
         sent = credentials(request.scope["headers"])
         claims = verifier.verify(sent.token, now)
@@ -122,9 +139,16 @@ class Access:
         )
         return claims
 
-    async def _client(self, api_key: str) -> Principal:
-        client = await self._clients.find(api_key) if self._clients is not None else None
+    async def _client(self, request: Request, api_key: str) -> Principal:
+        counted = FrameworkRequest(request)
+        client = None
+        if self._clients is not None:
+            if not self._clients.remembers(api_key):
+                self._limits.failures.check(counted)
+            client = await self._clients.find(api_key)
         if client is None:
-            raise DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
-        self._limits.take(client, self._now())
+            error = DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
+            self._limits.failures.count(counted, error)
+            raise error
+        self._limits.take_client(counted, api_key, client)
         return Principal(f"client:{client.client_id}", client.roles)

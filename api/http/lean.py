@@ -68,6 +68,7 @@ class LeanRequest:
         "expects_continue",
         "headers",
         "keep_alive",
+        "limit_lines",
         "method",
         "parameter",
         "path",
@@ -105,6 +106,7 @@ class LeanRequest:
         self.received_at = received_at
         self.keep_alive = keep_alive
         self.body = b""
+        self.limit_lines = b""  # of rate limits, in whatever the answer is
         self.status = 0
         self.disconnected = False
         # The connection's own marks: what has arrived, and whether earlier requests have been answered.
@@ -136,7 +138,7 @@ class LeanRequest:
         `extra_headers` are whole lines, each ending in CRLF, already safe to send.
         """
         if not (self.response_complete or self.disconnected):
-            self._connection.send_lean(self, status, body, content_type, extra_headers)
+            self._connection.send_lean(self, status, body, content_type, extra_headers + self.limit_lines)
 
     def respond_problem(self, code: ErrorCode, detail: str = "", *, retry_after_s: int | None = None) -> None:
         """Answer with the problem of a code."""

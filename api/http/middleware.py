@@ -23,6 +23,11 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 _UNTRACED: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 
+def header_pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Return header lines, each ending in CRLF, as names and values."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
+
+
 class BodyTooLargeError(Exception):
     """More body arrived than the limit."""
 
@@ -175,6 +180,7 @@ class _Exchange:
             headers = list(message.get("headers", ()))
             names = {name.lower() for name, _ in headers}
             headers += [pair for pair in (*self._headers, NO_STORE) if pair[0] not in names]
+            headers += header_pairs(self._scope["state"].get("limit_lines", b""))
             headers.append((b"x-request-id", self._request_id.encode("ascii")))
             headers.append((b"traceparent", self._trace.traceparent.encode("ascii")))
             message = {**message, "headers": headers}
@@ -185,7 +191,7 @@ class _Exchange:
         if self.status:
             return
         status, lines, body = problem_bytes(code, request_id=self._request_id)
-        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name]
+        headers = header_pairs(lines)
         headers += [(b"content-type", PROBLEM_CONTENT_TYPE), (b"content-length", str(len(body)).encode("ascii"))]
         with contextlib.suppress(OSError):
             await self._send_safely({"type": "http.response.start", "status": status, "headers": headers})

@@ -8,11 +8,13 @@ from fastapi import Depends, FastAPI, Header, Query, Response
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import create_application, problem_responses
+from api.http.limits import Limits, limited
 from api.http.models import QueryText
 from api.results.bodies import ResultsBody
 from api.results.rendering import Snapshots, is_known
 from domain.contracts.surveys import Visibility
 from domain.errors import ErrorCode
+from domain.limits import RESULTS_ADDRESS, RESULTS_NETWORK
 from domain.results import Filter, PublishedSurvey, check_visible
 from domain.tally import MergedTotals
 from integrations.telemetry.telemetry import Telemetry
@@ -72,6 +74,7 @@ class Results(Protocol):
 def create_app(
     results: Results,
     admin: Callable[..., Awaitable[Principal]],
+    limits: Limits,
     telemetry: Telemetry,
     *,
     public_url: str = "",
@@ -97,7 +100,8 @@ def create_app(
         tags=["Results"],
         summary="Read results",
         response_model=ResultsBody,
-        responses={**_RESPONSES, **problem_responses(ErrorCode.RESULTS_NOT_VISIBLE)},
+        responses={**_RESPONSES, **problem_responses(ErrorCode.RESULTS_NOT_VISIBLE, ErrorCode.RATE_LIMITED)},
+        dependencies=[Depends(limited(limits.route(address=RESULTS_ADDRESS, network=RESULTS_NETWORK)))],
     )
     async def read_results(
         survey_id: str,

@@ -38,6 +38,7 @@ def create_app(telemetry: Telemetry, *, public_url: str = "") -> FastAPI:
             **problem_responses(
                 ErrorCode.SURVEY_NOT_FOUND,
                 ErrorCode.RESULTS_NOT_VISIBLE,
+                ErrorCode.RATE_LIMITED,
                 ErrorCode.TALLY_UNAVAILABLE,
                 ErrorCode.LEDGER_UNAVAILABLE,
             ),

@@ -4,9 +4,13 @@ from contextlib import AsyncExitStack
 
 from api.background import run_beside
 from api.composition import Service
+from api.http.limits_opening import open_limits
 from api.streams.app import create_app, lean_routes
 from api.streams.heartbeat import HeartbeatWheel
+from api.streams.holding import HeldStreams
 from api.streams.hub import StreamHub
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import LIMITS
 from integrations.postgres.roles import TALLY
 from integrations.redis.changes import TallyChanges
 from integrations.redis.connection import open_redis
@@ -28,7 +32,15 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         changes.append(listener)
     wheel = HeartbeatWheel()
     run_beside(lifetime, wheel.run())
-    hub = StreamHub(opened.results, changes, StreamMetrics(telemetry.registry, telemetry.region), wheel)
+    limits = await open_limits(settings, open_keys(settings, LIMITS), lifetime, telemetry)
+    hub = StreamHub(
+        opened.results,
+        changes,
+        StreamMetrics(telemetry.registry, telemetry.region),
+        wheel,
+        limits=limits,
+        held=HeldStreams(settings.streams_per_address_max, limits.strangers.metrics),
+    )
     lifetime.callback(hub.close)
     telemetry.readiness.add("tally", opened.any_cell_answers)
     return Service(app=create_app(telemetry, public_url=settings.public_url), lean_routes=lean_routes(hub))

@@ -5,15 +5,19 @@ import random
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
 
 from api.http.lean import LeanRequest
+from api.http.limits import Limits
 from api.streams.channel import Channel, Results
 from api.streams.heartbeat import HeartbeatWheel
+from api.streams.holding import HeldStreams
 from api.streams.protocol import HEAD
 from domain.errors import DomainError, ErrorCode
+from domain.limits import STREAM_ADDRESS, STREAM_NETWORK
 from domain.results import check_streamable
 from integrations.redis.changes import TallyChanges
 from integrations.telemetry.metrics import StreamMetrics
@@ -39,20 +43,31 @@ class StreamHub:
     """Opens streams; the channel of a survey lives from its first stream to its last."""
 
     def __init__(
-        self, results: Results, changes: Iterable[TallyChanges], metrics: StreamMetrics, wheel: HeartbeatWheel
+        self,
+        results: Results,
+        changes: Iterable[TallyChanges],
+        metrics: StreamMetrics,
+        wheel: HeartbeatWheel,
+        *,
+        limits: Limits,
+        held: HeldStreams,
     ) -> None:
         self._results = results
         self._changes = tuple(changes)
         self._metrics = metrics
         self._wheel = wheel
+        self._limits = limits.route(address=STREAM_ADDRESS, network=STREAM_NETWORK)
+        self._places = limits.places
+        self._held = held
         self._open: dict[str, _Open] = {}
 
     def open_stream(self, request: LeanRequest) -> None:
         """Answer `GET /v1/surveys/{id}/results/stream`: the handler of the lean route.
 
         Raises:
-            DomainError: `malformed_request`, `survey_not_found`, `results_not_visible`.
+            DomainError: `malformed_request`, `survey_not_found`, `results_not_visible`, `rate_limited`.
         """
+        self._limits.take(request)
         if request.query:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "a stream takes no parameters")
         survey_id = request.parameter
@@ -111,7 +126,7 @@ class StreamHub:
             changes.subscribe(survey_id, channel.changed)
         while opened.waiting:
             for _ in range(min(len(opened.waiting), _OPENED_AT_ONCE)):
-                self._attach(channel, opened.waiting.popleft())
+                self._attach_waiting(channel, opened.waiting.popleft())
             await asyncio.sleep(0)
         opened.loaded = True
         channel.on_empty = lambda: self._end(survey_id)
@@ -120,21 +135,31 @@ class StreamHub:
         channel.changed()  # what came between reading and subscribing
         await channel.run()
 
+    def _attach_waiting(self, channel: Channel, request: LeanRequest) -> None:
+        try:
+            self._attach(channel, request)
+        except DomainError as error:
+            request.respond_error(error)
+
     def _attach(self, channel: Channel, request: LeanRequest) -> None:
         """Turn a request into a stream; one whose client is gone is left alone."""
         assert channel.published is not None
         check_streamable(channel.published)
         last_seen = request.get(b"last-event-id")
+        address = self._places.of(request.client).address
+        self._held.take(request, address)
         stream = channel.join()
         try:
             transport = request.detach(stream.end)
         except ConnectionError:
+            self._held.give_back(address)
             channel.left(stream)
             return
+        stream.lost = partial(self._held.give_back, address)
         self._metrics.opened(resumed=last_seen is not None)
         retry_ms = random.randint(*_RETRY_MS)  # noqa: S311
         own = b"x-request-id: %b\r\n\r\nretry: %d\n\n" % (request.request_id.encode("ascii"), retry_ms)
-        stream.start(transport, HEAD + own)
+        stream.start(transport, HEAD + request.limit_lines + own)
         if last_seen is not None and last_seen.decode("latin-1") == channel.event_id:
             stream.version = channel.version
         elif stream.show():

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from integrations.telemetry.metrics import StreamMetrics
@@ -39,7 +40,17 @@ class Stream(asyncio.Protocol):
     While the transport cannot take more, nothing is queued: the newest frame is written when it can again.
     """
 
-    __slots__ = ("broadcast", "metrics", "opened_at", "read_bytes", "slot", "stuck_since", "transport", "version")
+    __slots__ = (
+        "broadcast",
+        "lost",
+        "metrics",
+        "opened_at",
+        "read_bytes",
+        "slot",
+        "stuck_since",
+        "transport",
+        "version",
+    )
 
     transport: asyncio.Transport
 
@@ -47,6 +58,7 @@ class Stream(asyncio.Protocol):
         self.broadcast = broadcast
         self.metrics = metrics
         self.slot = slot  # of the heartbeat wheel
+        self.lost: Callable[[], None] | None = None  # called once, when the connection is gone
         self.version = 0
         self.opened_at = time.monotonic()
         self.stuck_since = 0.0
@@ -104,6 +116,8 @@ class Stream(asyncio.Protocol):
         """Leave the broadcast."""
         self.metrics.closed(time.monotonic() - self.opened_at)
         self.broadcast.left(self)
+        if self.lost is not None:
+            self.lost()
 
 
 def _keep_little_unsent(transport: asyncio.Transport) -> None:

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from api.http.access import Principal
 from api.http.application import create_application
+from api.http.limits import Limits
 from api.surveys.export_routes import Exports, export_routes
 from api.surveys.management import SurveyManagement
 from api.surveys.processes import SurveyProcesses
@@ -22,8 +23,9 @@ def create_app(
     processes: SurveyProcesses,
     exports: Exports,
     admin: Callable[..., Awaitable[Principal]],
-    telemetry: Telemetry,
     *,
+    limits: Limits,
+    telemetry: Telemetry,
     public_url: str = "",
 ) -> FastAPI:
     """Return the application; `admin` is the dependency that lets in who may manage surveys."""
@@ -36,6 +38,6 @@ def create_app(
     )
     management = SurveyManagement(catalogue, processes)
     app.include_router(staff_routes(management, catalogue, admin))
-    app.include_router(export_routes(management, exports, admin))
-    app.include_router(public_routes(management, catalogue))
+    app.include_router(export_routes(management, exports, admin, limits))
+    app.include_router(public_routes(management, catalogue, limits))
     return app

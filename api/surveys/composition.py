@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
+from api.http.limits_opening import open_limits
 from api.surveys.app import create_app
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
@@ -12,7 +13,7 @@ from api.surveys.processes import SurveyProcesses
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN, public
+from integrations.keys.purposes import ACCESS_TOKEN, LIMITS, STAFF_TOKEN, public
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.file_store import FileObjectStore
@@ -31,17 +32,19 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     if objects_folder is None:
         raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), IN_FLIGHT)
+    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), IN_FLIGHT, LIMITS)
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     run_beside(lifetime, keep_refreshed(clients.codec))
+    limits = await open_limits(settings, keys, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
+        limits=limits,
         clients=ApiClients(await cell_pools(settings, lifetime)),
     )
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
@@ -51,7 +54,8 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         SurveyProcesses(clients.temporal, tuple(settings.cells)),
         Exports(PostgresExports(clients.catalogue), ExportProcesses(clients.temporal), FileObjectStore(objects_folder)),
         access.require_role(Role.ADMIN),
-        telemetry,
+        limits=limits,
+        telemetry=telemetry,
         public_url=settings.public_url,
     )
     return Service(app)

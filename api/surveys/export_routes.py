@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import problem_responses
+from api.http.limits import FrameworkRequest, Limits
 from api.http.models import ApiModel, Timestamp
 from api.surveys.export_processes import ExportProcesses, ExportProgress, ExportStatus
 from api.surveys.management import PUBLIC_STAGES, SurveyManagement
@@ -18,6 +19,7 @@ from domain.contracts.exports import ExportFormat, ExportRequest, ExportState
 from domain.errors import DomainError, ErrorCode
 from domain.exports import export_filter
 from domain.ids import EXPORT_ID, SURVEY_ID, new_export_id
+from domain.limits import EXPORT
 from domain.survey_ports import ExportCatalogue, ObjectStore
 
 _MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSON: "application/json"}
@@ -62,10 +64,12 @@ def export_routes(
     management: SurveyManagement,
     exports: Exports,
     admin: Callable[..., Awaitable[Principal]],
+    limits: Limits,
 ) -> APIRouter:
     """Return the routes; staff see results whatever the survey's visibility."""
     router = APIRouter(prefix="/v1/internal/surveys", tags=["Exports"], responses={**STAFF_RESPONSES})
     Admin = Annotated[Principal, Depends(admin)]  # noqa: N806 - a type
+    orders = limits.subjects(EXPORT)
 
     @router.post(
         "/{survey_id}/exports",
@@ -80,12 +84,15 @@ def export_routes(
             ErrorCode.WORKFLOWS_UNAVAILABLE,
         ),
     )
-    async def export_results(survey_id: str, order: ExportOrder, staff: Admin, response: Response) -> ExportBody:
+    async def export_results(
+        survey_id: str, order: ExportOrder, staff: Admin, request: Request, response: Response
+    ) -> ExportBody:
         """Begin to write the totals of every cell into a file."""
+        orders.take(FrameworkRequest(request), staff.actor)
         entry = await management.get(survey_id)
         if entry.stage not in PUBLIC_STAGES:
             raise DomainError(ErrorCode.SURVEY_NOT_OPEN, "the survey was never open")
-        request = ExportRequest(
+        export = ExportRequest(
             survey_id=survey_id,
             export_id=new_export_id(),
             actor=staff.actor,
@@ -93,9 +100,9 @@ def export_routes(
             region=order.region,
             option=order.option,
         )
-        export_filter(request).check(entry.survey)
-        await exports.processes.start(request)
-        body = _running(request, ExportProgress(ExportStatus.RUNNING))
+        export_filter(export).check(entry.survey)
+        await exports.processes.start(export)
+        body = _running(export, ExportProgress(ExportStatus.RUNNING))
         response.headers["Location"] = body.url
         return body
 

@@ -9,9 +9,11 @@ from pydantic import Field
 
 from api.http.application import problem_responses
 from api.http.lean import LeanRoute
+from api.http.limits import FrameworkRequest
 from api.http.models import ApiModel, QueryText, Timestamp
 from api.votes.answering import Answering
 from api.votes.authority import VotingAuthority
+from api.votes.cells import VotingCells
 from api.votes.endpoint import CastVotes
 from api.votes.submissions import Submissions
 from domain.answer_sessions import Choice
@@ -26,6 +28,7 @@ _TOKEN_ERRORS = (
     ErrorCode.FORBIDDEN,
     ErrorCode.WRONG_CELL,
     ErrorCode.SURVEY_NOT_FOUND,
+    ErrorCode.RATE_LIMITED,
 )
 _BALLOT_ERRORS = (
     ErrorCode.SURVEY_NOT_OPEN,
@@ -118,10 +121,11 @@ class FirstAnswerBody(ApiModel):
     question_answer: QuestionAnswerBody
 
 
-class _AsgiRequest:
+class _AsgiRequest(FrameworkRequest):
     """A request of the framework in the form that the authority takes."""
 
     def __init__(self, request: Request, body: bytes) -> None:
+        super().__init__(request)
         self.headers: list[tuple[bytes, bytes]] = request.scope["headers"]
         self.method = request.method
         self.path: bytes = request.scope["raw_path"]
@@ -150,11 +154,13 @@ def lean_routes(cast: CastVotes) -> list[LeanRoute]:
     ]
 
 
-def add_routes(app: FastAPI, authority: VotingAuthority, answering: Answering, submissions: Submissions) -> None:
+def add_routes(
+    app: FastAPI, authority: VotingAuthority, cells: VotingCells, answering: Answering, submissions: Submissions
+) -> None:
     """Add the service's routes to its application."""
     app.include_router(_casting_router())
-    app.include_router(_answering_router(authority, answering))
-    app.include_router(_submissions_router(authority, submissions))
+    app.include_router(_answering_router(authority, cells, answering))
+    app.include_router(_submissions_router(authority, cells, submissions))
 
 
 def _casting_router() -> APIRouter:
@@ -198,7 +204,7 @@ def _whole_second(at: datetime) -> datetime:
     return at.replace(microsecond=0)
 
 
-def _answering_router(authority: VotingAuthority, answering: Answering) -> APIRouter:
+def _answering_router(authority: VotingAuthority, cells: VotingCells, answering: Answering) -> APIRouter:
     router = APIRouter(prefix="/v1/surveys/{id}/answers", tags=["answers"])
     session_errors = (ErrorCode.ANSWER_SESSION_NOT_FOUND, ErrorCode.ANSWER_SESSION_FINISHED)
 
@@ -215,6 +221,7 @@ def _answering_router(authority: VotingAuthority, answering: Answering) -> APIRo
         authorization: VotingToken = None,
     ) -> FirstAnswerBody | QuestionAnswerBody:
         claims = authority.admit(signed, id)
+        cells.of(claims.cell).limits.answer.take(signed, claims.nullifier, claims.jkt)
         choice = Choice(body.question, body.option, body.text)
         session, number, new = await answering.answer(claims, choice, body.survey_answer_id)
         given = QuestionAnswerBody(
@@ -242,6 +249,7 @@ def _answering_router(authority: VotingAuthority, answering: Answering) -> APIRo
         authorization: VotingToken = None,
     ) -> SurveyAnswerBody:
         claims = authority.admit(signed, id)
+        cells.of(claims.cell).limits.cast.take(signed, claims.nullifier, claims.jkt)
         session, submission_id = await answering.finish(claims, answer_id)
         if submission_id:
             response.headers["location"] = f"/v1/submissions/{submission_id}"
@@ -252,7 +260,7 @@ def _answering_router(authority: VotingAuthority, answering: Answering) -> APIRo
     return router
 
 
-def _submissions_router(authority: VotingAuthority, submissions: Submissions) -> APIRouter:
+def _submissions_router(authority: VotingAuthority, cells: VotingCells, submissions: Submissions) -> APIRouter:
     router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
     @router.get(
@@ -272,6 +280,7 @@ def _submissions_router(authority: VotingAuthority, submissions: Submissions) ->
         authorization: VotingToken = None,
     ) -> Response:
         claims = authority.admit(signed, None)
+        cells.of(claims.cell).limits.look.take(signed, claims.nullifier, claims.jkt)
         return JSONResponse(await submissions.read(id, claims))
 
     return router

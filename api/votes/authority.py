@@ -1,27 +1,42 @@
 """Who may vote here: the voting token and, where it is bound, the proof of its key."""
 
 import time
+from typing import Protocol
 
 from api.http.authorization import Proofs, SignedRequest, credentials
+from api.http.limits import FailureLimits, LimitedRequest
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
 from integrations.keys.tokens import VotingTokenVerifier
 
 
+class VotingRequest(SignedRequest, LimitedRequest, Protocol):
+    """A request with a voting token."""
+
+
 class VotingAuthority:
     """Checks voting tokens and their proofs, without I/O."""
 
-    def __init__(self, tokens: VotingTokenVerifier, proofs: Proofs) -> None:
+    def __init__(self, tokens: VotingTokenVerifier, proofs: Proofs, failures: FailureLimits) -> None:
         self._tokens = tokens
         self._proofs = proofs
+        self._failures = failures
 
-    def admit(self, request: SignedRequest, survey_id: str | None) -> VotingClaims:
+    def admit(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
         """Return the claims that permit this request; `survey_id` None means that the token names the survey.
 
         Raises:
             DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `malformed_request`, or
-                `forbidden` where the token is for another survey.
+                `forbidden` where the token is for another survey, `rate_limited` where too many from this address
+                were no good, this one included.
         """
+        try:
+            return self._verified(request, survey_id)
+        except DomainError as error:
+            self._failures.count(request, error)
+            raise
+
+    def _verified(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
         sent = credentials(request.headers)
         now = time.time()
         claims = self._tokens.verify(sent.token, now)

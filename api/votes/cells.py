@@ -10,8 +10,10 @@ from temporalio.worker import Worker
 
 from activities.voting import RecordListener, VotingActivities
 from api.background import run_beside
+from api.http.limits import Limits
 from api.votes.attempts import Attempts
 from api.votes.gateway import Gateway, GatewayLimits
+from api.votes.limits import VotingLimits, voting_limits
 from api.votes.telemetry import GatewayTelemetry
 from domain.contracts.voting import Outcome, RecordedVotes, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
@@ -46,6 +48,7 @@ class VotingCell:
     sessions: AnswerSessions
     submission_ids: SubmissionIds
     attempts: Attempts
+    limits: VotingLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,14 @@ class VotingSecrets:
 class VotingCells:
     """The cells of this process that have been reached."""
 
-    def __init__(self, settings: Settings, keys: KeyManagement, secrets: VotingSecrets, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: Settings, keys: KeyManagement, secrets: VotingSecrets, telemetry: Telemetry, limits: Limits
+    ) -> None:
         self._settings = settings
         self._keys = keys
         self._secrets = secrets
         self._telemetry = telemetry
+        self._limits = limits
         self._metrics = VoteMetrics(telemetry.registry)
         self._database = DatabaseMetrics(telemetry.registry)
         self._open: dict[str, VotingCell] = {}
@@ -124,6 +130,7 @@ class VotingCells:
             sessions=AnswerSessions(clients.pool),
             submission_ids=SubmissionIds(self._secrets.submission),
             attempts=attempts,
+            limits=voting_limits(self._limits, cell),
         )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from api.background import run_beside
 from api.composition import Service
 from api.http.application import create_application
+from api.http.limits_opening import open_limits
 from api.votes.answering import Answering
 from api.votes.app import add_routes, lean_routes
 from api.votes.authority import VotingAuthority
@@ -15,7 +16,7 @@ from api.votes.submissions import Submissions
 from api.votes.telemetry import VoteTelemetry
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import DAILY, KEK_BALLOT, PSEUDONYM, SUBMISSION, VOTING_TOKEN, public
+from integrations.keys.purposes import DAILY, KEK_BALLOT, LIMITS, PSEUDONYM, SUBMISSION, VOTING_TOKEN, public
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import VotingTokenVerifier
 from integrations.settings import Settings
@@ -25,20 +26,22 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, public(VOTING_TOKEN), KEK_BALLOT, DAILY, SUBMISSION, PSEUDONYM)
+    keys = open_keys(settings, public(VOTING_TOKEN), KEK_BALLOT, DAILY, SUBMISSION, PSEUDONYM, LIMITS)
     token_keys = VerificationKeys(keys, VOTING_TOKEN)
     await token_keys.refresh()
     run_beside(lifetime, keep_fresh(token_keys))
     secrets = VotingSecrets((await keys.current(SUBMISSION)).secret, (await keys.current(PSEUDONYM)).secret)
-    cells = VotingCells(settings, keys, secrets, telemetry)
+    limits = await open_limits(settings, keys, lifetime, telemetry)
+    cells = VotingCells(settings, keys, secrets, telemetry, limits)
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
     telemetry.readiness.add("voting_token_keys", partial(_has_keys, token_keys))
     app = create_application(
         "votes", telemetry, summary="Takes votes and says what became of them", public_url=settings.public_url
     )
-    authority = VotingAuthority(VotingTokenVerifier(token_keys), RequestProofs(DpopVerifier(), public_url))
-    add_routes(app, authority, Answering(cells), Submissions(cells))
+    proofs = RequestProofs(DpopVerifier(), public_url)
+    authority = VotingAuthority(VotingTokenVerifier(token_keys), proofs, limits.failures)
+    add_routes(app, authority, cells, Answering(cells), Submissions(cells))
     return Service(app, lean_routes(CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))))
 
 

@@ -13,6 +13,7 @@ KEK_ELIGIBILITY = "kek/eligibility"  # wraps the surveys' eligibility keys; only
 CERTIFICATE = "certificate"  # signs the certificates of surveys; never destroyed, since they are checked for years
 SUBMISSION = "submission"  # authenticates submission ids
 PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
+LIMITS = "limits"  # keyed hashes under which limits are counted; another key, so that the two cannot be joined
 
 PUBLIC = "public:"
 GENERATE = "generate:"

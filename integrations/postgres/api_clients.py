@@ -55,6 +55,11 @@ class ApiClients:
         self._kept[key_hash] = (self._now(), client)
         return client
 
+    def remembers(self, api_key: str) -> bool:
+        """Tell whether `find` would return a client without asking a database."""
+        found_at, client = self._kept.get(api_key_hash(api_key), (float("-inf"), None))
+        return client is not None and self._now() - found_at < FRESH_S
+
     async def create(
         self, cell: str, client_id: str, name: str, roles: Iterable[Role], requests_per_minute: int
     ) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from domain.errors import CATALOGUE, ErrorCode
+from domain.limits import Policy
 from domain.ports import RiskDecision
 
 LATENCY_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -101,6 +102,52 @@ class RiskMetrics:
             self.score_permille.observe(score_permille)
         if decision is RiskDecision.DENY:
             self._denied.inc()
+
+
+class LimitMetrics:
+    """Rate limits of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._refused = Counter(
+            "limit_refusals", "Requests over a limit, by policy and subject.", ["policy", "subject"], registry=registry
+        )
+        self._alone = Gauge(
+            "limit_fallback_active", "1 while this process limits alone: Redis is away.", ["cell"], registry=registry
+        )
+        self._failures = Counter(
+            "limit_settlement_failures", "Times that Redis could not be told.", ["cell"], registry=registry
+        )
+        self._lag = Histogram(
+            "limit_settlement_lag_seconds",
+            "From the first request that was told together to Redis having all of them.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._kept = Gauge("limit_buckets", "Buckets in memory.", ["cell"], registry=registry)
+        self._owed = Gauge("limit_buckets_owed", "Buckets that wait to be told to Redis.", ["cell"], registry=registry)
+
+    def refused(self, policy: Policy) -> None:
+        """Count a refusal."""
+        self._refused.labels(policy.name, str(policy.subject)).inc()
+
+    def told(self, lag_seconds: float) -> None:
+        """Redis knows what was taken."""
+        self._lag.observe(lag_seconds)
+
+    def failed(self, cell: str) -> None:
+        """Redis could not be told: this process limits alone."""
+        self._failures.labels(cell).inc()
+        self._alone.labels(cell).set(1)
+
+    def restored(self, cell: str) -> None:
+        """Redis is back."""
+        self._alone.labels(cell).set(0)
+
+    def watch(self, cell: str, kept: Callable[[], float], owed: Callable[[], float]) -> None:
+        """Read the buckets of a cell whenever metrics are read."""
+        self._alone.labels(cell).set(0)
+        self._kept.labels(cell).set_function(kept)
+        self._owed.labels(cell).set_function(owed)
 
 
 class StreamMetrics:

@@ -11,9 +11,7 @@ from fastapi import Depends, FastAPI
 
 from api.http.access import Access, Principal
 from api.http.application import create_application
-from api.http.client_limits import ClientLimits
 from domain.access import MachineClient
-from domain.errors import DomainError, ErrorCode
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.dpop import DpopVerifier, RequestProofs
@@ -24,6 +22,7 @@ from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import TokenVerifier
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import make_telemetry
+from tests.limits_world import lonely_limits
 
 URL = "http://staff.test"
 VOTER = "v_eu_" + "a" * 26
@@ -37,6 +36,9 @@ class Clients:
 
     async def find(self, api_key: str) -> MachineClient | None:
         return self._clients.get(api_key)
+
+    def remembers(self, api_key: str) -> bool:
+        return api_key in self._clients
 
 
 @pytest.fixture
@@ -57,6 +59,7 @@ async def client(tmp_path: Path, tokens: AccessTokens) -> AsyncIterator[httpx.As
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voters),
         proofs=RequestProofs(DpopVerifier(), URL),
+        limits=lonely_limits(),
         clients=Clients(
             reader=MachineClient("c_reader", frozenset({Role.AUDITOR}), 60),
             admin=MachineClient("c_admin", frozenset({Role.ADMIN}), 60),
@@ -153,22 +156,6 @@ async def test_machine_client_has_its_own_limit(client: httpx.AsyncClient) -> No
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 1 <= int(answers[2].headers["retry-after"]) <= 30
     assert (await client.post("/staff/1", headers={"X-API-Key": "admin"})).status_code == 200
-
-
-def test_limit_refills_evenly_and_never_over_a_minute() -> None:
-    limits, machine = ClientLimits(), MachineClient("c_1", frozenset(), 60)
-    for _ in range(60):
-        limits.take(machine, 1000.0)
-    with pytest.raises(DomainError) as raised:
-        limits.take(machine, 1000.5)
-    assert (raised.value.code, raised.value.retry_after_s) == (ErrorCode.RATE_LIMITED, 1)
-    limits.take(machine, 1001.5)
-    for _ in range(60):
-        limits.take(machine, 100_000.0)
-    with pytest.raises(DomainError):
-        limits.take(machine, 100_000.0)
-    with pytest.raises(DomainError):
-        limits.take(machine, 0.0)
 
 
 async def test_dependencies_are_documented(client: httpx.AsyncClient) -> None:

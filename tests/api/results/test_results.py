@@ -20,6 +20,7 @@ from integrations.redis.connection import open_redis
 from integrations.redis.tally_reader import TallyReader
 from integrations.results.opening import OpenResults, open_results
 from integrations.telemetry.telemetry import make_telemetry
+from tests.limits_world import lonely_limits
 from tests.workers.tally_cells import TallyCell, make_survey, until
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -71,7 +72,7 @@ async def world(make_cells: Callable[[], Awaitable[list[TallyCell]]]) -> AsyncIt
                 raise DomainError(ErrorCode.UNAUTHENTICATED)
             return Principal("staff:u_tester", frozenset({Role.ADMIN}))
 
-        app = create_app(results.results, admin, make_telemetry(settings, "results"))
+        app = create_app(results.results, admin, lonely_limits(), make_telemetry(settings, "results"))
         http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://results.test")
         await opened.enter_async_context(http)
         made = World(cells, results, http)

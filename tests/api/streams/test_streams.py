@@ -17,6 +17,7 @@ from api.composition import Service
 from api.http.serving import serve
 from api.streams.app import create_app, lean_routes
 from api.streams.heartbeat import HeartbeatWheel
+from api.streams.holding import HeldStreams
 from api.streams.hub import StreamHub
 from domain.contracts.surveys import Survey, Visibility
 from integrations.postgres.roles import TALLY
@@ -25,6 +26,7 @@ from integrations.results.opening import open_results
 from integrations.settings import Environment
 from integrations.telemetry.metrics import StreamMetrics
 from integrations.telemetry.telemetry import Telemetry, make_telemetry
+from tests.limits_world import lonely_limits
 from tests.workers.tally_cells import DEADLINE_S, TallyCell, make_survey, until
 
 
@@ -137,7 +139,9 @@ async def world(make_cells: Callable[[], Awaitable[list[TallyCell]]]) -> AsyncIt
         wheel = HeartbeatWheel(2, stuck_max_s=0.5, turn_s=0.1)
         working = [asyncio.create_task(listener.run()) for listener in changes]
         working.append(asyncio.create_task(wheel.run()))
-        hub = StreamHub(results.results, changes, metrics, wheel)
+        limits = lonely_limits(telemetry.registry)
+        held = HeldStreams(1000, limits.strangers.metrics)
+        hub = StreamHub(results.results, changes, metrics, wheel, limits=limits, held=held)
         service = Service(create_app(telemetry), lean_routes(hub))
         listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()

@@ -18,6 +18,7 @@ from activities.exports import ExportActivities
 from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from api.http.access import Access
+from api.http.limits import Limits
 from api.surveys.app import create_app
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
@@ -44,6 +45,7 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
+from tests.limits_world import lonely_limits
 from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
@@ -128,6 +130,7 @@ class Platform:
     tokens: AccessTokens
     results: Totals
     objects: FileObjectStore
+    limits: Limits
     queue: str = field(default_factory=lambda: f"surveys-{secrets.token_hex(4)}")
 
     def worker(self) -> Worker:
@@ -159,7 +162,8 @@ class Platform:
             SurveyProcesses(self.client, CELLS, **options),
             Exports(self.exports, ExportProcesses(self.client, queue=self.queue), self.objects),
             self.access.require_role(Role.ADMIN),
-            make_telemetry(self.settings, "surveys"),
+            limits=self.limits,
+            telemetry=make_telemetry(self.settings, "surveys"),
         )
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://surveys.test", headers=headers)
@@ -187,10 +191,12 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
     voter_keys = VerificationKeys(kms, purposes.ACCESS_TOKEN)
     await staff_keys.refresh()
     await voter_keys.refresh()
+    limits = lonely_limits()
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=NoProofs(),
+        limits=limits,
     )
     async with AsyncExitStack() as opened:
 
@@ -215,6 +221,7 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
             settings=settings,
             access=access,
             tokens=tokens,
+            limits=limits,
         )
 
 

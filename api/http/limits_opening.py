@@ -1,0 +1,39 @@
+"""Opens the limits of a process: a client of every cell's Redis, none of which has to be there."""
+
+from contextlib import AsyncExitStack
+
+from api.background import run_beside
+from api.http.limiting import CellLimits
+from api.http.limits import Limits
+from domain.limits import policies_with
+from domain.ports import KeyManagement
+from integrations.keys.purposes import LIMITS
+from integrations.redis.connection import open_redis
+from integrations.redis.limits import RedisBuckets
+from integrations.settings import Settings
+from integrations.telemetry.metrics import LimitMetrics
+from integrations.telemetry.telemetry import Telemetry
+
+_ANSWER_TIMEOUT_S = 0.5  # nobody waits for it; a server that slow had better not be told more
+
+
+async def open_limits(
+    settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, telemetry: Telemetry
+) -> Limits:
+    """Return the limits of a process that may use keys of the purpose `limits`, told until `lifetime` ends.
+
+    Raises:
+        LookupError: the settings name no cell.
+    """
+    if not settings.cells:
+        raise LookupError("COMITIA_CELLS is not set")
+    key = (await keys.current(LIMITS)).secret
+    metrics = LimitMetrics(telemetry.registry)
+    policies = policies_with(settings.limits)
+    cells: dict[str, CellLimits] = {}
+    for cell, addresses in settings.cells.items():
+        redis = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S, connections=1)
+        lifetime.push_async_callback(redis.aclose)
+        cells[cell] = CellLimits(cell, RedisBuckets(redis, cell, telemetry.service, key), policies, metrics)
+        run_beside(lifetime, cells[cell].run())
+    return Limits(cells)

@@ -1,0 +1,149 @@
+"""How many requests each caller may make: one table of policies, whatever the route, and who their subjects are.
+
+A policy is a token bucket: `quota` requests at once, and as many again, evenly, in each `window_s`. What a number is
+made of: honest use at the platform's peak of 240,000 requests per second, and then room. A stranger must not be able
+to use up what is somebody else's, so voters, tokens, devices, staff and machine clients are counted after they have
+proved who they are; addresses and networks, which strangers share, get so much that only a flood reaches their end.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from domain.risk import UNKNOWN_NETWORK, network_of
+
+_IPV6_CUSTOMER_PREFIX = 64  # whoever has one IPv6 address has 2^64 of them
+
+
+class Subject(StrEnum):
+    """What a limit is counted for."""
+
+    VOTER = "voter"
+    TOKEN = "token"  # noqa: S105 - the person behind a voting token, in one survey
+    DEVICE = "device"  # the key that proves possession of a token
+    ADDRESS = "address"
+    NETWORK = "network"
+    STAFF = "staff"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """At most `quota` requests of one subject at once, and as many again, evenly, in each `window_s`."""
+
+    name: str
+    subject: Subject
+    quota: int
+    window_s: int
+
+    @property
+    def interval_s(self) -> float:
+        """How long one request takes to be permitted again."""
+        return self.window_s / self.quota
+
+
+# One ballot and its retries: an app that asks once a second while a cell is down does so for five minutes.
+VOTE_TOKEN = Policy("vote-token", Subject.TOKEN, 300, 600)
+# A family, or a kiosk with a queue before it.
+VOTE_DEVICE = Policy("vote-device", Subject.DEVICE, 600, 600)
+# A carrier puts a third of the market behind some ten gateways: 240,000 / 3 / 10 = 8,000 a second through one address.
+VOTE_ADDRESS = Policy("vote-address", Subject.ADDRESS, 100_000, 10)
+# All gateways of that carrier.
+VOTE_NETWORK = Policy("vote-network", Subject.NETWORK, 1_000_000, 10)
+# One request per choice, as fast as fingers go through a long survey, changes of mind included.
+ANSWER_TOKEN = Policy("answer-token", Subject.TOKEN, 600, 60)
+# An app that looks once a second, on three screens, for the voter who waits for a confirmation.
+SUBMISSION_TOKEN = Policy("submission-token", Subject.TOKEN, 600, 180)
+# Above the count at which risk denies, so that its own word is heard first; from here on no database is asked.
+ADMISSION_VOTER = Policy("admission-voter", Subject.VOTER, 300, 60)
+ADMISSION_DEVICE = Policy("admission-device", Subject.DEVICE, 600, 60)
+ADMISSION_ADDRESS = Policy("admission-address", Subject.ADDRESS, 100_000, 10)
+ADMISSION_NETWORK = Policy("admission-network", Subject.NETWORK, 1_000_000, 10)
+# Tokens and keys that are not good. A tenth of a gateway's peak, which is more expired tokens than it can bring.
+FAILURE_ADDRESS = Policy("failure-address", Subject.ADDRESS, 60_000, 60)
+# Reads go through caches, which ask once a second for each page; without one, a small town behind one address.
+SURVEY_ADDRESS = Policy("survey-address", Subject.ADDRESS, 10_000, 10)
+SURVEY_NETWORK = Policy("survey-network", Subject.NETWORK, 50_000, 10)
+# A page of the list is a query of the catalogue, never of a cache of ours.
+LIST_ADDRESS = Policy("list-address", Subject.ADDRESS, 2_000, 10)
+LIST_NETWORK = Policy("list-network", Subject.NETWORK, 10_000, 10)
+RESULTS_ADDRESS = Policy("results-address", Subject.ADDRESS, 10_000, 10)
+RESULTS_NETWORK = Policy("results-network", Subject.NETWORK, 50_000, 10)
+# Everybody behind a gateway comes back within seconds when a process ends.
+STREAM_ADDRESS = Policy("stream-address", Subject.ADDRESS, 20_000, 10)
+STREAM_NETWORK = Policy("stream-network", Subject.NETWORK, 100_000, 10)
+# A console with some tabs asks ten times a second; a script of a member of staff fifty times.
+STAFF = Policy("staff", Subject.STAFF, 3_000, 60)
+# Each starts a workflow that writes a file.
+EXPORT = Policy("export", Subject.STAFF, 60, 60)
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        VOTE_TOKEN,
+        VOTE_DEVICE,
+        VOTE_ADDRESS,
+        VOTE_NETWORK,
+        ANSWER_TOKEN,
+        SUBMISSION_TOKEN,
+        ADMISSION_VOTER,
+        ADMISSION_DEVICE,
+        ADMISSION_ADDRESS,
+        ADMISSION_NETWORK,
+        FAILURE_ADDRESS,
+        SURVEY_ADDRESS,
+        SURVEY_NETWORK,
+        LIST_ADDRESS,
+        LIST_NETWORK,
+        RESULTS_ADDRESS,
+        RESULTS_NETWORK,
+        STREAM_ADDRESS,
+        STREAM_NETWORK,
+        STAFF,
+        EXPORT,
+    )
+}
+
+
+def client_policy(requests_per_minute: int) -> Policy:
+    """Return the policy of a machine client, whose limit is its own."""
+    return Policy("client", Subject.CLIENT, requests_per_minute, 60)
+
+
+def policies_with(changed: Mapping[str, tuple[int, int]]) -> dict[str, Policy]:
+    """Return the policies with other quotas and windows (seconds) for some, by name; `_` is read as `-`.
+
+    Raises:
+        ValueError: a name is no policy's, or a number is not positive.
+    """
+    found = dict(POLICIES)
+    for name, (quota, window_s) in changed.items():
+        known = name.replace("_", "-")
+        if known not in found:
+            raise ValueError(f"no limit is called {name}; there are {', '.join(sorted(found))}")
+        if quota < 1 or window_s < 1:
+            raise ValueError(f"the limit {known} takes a quota and a window of at least 1")
+        found[known] = replace(found[known], quota=quota, window_s=window_s)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request comes from: an IPv4 address or IPv6 /64, and the /24 or /48 around it."""
+
+    address: str
+    network: str
+
+
+def place_of(client: str) -> Place:
+    """Return the place of a client's address; what is no address shares the place `unknown`."""
+    network = network_of(client)
+    if network == UNKNOWN_NETWORK:
+        return Place(network, network)
+    address = ip_address(client)
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return Place(str(address.ipv4_mapped), network)
+        return Place(str(ip_network((address.packed, _IPV6_CUSTOMER_PREFIX), strict=False)), network)
+    return Place(client, network)
