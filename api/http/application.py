@@ -43,19 +43,38 @@ PROBLEM_SCHEMA: Final[dict[str, Any]] = {
     },
 }
 
+LIMIT_HEADERS: Final[dict[str, Any]] = {
+    "RateLimit-Policy": {
+        "description": "The limit that the caller is counted by: `q` requests at once and, evenly, in each `w` seconds "
+        "(draft-ietf-httpapi-ratelimit-headers-10).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left: `r` requests now; in `t` seconds all of them, or, of none, the next one.",
+        "schema": {"type": "string"},
+    },
+}
+RETRY_AFTER_HEADER: Final[dict[str, Any]] = {
+    "Retry-After": {"description": "Seconds until trying again can help.", "schema": {"type": "integer"}}
+}
+
 
 def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for the codes that a route can answer with, one entry per status."""
     by_status: dict[int | str, list[ErrorCode]] = {}
     for code in codes:
         by_status.setdefault(CATALOGUE[code].status, []).append(code)
-    return {
-        status: {
-            "description": "; ".join(f"`{code}`: {CATALOGUE[code].title}" for code in found),
-            "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status, found in by_status.items()
+    return {status: _problem_response(found) for status, found in by_status.items()}
+
+
+def _problem_response(codes: list[ErrorCode]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": "; ".join(f"`{code}`: {CATALOGUE[code].title}" for code in codes),
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+    if ErrorCode.RATE_LIMITED in codes:
+        response["headers"] = RETRY_AFTER_HEADER | LIMIT_HEADERS
+    return response
 
 
 def problem_response(
@@ -171,6 +190,16 @@ def _describe_problems(app: FastAPI) -> None:
                     responses = operation.get("responses", {}) if isinstance(operation, dict) else {}
                     if "HTTPValidationError" in str(responses.get("422", "")):
                         del responses["422"]
+                    _describe_limits(responses)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_limits(responses: dict[str, Any]) -> None:
+    """Add the headers of a limited route to the answers that are no problem."""
+    if "429" not in responses:
+        return
+    for status, response in responses.items():
+        if status.startswith(("2", "3")):
+            response["headers"] = {**response.get("headers", {}), **LIMIT_HEADERS}

@@ -21,6 +21,8 @@ from tests.voting_world import Booth, TokenDesk, open_booth, voting_keys
 from workers import voting
 
 CELL = "eu"
+# One voter casts hundreds of votes here: it is the constraint that must keep them out
+UNLIMITED = {"vote-token": (100_000, 10)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ async def votes_service(settings: Settings) -> AsyncIterator[Votes]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def votes_settings(settings_for: SettingsFor) -> AsyncIterator[Settings]:
     """Settings of the votes service, while a stand-alone worker of its build is the current one."""
-    settings = settings_for(VOTING, build="votes-tests", public_url="http://votes.test")
+    settings = settings_for(VOTING, build="votes-tests", public_url="http://votes.test", limits=UNLIMITED)
     telemetry, stopping = make_telemetry(settings, "voting"), asyncio.Event()
     async with AsyncExitStack() as lifetime:
         running = asyncio.create_task(voting.run(settings, lifetime, telemetry, stopping))
