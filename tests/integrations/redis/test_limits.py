@@ -67,7 +67,7 @@ class Cell:
         self._opened = opened
 
     def redis(self) -> Redis:
-        redis = open_redis(RedisAddress(host=HOST, port=self._server.port), answer_timeout_s=0.5, connections=1)
+        redis = open_redis(RedisAddress(host=HOST, port=self._server.port), answer_timeout_s=0.5, connections=20)
         self._opened.push_async_callback(redis.aclose)
         return redis
 
