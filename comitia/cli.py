@@ -13,13 +13,14 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import tally, tokens
+from comitia import clients, tally, tokens
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from integrations.postgres.roles import OWNER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(tokens.app, name="token")
 app.add_typer(tally.app, name="tally")
+app.add_typer(clients.app, name="clients")
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")

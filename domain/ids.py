@@ -38,6 +38,11 @@ def new_export_id() -> str:
     return f"x_{_random(80)}"
 
 
+def new_client_id() -> str:
+    """Return a new id of a machine client, 80 random bits."""
+    return f"c_{_random(80)}"
+
+
 def cell_of_voter(voter_id: str) -> str | None:
     """Return the home cell that a voter id names, or None where it is not a voter id."""
     found = VOTER_ID.fullmatch(voter_id)
