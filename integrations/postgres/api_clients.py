@@ -20,9 +20,9 @@ WHERE key_hash = $1 AND disabled_at IS NULL
 _CREATE = """
 INSERT INTO identity.api_client (client_id, name, key_hash, roles, requests_per_minute) VALUES ($1, $2, $3, $4, $5)
 """
-_DISABLE = (
-    "UPDATE identity.api_client SET disabled_at = coalesce(disabled_at, now()) WHERE client_id = $1 RETURNING true"
-)
+_DISABLE = """
+UPDATE identity.api_client SET disabled_at = coalesce(disabled_at, now()) WHERE client_id = $1 RETURNING true
+"""
 
 
 class ApiClients:
@@ -74,6 +74,6 @@ class ApiClients:
         return api_key
 
     async def disable(self, cell: str, client_id: str) -> bool:
-        """Let a client in no more, from `FRESH_S` on everywhere; safe to repeat. Tell whether there is such a client."""
+        """Let a client in no more, from `FRESH_S` on everywhere; tell whether there is one. Safe to repeat."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return await self._pools[cell].fetchval(_DISABLE, client_id) is not None
