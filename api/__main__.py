@@ -11,7 +11,9 @@ import uvloop
 
 from api.composition import Compose, find_compose
 from api.http.serving import serve
+from api.http.shared import ServingLimits
 from integrations.settings import Settings
+from integrations.telemetry.health import health_server
 from integrations.telemetry.telemetry import open_telemetry
 
 log = structlog.get_logger(__name__)
@@ -27,6 +29,8 @@ async def run(service_name: str, compose: Compose, settings: Settings) -> None:
     async with AsyncExitStack() as lifetime:
         lifetime.callback(telemetry.close)
         service = await compose(settings, lifetime, telemetry)
+        if settings.health_port is not None:
+            await lifetime.enter_async_context(health_server(settings.listen_host, settings.health_port, telemetry))
         _spare_the_collector()
         await serve(
             service,
@@ -34,6 +38,8 @@ async def run(service_name: str, compose: Compose, settings: Settings) -> None:
             stop,
             host=settings.listen_host,
             port=settings.listen_port,
+            listen=settings.listen_mode,
+            limits=ServingLimits(lame_duck_s=settings.stop_lame_duck_s),
             trusted_proxies=settings.trusted_proxies,
             on_started=_announce,
         )

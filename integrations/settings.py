@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.limits import policies_with
+from integrations.listening import Listen
 
 
 class Environment(StrEnum):
@@ -146,10 +147,16 @@ class Settings(BaseSettings):
 
     listen_host: str = "127.0.0.1"
     listen_port: int = 0  # 0: any free one, printed at start
+    listen_mode: Listen = Listen.ALONE  # who else of this user may listen on the port: a successor has to
+    health_port: int | None = None  # of this process alone, besides the shared one: /livez, /readyz, /metrics
+    stop_lame_duck_s: float = Field(default=5.0, ge=0)  # not ready, still serving: how long a balancer takes to look
     trusted_proxies: tuple[str, ...] = ()  # networks of our balancers, whose X-Forwarded-For is believed
     public_url: str = ""  # how clients reach this service; the `htu` of a proof must be under it
     otlp_endpoint: str = ""  # empty: spans are made for propagation and dropped
     trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
+
+    worker_takes_over: bool = True  # makes its build the current one; without, it only finishes what its build began
+    worker_drain_s: float = Field(default=600.0, ge=0)  # how long a replaced build's worker waits for its executions
 
     vote_batch_max: int = Field(default=500, ge=1, le=2000)
     vote_batches_in_flight: int = Field(default=1, ge=1, le=64)

@@ -31,8 +31,10 @@ async def run_worker(name: str, run: Run, settings: Settings) -> None:
     async with AsyncExitStack() as lifetime:
         lifetime.callback(telemetry.close)
         host, port = await lifetime.enter_async_context(
-            health_server(settings.listen_host, settings.listen_port, telemetry)
+            health_server(settings.listen_host, settings.listen_port, telemetry, mode=settings.listen_mode)
         )
+        if settings.health_port is not None:
+            await lifetime.enter_async_context(health_server(settings.listen_host, settings.health_port, telemetry))
         sys.stdout.write(f"listening on http://{host}:{port}\n")  # whoever started us on port 0 reads it here
         sys.stdout.flush()
         await run(settings, lifetime, telemetry, stopping)

@@ -1,7 +1,6 @@
 """Serves what belongs to no cell: the lives of surveys and exports of their results, in the namespace `platform`."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -31,11 +30,11 @@ from integrations.results.opening import open_results
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
-from integrations.temporal.worker import Release, build_worker, make_current
+from integrations.temporal.worker import Release, build_worker
+from workers.releases import drain, take_over
 from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
-_RETRY_S = 0.2
 _STICKY = timedelta(seconds=2)  # how long a survey waits for a killed worker before another takes it
 
 log = structlog.get_logger()
@@ -79,20 +78,14 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     async with asyncio.TaskGroup() as running:
         refreshing = running.create_task(keep_refreshed(clients.codec))
         serving = [running.create_task(worker.run()) for worker in workers]
-        await _become_current(clients.temporal, release, stopping)
+        await take_over(clients.temporal, release, settings, stopping)
         telemetry.readiness.start()
         log.info("platform_worker_started", build=settings.build, cells=list(settings.cells))
         await stopping.wait()
+        await drain(clients.temporal, release, settings.worker_drain_s)
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         await asyncio.gather(*serving)
         refreshing.cancel()
-
-
-async def _become_current(client: Client, release: Release, stopping: asyncio.Event) -> None:
-    """Return when new tasks come to this build, or when the process is to stop."""
-    while not stopping.is_set() and not await make_current(client, release):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _RETRY_S)
 
 
 def _surveys_worker(client: Client, release: Release, activities: list[Callable[..., Any]]) -> Worker:

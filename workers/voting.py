@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
+from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.voting import VotingActivities
@@ -17,12 +18,11 @@ from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.batches import VOTES_QUEUE
 from integrations.temporal.codec import keep_refreshed
-from integrations.temporal.worker import Release, build_worker, make_current
+from integrations.temporal.worker import Release, build_worker
 from integrations.voting_cell import DEPLOYMENT, VotingCellClients, open_voting_cell
 from workers.key_retirement import retire_in_flight_keys
+from workers.releases import drain, take_over
 from workflows.submit_votes import SubmitVotesWorkflow
-
-_RETRY_S = 0.2
 
 log = structlog.get_logger()
 
@@ -31,10 +31,12 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """Serve the votes queue of every cell; ready once this build is the current version wherever a cell answers.
 
     Processes of the votes API of the same build start after that: an eager start runs on its own build, and somebody
-    must be able to go on with it.
+    must be able to go on with it. Where another build has become the current one, it stops when this one's executions
+    have ended.
     """
     keys = open_keys(settings, KEK_BALLOT, DAILY)
     release = Release(DEPLOYMENT, settings.build)
+    opened: dict[str, Client] = {}
     checks: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
@@ -42,9 +44,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         for work in (keep_refreshed(clients.codec), retire_in_flight_keys(cell, keys, clients.temporal)):
             stack.callback(asyncio.create_task(work).cancel)
         worker = await stack.enter_async_context(_worker(clients, release))
-        while not (await make_current(clients.temporal, release) or stopping.is_set()):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _RETRY_S)
+        await take_over(clients.temporal, release, settings, stopping)
+        opened[cell] = clients.temporal
         checks[cell] = partial(_answers, clients, worker)
 
     await reach_cells(settings.cells, open_cell, lifetime, final=(NotDurableError,))
@@ -52,6 +53,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     telemetry.readiness.start()
     log.info("voting_worker_started", build=settings.build)
     await stopping.wait()
+    await asyncio.gather(*(drain(client, release, settings.worker_drain_s) for client in opened.values()))
 
 
 async def _answers(clients: VotingCellClients, worker: Worker) -> bool:

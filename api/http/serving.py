@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import socket
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
@@ -14,8 +15,11 @@ from api.composition import Service
 from api.http.client_addresses import ClientAddresses
 from api.http.deadlines import sweep
 from api.http.lean import LeanRoutes
+from api.http.listening import close_listener
 from api.http.protocol import LeanProtocol
 from api.http.shared import ServingLimits, Shared
+from api.http.stopping import close_idle, hand_over, say_close
+from integrations.listening import Listen, open_listener
 from integrations.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -24,9 +28,11 @@ log = structlog.get_logger(__name__)
 class _Server(Server):
     """Uvicorn's server without its hands on the process: signals are its owner's."""
 
-    def __init__(self, config: Config, on_started: Callable[[str, int], None]) -> None:
+    def __init__(self, config: Config, listener: socket.socket, on_started: Callable[[str, int], None]) -> None:
         super().__init__(config)
         self._on_started = on_started
+        self._listener = listener.dup()
+        self._listening = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -36,8 +42,19 @@ class _Server(Server):
     async def startup(self, sockets: Any = None) -> None:
         """Listen, then tell where."""
         await super().startup(sockets)
+        self._listening.set()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         self._on_started(host, port)
+
+    async def stop_listening(self) -> None:
+        """Take no new connections, once all that came are taken."""
+        await self._listening.wait()
+        taken = await close_listener(self._listener, self.servers[0], self._connection)
+        log.info("not_listening", taken=taken)
+
+    def _connection(self) -> asyncio.Protocol:
+        """Return what serves a connection, as uvicorn makes it."""
+        return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state={})  # type: ignore[call-arg]
 
 
 async def serve(
@@ -47,13 +64,15 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    listen: Listen = Listen.ALONE,
     limits: ServingLimits | None = None,
     trusted_proxies: Sequence[str] = (),
     on_started: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then stop: not ready, no new connections, open requests finish, streams end.
 
-    `on_started` gets the host and port that are listened on.
+    `on_started` gets the host and port that are listened on. Whatever was read is answered, within the
+    times of `limits`.
 
     Raises:
         SystemExit: the address cannot be listened on.
@@ -61,10 +80,12 @@ async def serve(
     limits = limits or ServingLimits()
     metrics = service.app.state.http_metrics
     shared = Shared(LeanRoutes(service.lean_routes), limits, metrics, ClientAddresses(trusted_proxies))
+    try:
+        listener = open_listener(host, port, listen)
+    except OSError as error:
+        raise SystemExit(f"cannot listen on {host}:{port}: {error}") from error
     config = Config(
         service.app,
-        host=host,
-        port=port,
         http=cast("type[asyncio.Protocol]", functools.partial(LeanProtocol, shared=shared)),
         ws="none",
         lifespan="off",
@@ -82,15 +103,16 @@ async def serve(
         if on_started is not None:
             on_started(at_host, at_port)
 
-    server = _Server(config, started)
+    server = _Server(config, listener, started)
     connections = cast("set[LeanProtocol]", server.server_state.connections)
     metrics.connections.set_function(lambda: len(connections) + len(shared.detached))
     tasks = [
         asyncio.create_task(sweep(connections, shared)),
-        asyncio.create_task(_stop(stop, service, telemetry, shared, server)),
+        stopping := asyncio.create_task(_stop(stop, service, telemetry, shared, server)),
     ]
     try:
-        await server.serve()
+        await server.serve([listener])
+        await stopping
         await _end_detached(shared)
     finally:
         for task in tasks:
@@ -100,18 +122,22 @@ async def serve(
             connection.transport.abort()
 
 
-async def _stop(stop: asyncio.Event, service: Service, telemetry: Telemetry, shared: Shared, server: Server) -> None:
+async def _stop(stop: asyncio.Event, service: Service, telemetry: Telemetry, shared: Shared, server: _Server) -> None:
+    """Leave in order; return when every stream was told to end."""
     await stop.wait()
-    log.info("stopping", connections=len(server.server_state.connections), streams=len(shared.detached))
+    connections = cast("set[LeanProtocol]", server.server_state.connections)
+    log.info("stopping", connections=len(connections), streams=len(shared.detached))
     shared.stopping = True
     telemetry.readiness.stop()
-    shared.forget_closed()
-    for tell in (*service.on_stop, *shared.detached.values()):
-        try:
-            tell()
-        except Exception:  # one stream that cannot end must not keep the process from stopping
-            log.exception("stop_failed")
+    say_close(connections)
+    await asyncio.sleep(shared.limits.lame_duck_s)
+    await server.stop_listening()
+    for tell in service.on_stop:
+        tell()
+    ending = asyncio.create_task(hand_over(shared))
+    await close_idle(connections, shared.limits)
     server.should_exit = True
+    await ending
 
 
 async def _end_detached(shared: Shared) -> None:

@@ -29,7 +29,12 @@ class ServingLimits:
     keep_alive_s: float = 75.0  # longer than a balancer keeps an idle connection
     write_s: float = 30.0  # a client that reads nothing for so long is cut off
     linger_s: float = 3.0  # how long a refused client may go on sending before it is cut off
-    stop_s: float = 20.0  # how long a stopping process waits for open requests
+    # A process that stops, in this order:
+    lame_duck_s: float = 0.0  # not ready any more, and serves as before, until balancers have looked
+    idle_s: float = 1.0  # connections that wait for nothing are closed, spread over this time
+    stop_s: float = 20.0  # how long open requests are waited for
+    handover_s: float = 10.0  # meanwhile streams are ended, spread over at most this time
+    handed_over_per_s: float = 500.0  # fewer streams than that take less of it
     sweep_s: float = 1.0
     backlog: int = 2048
 

@@ -1,6 +1,7 @@
 """One live stream: the few bytes of state that ten thousand of them cost."""
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ HEAD: Final = (
 )
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 HEARTBEAT: Final = b":\n\n"
+HANDOVER: Final = b"retry: %d\nevent: handover\ndata: {}\n\n"
+COME_BACK_MS: Final = (100, 2000)  # besides, streams do not all end at once
 _UNSENT_MAX: Final = 16 * 1024  # bytes that the kernel takes before the wire does: old snapshots are of no use there
 _READ_MAX: Final = 16 * 1024  # bytes that a client may send behind its request before it is cut off
 
@@ -93,8 +96,11 @@ class Stream(asyncio.Protocol):
             self.transport.abort()
 
     def end(self) -> None:
-        """Close after what was written."""
-        self.transport.close()
+        """Say that somebody else goes on, and when to come there; close after what was written."""
+        if not self.transport.is_closing():
+            retry_ms = random.randint(*COME_BACK_MS)  # noqa: S311 - spread only
+            self.transport.write(HANDOVER % retry_ms)
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Note that the reader is slow."""

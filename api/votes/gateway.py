@@ -71,7 +71,7 @@ class GatewayLimits:
 
 
 class _Batch:
-    __slots__ = ("answered", "input", "recorded", "trace", "waiting")
+    __slots__ = ("answered", "durable", "input", "recorded", "trace", "waiting")
 
     def __init__(self, batch: SubmitVotesInput, waiting: list[WaitingVote], recorded: asyncio.Future[bytes]) -> None:
         self.input = batch
@@ -79,6 +79,7 @@ class _Batch:
         self.trace = waiting[0].trace or Context()
         self.recorded = recorded
         self.answered = False
+        self.durable = False  # Temporal has it, or it is recorded
 
     def answer(self, verdict: Callable[[int], Verdict]) -> None:
         """Answer every caller once; a later call is a no-op."""
@@ -140,10 +141,17 @@ class Gateway:
         return self._queue.bytes
 
     async def stop(self) -> None:
-        """Take no more votes; return when every vote taken has its answer and every batch is known."""
+        """Take no more votes; return when every vote taken has its answer and every batch is durable.
+
+        What a ledger that is away keeps from being recorded is left to other workers of this build.
+        """
         self._stopping = True
-        while self._queue or self._tasks:
-            await asyncio.wait(self._tasks or {self._loop.create_task(asyncio.sleep(0))})  # a planned pump goes first
+        while self._queue or not all(batch.durable and batch.answered for batch in self._running.values()):
+            waiting = self._tasks or {self._loop.create_task(asyncio.sleep(0))}  # a planned pump goes first
+            await asyncio.wait(waiting, timeout=_SWEEP_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._sweeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
@@ -187,8 +195,8 @@ class Gateway:
         number = batch.input.number
         otel_context.attach(batch.trace)  # not the context of whoever's request happened to start this task
         try:
-            accepted = await self._start(batch)
-            if not accepted:
+            batch.durable = await self._start(batch)
+            if not batch.durable:
                 return
             oldest = min((vote.since for vote in batch.waiting), default=self._loop.time())
             deadline = self._loop.call_at(

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from integrations.listening import Listen, open_listener
 from integrations.telemetry.telemetry import Telemetry
 
 MAX_HEAD: Final = 8 * 1024
@@ -24,7 +25,9 @@ _Answer = tuple[int, str, bytes]
 
 
 @asynccontextmanager
-async def health_server(host: str, port: int, telemetry: Telemetry) -> AsyncIterator[tuple[str, int]]:
+async def health_server(
+    host: str, port: int, telemetry: Telemetry, *, mode: Listen = Listen.ALONE
+) -> AsyncIterator[tuple[str, int]]:
     """Serve while the context is open; gives the host and port that are listened on.
 
     One request per connection, nothing else than GET, every request within 5 s.
@@ -45,7 +48,7 @@ async def health_server(host: str, port: int, telemetry: Telemetry) -> AsyncIter
         finally:
             writer.close()
 
-    server = await asyncio.start_server(handle, host, port, limit=MAX_HEAD)
+    server = await asyncio.start_server(handle, sock=open_listener(host, port, mode), limit=MAX_HEAD)
     async with server:
         at_host, at_port = server.sockets[0].getsockname()[:2]
         yield at_host, at_port

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkerDeploymentRequest,
+    SetWorkerDeploymentCurrentVersionRequest,
+)
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
@@ -87,7 +90,7 @@ def build_worker(
 async def make_current(client: Client, release: Release) -> bool:
     """Make a build the current version of its deployment; False where no worker of it has been seen yet.
 
-    Safe to repeat.
+    What is started from now on, and what moves with releases, comes to this build. Safe to repeat.
     """
     try:
         await client.workflow_service.set_worker_deployment_current_version(
@@ -106,10 +109,20 @@ async def make_current(client: Client, release: Release) -> bool:
     return True
 
 
+async def is_current(client: Client, release: Release) -> bool:
+    """Tell whether new executions come to this build."""
+    found = await client.workflow_service.describe_worker_deployment(
+        DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=release.deployment)
+    )
+    current: str = found.worker_deployment_info.routing_config.current_deployment_version.build_id
+    return current == release.build
+
+
 async def open_executions(client: Client, release: Release) -> int:
     """Count the executions that only this build can go on with, as Temporal's visibility has them.
 
-    A version that is no longer current and that nobody starts anything on is drained when there are none.
+    A version that is not current, and that nobody starts anything on, is drained when there are none. One whose first
+    task has not ended is not counted: it belongs to no build yet, and the current one takes it.
     """
     pinned = await client.count_workflows(
         f"TemporalWorkerDeploymentVersion = '{release.deployment}:{release.build}' "

@@ -71,7 +71,7 @@ async def test_a_process_from_start_to_stop(tmp_path: Path, number: signal.Signa
         "-c",
         start + "runpy.run_module('api', run_name='__main__', alter_sys=False)",
         cwd=ROOT,
-        env={**os.environ, "COMITIA_ENVIRONMENT": "test", "COMITIA_REGION": "eu-1"},
+        env={**os.environ, "COMITIA_ENVIRONMENT": "test", "COMITIA_REGION": "eu-1", "COMITIA_STOP_LAME_DUCK_S": "0"},
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -90,5 +90,5 @@ async def test_a_process_from_start_to_stop(tmp_path: Path, number: signal.Signa
         assert await process.wait() == 0
     assert "undone" in rest
     events = [json.loads(line) for line in rest if line.startswith("{")]
-    assert [event["message"] for event in events] == ["stopping", "stopped"]
+    assert [event["message"] for event in events] == ["stopping", "not_listening", "stopped"]
     assert all((event["service"], event["region"]) == ("ghost", "eu-1") for event in events)
