@@ -84,7 +84,7 @@ def settings_for(servers: StackState) -> SettingsFor:
     """
 
     def make(*roles: str, **fields: Any) -> Settings:
-        return servers.settings_for(*roles, environment=Environment.TEST, **fields)
+        return servers.settings_for(*roles, environment=Environment.TEST, **{"worker_drain_s": 5.0, **fields})
 
     return make
 

@@ -4,7 +4,6 @@ The one process besides the vote path that may open ballots, and only of surveys
 """
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -28,9 +27,9 @@ from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec, keep_refreshed
 from integrations.temporal.executions import TemporalBatchExecutions
-from integrations.temporal.worker import Release, build_worker, make_current
+from integrations.temporal.worker import Release, build_worker
+from workers.releases import take_over
 
-_RETRY_S = 0.2
 _STATEMENT_TIMEOUT_S = 60.0  # sums over a whole survey
 _ACTIVITIES_AT_ONCE = 20  # most of which wait for batches
 
@@ -78,9 +77,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     async with asyncio.TaskGroup() as running:
         refreshing = running.create_task(keep_refreshed(codec))
         serving = running.create_task(worker.run())
-        while not (await make_current(temporal, release) or stopping.is_set()):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _RETRY_S)
+        await take_over(temporal, release, settings, stopping)
         telemetry.readiness.start()
         log.info("certification_worker_started", build=settings.build, cells=list(settings.cells))
         await stopping.wait()
