@@ -35,9 +35,14 @@ class PlatformClients:
 
 
 async def open_platform(
-    settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, interceptor: Interceptor
+    settings: Settings,
+    keys: KeyManagement,
+    lifetime: AsyncExitStack,
+    interceptor: Interceptor,
+    *,
+    role: str = SURVEYS,
 ) -> PlatformClients:
-    """Open the catalogue as role `comitia_surveys`, and Temporal.
+    """Open the catalogue as a role, and Temporal.
 
     Raises:
         LookupError: the settings name no catalogue or no namespace.
@@ -46,7 +51,7 @@ async def open_platform(
     if settings.catalogue is None or settings.platform_temporal is None:
         raise LookupError("COMITIA_CATALOGUE and COMITIA_PLATFORM_TEMPORAL are not both set")
     pool = await open_pool(
-        settings.catalogue, settings, SURVEYS, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
+        settings.catalogue, settings, role, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
     )
     lifetime.push_async_callback(pool.close)
     codec = EncryptionCodec(keys, IN_FLIGHT)

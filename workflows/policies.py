@@ -28,3 +28,9 @@ LONG_WORK = ActivityConfig(  # waits or computes for as long as it takes; heartb
     heartbeat_timeout=timedelta(seconds=20),
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5)),
 )
+
+LOOK = ActivityConfig(  # reads what is new; given up soon, since the next look comes within a minute
+    start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3),
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comitia.stack.ports import HOST
 from comitia.stack.state import StackState
-from integrations.postgres.roles import CERTIFICATION, IDENTITY, SURVEYS, TALLY, VOTING
+from integrations.postgres.roles import CERTIFICATION, IDENTITY, RECONCILIATION, SURVEYS, TALLY, VOTING
 from integrations.settings import Environment
 
 _PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")
@@ -63,6 +63,7 @@ WORKERS = (
     VOTING_WORKER,
     Application("workers", "platform", (SURVEYS,), 8112),
     Application("workers", "tally", (TALLY,), 8113),
+    Application("workers", "reconciliation", (RECONCILIATION,), 8114),
     Application("workers", "certification", (CERTIFICATION,), 8115),
 )
 APPLICATIONS = (*WORKERS, *API)

@@ -98,7 +98,8 @@ class CellChecked(Contract):
     waiting: int = 0
     transactions: int = 0
     evidence_checked: int = 0
-    compared_with: tuple[str, ...] = ()  # cells whose nullifiers were compared with this one's
+    compared_with: tuple[str, ...] = ()  # cells in which the new nullifiers of this one were looked for
+    uncompared: bool = False  # some were not looked for everywhere: all of them have to be compared
 
 
 class ReconcileSurveyInput(Contract):
@@ -132,6 +133,14 @@ class ComparedTally(Contract):
     announced: int = 0
     waiting: int = 0
     differences: tuple[Difference, ...] = ()
+    open_before: bool = False  # an earlier comparison found something that still counts as open
+
+
+class CompareCellsInput(Contract):
+    """A survey whose nullifiers are to be compared between these cells."""
+
+    survey_id: str
+    cells: tuple[str, ...]
 
 
 class RepairTallyInput(Contract):
@@ -148,6 +157,13 @@ class KeepTallyInput(Contract):
     cell: str
     differences: tuple[Difference, ...] = ()
     repaired: tuple[Difference, ...] = ()
+
+
+class OpenDifferencesInput(Contract):
+    """Asks for the open differences of a survey in one cell."""
+
+    survey_id: str
+    cell: str
 
 
 class OpenDifferences(Contract):

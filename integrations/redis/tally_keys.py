@@ -9,9 +9,10 @@ pieces of `CHUNK` numbers.
 
 from dataclasses import dataclass
 
+from domain.batch_bits import BATCHES_PER_CHUNK
 from domain.tally import Counts
 
-CHUNK = 65_536  # batch numbers per bitmap: 8 KiB
+CHUNK = BATCHES_PER_CHUNK
 _SEPARATOR = "\x1f"
 _MARK = "@"
 

@@ -1,0 +1,189 @@
+"""A survey in two cells of their own with true voters: evidence that the issuer signed, batches that were recorded."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+from prometheus_client import CollectorRegistry
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
+
+from activities.reconciliation import ReconciliationActivities
+from comitia.stack.state import StackState
+from domain.ballots import Answer
+from domain.contracts.reconciliation import Difference, ReconcileSurveyInput, ReconciliationReport
+from domain.contracts.surveys import Survey
+from domain.contracts.voting import BatchSummary, SealedVote
+from domain.eligibility import evidence_message
+from domain.errors import DomainError
+from domain.ids import BatchId, reconcile_survey_workflow_id
+from integrations.keys.evidence import EvidenceVerifier
+from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import EVIDENCE
+from integrations.keys.signing import Ed25519Signer
+from integrations.platform import IN_FLIGHT
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import RECONCILIATION, TALLY, VOTING
+from integrations.settings import Environment, Settings
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.worker import sandbox
+from tests.voting_world import Booth, open_booth, small_survey, voting_keys
+from tests.workers.tally_cells import TallyCell
+from workers.reconciliation import compose_activities, open_cell_pools
+from workflows.reconcile_survey import ReconcileSurveyWorkflow
+
+REGIONS = ("north", "south")
+PATIENCE_S = 60
+
+
+@dataclass
+class PollingPlace:
+    """One cell: its booth, its tally, and the gateway that its votes come through."""
+
+    tally: TallyCell
+    booth: Booth
+    voting: asyncpg.Pool
+    signer: Ed25519Signer
+    gateway_id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    number: int = 0
+
+    @property
+    def cell(self) -> str:
+        return self.tally.name
+
+    @property
+    def owner(self) -> asyncpg.Pool:
+        return self.tally.owner
+
+    def vote(self, option: str = "1", region: str = REGIONS[0], *, nullifier: bytes | None = None) -> SealedVote:
+        """Return the vote of somebody who was admitted."""
+        nullifier = nullifier or secrets.token_bytes(32)
+        evidence = self.signer.sign(evidence_message(self.booth.survey.id, nullifier, self.cell, region))
+        return self.booth.vote(Answer("1", (option,)), nullifier=nullifier, region=region, evidence=evidence)
+
+    async def record(self, *votes: SealedVote, announce: bool = True) -> BatchId:
+        """Record one batch, of two votes unless told which."""
+        votes = votes or (self.vote("1", "north"), self.vote("2", "south"))
+        if not self.number:
+            await self.booth.ledger.register_gateway(self.gateway_id, "test")
+        self.number += 1
+        batch = await self.booth.batch(*votes)
+        batch = batch.model_copy(update={"gateway_id": self.gateway_id, "number": self.number})
+        recorded = await self.booth.ledger.record(batch, datetime.now(UTC))
+        if announce:
+            await self.announce(recorded.summaries)
+        return BatchId(self.gateway_id, batch.number)
+
+    async def announce(self, summaries: Sequence[BatchSummary]) -> None:
+        """Tell the tally, however long the broker takes, as the process of a batch does."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    return await self.tally.producer.publish(tuple(summaries))
+                except DomainError:
+                    await asyncio.sleep(0.2)
+
+    async def tampering(self, *statements: str, arguments: Sequence[Any] = ()) -> None:
+        """Run statements as whoever owns the database and has switched its triggers off."""
+        async with self.owner.acquire() as connection, connection.transaction():
+            for table in ("participation", "ballot", "batch", "batch_count"):
+                await connection.execute(f"ALTER TABLE voting.{table} DISABLE TRIGGER USER")
+            await connection.execute("ALTER TABLE audit.entry DISABLE TRIGGER USER")
+            for statement in statements:
+                await connection.execute(statement, *arguments)
+            for table in ("participation", "ballot", "batch", "batch_count"):
+                await connection.execute(f"ALTER TABLE voting.{table} ENABLE TRIGGER USER")
+            await connection.execute("ALTER TABLE audit.entry ENABLE TRIGGER USER")
+
+
+@dataclass
+class World:
+    """A survey, its cells, and reconciliation over the real Temporal."""
+
+    survey: Survey
+    places: dict[str, PollingPlace]
+    activities: ReconciliationActivities
+    temporal: Client
+    queue: str
+
+    @property
+    def one(self) -> PollingPlace:
+        return next(iter(self.places.values()))
+
+    @property
+    def two(self) -> PollingPlace:
+        return list(self.places.values())[1]
+
+    async def start(self, **fields: Any) -> WorkflowHandle[Any, ReconciliationReport]:
+        request = ReconcileSurveyInput(survey_id=self.survey.id, cells=tuple(self.places), **fields)
+        return await self.temporal.start_workflow(
+            ReconcileSurveyWorkflow.run,
+            request,
+            id=reconcile_survey_workflow_id(self.survey.id, secrets.token_hex(4)),
+            task_queue=self.queue,
+        )
+
+    async def reconcile(self, **fields: Any) -> ReconciliationReport:
+        async with asyncio.timeout(PATIENCE_S):
+            return await (await self.start(**fields)).result()
+
+
+def named(differences: Sequence[Difference]) -> set[tuple[str, ...]]:
+    """Return kind, cell and row of each difference."""
+    return {
+        (
+            found.kind.value,
+            found.cell,
+            *(part for part in (found.batch, found.ballot, found.participation, found.region, found.option) if part),
+        )
+        for found in differences
+    }
+
+
+@asynccontextmanager
+async def open_world(servers: StackState, cells: list[TallyCell]) -> AsyncIterator[World]:
+    """Install a fresh survey in these cells and serve reconciliation of it."""
+    base = servers.settings_for(TALLY, VOTING, RECONCILIATION, environment=Environment.TEST)
+    settings: Settings = base.model_copy(update={"cells": cells[0].settings.cells})
+    keys = voting_keys(settings)
+    signer = Ed25519Signer(keys, EVIDENCE)
+    await signer.refresh()
+    survey = small_survey(regions=REGIONS)
+    async with AsyncExitStack() as opened:
+        places = {}
+        for cell in cells:
+            voting = await open_pool(settings.cells[cell.name].database, settings, VOTING, size=4)
+            opened.push_async_callback(voting.close)
+            booth = await open_booth(cell.name, voting, cell.owner, keys, survey)
+            places[cell.name] = PollingPlace(cell, booth, voting, signer)
+        pools = await open_cell_pools(settings, opened)
+        activities = compose_activities(settings, pools, EvidenceVerifier(keys), CollectorRegistry(), opened)
+        assert settings.platform_temporal is not None
+        assert settings.keys_folder is not None
+        codec = EncryptionCodec(FileKms(settings.keys_folder, frozenset({IN_FLIGHT})), IN_FLIGHT)
+        temporal = await connect(settings.platform_temporal, codec)
+        world = World(survey, places, activities, temporal, f"reconciliation-{secrets.token_hex(4)}")
+        await opened.enter_async_context(reconciling(world))
+        yield world
+
+
+def reconciling(world: World, *, activities: ReconciliationActivities | None = None) -> Worker:
+    """Return a worker of the world's queue, which replays every task."""
+    return Worker(
+        world.temporal,
+        task_queue=world.queue,
+        workflows=[ReconcileSurveyWorkflow],
+        activities=(activities or world.activities).all(),
+        workflow_runner=sandbox(),
+        deployment_config=WorkerDeploymentConfig(
+            version=WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
+        ),
+        max_cached_workflows=0,
+    )

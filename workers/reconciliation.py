@@ -1,0 +1,114 @@
+"""Serves reconciliation: passes over surveys and their schedules, in the namespace `platform`."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+import asyncpg
+import structlog
+from prometheus_client import CollectorRegistry
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior
+
+from activities.reconciliation import CellPorts, ReconciliationActivities
+from integrations.keys.evidence import EvidenceVerifier
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import EVIDENCE, public
+from integrations.platform import IN_FLIGHT, RECONCILIATION_DEPLOYMENT, RECONCILIATION_QUEUE, open_platform
+from integrations.postgres.ledger_audit import PostgresLedgerAudit
+from integrations.postgres.pool import pool_on_demand
+from integrations.postgres.roles import RECONCILIATION
+from integrations.redis.connection import open_redis
+from integrations.redis.tally_audit import RedisTallyAudit
+from integrations.settings import Settings
+from integrations.telemetry.metrics import TallyMetrics
+from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.worker import Release, build_worker, make_current
+from workers.tally_repair import CellRepair
+from workflows.reconcile_survey import ReconcileSurveyWorkflow
+
+_RETRY_S = 0.2
+_STATEMENT_S = 3600.0  # a complete pass sorts a whole ledger before its first row
+_POOL = 6
+_PASSES_AT_ONCE = 4  # each is a processor's worth of checks
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    """Serve the queue of reconciliation; ready once this build is the current version.
+
+    A cell that is away delays what is meant for it, and nothing else: its servers are asked for when they are needed.
+    """
+    keys = open_keys(settings, public(EVIDENCE), IN_FLIGHT)
+    interceptor = telemetry.tracing.temporal_interceptor()
+    clients = await open_platform(settings, keys, lifetime, interceptor, role=RECONCILIATION)
+    pools = await open_cell_pools(settings, lifetime)
+    activities = compose_activities(settings, pools, EvidenceVerifier(keys), telemetry.registry, lifetime)
+    release = Release(RECONCILIATION_DEPLOYMENT, settings.build)
+    worker = build_worker(
+        clients.temporal,
+        RECONCILIATION_QUEUE,
+        release,
+        workflows=[ReconcileSurveyWorkflow],
+        activities=activities.all(),
+        behaviour=VersioningBehavior.AUTO_UPGRADE,  # a complete pass waits as long as a cell is away
+        max_concurrent_activities=_PASSES_AT_ONCE * len(settings.cells),
+    )
+    telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
+    async with asyncio.TaskGroup() as running:
+        refreshing = running.create_task(keep_refreshed(clients.codec))
+        serving = running.create_task(worker.run())
+        await _become_current(clients.temporal, release, stopping)
+        telemetry.readiness.start()
+        log.info("reconciliation_worker_started", build=settings.build, cells=list(settings.cells))
+        await stopping.wait()
+        await worker.shutdown()
+        await serving
+        refreshing.cancel()
+
+
+async def open_cell_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
+    """Return a pool per cell as role `comitia_reconciliation`; a cell that is away is noticed when it is asked."""
+    pools = {}
+    for cell, addresses in settings.cells.items():
+        pools[cell] = await pool_on_demand(
+            addresses.database, settings, RECONCILIATION, size=_POOL, command_timeout=_STATEMENT_S, timeout=5
+        )
+        lifetime.callback(pools[cell].terminate)
+    return pools
+
+
+def compose_activities(
+    settings: Settings,
+    pools: Mapping[str, asyncpg.Pool],
+    evidence: EvidenceVerifier,
+    registry: CollectorRegistry,
+    lifetime: AsyncExitStack,
+) -> ReconciliationActivities:
+    """Return the activities over these pools and the other servers of each cell."""
+    executor = ThreadPoolExecutor(os.cpu_count(), "reconciliation")
+    lifetime.callback(executor.shutdown, wait=False, cancel_futures=True)
+    tally_metrics = TallyMetrics(registry)
+    cells = {}
+    for cell, pool in pools.items():
+        redis = open_redis(settings.cells[cell].redis)
+        lifetime.push_async_callback(redis.aclose)
+        cells[cell] = CellPorts(
+            ledger=PostgresLedgerAudit(pool, cell),
+            tally=RedisTallyAudit(redis, cell),
+            repair=CellRepair(cell, pool, redis, settings.cells[cell].kafka, tally_metrics),
+        )
+    return ReconciliationActivities(cells, evidence, ReconciliationMetrics(registry), executor)
+
+
+async def _become_current(client: Client, release: Release, stopping: asyncio.Event) -> None:
+    """Return when new tasks come to this build, or when the process is to stop."""
+    while not stopping.is_set() and not await make_current(client, release):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _RETRY_S)
