@@ -72,7 +72,7 @@ class PollingPlace:
         """Record one batch, of two votes unless told which."""
         votes = votes or (self.vote("1", "north"), self.vote("2", "south"))
         if not self.number:
-            await self.booth.ledger.register_gateway(self.gateway_id, "test")
+            await self.booth.ledger.register_gateway(self.gateway_id, "test", 1)
         self.number += 1
         batch = await self.booth.batch(*votes)
         batch = batch.model_copy(update={"gateway_id": self.gateway_id, "number": self.number})
