@@ -1,7 +1,6 @@
 """Serves reconciliation: passes over surveys and their schedules, in the namespace `platform`."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,6 @@ from contextlib import AsyncExitStack
 import asyncpg
 import structlog
 from prometheus_client import CollectorRegistry
-from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 
 from activities.reconciliation import CellPorts, ReconciliationActivities
@@ -28,11 +26,11 @@ from integrations.telemetry.metrics import TallyMetrics
 from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
-from integrations.temporal.worker import Release, build_worker, make_current
+from integrations.temporal.worker import Release, build_worker
+from workers.releases import take_over
 from workers.tally_repair import CellRepair
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
 
-_RETRY_S = 0.2
 _STATEMENT_S = 3600.0  # a complete pass sorts a whole ledger before its first row
 _POOL = 6
 _PASSES_AT_ONCE = 4  # each is a processor's worth of checks
@@ -64,7 +62,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     async with asyncio.TaskGroup() as running:
         refreshing = running.create_task(keep_refreshed(clients.codec))
         serving = running.create_task(worker.run())
-        await _become_current(clients.temporal, release, stopping)
+        await take_over(clients.temporal, release, settings, stopping)
         telemetry.readiness.start()
         log.info("reconciliation_worker_started", build=settings.build, cells=list(settings.cells))
         await stopping.wait()
@@ -105,10 +103,3 @@ def compose_activities(
             repair=CellRepair(cell, pool, redis, settings.cells[cell].kafka, tally_metrics),
         )
     return ReconciliationActivities(cells, evidence, ReconciliationMetrics(registry), executor)
-
-
-async def _become_current(client: Client, release: Release, stopping: asyncio.Event) -> None:
-    """Return when new tasks come to this build, or when the process is to stop."""
-    while not stopping.is_set() and not await make_current(client, release):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _RETRY_S)
