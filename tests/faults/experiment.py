@@ -1,0 +1,183 @@
+"""One fault under load: vote, break, heal, wait for quiet, and compare what was told with what is kept and shown."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+
+from comitia.demo.checking import read_results
+from comitia.demo.client import HttpClient, NoAnswerError
+from comitia.demo.glasgow import Totals
+from comitia.demo.survey import PublishedElection, RefusedError
+from tests.faults.checking import Verdict, judge, read_kept
+from tests.faults.crowd import Crowd, habits
+from tests.faults.notes import Notebook, Notes
+from tests.faults.stage import Stage
+from tests.faults.watching import Watch, confirmed_since
+
+_LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong: `inject(stage)` makes it happen, and heals it at the end of the block.
+
+    `seconds` it lasts; 0 is over at once, and the time to recover counts from its beginning. `tolerated` are codes
+    that voters may hear meanwhile besides `overloaded` and its like. `impossible` says why it cannot be made here.
+    """
+
+    name: str
+    inject: Callable[[Stage], AbstractAsyncContextManager[None]]
+    seconds: float = 0.0
+    tolerated: frozenset[str] = frozenset()
+    impossible: Callable[[Stage], str] = lambda _: ""
+    tells: str = ""  # what the table says about it
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is voted: votes per second, seconds before the fault and after recovery, `habits` vote oddly."""
+
+    rate: float = 40.0
+    before_s: float = 2.0
+    after_s: float = 1.5
+    habits: float = 0.25
+    recover_within_s: float = 60.0
+    patience_s: float = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one fault came to; None where votes or results did not recover."""
+
+    fault: str
+    verdict: Verdict
+    confirmed_again_s: float | None
+    right_again_s: float | None
+    statuses: dict[int, int]
+    surprises: tuple[str, ...]
+    revived: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was promised was kept."""
+        return (
+            self.verdict.holds
+            and self.verdict.acknowledged > 0
+            and not self.surprises
+            and self.confirmed_again_s is not None
+            and self.right_again_s is not None
+        )
+
+
+class Experiment:
+    """A survey, its crowd and its watch; made anew for each fault."""
+
+    def __init__(self, stage: Stage, survey: PublishedElection, notebook: Notebook, load: Load) -> None:
+        self._stage, self._survey, self._load = stage, survey, load
+        self.notebook = notebook
+        self.crowd = Crowd(stage.doors, survey, stage.house.access, notebook, patience_s=load.patience_s)
+        self.watch = Watch(stage.house, survey)
+
+    async def close(self) -> None:
+        """End what still runs."""
+        await self.crowd.close()
+        await self.watch.close()
+
+    async def confirmed(self, votes: int, within_s: float) -> bool:
+        """Wait for so many confirmed voters; False where the time is over first."""
+        return await _until(lambda: self.crowd.confirmed >= votes, within_s)
+
+    async def recovered(self, since: float, healed: float) -> tuple[float | None, float | None]:
+        """Wait until votes are confirmed and results right again; return how long each took."""
+        doors, cells = list(self._stage.doors.votes), sorted(self._stage.house.directories)
+        found: tuple[float | None, float | None] = (None, None)
+
+        def both() -> bool:
+            nonlocal found
+            found = (
+                confirmed_since(self.notebook.said, doors, cells, since),
+                self.watch.right_since(healed),
+            )
+            return None not in found
+
+        await _until(both, self._load.recover_within_s)
+        return found
+
+    async def quiet(self) -> None:
+        """Wait until everybody has an outcome, and results and stream show what the ledgers have."""
+        await self.crowd.leave()
+        deadline = time.monotonic() + self._load.recover_within_s
+        while time.monotonic() < deadline:
+            recorded = await self.watch.recorded()
+            last = self.watch.samples[-1]
+            if recorded == last.recorded == last.shown == last.streamed:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def verdict(self) -> tuple[Verdict, Notes]:
+        """Compare notes, ledgers and results."""
+        notes = Notes.read(self.notebook.path)
+        house = self._stage.house
+        owners = {cell: house.owners[cell] for cell in house.directories}
+        kept = await read_kept(owners, self._stage.keys, self._survey)
+        regions = sorted({one.region for one in notes.asked.values()})
+        return judge(notes, kept, await self._results(regions), self._survey), notes
+
+    async def _results(self, regions: list[str]) -> Totals:
+        results = HttpClient(self._stage.house.supervisor.url("results"))
+        try:
+            return await read_results(results, self._survey, regions)
+        except (NoAnswerError, RefusedError):
+            return Totals()  # shown nothing: the comparison says so
+        finally:
+            results.close()
+
+
+async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | None = None) -> Row:
+    """Let one fault happen under load and say what it came to."""
+    load = load or Load()
+    chance = random.Random(f"{seed}/{fault.name}")
+    survey = await stage.publish()
+    voters = chance.sample(stage.voters, len(stage.voters))
+    odd = habits(len(voters), load.habits, chance)
+    voters = [replace(voter, habit=habit) for voter, habit in zip(voters, odd, strict=True)]
+    path = stage.folder / f"{survey.survey_id}.notes"
+    with Notebook(path) as notebook:
+        experiment = Experiment(stage, survey, notebook, load)
+        stop = asyncio.Event()
+        coming = asyncio.create_task(experiment.crowd.come(voters, load.rate, stop))
+        try:
+            if not await experiment.confirmed(round(load.rate * load.before_s / 2), load.recover_within_s):
+                raise RuntimeError(f"{fault.name}: nothing was confirmed before the fault")
+            began = time.monotonic()
+            async with fault.inject(stage):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(fault.seconds):
+                        await asyncio.Event().wait()
+            revived = await stage.revive()
+            healed = time.monotonic()
+            confirmed, right = await experiment.recovered(healed if fault.seconds else began, healed)
+            if confirmed is not None:
+                await experiment.confirmed(experiment.crowd.confirmed + round(load.rate * load.after_s / 2), 30)
+            stop.set()
+            await coming
+            await experiment.quiet()
+            verdict, notes = await experiment.verdict()
+        finally:
+            coming.cancel()
+            await experiment.close()
+    strange = tuple(sorted({text for text in experiment.crowd.surprises if text.split()[-1] not in fault.tolerated}))
+    return Row(fault.name, verdict, confirmed, right, notes.statuses(), strange, tuple(revived))
+
+
+async def _until(holds: Callable[[], bool], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return True
