@@ -20,8 +20,7 @@ from tests.faults.notes import ACCEPTED, CONFIRMED, NO_ANSWER, Asked, Learnt, No
 
 ANSWER_WITHIN_S = 6.0  # then the client asks another process, as behind any balancer
 _PATIENCE_S = 90.0  # of one voter, outages included
-_LOOK_AGAIN_S = 0.2
-_COME_BACK_S = (0.1, 0.3)
+_COME_BACK_S, _COME_BACK_MAX_S = 0.1, 3.0  # doubled with every try in vain, and spread
 _REFUSED = {"already_voted"}
 
 
@@ -66,17 +65,21 @@ class Crowd:
         """Voters who have no outcome yet."""
         return len(self._voting)
 
-    async def come(self, voters: Iterable[Voter], rate: float, stop: asyncio.Event) -> None:
-        """Send voters in until `stop` is set or none is left; return without waiting for their outcomes."""
-        began = time.monotonic()
-        for number, voter in enumerate(voters):
-            late = began + number / rate - time.monotonic()
-            if late > 0:
+    async def come(self, voters: Iterable[Voter], rate: float, stop: asyncio.Event, *, at_once: int) -> None:
+        """Send voters in until `stop` is set or none is left; return without waiting for their outcomes.
+
+        While `at_once` of them wait for an outcome, nobody else comes: the load is bounded however slow the answers.
+        """
+        due = time.monotonic()
+        for voter in voters:
+            due += 1 / rate
+            while not stop.is_set() and ((late := due - time.monotonic()) > 0 or self.waiting >= at_once):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(late):
+                    async with asyncio.timeout(max(late, 1 / rate)):
                         await stop.wait()
             if stop.is_set():
                 return
+            due = max(due, time.monotonic() - 1)  # what was held back is not made up for in a rush
             task = asyncio.create_task(self._serve(next(self._numbers), voter))
             self._voting.add(task)
             task.add_done_callback(self._voting.discard)
@@ -121,14 +124,14 @@ class Crowd:
                 await self._send(visit, ballot, key)
 
     async def _admit(self, number: int, voter: Voter) -> str:
-        while True:
+        for tries in itertools.count():
             access = self._access.voter(voter.voter_id, voter.cell, voter.ballot.region)
             answer = await _answer(self._eligibility, "POST", self._survey.token_path, access)
-            if answer is not None and answer.status == CONFIRMED:
+            if isinstance(answer, Answer) and answer.status == CONFIRMED:
                 break
-            if answer is not None and answer.status not in {429, 503}:
+            if isinstance(answer, Answer) and answer.status not in {429, 503}:
                 self._surprise("admission", answer)
-            await _come_back(answer)
+            await _come_back(answer, tries)
         token: str = answer.json()["votingToken"]
         claims = claims_of(token)
         paper = voter.ballot
@@ -156,13 +159,13 @@ class Crowd:
 
     async def _send(self, visit: "_Visit", ballot: object, key: str, *, number: int = 0) -> bool:
         """Vote until there is an outcome; tell whether the vote was confirmed at once."""
-        while True:
+        for tries in itertools.count():
             door, sent = next(self._turn), time.monotonic()
             answer = await _answer(self._votes[door], "POST", self._survey.vote_path, visit.token, ballot, key)
             heard = time.monotonic()
-            if answer is None:
-                self._say(visit, Said(visit.number, door, visit.cell, key, number, sent, heard, NO_ANSWER))
-                await _come_back(None)
+            if not isinstance(answer, Answer):
+                self._say(visit, Said(visit.number, door, visit.cell, key, number, sent, heard, NO_ANSWER, answer))
+                await _come_back(answer, tries)
                 continue
             body = _document(answer)
             said = Said(
@@ -188,13 +191,14 @@ class Crowd:
                 return False
             if answer.status not in {429, 503}:
                 self._surprise("voting", answer)
-            await _come_back(answer)
+            await _come_back(answer, tries)
+        return False
 
     async def _learn(self, visit: "_Visit", door: str, address: str) -> None:
         """Look at an accepted submission until it is over, at whichever process answers."""
-        while True:
+        for tries in itertools.count():
             answer = await _answer(self._votes[door], "GET", address, visit.token)
-            if answer is not None and answer.status == 200:
+            if isinstance(answer, Answer) and answer.status == 200:
                 found = answer.json()
                 if found["status"] in {"confirmed", "refused"}:
                     self._notebook.write(
@@ -207,10 +211,10 @@ class Crowd:
                         )
                     )
                     return
-            elif answer is not None and answer.status not in {429, 503}:
+            elif isinstance(answer, Answer) and answer.status not in {429, 503}:
                 self._surprise("submission", answer)
             door = next(self._turn)
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await _come_back(answer, tries)
 
     def _say(self, visit: "_Visit", said: Said) -> None:
         self._notebook.write(said)
@@ -232,14 +236,16 @@ class _Visit:
 
 async def _answer(
     client: HttpClient, method: str, path: str, token: str, body: object = None, key: str = ""
-) -> Answer | None:
-    """Return the answer, or None where none came in time."""
+) -> Answer | str:
+    """Return the answer, or why none came."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             headers = {"Idempotency-Key": key} if key else None
             return await client.request(method, path, token=token, body=body, headers=headers)
-    except (NoAnswerError, TimeoutError):
-        return None
+    except NoAnswerError as error:
+        return str(error)
+    except TimeoutError:
+        return "late"
 
 
 def _document(answer: Answer) -> dict[str, Any]:
@@ -250,9 +256,9 @@ def _document(answer: Answer) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-async def _come_back(answer: Answer | None) -> None:
-    asked = retry_after(answer, 0.0) if answer is not None else 0.0
-    await asyncio.sleep(asked + random.uniform(*_COME_BACK_S))
+async def _come_back(answer: Answer | str, tries: int) -> None:
+    asked = retry_after(answer, 0.0) if isinstance(answer, Answer) else 0.0
+    await asyncio.sleep(asked + random.uniform(0.5, 1) * min(_COME_BACK_MAX_S, _COME_BACK_S * 2 ** min(tries, 10)))
 
 
 def habits(count: int, share: float, chance: random.Random) -> Sequence[Habit]:

@@ -18,7 +18,7 @@ from tests.faults.notes import Notebook, Notes
 from tests.faults.stage import Stage
 from tests.faults.watching import Watch, confirmed_since
 
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S, _WEIGH_EVERY_S = 0.1, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Load:
     """How much is voted: votes per second, seconds before the fault and after recovery, `habits` vote oddly."""
 
     rate: float = 40.0
+    at_once: int = 300  # voters who wait for an outcome; while there are so many, nobody else comes
     before_s: float = 2.0
     after_s: float = 1.5
     habits: float = 0.25
@@ -99,12 +100,12 @@ class Experiment:
         def both() -> bool:
             nonlocal found
             found = (
-                confirmed_since(self.notebook.said, doors, cells, since),
+                confirmed_since(self.notebook, doors, cells, since),
                 self.watch.right_since(healed),
             )
             return None not in found
 
-        await _until(both, self._load.recover_within_s)
+        await _until(both, self._load.recover_within_s, every_s=_WEIGH_EVERY_S)
         return found
 
     async def quiet(self) -> None:
@@ -149,7 +150,7 @@ async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | 
     with Notebook(path) as notebook:
         experiment = Experiment(stage, survey, notebook, load)
         stop = asyncio.Event()
-        coming = asyncio.create_task(experiment.crowd.come(voters, load.rate, stop))
+        coming = asyncio.create_task(experiment.crowd.come(voters, load.rate, stop, at_once=load.at_once))
         try:
             if not await experiment.confirmed(round(load.rate * load.before_s / 2), load.recover_within_s):
                 raise RuntimeError(f"{fault.name}: nothing was confirmed before the fault")
@@ -174,10 +175,10 @@ async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | 
     return Row(fault.name, verdict, confirmed, right, notes.statuses(), strange, tuple(revived))
 
 
-async def _until(holds: Callable[[], bool], within_s: float) -> bool:
+async def _until(holds: Callable[[], bool], within_s: float, *, every_s: float = _LOOK_EVERY_S) -> bool:
     deadline = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(every_s)
     return True

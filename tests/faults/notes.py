@@ -54,11 +54,12 @@ class Learnt:
 
 
 class Notebook:
-    """A file of notes that is written through; `said` has the attempts of this start as well."""
+    """A file of notes that is written through; `said` and `learnt` have this start's as well."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.said: list[Said] = []
+        self.learnt: dict[int, Learnt] = {}  # by voter
         self._file = path.open("w", buffering=1)
 
     def __enter__(self) -> Self:
@@ -71,6 +72,8 @@ class Notebook:
         """Add a line."""
         if isinstance(note, Said):
             self.said.append(note)
+        elif isinstance(note, Learnt):
+            self.learnt[note.voter] = note
         fields = {name: getattr(note, name) for name in note.__slots__}
         self._file.write(json.dumps({"note": type(note).__name__, "at": time.time(), **fields}) + "\n")
 

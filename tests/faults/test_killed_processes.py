@@ -1,35 +1,12 @@
-"""`kill -9` in the middle of load: whatever was acknowledged is in the ledger once, and the tally says the same."""
+"""Kills that meet at the worst moment: what Temporal alone has, and what nobody is left to answer for."""
 
 import asyncio
-
-import pytest
 
 from tests.end_to_end.house import House, nullifier_of
 from tests.faults.load import Load
 
 VOTERS = 300
-API, WORKER, TALLY = "api-votes", "workers-voting", "workers-tally"
-
-
-@pytest.mark.parametrize(("victim", "voters"), [(API, VOTERS), (WORKER, VOTERS), (TALLY, VOTERS // 2)])
-async def test_a_killed_process_loses_nothing_that_was_acknowledged(house: House, victim: str, voters: int) -> None:
-    survey = await house.open_survey()
-    load = Load.of(house, survey, voters, ("eu", "us"))
-    voting = asyncio.create_task(load.run())
-    await load.acknowledge(voters // 4)
-
-    await house.supervisor.processes[victim].kill()
-    assert len(load.acknowledged) < voters  # it was in the middle
-    await voting
-
-    assert bool(load.interrupted) == (victim == API)  # who has no answer is known to have none
-    if victim == API:
-        # nobody but the stand-alone worker is left to finish what the dead process had started
-        await load.confirmed()
-    await house.supervisor.start(victim)
-    await load.insist()
-    await load.confirmed()
-    await house.settled(survey, voters)
+API, WORKER = "api-votes", "workers-voting"
 
 
 async def test_both_killed_one_after_the_other_lose_nothing_that_was_accepted(house: House) -> None:
@@ -92,3 +69,22 @@ async def test_an_orderly_stop_leaves_nobody_recorded_without_an_answer(house: H
     await load.insist()
     await load.confirmed()
     await house.settled(survey, VOTERS // 2)
+
+
+async def test_what_only_temporal_has_survives_a_crash_of_temporal(house: House) -> None:
+    survey = await house.open_survey()
+    load = Load.of(house, survey, 20)
+    async with house.locked_ledger(survey, "eu"):
+        voting = asyncio.create_task(load.run())
+        await load.acknowledge(1)
+        await house.servers.processes["temporal"].kill()
+        await voting
+        accepted = load.accepted
+        assert accepted
+        assert await house.participations(survey) == set()
+        await house.servers.start("temporal")
+
+    await load.confirmed()
+    assert accepted == [token for token in accepted if token in load.acknowledged]
+    await load.insist()
+    await house.settled(survey, 20)

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from comitia.stack.applications import APPLICATIONS
 from tests.end_to_end.house import House
 from tests.faults.experiment import Fault, Load, run_experiment
 from tests.faults.kills import EMPTY_REDIS, kill
 from tests.faults.stage import Stage
 
 SEED = 1
-SHORT = Load(rate=40, before_s=0.5, after_s=0.5)
-SERVERS = ("temporal", "postgres", "kafka", "redis")
-KILLS = [kill(name) for name in (*(a.name for a in APPLICATIONS), *SERVERS)] + [EMPTY_REDIS]
+SHORT = Load(rate=25, at_once=40, before_s=0.5, after_s=0.5)
+KILLS = [
+    *(kill(f"api-{service}") for service in ("votes", "eligibility", "streams")),
+    *(kill(f"workers-{area}") for area in ("voting", "platform", "tally")),
+    *(kill(server) for server in ("temporal", "postgres", "kafka", "redis")),
+    EMPTY_REDIS,
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -30,4 +33,3 @@ async def test_a_kill_loses_nothing_and_counts_nothing_twice(stage: Stage, fault
     row = await run_experiment(stage, fault, seed=SEED, load=SHORT)
 
     assert row.holds, row
-    assert row.verdict.recorded >= row.verdict.acknowledged > 0

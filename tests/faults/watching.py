@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from comitia.demo.client import HttpClient, NoAnswerError
 from comitia.demo.events import LiveResults
 from comitia.demo.survey import PublishedElection
 from tests.end_to_end.house import House
-from tests.faults.notes import CONFIRMED, Said
+from tests.faults.notes import ACCEPTED, CONFIRMED, Notebook, Said
 
 _LOOK_EVERY_S = 0.2
 _LOOK_WITHIN_S = 1.0
@@ -26,6 +27,7 @@ class Sample:
     recorded: int
     shown: int
     streamed: int
+    right: bool  # results and stream show at least what the ledgers had a second before
 
 
 class Watch:
@@ -53,24 +55,23 @@ class Watch:
 
     def right_since(self, instant: float) -> float | None:
         """Return how long after an instant results and stream showed what the ledgers have; None: not yet."""
-        row = 0
-        for place, sample in enumerate(self.samples):
-            if sample.at < instant:
-                continue
-            row = row + 1 if self._right(place) else 0
-            if row == _IN_A_ROW:
-                return max(0.0, self.samples[place - _IN_A_ROW + 1].at - instant)
+        row: list[float] = []
+        for sample in self.samples[bisect_left(self.samples, instant, key=lambda sample: sample.at) :]:
+            row = [*row, sample.at] if sample.right else []
+            if len(row) == _IN_A_ROW:
+                return row[0] - instant
         return None
 
-    def _right(self, place: int) -> bool:
-        sample = self.samples[place]
-        due = max((one.recorded for one in self.samples[:place] if one.at <= sample.at - _SHOWN_WITHIN_S), default=0)
-        return min(sample.shown, sample.streamed) >= due
+    def _sample(self, at: float, recorded: int, shown: int) -> Sample:
+        before = bisect_right(self.samples, at - _SHOWN_WITHIN_S, key=lambda sample: sample.at)
+        due = self.samples[before - 1].recorded if before else 0  # what is known of the ledgers never shrinks
+        streamed = self._live.total
+        return Sample(at, recorded, shown, streamed, min(shown, streamed) >= due)
 
     async def _look(self) -> None:
         while True:
             recorded, shown = await asyncio.gather(self.recorded(), self._shown())
-            self.samples.append(Sample(time.monotonic(), recorded, shown, self._live.total))
+            self.samples.append(self._sample(time.monotonic(), recorded, shown))
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _count(self, cell: str) -> None:
@@ -92,23 +93,35 @@ class Watch:
         return -1 if document["missingCells"] else int(document["totalResponses"])
 
 
-def confirmed_since(said: Sequence[Said], doors: Sequence[str], cells: Sequence[str], instant: float) -> float | None:
+def confirmed_since(notebook: Notebook, doors: Sequence[str], cells: Sequence[str], instant: float) -> float | None:
     """Return how long after an instant votes were confirmed again by every process for every cell; None: not yet.
 
-    That is the first of three confirmations in a row of votes that were sent after the instant.
+    That is the first of three confirmations in a row of votes that were sent after the instant, whether the vote was
+    confirmed in its answer or was accepted first and its voter looked again.
     """
+    first = bisect_left(notebook.said, instant, key=lambda one: one.heard)
+    since = sorted((one for one in notebook.said[first:] if one.sent >= instant), key=lambda one: one.sent)
     latest = 0.0
     for door in doors:
         for cell in cells:
-            row: list[Said] = []
-            attempts = (one for one in said if one.door == door and one.cell == cell and one.sent >= instant)
-            for one in sorted(attempts, key=lambda one: one.sent):
+            row: list[float] = []
+            for one in since:
+                if (one.door, one.cell) != (door, cell):
+                    continue
                 if one.code == "already_voted":
                     continue  # says nothing about the way to the ledger
-                row = [*row, one] if one.status == CONFIRMED else []
+                heard = _confirmed_at(notebook, one)
+                row = [*row, heard] if heard is not None else []
                 if len(row) == _IN_A_ROW:
                     break
             else:
                 return None
-            latest = max(latest, row[0].heard - instant)
+            latest = max(latest, row[0] - instant)
     return latest
+
+
+def _confirmed_at(notebook: Notebook, said: Said) -> float | None:
+    if said.status == CONFIRMED:
+        return said.heard
+    learnt = notebook.learnt.get(said.voter)
+    return learnt.heard if said.status == ACCEPTED and learnt is not None and learnt.status == "confirmed" else None
