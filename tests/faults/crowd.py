@@ -201,15 +201,9 @@ class Crowd:
             if isinstance(answer, Answer) and answer.status == 200:
                 found = answer.json()
                 if found["status"] in {"confirmed", "refused"}:
-                    self._notebook.write(
-                        Learnt(
-                            visit.number,
-                            found["status"],
-                            time.monotonic(),
-                            found.get("receipt", ""),
-                            found.get("code", ""),
-                        )
-                    )
+                    receipt, code = found.get("receipt", ""), found.get("code", "")
+                    self._notebook.write(Learnt(visit.number, found["status"], time.monotonic(), receipt, code))
+                    self._count(visit, is_confirmed=found["status"] == "confirmed")
                     return
             elif isinstance(answer, Answer) and answer.status not in {429, 503}:
                 self._surprise("submission", answer)
@@ -218,7 +212,10 @@ class Crowd:
 
     def _say(self, visit: "_Visit", said: Said) -> None:
         self._notebook.write(said)
-        if said.status == CONFIRMED and not visit.is_confirmed:
+        self._count(visit, is_confirmed=said.status == CONFIRMED)
+
+    def _count(self, visit: "_Visit", *, is_confirmed: bool) -> None:
+        if is_confirmed and not visit.is_confirmed:
             visit.is_confirmed = True
             self.confirmed += 1
 
