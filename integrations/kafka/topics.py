@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -16,6 +17,8 @@ _REQUEST_TIMEOUT_MS = 5_000
 _LEADERS_WITHIN_S = 5.0
 _LEADERS_PAUSE_S = 0.02
 _REPLICATED = 3  # from here on a topic can lose a broker and still ask two for every acknowledgement
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,15 @@ VOTES_ATTEMPTED = Topic("votes.attempted.v1", partitions=4, retention_ms=1 * _DA
 SURVEYS_CHANGED = Topic("surveys.changed.v1", partitions=1, retention_ms=30 * _DAY_MS)
 
 
+class LossyTopicError(RuntimeError):
+    """The topic could lose what it acknowledged."""
+
+
 async def ensure_topic(address: KafkaAddress, name: str, topic: Topic) -> int:
-    """Make a topic unless it is there; return its number of partitions.
+    """Make a topic unless it is there, and see that it keeps what it acknowledges; return its number of partitions.
 
     Raises:
-        DomainError: `broker_unavailable`.
+        DomainError: `broker_unavailable`, also where the topic could lose a message: nothing is sent to it then.
     """
     in_sync = 2 if address.replication >= _REPLICATED else 1
     settings = {
@@ -61,9 +68,14 @@ async def ensure_topic(address: KafkaAddress, name: str, topic: Topic) -> int:
                 error = for_code(code)
                 if code and error is not TopicAlreadyExistsError:
                     raise error
-            return await _partitions(admin, name)
+            partitions = await _partitions(admin, name)
+            await _durability(admin, address, name)
+            return partitions
         finally:
             await admin.close()
+    except LossyTopicError as error:
+        log.exception("topic_lossy", topic=name)
+        raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
 
@@ -79,34 +91,35 @@ async def _partitions(admin: AIOKafkaAdminClient, name: str) -> int:
             await asyncio.sleep(_LEADERS_PAUSE_S)
 
 
-class LossyTopicError(RuntimeError):
-    """The topic could lose what it acknowledged."""
-
-
 async def topic_durability(address: KafkaAddress, name: str) -> dict[str, str]:
     """Return how a topic keeps what it acknowledged, as the broker reports it.
 
     Raises:
-        LossyTopicError: with three replicas or more, one broker's word is enough; or a stale one may lead.
+        LossyTopicError: it has fewer replicas than the address asks for; with three or more, one broker's word is
+            enough; or a stale one may lead.
         DomainError: `broker_unavailable`.
     """
-    wanted = ("min.insync.replicas", "unclean.leader.election.enable")
     admin = AIOKafkaAdminClient(request_timeout_ms=_REQUEST_TIMEOUT_MS, **connection_options(address))
     try:
         await admin.start()
         try:
-            answers = await admin.describe_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(wanted))]
-            )
-            (described,) = await admin.describe_topics([name])
+            return await _durability(admin, address, name)
         finally:
             await admin.close()
     except (KafkaError, OSError, TimeoutError) as error:
         raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
+
+
+async def _durability(admin: AIOKafkaAdminClient, address: KafkaAddress, name: str) -> dict[str, str]:
+    wanted = ("min.insync.replicas", "unclean.leader.election.enable")
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(wanted))])
+    (described,) = await admin.describe_topics([name])
     entries = [entry for answer in answers for resource in answer.resources for entry in resource[4]]
     found = {str(entry[0]): str(entry[1]) for entry in entries if entry[0] in wanted}
     replicas = min((len(partition["replicas"]) for partition in described["partitions"]), default=0)
     found["replicas"] = str(replicas)
+    if replicas < address.replication:
+        raise LossyTopicError(f"{name}: {replicas} replicas, not {address.replication}")
     if found.get("unclean.leader.election.enable") != "false":
         raise LossyTopicError(f"{name}: a replica that is behind may become leader")
     if replicas >= _REPLICATED and int(found.get("min.insync.replicas", "0")) < 2:  # noqa: PLR2004

@@ -8,7 +8,7 @@ from domain.contracts.voting import BatchSummary, RegionCounts
 from domain.errors import DomainError, ErrorCode
 from domain.tally import addition_of
 from integrations.kafka.summaries import SummaryProducer, UnreadableSummaryError, read_summary
-from integrations.kafka.topics import BATCH_RECORDED, Topic, ensure_topic, topic_durability
+from integrations.kafka.topics import BATCH_RECORDED, LossyTopicError, Topic, ensure_topic, topic_durability
 from tests.workers.tally_cells import DEADLINE_S, TallyCell
 
 GATEWAY = bytes(range(240, 256))  # its base64 has both characters that alphabets differ in
@@ -87,3 +87,25 @@ async def test_topics_are_made_once_and_keep_what_they_acknowledge(tally_cell: T
     found = await topic_durability(address, name)
     assert found == {"min.insync.replicas": "1", "unclean.leader.election.enable": "false", "replicas": "1"}
     assert tally_cell.producer.durability() == {"acks": "all", "enable_idempotence": "true"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "replication", "detail"),
+    [
+        ({"unclean.leader.election.enable": "true"}, 1, "a replica that is behind may become leader"),
+        ({}, 3, "1 replicas, not 3"),
+    ],
+)
+async def test_a_topic_that_could_lose_messages_is_not_used(
+    tally_cell: TallyCell, settings: dict[str, str], replication: int, detail: str
+) -> None:
+    address = tally_cell.settings.cells[tally_cell.name].kafka
+    name = f"{tally_cell.name}.lossy-{replication}"
+    lossy = Topic(name, partitions=1, retention_ms=60_000, settings=settings)
+    if replication > 1:  # made by somebody who asked for less
+        await ensure_topic(address, name, lossy)
+    with pytest.raises(DomainError) as refused:
+        await ensure_topic(address.model_copy(update={"replication": replication}), name, lossy)
+    assert refused.value.code is ErrorCode.BROKER_UNAVAILABLE
+    with pytest.raises(LossyTopicError, match=detail):
+        await topic_durability(address.model_copy(update={"replication": replication}), name)
