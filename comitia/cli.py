@@ -54,7 +54,11 @@ def up(
         int, typer.Option("--kafka-brokers", help="1, or 3: then every summary is in two of them or more.")
     ] = 1,
     standby: Annotated[
-        bool, typer.Option("--standby", help="A synchronous standby and an archive for each database.")
+        bool,
+        typer.Option(
+            "--standby",
+            help="A synchronous standby and an archive for each database, and for the store of --temporal-server.",
+        ),
     ] = False,
 ) -> None:
     """Start every server and service on this machine and stay until Ctrl-C."""
@@ -67,7 +71,12 @@ def up(
     wanted = {} if free_ports else dict(running.FIXED_PORTS)
     wanted.update(_chosen_ports(port or [], known=running.FIXED_PORTS))
     try:
-        topology = Topology(temporal_server=temporal_server, kafka_brokers=kafka_brokers, standby=standby)
+        topology = Topology(
+            temporal_server=temporal_server,
+            kafka_brokers=kafka_brokers,
+            standby=standby,
+            temporal_standby=standby and temporal_server,
+        )
         asyncio.run(running.up(data, console, wanted_ports=wanted, services=not servers_only, topology=topology))
     except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
         console.print("not started:", str(error), markup=False, highlight=False)

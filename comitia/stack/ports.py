@@ -30,6 +30,8 @@ PRODUCTION_PORTS = {
     "postgres-us-b": 5464,
     "postgres-catalogue-a": 5465,
     "postgres-catalogue-b": 5466,
+    "postgres-temporal-a": 5467,
+    "postgres-temporal-b": 5468,
     "temporal-history": 7234,
     "temporal-matching": 7235,
     "temporal-worker": 7239,

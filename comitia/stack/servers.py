@@ -229,24 +229,28 @@ class Servers:
     async def _start_temporal(self) -> None:
         chosen, folder = self.state.ports, self.folder / "temporal"
         if self._topology.temporal_server:
-            password = await self._start_temporal_store()
-            store = [f"{ports.HOST}:{chosen['temporal-store']}"]
-            process = temporal_server.process(folder, self._log("temporal"), chosen, store=store, password=password)
+            store = await self._start_temporal_store()
+            process = temporal_server.process(folder, self._log("temporal"), chosen, store)
             await self._run("temporal", process, lambda: temporal_server.ready(process, chosen, NAMESPACES))
             return
         process = temporal.process(folder, self._log("temporal"), chosen, NAMESPACES, ui=self._ui)
         await self._run("temporal", process, lambda: temporal.ready(process, chosen, NAMESPACES))
 
-    async def _start_temporal_store(self) -> str:
-        """Start Temporal's own PostgreSQL, so that a cell's can be killed alone; return its role's password."""
-        name, port = "temporal-store", self.state.ports["temporal-store"]
-        data = await asyncio.to_thread(postgres.data_folder, self.folder, self.state.stack_id, name)
-        process = await postgres.process(data, self._log(name), port, new_secret(), name=name)
-        administrator = postgres.read_administrator(data)
-        await self._run(name, process, lambda: postgres.ready(process, port, administrator))
+    async def _start_temporal_store(self) -> temporal_store.Store:
+        """Start Temporal's own PostgreSQL, so that a cell's can be killed alone."""
+        name, log = temporal_store.NAME, self._log(temporal_store.NAME)
         password = kept_secret(self.folder / "temporal" / "store-password")
-        await temporal_store.prepare(Address(host=ports.HOST, port=port), administrator, password, self._log(name))
-        return password
+        if self._topology.temporal_standby:
+            pair = (await self.start_pair("temporal")).pair
+            await temporal_store.prepare(pair.primary.address, pair.administrator, password, log)
+            return temporal_store.Store(pair.members, password)
+        address = Address(host=ports.HOST, port=self.state.ports[name])
+        data = await asyncio.to_thread(postgres.data_folder, self.folder, self.state.stack_id, name)
+        process = await postgres.process(data, log, address.port, new_secret(), name=name)
+        administrator = postgres.read_administrator(data)
+        await self._run(name, process, lambda: postgres.ready(process, address.port, administrator))
+        await temporal_store.prepare(address, administrator, password, log)
+        return temporal_store.Store((address,), password)
 
     async def _start_database_pair(self, name: str) -> None:
         watch = await self.start_pair(name)
@@ -311,8 +315,10 @@ def _roles(database: str) -> tuple[str, ...]:
 
 
 def _port_names(topology: Topology) -> tuple[str, ...]:
-    more = (*temporal_server.port_names(), "temporal-store") if topology.temporal_server else ()
-    more += tuple(f"postgres-{name}-{each}" for name in DATABASES for each in MEMBERS) if topology.standby else ()
+    more = temporal_server.port_names() if topology.temporal_server else ()
+    more += (temporal_store.NAME,) if topology.temporal_server and not topology.temporal_standby else ()
+    pairs = (*(DATABASES if topology.standby else ()), *(("temporal",) if topology.temporal_standby else ()))
+    more += tuple(f"postgres-{name}-{each}" for name in pairs for each in MEMBERS)
     return tuple(dict.fromkeys((*ports.SERVER_PORTS, *kafka.port_names(topology.kafka_brokers), *more)))
 
 

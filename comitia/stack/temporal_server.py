@@ -1,7 +1,7 @@
 """Temporal as in production: the server that `make tools` builds, all four services in one process, on PostgreSQL."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from comitia.stack.built_tools import TEMPORAL_SERVER, needed_tool
 from comitia.stack.ports import HOST
 from comitia.stack.probes import http_get, http_ok
 from comitia.stack.process import ManagedProcess, StartError
-from comitia.stack.temporal_store import DATABASES, PLUGIN, ROLE
+from comitia.stack.temporal_store import DATABASES, PLUGIN, ROLE, Store
 
 READY_WITHIN_S = 60.0
 SERVICES = ("frontend", "history", "matching", "worker")
@@ -31,10 +31,8 @@ def port_names() -> tuple[str, ...]:
     return (*internal, *(f"temporal-{service}-membership" for service in SERVICES))
 
 
-def process(
-    folder: Path, log: Path, ports: Mapping[str, int], *, store: Sequence[str], password: str
-) -> ManagedProcess:
-    """Return the server on the store at one of these addresses (host:port), the one that writes.
+def process(folder: Path, log: Path, ports: Mapping[str, int], store: Store) -> ManagedProcess:
+    """Return the server on this store.
 
     Raises:
         FileNotFoundError: it was not built.
@@ -43,25 +41,25 @@ def process(
     dynamic, config = folder / "dynamic.json", folder / "config.json"  # JSON is YAML
     dynamic.write_text(json.dumps({name: [{"value": value}] for name, value in temporal.DYNAMIC_CONFIG.items()}))
     config.touch(mode=0o600)
-    config.write_text(json.dumps(_config(dynamic, ports, store, password), indent=1))
+    config.write_text(json.dumps(_config(dynamic, ports, store), indent=1))
     command = [str(server), "--config-file", str(config), "--allow-no-auth", "start"]
     return ManagedProcess("temporal", command, log, folder=folder, grace_s=_GRACE_S)
 
 
-def _config(dynamic: Path, ports: Mapping[str, int], store: Sequence[str], password: str) -> dict[str, Any]:
+def _config(dynamic: Path, ports: Mapping[str, int], store: Store) -> dict[str, Any]:
     def sql(database: str) -> dict[str, Any]:
         return {
             "sql": {
                 "pluginName": PLUGIN,
                 "databaseName": database,
-                "connectAddr": ",".join(store),
+                "connectAddr": ",".join(f"{address.host}:{address.port}" for address in store.addresses),
                 "connectProtocol": "tcp",
                 "connectAttributes": {
                     "target_session_attrs": "read-write",
                     "connect_timeout": str(_STORE_CONNECT_TIMEOUT_S),
                 },
                 "user": ROLE,
-                "password": password,
+                "password": store.password,
                 "maxConns": _STORE_CONNECTIONS,
                 "maxIdleConns": _STORE_CONNECTIONS,
                 "maxConnLifetime": "1h",

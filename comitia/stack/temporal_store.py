@@ -1,6 +1,7 @@
 """What Temporal keeps in PostgreSQL as in production: two databases, a role that owns them, and their schema."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from comitia.stack.built_tools import TEMPORAL_SQL_TOOL, needed_tool
@@ -9,9 +10,18 @@ from integrations.postgres.pool import durability
 from integrations.postgres.provision import Administrator, ensure_login, maintenance
 from integrations.settings import Address
 
+NAME = "temporal-store"
 PLUGIN = "postgres12_pgx"  # the driver that takes several hosts and finds the one that writes
 ROLE = "temporal"
 DATABASES = {"temporal": "temporal", "temporal_visibility": "visibility"}  # and the schema of each
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where Temporal's databases are: at the one of these addresses that writes."""
+
+    addresses: tuple[Address, ...]
+    password: str
 
 
 async def prepare(address: Address, administrator: Administrator, password: str, log: Path) -> None:

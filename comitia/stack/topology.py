@@ -1,6 +1,6 @@
 """How many servers of each kind a stack on one machine has: one of each, or as in production where asked for."""
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 _BROKERS = (1, 3)
 
@@ -13,6 +13,7 @@ class Topology(BaseModel):
     temporal_server: bool = False  # production's Temporal on a PostgreSQL of its own, not the development server
     kafka_brokers: int = 1
     standby: bool = False  # every database in a pair of servers of its own, with an archive of its log
+    temporal_standby: bool = False  # the same for the store of production's Temporal
 
     @field_validator("kafka_brokers")
     @classmethod
@@ -20,6 +21,12 @@ class Topology(BaseModel):
         if brokers not in _BROKERS:  # two cannot lose one, and more than three show nothing new on one machine
             raise ValueError(f"{brokers} brokers: 1 or 3")
         return brokers
+
+    @model_validator(mode="after")
+    def _a_store_of_its_own(self) -> "Topology":
+        if self.temporal_standby and not self.temporal_server:
+            raise ValueError("the development server of Temporal keeps a file: it has no standby")
+        return self
 
 
 class OtherTopologyError(ValueError):
@@ -42,4 +49,6 @@ def check_same(before: Topology, wanted: Topology) -> None:
 def _said(topology: Topology) -> str:
     temporal = "production's Temporal" if topology.temporal_server else "Temporal's development server"
     brokers = "one Kafka broker" if topology.kafka_brokers == 1 else f"{topology.kafka_brokers} Kafka brokers"
-    return f"{temporal} and {brokers}" + (", and standbys" if topology.standby else "")
+    standbys = {"databases": topology.standby, "Temporal's store": topology.temporal_standby}
+    with_standby = [name for name, has_one in standbys.items() if has_one]
+    return f"{temporal} and {brokers}" + (f", standbys of {' and '.join(with_standby)}" if with_standby else "")

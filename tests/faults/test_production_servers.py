@@ -19,13 +19,14 @@ from temporalio.client import (
 from comitia.stack.applications import APPLICATIONS
 from comitia.stack.built_tools import TEMPORAL_SERVER, TEMPORAL_SQL_TOOL
 from comitia.stack.topology import Topology
-from domain.contracts.surveys import RunSurveyInput
+from domain.contracts.survey_runs import RunSurveyInput
 from domain.ids import new_survey_id, run_survey_workflow_id
 from integrations.kafka.connection import connection_options
 from integrations.kafka.topics import BATCH_RECORDED, topic_durability
 from integrations.platform import SURVEYS_QUEUE
 from integrations.settings import KafkaAddress
 from tests.built_tools import need_tools
+from tests.comitia.stack.pairs import COMPLETE_WITHIN_S, frozen
 from tests.end_to_end.house import House, eventually, open_house
 from tests.faults.load import Load
 
@@ -37,7 +38,7 @@ async def production() -> AsyncIterator[House]:
     """A platform on the servers of production."""
     need_tools(TEMPORAL_SERVER, TEMPORAL_SQL_TOOL)
     with tempfile.TemporaryDirectory(prefix="comitia-production-") as folder:
-        topology = Topology(temporal_server=True, kafka_brokers=3)
+        topology = Topology(temporal_server=True, temporal_standby=True, kafka_brokers=3)
         applications = [each for each in APPLICATIONS if each.service not in {"eligibility", "streams"}]
         async with open_house(Path(folder), topology=topology, applications=applications) as opened:
             yield opened
@@ -128,19 +129,57 @@ async def test_a_killed_broker_holds_up_no_vote_and_loses_no_summary(production:
     assert found == {"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "replicas": "3"}
 
 
-@pytest.mark.parametrize("servers", [("temporal",), ("temporal-store",)])
-async def test_a_killed_temporal_loses_nothing_that_was_accepted(production: House, servers: tuple[str, ...]) -> None:
+async def test_a_killed_temporal_loses_nothing_that_was_accepted(production: House) -> None:
     survey = await production.open_survey()
     load = Load.of(production, survey, VOTERS, ("eu", "us"))
     voting = asyncio.create_task(load.run())
     await load.acknowledge(VOTERS // 4)
 
-    for server in servers:
-        await production.servers.processes[server].kill()
+    await production.servers.processes["temporal"].kill()
     assert len(load.acknowledged) < VOTERS
-    for server in reversed(servers):
-        await production.servers.start(server)
+    await production.servers.start("temporal")
     await voting
     await load.insist()
     await load.confirmed()
     await production.settled(survey, VOTERS)
+
+
+async def test_a_killed_store_of_temporal_has_a_standby_with_all_that_was_accepted(production: House) -> None:
+    watch = production.servers.pairs["temporal"]
+    await watch.complete(COMPLETE_WITHIN_S)
+    old, server = watch.pair.primary, production.servers.processes["temporal"].pid
+    survey = await production.open_survey()
+    load = Load.of(production, survey, VOTERS, ("eu", "us"))
+    voting = asyncio.create_task(load.run())
+    await load.acknowledge(VOTERS // 4)
+
+    await old.process.kill()
+    assert len(load.acknowledged) < VOTERS  # it was in the middle
+    await voting
+    await load.insist()
+    assert watch.pair.primary is not old
+    assert production.servers.processes["temporal"].pid == server  # it has found the new primary by itself
+    await load.confirmed()
+    await production.settled(survey, VOTERS)
+    await watch.complete(COMPLETE_WITHIN_S)  # the old one follows now
+
+
+async def test_a_store_whose_standby_is_silent_has_accepted_nothing(production: House) -> None:
+    watch = production.servers.pairs["temporal"]
+    await watch.complete(COMPLETE_WITHIN_S)
+    pair, survey = watch.pair, await production.open_survey()
+    load = Load.of(production, survey, 20, ("eu", "us"))
+    await watch.leave()
+    with frozen(pair.standby.process, pair.archive.process):
+        # Temporal gives up waiting for these commits, and then sees what only its primary has
+        await load.run()
+        accepted = set(load.acknowledged)
+        for process in (pair.primary.process, pair.standby.process, pair.archive.process):
+            await process.kill()
+    assert not accepted, load.statuses()
+    watch.resume()
+
+    await load.insist()
+    await load.confirmed()
+    await production.settled(survey, 20)
+    await watch.complete(COMPLETE_WITHIN_S)
