@@ -24,6 +24,7 @@ from domain.survey_drafts import CatalogueEntry, Counters
 from domain.survey_ports import Listing
 from domain.surveys import check_correction, definition_digest
 from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
 _QUESTIONS = TypeAdapter(tuple[Question, ...])
@@ -109,9 +110,10 @@ class PostgresCatalogue:
     async def keep_keys(self, keys: SurveyKeys) -> SurveyKeys:
         """Keep the wrapped keys of a frozen survey; the first ones stay, and are returned."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
-            await self._pool.execute(
-                sql.KEEP_KEYS, keys.survey_id, keys.wrapped_ballot_key, keys.wrapped_eligibility_key
-            )
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(
+                    sql.KEEP_KEYS, keys.survey_id, keys.wrapped_ballot_key, keys.wrapped_eligibility_key
+                )
         kept = await self.keys(keys.survey_id)
         if kept is None:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND, "no frozen survey of this id")

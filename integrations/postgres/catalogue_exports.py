@@ -5,6 +5,7 @@ import asyncpg
 from domain.contracts.exports import ExportFile, ExportFormat, ExportRequest, ExportState, StoredObject
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
 
@@ -38,16 +39,17 @@ class PostgresExports:
         """Note the file of an export; safe to repeat."""
         stored = file.stored
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
-            await self._pool.execute(
-                sql.COMPLETE_EXPORT,
-                file.export_id,
-                file.survey_id,
-                stored.name,
-                stored.sha256,
-                stored.size_bytes,
-                file.as_of,
-                list(file.missing_cells),
-            )
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(
+                    sql.COMPLETE_EXPORT,
+                    file.export_id,
+                    file.survey_id,
+                    stored.name,
+                    stored.sha256,
+                    stored.size_bytes,
+                    file.as_of,
+                    list(file.missing_cells),
+                )
 
     async def find(self, survey_id: str, export_id: str) -> ExportState | None:
         """Return an export of a survey, or None."""

@@ -9,6 +9,7 @@ from domain.contracts.certification import InstallCertificateInput, SealedCell
 from domain.contracts.surveys import SurveyIntake
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres.cell_surveys import wait_for_recording
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
 # Under the lock nobody records: whatever comes later sees the seal.
@@ -85,10 +86,11 @@ class PostgresCellClosing:
         """
         regions = json.dumps([region.model_dump(mode="json") for region in request.regions])
         with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
-            await self._pool.execute(
-                _CERTIFICATE, request.survey_id, request.certificate_id, request.certified_at, regions
-            )
-            installed = await self._pool.fetchval(_CERTIFICATE_ID, request.survey_id)
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(
+                    _CERTIFICATE, request.survey_id, request.certificate_id, request.certified_at, regions
+                )
+                installed = await connection.fetchval(_CERTIFICATE_ID, request.survey_id)
         if installed != request.certificate_id:
             raise DomainError(ErrorCode.INTERNAL, f"{self._cell} has another certificate of this survey")
 

@@ -1,5 +1,7 @@
 """A connection on which nothing comes back as committed that might exist on one disk only."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -17,14 +19,18 @@ class CommitUnknownError(ConnectionError):
 
 
 class DurableConnection(asyncpg.Connection):
-    """The driver's connection, which raises CommitUnknownError in place of an answer whose wait was cancelled.
+    """The driver's connection, on which an answer means that the standby has it.
 
-    `pg_cancel_backend`, a statement's time-out and a client's own cancellation all end that wait in this way.
+    It raises CommitUnknownError in place of an answer whose wait was cancelled: `pg_cancel_backend`, a statement's
+    time-out and a client's own cancellation all end the wait in this way. And a transaction that changes nothing waits
+    like every other: what it found may be somebody else's whose wait was cancelled, or be older than a crash, and once
+    its commit is acknowledged so is all that it saw. Transactions declared READ ONLY, and single reads, do not wait.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._wait_cancelled = False
+        self._reads_only = False
         self.proved_at = 0.0  # monotonic: when a commit on it last reached everybody
 
     def _process_log_message(self, fields: dict[str, str], last_query: str) -> None:
@@ -34,7 +40,11 @@ class DurableConnection(asyncpg.Connection):
         super()._process_log_message(fields, last_query)  # type: ignore[misc]  # of the driver, not of its types
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the driver's
-        """As the driver's, which commits transactions through it."""
+        """As the driver's, which begins and commits transactions through it."""
+        if query.startswith("BEGIN"):
+            self._reads_only = "READ ONLY" in query
+        elif query == "COMMIT;" and not self._reads_only:
+            query = f"{_WRITE_TO_LOG}; COMMIT;"  # together, at the price of no further round trip
         try:
             return str(self._known(await super().execute(query, *args, timeout=timeout)))
         finally:
@@ -58,12 +68,13 @@ class DurableConnection(asyncpg.Connection):
         return answer
 
 
-async def write_to_log(
-    connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy, *, within_s: float | None = None
-) -> None:
-    """Let this transaction's commit wait for the standby although it changes nothing.
+@asynccontextmanager
+async def acknowledged(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    """A transaction for one statement that may find its work done: its commit waits for the standby all the same."""
+    async with pool.acquire() as connection, connection.transaction():
+        yield connection
 
-    What it has read may have been committed by somebody whose wait was cancelled, or be older than a crash: once this
-    commit is acknowledged, so is all that it saw.
-    """
+
+async def prove(connection: asyncpg.Connection, *, within_s: float) -> None:
+    """Commit something that means nothing. Raises TimeoutError where it does not reach the standby in time."""
     await connection.execute(_WRITE_TO_LOG, timeout=within_s)

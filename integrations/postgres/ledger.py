@@ -22,7 +22,7 @@ from domain.contracts.voting import (
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
 from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participation_leaf
-from integrations.postgres.durable import write_to_log
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import ROW_ERRORS, ledger_failures
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.telemetry.tracing import query_span
@@ -95,7 +95,8 @@ class PostgresLedger:
             DomainError: `ledger_unavailable`.
         """
         with ledger_failures():
-            await self._pool.execute(_REGISTER, gateway_id, build, batches_in_flight)
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(_REGISTER, gateway_id, build, batches_in_flight)
 
     async def record(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
         """Record a batch once, in one transaction; `accepted_at` is the instant that made it durable.
@@ -213,14 +214,14 @@ class PostgresLedger:
     async def find(self, cell: str, batch_id: BatchId, *, digest: bytes | None = None) -> RecordedVotes | None:
         """Return what a recorded batch came to, or None where the ledger has no such batch.
 
-        The answer comes after a commit of its own that writes to the log, so that it too waits for the standby: a
-        row that only this server has is never shown.
+        The answer comes after a commit of its own, which waits for the standby (`DurableConnection`): a row that only
+        this server has is never shown.
 
         Raises:
             DomainError: `ledger_unavailable`, or `batch_digest_mismatch` where `digest` is another batch's.
         """
         with ledger_failures():
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with acknowledged(self._pool) as connection:
                 row = await connection.fetchrow(_BATCH, batch_id.gateway_id, batch_id.number)
                 if row is None:
                     return None
@@ -228,7 +229,6 @@ class PostgresLedger:
                     log.error("batch_digest_mismatch", batch_id=str(batch_id))
                     raise DomainError(ErrorCode.BATCH_DIGEST_MISMATCH, str(batch_id))
                 counts = await connection.fetch(_COUNTS, batch_id.gateway_id, batch_id.number)
-                await write_to_log(connection)
         return RecordedVotes(outcomes=row["outcomes"], summaries=_summaries(cell, batch_id, counts))
 
     async def _refused(self, votes: Sequence[SealedVote]) -> set[int]:

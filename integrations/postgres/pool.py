@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from integrations.postgres.durable import DurableConnection, write_to_log
+from integrations.postgres.durable import DurableConnection, prove
 from integrations.postgres.failures import UNAVAILABLE
 from integrations.settings import DatabaseAddress, Settings, Tls
 
@@ -135,7 +135,7 @@ async def _still_primary(connection: Any) -> None:
 
 async def _prove(connection: Any) -> None:
     try:
-        await write_to_log(connection, within_s=_PROVE_WITHIN_S)
+        await prove(connection, within_s=_PROVE_WITHIN_S)
     except BaseException:
         # The driver takes its question back first: a server without its standby would keep it for as long as that lasts
         with suppress(*UNAVAILABLE):

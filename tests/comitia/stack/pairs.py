@@ -9,12 +9,15 @@ from pathlib import Path
 
 import asyncpg
 import psutil
+from pydantic import SecretStr
 
-from comitia.stack.pair_watch import PairWatch
 from comitia.stack.ports import HOST, choose
 from comitia.stack.postgres_member import PairPlace
 from comitia.stack.postgres_pair import PostgresPair
 from comitia.stack.process import ManagedProcess
+from integrations.postgres.pool import open_pool
+from integrations.settings import DatabaseAddress, Environment, Settings
+from tests.end_to_end.house import eventually
 
 COMPLETE_WITHIN_S = 60.0
 
@@ -43,6 +46,30 @@ async def administrator(pair: PostgresPair, port: int | None = None) -> AsyncIte
         yield connection
     finally:
         connection.terminate()
+
+
+@asynccontextmanager
+async def pool_of(pair: PostgresPair, *, first: int | None = None) -> AsyncIterator[asyncpg.Pool]:
+    """A pool as our processes have them, to both members or to another server that comes before the primary."""
+    who, (one, two) = pair.administrator, pair.members
+    ports = (first, pair.primary.port) if first else (one.port, two.port)
+    address = DatabaseAddress(host=HOST, port=ports[0], others=f"{HOST}:{ports[1]}", name="postgres")
+    settings = Settings(environment=Environment.TEST, database_passwords={who.name: SecretStr(who.password)})
+    pool = await open_pool(address, settings, who.name, size=2)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+async def waiting_for_standby(other: asyncpg.Connection, pid: int) -> None:
+    """Return once a session waits for its commit to reach the others."""
+
+    async def waits() -> bool:
+        event = await other.fetchval("SELECT wait_event FROM pg_stat_activity WHERE pid = $1", pid)
+        return bool(event == "SyncRep")
+
+    await eventually(waits, what="a commit that waits")
 
 
 @contextmanager
@@ -106,10 +133,3 @@ class Writer:
                         self.acknowledged.append(number)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def watched(pair: PostgresPair) -> AsyncIterator[PairWatch]:
-    """Run a pair."""
-    async with PairWatch(pair) as watch:
-        yield watch

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,17 @@ from comitia.stack.pair_state import Mode, read_pair_state
 from comitia.stack.pair_watch import PairWatch
 from comitia.stack.ports import free_port
 from comitia.stack.postgres_pair import PostgresPair
-from tests.comitia.stack.pairs import COMPLETE_WITHIN_S, Writer, administrator, frozen, new_pair
+from integrations.postgres.durable import CommitUnknownError, acknowledged
+from integrations.postgres.failures import UNAVAILABLE
+from tests.comitia.stack.pairs import (
+    COMPLETE_WITHIN_S,
+    Writer,
+    administrator,
+    frozen,
+    new_pair,
+    pool_of,
+    waiting_for_standby,
+)
 from tests.end_to_end.house import eventually
 
 
@@ -62,6 +72,70 @@ async def test_no_commit_comes_back_while_one_of_them_is_away(running: Running, 
             assert not done
         async with asyncio.timeout(COMPLETE_WITHIN_S):
             await commit
+
+
+async def test_a_cancelled_wait_is_no_answer(running: Running) -> None:
+    pair = running.pair
+    async with pool_of(pair) as pool, administrator(pair) as other:
+        await pool.execute("CREATE TABLE unsure (number int)")
+
+        async def in_a_transaction(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+            async with connection.transaction():
+                await connection.execute("INSERT INTO unsure VALUES (1)")
+
+        ways: list[Callable[[asyncpg.pool.PoolConnectionProxy], Awaitable[object]]] = [
+            in_a_transaction,
+            lambda connection: connection.execute("INSERT INTO unsure VALUES (2)"),
+            lambda connection: connection.execute("INSERT INTO unsure VALUES ($1)", 3),
+            lambda connection: connection.fetchval("INSERT INTO unsure VALUES (4) RETURNING number"),
+            lambda connection: connection.executemany("INSERT INTO unsure VALUES ($1)", [(5,), (5,)]),
+        ]
+        for way in ways:
+            async with pool.acquire() as connection:
+                with frozen(pair.archive.process):
+                    asking = asyncio.ensure_future(way(connection))
+                    await waiting_for_standby(other, connection.get_server_pid())
+                    await other.execute("SELECT pg_cancel_backend($1)", connection.get_server_pid())
+                    with pytest.raises(CommitUnknownError):
+                        await asking
+                await way(connection)  # the connection is as good as before
+        assert await pool.fetchval("SELECT count(*) FROM unsure") == 2 * 6  # the server kept them all the same
+
+
+async def test_an_ended_session_is_no_answer(running: Running) -> None:
+    pair = running.pair
+    async with pool_of(pair) as pool, administrator(pair) as other:
+        await pool.execute("CREATE TABLE ended (number int)")
+        with frozen(pair.standby.process):
+            async with pool.acquire() as connection:
+                asking = asyncio.ensure_future(connection.execute("INSERT INTO ended VALUES (1)"))
+                await waiting_for_standby(other, connection.get_server_pid())
+                await other.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+                with pytest.raises(UNAVAILABLE):
+                    await asking
+
+
+async def test_whoever_reads_what_was_cancelled_waits_before_saying_so(running: Running) -> None:
+    pair = running.pair
+    async with pool_of(pair) as pool, administrator(pair) as other:
+        await pool.execute("CREATE TABLE found (number int)")
+        async with pool.acquire() as connection:
+            with frozen(pair.standby.process):
+                asking = asyncio.ensure_future(connection.execute("INSERT INTO found VALUES (1)"))
+                await waiting_for_standby(other, connection.get_server_pid())
+                await other.execute("SELECT pg_cancel_backend($1)", connection.get_server_pid())
+                with pytest.raises(CommitUnknownError):
+                    await asking
+
+                async def look() -> int:
+                    async with acknowledged(pool) as reading:
+                        return int(await reading.fetchval("SELECT count(*) FROM found"))
+
+                looking = asyncio.create_task(look())
+                done, _ = await asyncio.wait({looking}, timeout=1.0)
+                assert not done
+            async with asyncio.timeout(COMPLETE_WITHIN_S):
+                assert await looking == 1
 
 
 async def test_an_archive_that_is_killed_comes_back(running: Running) -> None:
@@ -121,6 +195,8 @@ async def test_the_standby_takes_over_and_the_old_primary_acknowledges_nothing(
         async with administrator(pair, port) as connection:
             with pytest.raises(TimeoutError):
                 await connection.execute("INSERT INTO written VALUES (-1)", timeout=2)
+        async with pool_of(pair, first=port) as pool:  # says that it is primary, too, and comes first
+            assert await pool.fetchval("SHOW port") == str(pair.primary.port)
     finally:
         await zombie.stop()
         shutil.rmtree(revived)
