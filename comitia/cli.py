@@ -84,6 +84,51 @@ def up(
 
 
 @app.command()
+def backup(
+    cell: Annotated[str, typer.Argument(help="A cell, or `catalogue`.")], data: DataFolder = DEFAULT_DATA
+) -> None:
+    """Take a base backup of one database; its log is archived all the time. Needs `comitia up --standby`."""
+    from comitia import restore as restoring  # noqa: PLC0415 - each command loads what it needs
+    from comitia.stack.process import StartError  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    try:
+        restoring.run_backup(data, cell, console)
+    except (StartError, restoring.NoPairError) as error:
+        console.print("no backup:", str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def restore(
+    *,
+    cell: Annotated[str, typer.Argument(help="A cell, or `catalogue`.")],
+    to: Annotated[
+        str, typer.Option("--to", help="An instant as 2026-05-07T22:00:00+00:00, or a position as 0/3000148.")
+    ] = "",
+    notes: Annotated[
+        Path | None, typer.Option("--notes", help="Submission ids that were confirmed, one a line: each must be there.")
+    ] = None,
+    data: DataFolder = DEFAULT_DATA,
+) -> None:
+    """Bring one database back from its archive, check it, and let it serve; exit 1 where it is not whole."""
+    from comitia import restore as restoring  # noqa: PLC0415 - each command loads what it needs
+    from comitia.stack.pair_restore import RestoreError  # noqa: PLC0415
+    from comitia.stack.process import StartError  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    try:
+        restoring.run_restore(data, cell, restoring.read_target(to), notes, console)
+    except restoring.FailedCheckError as error:
+        restoring.show(error.report, console)
+        console.print("not restored: what is there is as it was")
+        raise typer.Exit(1) from None
+    except (StartError, RestoreError, restoring.NoPairError, OSError, ValueError) as error:
+        console.print("not restored:", str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def demo(
     *,
     every: Annotated[bool, typer.Option("--all", help="Cast every one of the 173,289 ballots.")] = False,

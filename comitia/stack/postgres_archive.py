@@ -3,7 +3,9 @@
 Every commit waits until the log is here, so the archive alone brings back all that was ever acknowledged.
 """
 
+import asyncio
 import re
+import secrets
 import shutil
 import signal
 from datetime import UTC, datetime
@@ -14,6 +16,8 @@ from comitia.stack.postgres_member import ARCHIVE, Member, PairPlace
 from comitia.stack.process import ManagedProcess
 
 _SEGMENT = re.compile(r"^(?P<timeline>[0-9A-F]{8})(?P<log>[0-9A-F]{8})(?P<piece>[0-9A-F]{8})(?P<partial>\.partial)?$")
+_FIRST_PIECE = re.compile(r"^START WAL LOCATION: .* \(file ([0-9A-F]{24})\)$", re.MULTILINE)
+FINISHED = "%Y%m%dT%H%M%S.%fZ"  # names a base backup by when it was whole
 _PIECES = 256  # segments of 16 MiB in one "log" of the file name
 
 
@@ -52,14 +56,23 @@ class Archive:
         Raises:
             StartError: it could not be taken, or is damaged.
         """
-        target = self.base / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        fresh = target.with_name(f"new-{target.name}")
+        fresh = self.base / f"new-{secrets.token_hex(4)}"
         source = ("-D", str(fresh), "-d", self._place.connection(member.port, "backup"), "--no-password")
         how = ("-X", "none", "--checkpoint=fast", "--sync-method=syncfs")
         await self._place.run(self._name, "pg_basebackup", *source, *how)
         await self._place.run(self._name, "pg_verifybackup", "--no-parse-wal", "--quiet", str(fresh))
+        target = self.base / datetime.now(UTC).strftime(FINISHED)
         fresh.rename(target)
         return target
+
+    async def forget_before(self, backup: Path) -> None:
+        """Remove older base backups, and the log that only they need."""
+        for older in [found for found in self.backups() if found < backup]:
+            await asyncio.to_thread(shutil.rmtree, older)
+        label = await asyncio.to_thread((backup / "backup_label").read_text)
+        first = _FIRST_PIECE.search(label)
+        assert first is not None, f"{backup} says no place in the log"
+        await self._place.run(self._name, "pg_archivecleanup", str(self.wal), first.group(1))
 
     def backups(self) -> list[Path]:
         """Return the finished base backups, oldest first."""
@@ -79,14 +92,6 @@ class Archive:
             elif number == segment and not found["partial"]:
                 # the receiver goes on at the start of the last piece that it calls partial
                 file.rename(file.with_name(f"{file.name}.partial"))
-
-    def copy_for_recovery(self, target: Path) -> None:
-        """Copy the log to where a recovery reads it, the last piece, which is still being written, included."""
-        target.mkdir(mode=0o700)
-        for file in self.wal.iterdir():
-            shutil.copy2(file, target / file.name.removesuffix(".partial"))
-        for file in (target, *target.iterdir()):
-            give(file, self._place.account)
 
     def _receiver(self, port: int) -> ManagedProcess:
         return ManagedProcess(

@@ -11,7 +11,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from comitia.restore import back_up
 from comitia.stack import postgres
+from comitia.stack.pair_restore import RestoreError, Target, restoring
 from comitia.stack.pair_state import Mode, read_pair_state
 from comitia.stack.pair_watch import PairWatch
 from comitia.stack.ports import free_port
@@ -241,3 +243,47 @@ async def test_a_take_over_that_was_cut_short_goes_on_at_the_next_start(running:
     known = read_pair_state(pair.place.folder)
     assert known is not None
     assert known.mode is Mode.PAIR
+
+
+async def test_a_pair_that_was_destroyed_comes_back_from_its_archive(running: Running) -> None:
+    pair = running.pair
+    await running.complete()
+    writer = Writer(pair)
+    await writer.open()
+    await writer.until(20)
+    for member in (pair.standby, pair.primary):
+        await asyncio.to_thread(shutil.rmtree, member.cluster)
+        await member.process.kill()
+    await writer.close()
+
+    async with restoring(pair, Target(), watched=True) as restored:
+        assert restored.replayed_to > restored.backup.end
+    await running.complete()
+    assert await writer.missing() == set()
+    assert len(writer.acknowledged) >= 20
+
+
+async def test_a_moment_in_the_past_can_be_restored(running: Running) -> None:
+    pair = running.pair
+    await running.complete()
+    async with administrator(pair) as connection:
+        await connection.execute("CREATE TABLE moments (number int)")
+        await connection.execute("INSERT INTO moments SELECT generate_series(1, 10)")
+        moment = await connection.fetchval("SELECT pg_current_wal_lsn()::text")
+        await connection.execute("INSERT INTO moments SELECT generate_series(11, 20)")
+    backup = await back_up(pair)  # from the standby, and later than the moment
+    assert len(pair.archive.backups()) > 1
+
+    async with restoring(pair, Target(lsn=moment), watched=True) as restored:
+        assert restored.backup.folder != backup
+    await running.complete()
+    async with administrator(pair) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM moments") == 10
+        await connection.execute("INSERT INTO moments VALUES (21)")
+
+    with pytest.raises(RestoreError, match="none of the"):
+        async with restoring(pair, Target(lsn="0/1"), watched=True):
+            pass
+    await running.complete()
+    async with administrator(pair) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM moments") == 11
