@@ -17,6 +17,8 @@ from domain.limits import Policy
 SHARE_LEAST: Final = 5  # requests: the share of a process is not less, or a handful at once would be refused
 KEPT_MAX: Final = 65_536  # buckets of one policy; about 10 MB
 
+_SHARED_ANEW_S: Final = 0.1  # when what was withheld is shared anew: with the next telling
+_ROUNDING_S: Final = 1e-9  # what adding floats leaves behind
 _NEW: Final = 0  # told when it is taken from again: the one request of an honest voter costs no telling
 _QUEUED: Final = 1
 _TOLD: Final = 2
@@ -83,11 +85,11 @@ class Buckets:
             self._keep(subject, bucket)
         ahead = bucket.full_at - now
         ahead = self._interval_s if ahead < 0.0 else ahead + self._interval_s
-        over = ahead - self._window_s
-        if self._shares > 1:
-            over += bucket.withheld_s
-        if over > 1e-9:  # noqa: PLR2004 - what adding floats leaves behind
+        over = ahead - self._window_s - _ROUNDING_S
+        if over > 0.0:
             return -over
+        if self._shares > 1 and over + bucket.withheld_s > 0.0:
+            return -_SHARED_ANEW_S
         bucket.full_at = now + ahead
         bucket.untold += 1
         if bucket.state != _QUEUED and (bucket.state == _TOLD or bucket.untold > 1):

@@ -9,11 +9,12 @@ proved who they are; addresses and networks, which strangers share, get so much 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
-from domain.risk import UNKNOWN_NETWORK, network_of
-
-_IPV6_CUSTOMER_PREFIX = 64  # whoever has one IPv6 address has 2^64 of them
+_IPV6_CUSTOMER_BYTES = 8  # whoever has one IPv6 address has 2^64 of them
+_IPV6_NETWORK_BYTES = 6
+_IPV4_NETWORK_BYTES = 3
 
 
 class Subject(StrEnum):
@@ -128,22 +129,24 @@ def policies_with(changed: Mapping[str, tuple[int, int]]) -> dict[str, Policy]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a request comes from: an IPv4 address or IPv6 /64, and the /24 or /48 around it."""
+class Place(NamedTuple):
+    """Where a request comes from: an IPv4 address or IPv6 /64, and the /24 or /48 around it, as so many bytes."""
 
-    address: str
-    network: str
+    address: bytes
+    network: bytes
+
+
+_NOWHERE = Place(b"", b"")
 
 
 def place_of(client: str) -> Place:
-    """Return the place of a client's address; what is no address shares the place `unknown`."""
-    network = network_of(client)
-    if network == UNKNOWN_NETWORK:
-        return Place(network, network)
-    address = ip_address(client)
+    """Return the place of a client's address; whatever is no address is in one place together."""
+    try:
+        address = IPv6Address(client) if ":" in client else IPv4Address(client)
+    except ValueError:
+        return _NOWHERE
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return Place(str(address.ipv4_mapped), network)
-        return Place(str(ip_network((address.packed, _IPV6_CUSTOMER_PREFIX), strict=False)), network)
-    return Place(client, network)
+        if address.ipv4_mapped is None:
+            return Place(address.packed[:_IPV6_CUSTOMER_BYTES], address.packed[:_IPV6_NETWORK_BYTES])
+        address = address.ipv4_mapped
+    return Place(address.packed, address.packed[:_IPV4_NETWORK_BYTES])

@@ -33,7 +33,7 @@ class LimitedRequest(Protocol):
 
 
 class Places:
-    """Remembers where addresses are."""
+    """Remembers where addresses are; bounded."""
 
     def __init__(self) -> None:
         self._known: dict[str, Place] = {}

@@ -17,9 +17,9 @@ class HeldStreams:
         self._at_most = at_most
         self._metrics = metrics
         self._policy = Policy("stream-held", Subject.ADDRESS, at_most, 1)
-        self._held: dict[str, int] = {}
+        self._held: dict[bytes, int] = {}
 
-    def take(self, request: LimitedRequest, address: str) -> None:
+    def take(self, request: LimitedRequest, address: bytes) -> None:
         """Count a stream of an address until it is given back. Raises DomainError `rate_limited`."""
         held = self._held.get(address, 0)
         if held >= self._at_most:
@@ -31,7 +31,7 @@ class HeldStreams:
             raise DomainError(ErrorCode.RATE_LIMITED, "the limit stream-held is used up", retry_after_s=RETRY_AFTER_S)
         self._held[address] = held + 1
 
-    def give_back(self, address: str) -> None:
+    def give_back(self, address: bytes) -> None:
         """Forget one stream of an address."""
         left = self._held.get(address, 0) - 1
         if left > 0:
