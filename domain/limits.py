@@ -22,7 +22,7 @@ class Subject(StrEnum):
 
     VOTER = "voter"
     TOKEN = "token"  # noqa: S105 - the person behind a voting token, in one survey
-    DEVICE = "device"  # the key that proves possession of a token
+    DEVICE = "device"  # the key that a token is bound to, or else the device that it names
     ADDRESS = "address"
     NETWORK = "network"
     STAFF = "staff"

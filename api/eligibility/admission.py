@@ -78,7 +78,7 @@ class Admission:
         self._metrics.validated(ended - began)
         trace.step("auth.validate_token", began, ended)
         if (limits := self._limits.get(claims.cell)) is not None:
-            limits.take(request, claims.sub, claims.jkt)
+            limits.take(request, claims.sub, claims.jkt or claims.device)
         network = self._network(request.client)
         if claims.network and claims.network != network:
             raise DomainError(ErrorCode.STEP_UP_REQUIRED, "the token was issued on another network")

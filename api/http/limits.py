@@ -106,8 +106,8 @@ class RouteLimits:
         self._address = counted(address)
         self._network = counted(network)
 
-    def take(self, request: LimitedRequest, subject: str | bytes = b"", device: str | None = None) -> None:
-        """Count a request for its authenticated `subject` and the thumbprint of its `device`, then for its place.
+    def take(self, request: LimitedRequest, subject: str | bytes = b"", device: str = "") -> None:
+        """Count a request for its authenticated `subject` and its `device` where one is known, then for its place.
 
         The caller is told of its own limit, and of an address's only where it is nobody: how much an address has
         left tells what its neighbours do.
@@ -124,7 +124,7 @@ class RouteLimits:
             ahead = own.buckets.take(subject, now)
             if ahead < 0.0:
                 own.refuse(request, -ahead)
-        if device is not None and self._device is not None and (left := self._device.buckets.take(device, now)) < 0.0:
+        if device and self._device is not None and (left := self._device.buckets.take(device, now)) < 0.0:
             self._device.refuse(request, -left)
         place = self._places.of(request.client)
         if (left := address.buckets.take(place.address, now)) < 0.0:

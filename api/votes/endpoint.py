@@ -99,7 +99,7 @@ class CastVotes:
             claims = self._authority.admit(request, survey_id)
             trace.authenticated(claims.survey_id)
             cell = self._cells.of(claims.cell)
-            cell.limits.cast.take(request, claims.nullifier, claims.jkt)
+            cell.limits.cast.take(request, claims.nullifier, claims.jkt or claims.device)
             survey = cell.surveys.peek(claims.survey_id)
             if survey is None:
                 asyncio.ensure_future(self._load_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself

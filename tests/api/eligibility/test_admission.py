@@ -354,6 +354,33 @@ async def test_a_voter_who_asks_without_end_is_stopped(eligibility: Eligibility,
     assert codes == [""] * 29 + ["step_up_required"] * 90 + ["risk_denied"] * 2
 
 
+async def test_nobody_asks_a_database_who_is_over_the_limit(
+    settings_for: SettingsFor, identity_world: IdentityWorld
+) -> None:
+    limits = {"admission-voter": (2, 4000), "admission-device": (3, 4000), "failure-address": (2, 4000)}
+    survey_id, device, key = await identity_world.survey(), digest(b"a-device"), ProofKey.generate()
+    voters = [await identity_world.voter() for _ in range(3)]
+    tokens = [identity_world.token(voter, device=device) for voter in voters]
+    lookups = 'db_query_seconds_count{database="eu",query="candidates"}'
+    async with eligibility_service(settings_for(IDENTITY, public_url=PUBLIC_URL, limits=limits)) as eligibility:
+
+        async def ask(token: str) -> tuple[int, str]:
+            answer = await eligibility.ask(survey_id, token, X_Device_Id="a-device")
+            return answer.status_code, answer.headers.get("ratelimit-policy", '""').split('"')[1]
+
+        assert [await ask(tokens[0]) for _ in range(2)] == [(201, "admission-voter")] * 2
+        before = eligibility.metric(lookups)
+        assert await ask(tokens[0]) == (429, "admission-voter")
+        assert eligibility.metric(lookups) == before
+        assert await ask(tokens[1]) == (201, "admission-voter")
+        assert await ask(tokens[2]) == (429, "admission-device")
+        stolen = identity_world.token(voters[2], jkt=key.jkt)  # whoever has no key for it only harms himself
+        assert [await ask(stolen) for _ in range(3)] == [(401, "")] * 2 + [(429, "failure-address")]
+        elsewhere = await eligibility.ask(survey_id, identity_world.token(voters[2]))
+        assert (elsewhere.status_code, elsewhere.headers["ratelimit"].split(";")[1]) == (201, "r=0")
+        assert eligibility.metric('limit_refusals_total{policy="admission-voter",subject="voter"}') == 1
+
+
 async def test_what_it_does_is_counted(eligibility: Eligibility, identity_world: IdentityWorld) -> None:
     survey_id, token = await identity_world.survey(), identity_world.token(await identity_world.voter())
     names = (

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from fastapi import Depends, FastAPI
 
 from api.http.access import Access, Principal
 from api.http.application import create_application
+from api.http.limits import Limits
 from domain.access import MachineClient
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.access_tokens import AccessTokens
@@ -33,8 +35,10 @@ class Clients:
 
     def __init__(self, **clients: MachineClient) -> None:
         self._clients = clients
+        self.asked = 0
 
     async def find(self, api_key: str) -> MachineClient | None:
+        self.asked += 1
         return self._clients.get(api_key)
 
     def remembers(self, api_key: str) -> bool:
@@ -48,27 +52,34 @@ async def tokens(tmp_path: Path) -> AccessTokens:
     return made
 
 
-@pytest.fixture
-async def client(tmp_path: Path, tokens: AccessTokens) -> AsyncIterator[httpx.AsyncClient]:
+@asynccontextmanager
+async def served(tmp_path: Path, clients: Clients, limits: Limits) -> AsyncIterator[httpx.AsyncClient]:
     keys = FileKms(tmp_path, frozenset({f"public:{ACCESS_TOKEN}", f"public:{STAFF_TOKEN}"}))
     staff, voters = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
-    assert tokens
     await staff.refresh()
     await voters.refresh()
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voters),
         proofs=RequestProofs(DpopVerifier(), URL),
-        limits=lonely_limits(),
-        clients=Clients(
-            reader=MachineClient("c_reader", frozenset({Role.AUDITOR}), 60),
-            admin=MachineClient("c_admin", frozenset({Role.ADMIN}), 60),
-            slow=MachineClient("c_slow", frozenset({Role.ADMIN}), 2),
-        ),
+        limits=limits,
+        clients=clients,
     )
     app = create_application("test", make_telemetry(Settings(environment=Environment.TEST), "test"), public_url=URL)
     add_routes(app, access)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(tmp_path: Path, tokens: AccessTokens) -> AsyncIterator[httpx.AsyncClient]:
+    assert tokens
+    clients = Clients(
+        reader=MachineClient("c_reader", frozenset({Role.AUDITOR}), 60),
+        admin=MachineClient("c_admin", frozenset({Role.ADMIN}), 60),
+        slow=MachineClient("c_slow", frozenset({Role.ADMIN}), 2),
+    )
+    async with served(tmp_path, clients, lonely_limits()) as made:
         yield made
 
 
@@ -156,6 +167,27 @@ async def test_machine_client_has_its_own_limit(client: httpx.AsyncClient) -> No
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 1 <= int(answers[2].headers["retry-after"]) <= 30
     assert (await client.post("/staff/1", headers={"X-API-Key": "admin"})).status_code == 200
+
+
+async def test_whoever_tries_keys_is_refused_before_they_are_looked_up(tmp_path: Path) -> None:
+    known = MachineClient("c_known", frozenset({Role.ADMIN}), 60)
+    clients = Clients(known=known)
+    async with served(tmp_path, clients, lonely_limits(failure_address=(3, 600))) as client:
+        answers = [await client.post("/staff/1", headers={"X-API-Key": f"guess-{n}"}) for n in range(10)]
+        assert [answer.status_code for answer in answers] == [401] * 3 + [429] * 7
+        assert answers[-1].headers["ratelimit-policy"].startswith('"failure-address";q=3;')
+        assert clients.asked == 3
+        good = await client.post("/staff/1", headers={"X-API-Key": "known"})
+        assert good.status_code == 200  # one that is remembered costs no look-up
+
+
+async def test_a_member_of_staff_has_a_limit_and_no_colleague_uses_it_up(tmp_path: Path, tokens: AccessTokens) -> None:
+    ada, bob = (bearer(tokens.staff(name, [Role.ADMIN])) for name in ("u_ada", "u_bob"))
+    async with served(tmp_path, Clients(), lonely_limits(staff=(2, 600))) as client:
+        answers = [await client.post("/staff/1", headers=ada) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert (await client.post("/staff/1", headers=bob)).status_code == 200
+        assert (await client.post("/staff/1", headers=bob)).headers["ratelimit"].startswith('"staff";r=0;')
 
 
 async def test_dependencies_are_documented(client: httpx.AsyncClient) -> None:

@@ -46,7 +46,7 @@ class Voting:
             "eu", own=VOTE_TOKEN, device=VOTE_DEVICE, address=VOTE_ADDRESS, network=VOTE_NETWORK
         )
 
-    def ask(self, token: bytes = b"", device: str | None = None, client: str = HERE) -> str:
+    def ask(self, token: bytes = b"", device: str = "", client: str = HERE) -> str:
         """Return the policy that refuses, or nothing."""
         asked = Asked(client)
         with suppress(DomainError):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 
 from api.composition import Service
 from api.http.serving import serve
@@ -24,7 +25,7 @@ from integrations.postgres.roles import TALLY
 from integrations.redis.changes import TallyChanges
 from integrations.results.opening import open_results
 from integrations.settings import Environment
-from integrations.telemetry.metrics import StreamMetrics
+from integrations.telemetry.metrics import LimitMetrics, StreamMetrics
 from integrations.telemetry.telemetry import Telemetry, make_telemetry
 from tests.limits_world import lonely_limits
 from tests.workers.tally_cells import DEADLINE_S, TallyCell, make_survey, until
@@ -317,3 +318,31 @@ async def test_stopping_ends_streams(world: World) -> None:
         world.stop.set()
         async with asyncio.timeout(DEADLINE_S):
             await reader.incoming.read()  # to its end
+
+
+async def test_an_address_holds_so_many_streams_and_one_more_when_one_leaves(world: World) -> None:
+    survey = await world.install()
+    world.hub._held = HeldStreams(2, LimitMetrics(CollectorRegistry()))
+    async with world.stream(survey.id) as staying:
+        assert staying.status == 200
+        assert staying.headers["ratelimit-policy"].startswith('"stream-address"')
+        async with world.stream(survey.id) as leaving:
+            assert leaving.status == 200
+            async with world.stream(survey.id) as third:
+                assert third.status == 429
+                assert third.headers["ratelimit-policy"] == '"stream-held";q=2;qu="concurrent-requests"'
+                assert third.headers["ratelimit"] == '"stream-held";r=0'
+                assert int(third.headers["retry-after"]) >= 1
+                body = await third.incoming.readexactly(int(third.headers["content-length"]))
+                assert json.loads(body)["code"] == "rate_limited"
+
+        async def room() -> bool:
+            async with world.stream(survey.id) as another:
+                return another.status == 200
+
+        await until(room, "the place of the one that left")
+    await until(lambda: _nothing(world.hub._held._held), "every place given back")
+
+
+async def _nothing(held: dict[bytes, int]) -> bool:
+    return not held
