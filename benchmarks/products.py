@@ -138,9 +138,9 @@ async def check(ground: Ground, supervisor: Supervisor, survey_id: str, result: 
     expected = sum(result.counts.get(kind, 0) for kind in _EXPECTED)
     check_equal(f"answers {result.counts}", sent=result.sent, expected=expected)
     accepted = confirmed + result.counts.get("202/accepted", 0)
-    counts = await _settled(lambda: recorded_votes(ground, survey_id), accepted)
+    counts = await settled(lambda: recorded_votes(ground, survey_id), accepted)
     if "workers-tally" in supervisor.processes:
-        counts |= await _settled(lambda: tallied_votes(ground, survey_id), accepted)
+        counts |= await settled(lambda: tallied_votes(ground, survey_id), accepted)
     return check_equal(f"survey {survey_id}", accepted=accepted, **counts)
 
 
@@ -163,7 +163,7 @@ async def tallied_votes(ground: Ground, survey_id: str, cell: str = CELL) -> dic
     return {name: sum(n for (_, option), n in counts.items() if option == key) for key, name in chosen.items()}
 
 
-async def _settled(read: Callable[[], Awaitable[dict[str, int]]], expected: int) -> dict[str, int]:
+async def settled(read: Callable[[], Awaitable[dict[str, int]]], expected: int) -> dict[str, int]:
     """Read until every count is the expected one, or time is up: the caller compares."""
     give_up_at = time.monotonic() + _SETTLED_WITHIN_S
     while True:

@@ -9,6 +9,7 @@ from benchmarks.lines import (
     dbos,
     latency,
     many_streams,
+    overload,
     seen_live,
     tally_folding,
     tally_rebuild,
@@ -32,4 +33,5 @@ LINES: dict[str, Measurement] = {
     "tally-folding": tally_folding.measure,
     "tally-rebuild": tally_rebuild.measure,
     "many-streams": many_streams.measure,
+    "overload": overload.measure,
 }

@@ -69,6 +69,7 @@ class ErrorCode(StrEnum):
     SUBMISSION_NOT_FOUND = "submission_not_found"
     OVERLOADED = "overloaded"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
 
     # What we depend on
     LEDGER_UNAVAILABLE = "ledger_unavailable"
@@ -150,6 +151,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.SUBMISSION_NOT_FOUND: ErrorSpec(404, "No such submission"),
     ErrorCode.OVERLOADED: ErrorSpec(503, "Too busy; nothing was recorded", retryable=True),
     ErrorCode.OUTCOME_UNKNOWN: ErrorSpec(503, "The outcome is not known; trying again is safe", retryable=True),
+    ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, "The caller's time was over; nothing was recorded", retryable=True),
     ErrorCode.LEDGER_UNAVAILABLE: ErrorSpec(503, "The ledger cannot be reached", retryable=True),
     ErrorCode.DIRECTORY_UNAVAILABLE: ErrorSpec(503, "The directory of voters cannot be reached", retryable=True),
     ErrorCode.CATALOGUE_UNAVAILABLE: ErrorSpec(503, "The catalogue cannot be reached", retryable=True),

@@ -18,6 +18,7 @@ from api.http.lean import LeanRequest, LeanRoute
 from api.http.limits import FrameworkRequest
 from api.http.models import ApiModel, QueryText, Timestamp
 from domain.errors import DomainError, ErrorCode
+from domain.priorities import Work
 from integrations.telemetry.tracing import Tracing, current_request
 
 PATH = "/v1/surveys/{id}/voting-token"
@@ -85,7 +86,7 @@ class VotingTokenRoute:
     @property
     def lean(self) -> LeanRoute:
         """The route for the server's table."""
-        return LeanRoute("POST", PATH, self.apply, BODY_LIMIT_BYTES)
+        return LeanRoute("POST", PATH, self.apply, BODY_LIMIT_BYTES, work=Work.ADMISSION)
 
     def apply(self, request: LeanRequest) -> None:
         """`POST /v1/surveys/{id}/voting-token`."""

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from api.http.middleware import HttpMiddleware
+from api.http.patience import Patience
 from api.http.problems import BY_STATUS, PROBLEM_MEDIA_TYPE, problem_document, problem_headers
 from api.http.validation import describe_errors
 from domain.errors import CATALOGUE, DomainError, ErrorCode
@@ -128,6 +129,7 @@ def create_application(
         responses=problem_responses(ErrorCode.MALFORMED_REQUEST),
     )
     app.state.http_metrics = metrics
+    app.add_middleware(Patience)
     app.add_middleware(
         HttpMiddleware,
         tracing=telemetry.tracing,

@@ -8,7 +8,9 @@ from urllib.parse import unquote_to_bytes
 
 from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
 from api.http.request_ids import RequestIds
+from api.http.shedding import Gate
 from domain.errors import DomainError, ErrorCode
+from domain.priorities import Work
 
 DEFAULT_BODY_LIMIT: Final = 64 * 1024
 JSON: Final = b"application/json"
@@ -30,6 +32,8 @@ class LeanRoute:
     handler: Handler
     body_limit_bytes: int = DEFAULT_BODY_LIMIT
     cacheable: bool = False  # answers bring their own `Cache-Control`; otherwise they are `no-store`
+    work: Work = Work.READ
+    gate: Gate | None = None  # what bounds this route besides how late the process is
 
 
 class LeanConnection(Protocol):
@@ -79,6 +83,7 @@ class LeanRequest:
         "response_complete",
         "route",
         "status",
+        "turned_away",
     )
 
     def __init__(
@@ -116,6 +121,7 @@ class LeanRequest:
         self.active = False
         self.expects_continue = False
         self.refusal: ErrorCode | None = None
+        self.turned_away = False  # refused for load: answered like any other, and its connection goes on
         self.response_complete = False
 
     def get(self, name: bytes) -> bytes | None:

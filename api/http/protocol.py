@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import structlog
@@ -16,9 +16,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.http.lean import LeanRequest
+from api.http.evicting import make_room
+from api.http.lean import LeanRequest, LeanRoute
 from api.http.shared import Shared
+from api.http.work_of import work_of
 from domain.errors import DomainError, ErrorCode
+from domain.priorities import Work
 
 log = structlog.get_logger(__name__)
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
@@ -60,17 +63,38 @@ class LeanProtocol(HttpToolsProtocol):
         self.refusal: ErrorCode | None = None
         self.last_words = b""  # a refusal that waits for earlier answers
         self.stuck_since = 0.0
+        self.evicted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or refuse it when there are too many."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
-        if len(self.connections) > self.shared.limits.connections:
-            self._farewell(self.shared.refusal(self.server_state.default_headers, ErrorCode.OVERLOADED))
+        if self.shared.too_many(len(self.connections)):
+            others = cast("set[LeanProtocol]", self.connections)
+            if not self.shared.evicted(make_room(others, self)):
+                self._farewell(self.shared.refusal(self.server_state.default_headers, ErrorCode.OVERLOADED))
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is between requests and open."""
+        return (
+            self.reading is Reading.BETWEEN
+            and not self.busy
+            and not self.pipeline
+            and not self.discarding
+            and not self.transport.is_closing()
+        )
+
+    def evict(self) -> None:
+        """Close an idle connection to make room."""
+        self.evicted = True
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every open request that its client is gone."""
         self.connections.discard(self)
+        if self.evicted:
+            self.shared.evicting -= 1
         for cycle in (self.active, self.cycle, *(waiting for waiting, _ in self.pipeline)):
             if cycle is None:
                 continue
@@ -78,6 +102,8 @@ class LeanProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
             if isinstance(cycle, RequestResponseCycle):
                 cycle.message_event.set()
+                if (abandon := cycle.scope["state"].get("abandon")) is not None:
+                    abandon()
         self.pipeline.clear()
         self.flow.resume_writing()
         if exc is None:
@@ -102,6 +128,8 @@ class LeanProtocol(HttpToolsProtocol):
             if self.discarded_bytes > _DISCARD_LIMIT:
                 self.transport.abort()
             return
+        if self.shared.shedder.alert and self._turn_away(data):
+            return
         head = self.headers if self.reading is Reading.HEAD else None
         try:
             self.parser.feed_data(data)
@@ -118,6 +146,28 @@ class LeanProtocol(HttpToolsProtocol):
                 self.head_bytes += len(data)
                 if self.head_bytes > self.shared.limits.head_bytes:
                     self.refuse(ErrorCode.HEADERS_TOO_LARGE)
+
+    def _turn_away(self, data: bytes) -> bool:
+        """Refuse a whole request that has nothing before it on this connection; say whether that is done."""
+        if (
+            self.reading is not Reading.BETWEEN
+            or self.busy
+            or self.pipeline
+            or self.flow.write_paused
+            or self.half_closed
+            or self.last_words
+            or self.shared.stopping
+        ):
+            return False
+        route = self.shared.refusals.of(data)
+        if route is None:
+            return False
+        self.since = time.perf_counter()
+        self.server_state.total_requests += 1
+        common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
+        self.transport.write(self.shared.refusals.answer(common))
+        self.shared.answered(route, 503, 0.0)
+        return True
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read."""
@@ -171,11 +221,19 @@ class LeanProtocol(HttpToolsProtocol):
         if self.detached:
             return
         path, _, query = self.url.partition(b"?")
-        found = self.shared.routes.match(self.parser.get_method(), path)
+        method = self.parser.get_method()
+        found = self.shared.routes.match(method, path)
+        turned_away = False
         if found is None:
-            self._begin_asgi()
-            self.reading = Reading.BODY  # from here on the newest request is the one being read
-            return
+            work = work_of(method, path)
+            turned_away = bool(self.shared.shedder.refusal(work))
+            if not turned_away:
+                self._begin_asgi(work)
+                self.reading = Reading.BODY  # from here on the newest request is the one being read
+                return
+            found = self.shared.turned_away, ""
+        elif self.shared.shedder.alert:
+            turned_away = self._refuses(found[0], found[1])
         request = LeanRequest(
             self,
             found[0],
@@ -188,6 +246,7 @@ class LeanProtocol(HttpToolsProtocol):
             keep_alive=self._keeps_alive(),
         )
         request.expects_continue = self.expect_100_continue
+        request.turned_away = turned_away
         self.cycle = request  # type: ignore[assignment]
         self.reading = Reading.BODY
         if self.busy or self.pipeline or self.flow.write_paused:
@@ -195,6 +254,10 @@ class LeanProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
         else:
             self._activate(request)
+
+    def _refuses(self, route: LeanRoute, parameter: str) -> bool:
+        authorization = next((value for name, value in self.headers if name == b"authorization"), b"")
+        return bool(self.shared.shedder.refusal(route.work, route.gate, parameter, authorization))
 
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body, up to the route's limit."""
@@ -268,9 +331,14 @@ class LeanProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.active = cycle
-        super()._start_asgi_task(cycle, app)
+        shedder, work = self.shared.shedder, cycle.scope["state"]["work"]
+        shedder.enter(work)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda _: shedder.leave(work))
+        self.tasks.add(task)
 
-    def _begin_asgi(self) -> None:
+    def _begin_asgi(self, work: Work) -> None:
         address = self.shared.addresses.of(self.address, self.headers)
         self.scope = {  # type: ignore[typeddict-item]
             "type": "http",
@@ -281,7 +349,7 @@ class LeanProtocol(HttpToolsProtocol):
             "scheme": self.scheme or "http",
             "root_path": self.root_path,
             "headers": self.headers,
-            "state": self.app_state.copy(),
+            "state": {**self.app_state, "work": work, "received_at": self.since},
         }
         super().on_headers_complete()
         if self.shared.stopping:
@@ -313,6 +381,8 @@ class LeanProtocol(HttpToolsProtocol):
 
     def _dispatch(self, request: LeanRequest) -> None:
         try:
+            if request.turned_away:
+                raise DomainError(ErrorCode.OVERLOADED, retry_after_s=self.shared.refusals.retry_after_s())
             request.route.handler(request)
         except DomainError as error:
             request.respond_error(error)

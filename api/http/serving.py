@@ -18,9 +18,11 @@ from api.http.lean import LeanRoutes
 from api.http.listening import close_listener
 from api.http.protocol import LeanProtocol
 from api.http.shared import ServingLimits, Shared
+from api.http.shedding import LoadShedder
 from api.http.stopping import close_idle, hand_over, say_close
 from integrations.listening import Listen, open_listener
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.work_metrics import WorkMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +81,9 @@ async def serve(
     """
     limits = limits or ServingLimits()
     metrics = service.app.state.http_metrics
-    shared = Shared(LeanRoutes(service.lean_routes), limits, metrics, ClientAddresses(trusted_proxies))
+    gates = {id(route.gate): route.gate for route in service.lean_routes if route.gate is not None}
+    shedder = LoadShedder(WorkMetrics(telemetry.registry), gates=list(gates.values()))
+    shared = Shared(LeanRoutes(service.lean_routes), limits, metrics, ClientAddresses(trusted_proxies), shedder)
     try:
         listener = open_listener(host, port, listen)
     except OSError as error:
@@ -108,6 +112,7 @@ async def serve(
     metrics.connections.set_function(lambda: len(connections) + len(shared.detached))
     tasks = [
         asyncio.create_task(sweep(connections, shared)),
+        asyncio.create_task(shedder.run()),
         stopping := asyncio.create_task(_stop(stop, service, telemetry, shared, server)),
     ]
     try:

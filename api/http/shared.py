@@ -10,7 +10,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from api.http.client_addresses import ClientAddresses
 from api.http.lean import LeanRequest, LeanRoute, LeanRoutes
 from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
+from api.http.refusing import Refusals
 from api.http.request_ids import RequestIds
+from api.http.shedding import LoadShedder
 from domain.errors import ErrorCode
 from integrations.telemetry.http_metrics import UNMATCHED, HttpMetrics, RouteMetrics
 
@@ -43,17 +45,27 @@ class Shared:
     """One per server."""
 
     def __init__(
-        self, routes: LeanRoutes, limits: ServingLimits, metrics: HttpMetrics, addresses: ClientAddresses
+        self,
+        routes: LeanRoutes,
+        limits: ServingLimits,
+        metrics: HttpMetrics,
+        addresses: ClientAddresses,
+        shedder: LoadShedder,
     ) -> None:
         self.routes = routes
+        self.shedder = shedder
         self.limits = limits
         self.addresses = addresses
         self.request_ids = RequestIds()
+        self.refusals = Refusals(routes, shedder, self.request_ids)
+        self.turned_away = LeanRoute("OTHER", UNMATCHED, _never)  # what stands for a refused request of the framework
         self.stopping = False
+        self.evicting = 0  # connections that are being closed to make room and are still counted
         self.detached: dict[asyncio.Transport, Callable[[], None]] = {}
         self._metrics = metrics
+        self._evictions = metrics.evictions
         self._by_route: dict[int, RouteMetrics] = {
-            id(route): metrics.route(route.method, route.path) for route in routes.routes
+            id(route): metrics.route(route.method, route.path) for route in (*routes.routes, self.turned_away)
         }
         self._from: _Headers | None = None
         self._cacheable = b""
@@ -108,7 +120,21 @@ class Shared:
         """Count the answer of a lean route."""
         self._by_route[id(route)].answered(status, seconds)
 
+    def too_many(self, connections: int) -> bool:
+        """Tell whether there are more connections than there may be, streams included."""
+        return connections + len(self.detached) - self.evicting > self.limits.connections
+
+    def evicted(self, count: int) -> bool:
+        """Note connections that are being closed to make room; say whether there are any."""
+        self.evicting += count
+        self._evictions.inc(count)
+        return count > 0
+
     def forget_closed(self) -> None:
         """Forget detached transports that are closed."""
         for transport in [transport for transport in self.detached if transport.is_closing()]:
             del self.detached[transport]
+
+
+def _never(request: LeanRequest) -> None:
+    raise LookupError(request.route.path)

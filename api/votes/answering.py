@@ -1,6 +1,7 @@
 """Step-by-step answers: a session of choices that ends in a vote through the same gateway."""
 
 import asyncio
+import time
 
 from api.votes.cells import VotingCells
 from api.votes.endpoint import check_window, confirm, sealed_vote
@@ -8,6 +9,7 @@ from api.votes.queue import Verdict
 from domain.answer_sessions import Choice, add_choice, ballot_of
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
+from integrations.deadlines import current_deadline
 from integrations.postgres.answer_sessions import AnswerSession
 from integrations.postgres.voting_surveys import VotingSurvey
 
@@ -54,12 +56,18 @@ class Answering:
         cell = self._cells.of(claims.cell)
         sessions = cell.sessions
         survey = await self._open_survey(claims)
+        if not cell.gateway.intake.takes(claims.survey_id):
+            raise DomainError(ErrorCode.OVERLOADED)
         session = await sessions.freeze(session_id, claims.survey_id, claims.nullifier, survey.box.rules)
         if session.finished_at is not None:
             return session, ""
         vote = sealed_vote(claims, survey, ballot_of(session.choices), session_id.encode())
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        cell.gateway.submit(vote, lambda found: None if verdict.done() else verdict.set_result(found))
+        cell.gateway.submit(
+            vote,
+            lambda found: None if verdict.done() else verdict.set_result(found),
+            wait_s=current_deadline() - time.monotonic(),
+        )
         status, confirmation = confirm(await verdict, claims, cell.submission_ids, survey)
         if status == 201:  # noqa: PLR2004 - Created: recorded
             return session.finished(await sessions.finish(session_id)), confirmation.submission_id

@@ -11,6 +11,7 @@ from api.http.application import problem_responses
 from api.http.lean import LeanRoute
 from api.http.limits import FrameworkRequest
 from api.http.models import ApiModel, QueryText, Timestamp
+from api.http.shedding import Gate
 from api.votes.answering import Answering
 from api.votes.authority import VotingAuthority
 from api.votes.cells import VotingCells
@@ -18,6 +19,7 @@ from api.votes.endpoint import CastVotes
 from api.votes.submissions import Submissions
 from domain.answer_sessions import Choice
 from domain.errors import ErrorCode
+from domain.priorities import Work
 from integrations.postgres.answer_sessions import AnswerSession
 
 _TOKEN_ERRORS = (
@@ -146,11 +148,11 @@ IdempotencyKey = Annotated[
 ]
 
 
-def lean_routes(cast: CastVotes) -> list[LeanRoute]:
+def lean_routes(cast: CastVotes, gate: Gate) -> list[LeanRoute]:
     """Return the routes that are answered without the framework."""
     return [
-        LeanRoute("POST", "/v1/surveys/{id}/vote", cast.vote_in_survey),
-        LeanRoute("POST", "/vote", cast.vote),
+        LeanRoute("POST", "/v1/surveys/{id}/vote", cast.vote_in_survey, work=Work.VOTE, gate=gate),
+        LeanRoute("POST", "/vote", cast.vote, work=Work.VOTE, gate=gate),
     ]
 
 

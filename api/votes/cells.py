@@ -12,6 +12,7 @@ from activities.voting import RecordListener, VotingActivities
 from api.background import run_beside
 from api.http.limits import Limits
 from api.votes.attempts import Attempts
+from api.votes.gate import VoteGate
 from api.votes.gateway import Gateway, GatewayLimits
 from api.votes.limits import VotingLimits, voting_limits
 from api.votes.telemetry import GatewayTelemetry
@@ -72,6 +73,7 @@ class VotingCells:
         self._limits = limits
         self._metrics = VoteMetrics(telemetry.registry)
         self._database = DatabaseMetrics(telemetry.registry)
+        self.gate = VoteGate()
         self._open: dict[str, VotingCell] = {}
         self._checks: dict[str, Callable[[], Awaitable[bool]]] = {}
 
@@ -121,6 +123,7 @@ class VotingCells:
         stack.push_async_callback(gateway.stop)  # before the worker that records what it still has
         self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes)
         self._database.watch_pool(cell, clients.pool.get_size, clients.pool.get_idle_size)
+        self.gate.add(cell, gateway.intake, lambda survey_id: clients.surveys.peek(survey_id) is not None)
         self._checks[cell] = partial(_answers, clients, worker)
         self._open[cell] = VotingCell(
             surveys=clients.surveys,

@@ -42,7 +42,8 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     proofs = RequestProofs(DpopVerifier(), public_url)
     authority = VotingAuthority(VotingTokenVerifier(token_keys), proofs, limits.failures)
     add_routes(app, authority, cells, Answering(cells), Submissions(cells))
-    return Service(app, lean_routes(CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))))
+    cast = CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))
+    return Service(app, lean_routes(cast, cells.gate))
 
 
 async def _has_keys(keys: VerificationKeys) -> bool:

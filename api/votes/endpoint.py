@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from api.http.lean import LeanRequest
+from api.http.patience import patience_of
 from api.votes.authority import VotingAuthority
 from api.votes.cells import VotingCell, VotingCells
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict
@@ -96,6 +97,7 @@ class CastVotes:
     def _cast(self, request: LeanRequest, survey_id: str | None) -> None:
         trace = self._telemetry.begin(request)
         try:
+            patience_of(request)  # before anything is verified
             claims = self._authority.admit(request, survey_id)
             trace.authenticated(claims.survey_id)
             cell = self._cells.of(claims.cell)
@@ -131,11 +133,13 @@ class CastVotes:
             check_window(survey)
             survey.box.rules.check(answers)
             vote = sealed_vote(claims, survey, answers, key)
+            wait_s = patience_of(request)
         except DomainError as error:
             self._refuse(request, trace, error, cell, claims)
             return
         trace.submitted()
-        cell.gateway.submit(vote, self._answer(request, claims, cell, survey, trace), trace.kept())
+        answer = self._answer(request, claims, cell, survey, trace)
+        cell.gateway.submit(vote, answer, trace.kept(), caller=request, wait_s=wait_s)
 
     def _answer(
         self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, survey: VotingSurvey, trace: CastTrace

@@ -11,7 +11,8 @@ import structlog
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
+from api.votes.intake import IntakeLimits, VoteIntake
+from api.votes.queue import Accepted, Caller, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
@@ -23,6 +24,7 @@ _LOOK_UP_EVERY_MAX_S = 2.0
 _START_RETRY_S = 0.1
 _START_RETRY_MAX_S = 2.0
 _SWEEP_S = 0.1
+_ANSWER_BEFORE_S = 0.02  # so long before a caller's deadline it is told what is known
 
 log = structlog.get_logger()
 
@@ -68,6 +70,8 @@ class GatewayLimits:
     queue_max: int
     confirm_timeout_s: float
     start_timeout_s: float
+    intake_min: int = 512
+    intake_wait_s: float = 0.15
 
 
 class _Batch:
@@ -75,7 +79,7 @@ class _Batch:
 
     def __init__(self, batch: SubmitVotesInput, waiting: list[WaitingVote], recorded: asyncio.Future[bytes]) -> None:
         self.input = batch
-        self.waiting = waiting
+        self.waiting: list[WaitingVote | None] = [*waiting]  # by index; None: answered before the others
         self.trace = waiting[0].trace or Context()
         self.recorded = recorded
         self.answered = False
@@ -88,7 +92,20 @@ class _Batch:
         self.answered = True
         waiting, self.waiting = self.waiting, []
         for index, vote in enumerate(waiting):
-            vote.answer(verdict(index))
+            if vote is not None:
+                vote.answer(verdict(index))
+
+    def answer_those(self, before: float, verdict: Callable[[int], Verdict]) -> None:
+        """Answer the callers whose time is over before an instant; the others go on waiting."""
+        for index, vote in enumerate(self.waiting):
+            if vote is not None and vote.deadline <= before:
+                self.waiting[index] = None
+                vote.answer(verdict(index))
+
+    @property
+    def next_deadline(self) -> float:
+        """When the first of the waiting callers stops waiting."""
+        return min((vote.deadline for vote in self.waiting if vote is not None), default=float("inf"))
 
 
 class Gateway:
@@ -109,6 +126,7 @@ class Gateway:
         self._limits = limits
         self._meter = meter
         self._queue = VoteQueue(limits.queue_max)
+        self.intake = VoteIntake(IntakeLimits(limits.intake_min, limits.queue_max, limits.intake_wait_s))
         self._running: dict[int, _Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
@@ -117,14 +135,28 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._sweeper = self._loop.create_task(self._sweep())
 
-    def submit(self, vote: SealedVote, answer: Callable[[Verdict], None], trace: Context | None = None) -> None:
+    def submit(
+        self,
+        vote: SealedVote,
+        answer: Callable[[Verdict], None],
+        trace: Context | None = None,
+        *,
+        caller: Caller | None = None,
+        wait_s: float = float("inf"),
+    ) -> None:
         """Queue a vote; `answer` hears what becomes of it, exactly once.
 
-        A batch belongs to the trace of its first vote, where that has one.
+        A batch belongs to the trace of its first vote, where that has one. A vote that waits for its batch longer than
+        `wait_s`, or whose caller has gone, is left out of it. Nothing that is in a batch is ever left out.
         """
-        if self._stopping or not self._queue.put(WaitingVote(vote, answer, self._loop.time(), trace)):
+        now = self._loop.time()
+        waiting = WaitingVote(
+            vote, answer, now, trace=trace, left=self.intake.leave, caller=caller, deadline=now + wait_s
+        )
+        if self._stopping or not self.intake.takes(vote.survey_id) or not self._queue.put(waiting):
             answer(NotTaken(ErrorCode.OVERLOADED))
             return
+        self.intake.enter(vote.survey_id)
         self._plan_pump()
 
     def recorded(self, batch: SubmitVotesInput, recorded: RecordedVotes) -> None:
@@ -169,7 +201,9 @@ class Gateway:
     def _pump(self) -> None:
         self._pump_planned = False
         while len(self._running) < self._limits.in_flight:
-            waiting = self._queue.take(self._limits.batch_max, BATCH_BYTES_MAX)
+            waiting, given_up = self._queue.take(self._limits.batch_max, BATCH_BYTES_MAX, self._loop.time())
+            for vote in given_up:
+                vote.answer(NotTaken(ErrorCode.DEADLINE_EXCEEDED))
             if not waiting:
                 break
             self._number += 1
@@ -198,16 +232,11 @@ class Gateway:
             batch.durable = await self._start(batch)
             if not batch.durable:
                 return
-            oldest = min((vote.since for vote in batch.waiting), default=self._loop.time())
-            deadline = self._loop.call_at(
-                oldest + self._limits.confirm_timeout_s,
-                batch.answer,
-                lambda index: Accepted(self._place(number, index)),
-            )
+            telling = self._loop.create_task(self._tell_accepted(batch))
             try:
                 outcomes = await self._outcomes(batch)
             finally:
-                deadline.cancel()
+                telling.cancel()
             self._settle(number, outcomes)
         except DomainError as error:
             log.error("batch_failed", batch_id=str(BatchId(self.gateway_id, number)), code=error.code)  # noqa: TRY400
@@ -218,6 +247,20 @@ class Gateway:
         finally:
             self._running.pop(number, None)
             self._plan_pump()
+
+    async def _tell_accepted(self, batch: _Batch) -> None:
+        """Answer `accepted` while it is not recorded: each caller before its own deadline, all before ours."""
+
+        def accepted(index: int) -> Accepted:
+            return Accepted(self._place(batch.input.number, index))
+
+        oldest = min((vote.since for vote in batch.waiting if vote is not None), default=self._loop.time())
+        ours = oldest + self._limits.confirm_timeout_s
+        while (theirs := batch.next_deadline - _ANSWER_BEFORE_S) < ours:
+            await asyncio.sleep(theirs - self._loop.time())
+            batch.answer_those(self._loop.time() + _ANSWER_BEFORE_S, accepted)
+        await asyncio.sleep(ours - self._loop.time())
+        batch.answer(accepted)
 
     async def _start(self, batch: _Batch) -> bool:
         """Start until Temporal says that it has the batch, or the record shows it; always under the same number.
@@ -294,5 +337,6 @@ class Gateway:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
+            self.intake.adapt(_SWEEP_S)
             for waiting in self._queue.expire(self._loop.time() - self._limits.start_timeout_s):
                 waiting.answer(NotTaken(ErrorCode.OVERLOADED))

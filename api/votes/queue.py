@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from opentelemetry.context import Context
@@ -39,23 +40,52 @@ class NotTaken:
 Verdict = Confirmed | Accepted | NotTaken
 
 
+class Caller(Protocol):
+    """Whoever waits for an answer."""
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+
 class WaitingVote:
     """A vote and who waits for it."""
 
-    __slots__ = ("_answer", "bytes", "since", "trace", "vote")
+    __slots__ = ("_answer", "_caller", "_left", "bytes", "deadline", "since", "trace", "vote")
 
     def __init__(
-        self, vote: SealedVote, answer: Callable[[Verdict], None], since: float, trace: Context | None = None
+        self,
+        vote: SealedVote,
+        answer: Callable[[Verdict], None],
+        since: float,
+        *,
+        trace: Context | None = None,
+        left: Callable[[str], None] | None = None,
+        caller: Caller | None = None,
+        deadline: float = float("inf"),
     ) -> None:
-        """`since` is `loop.time()` when the request came; `trace` its context where its trace is kept."""
+        """`since` and `deadline` are of `loop.time()`: when the request came, and until when its answer is wanted.
+
+        `trace` is its context where its trace is kept; `left` hears the survey of a vote that was answered.
+        """
         self.vote = vote
+        self.deadline = deadline
+        self._caller = caller
+        self._left = left
         self.trace = trace
         self._answer = answer
         self.since = since
         self.bytes = encoded_bytes(vote)
 
+    def is_wanted(self, now: float) -> bool:
+        """Tell whether somebody still waits for the answer."""
+        return now < self.deadline and (self._caller is None or not self._caller.disconnected)
+
     def answer(self, verdict: Verdict) -> None:
         """Tell the caller, once; one that cannot be told keeps no other from its answer."""
+        if self._left is not None:
+            self._left(self.vote.survey_id)
         try:
             self._answer(verdict)
         except Exception:
@@ -92,22 +122,29 @@ class VoteQueue:
         self.bytes += waiting.bytes
         return True
 
-    def take(self, votes_max: int, bytes_max: int) -> list[WaitingVote]:
-        """Take up to `votes_max` votes of up to `bytes_max` encoded bytes, one of each survey in turn, oldest first."""
+    def take(self, votes_max: int, bytes_max: int, now: float = 0.0) -> tuple[list[WaitingVote], list[WaitingVote]]:
+        """Take up to `votes_max` votes of up to `bytes_max` encoded bytes, one of each survey in turn, oldest first.
+
+        The second list are those that were come across and that nobody waits for at `now`: they are not worth a place.
+        """
         taken: list[WaitingVote] = []
+        given_up: list[WaitingVote] = []
         size = 0
         while self._surveys and len(taken) < votes_max:
             survey_id, survey = next(iter(self._surveys.items()))
-            size += survey[0].bytes
-            if size > bytes_max and taken:
+            if not survey[0].is_wanted(now):
+                given_up.append(survey.popleft())
+            elif (size := size + survey[0].bytes) > bytes_max and taken:
                 break
-            taken.append(survey.popleft())
+            else:
+                taken.append(survey.popleft())
             if not survey:
                 del self._surveys[survey_id]
             elif len(self._surveys) > 1:
                 self._surveys.move_to_end(survey_id)
         self._took(taken)
-        return taken
+        self._took(given_up)
+        return taken, given_up
 
     def expire(self, before: float) -> list[WaitingVote]:
         """Take out every vote that has waited since before an instant."""

@@ -49,6 +49,9 @@ class HttpMetrics:
             registry=registry,
         )
         self.connections = Gauge("http_connections", "Open connections.", registry=registry)
+        self.evictions = Counter(
+            "http_connections_evicted", "Idle connections closed to make room for new ones.", registry=registry
+        )
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
 
     def route(self, method: str, template: str) -> RouteMetrics:

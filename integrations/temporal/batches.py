@@ -10,6 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.contracts.voting import SubmitVotesInput, SubmitVotesResult
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId, submit_votes_workflow_id
+from integrations.deadlines import within
 
 VOTES_QUEUE = "votes"
 WORKFLOW_TYPE = "SubmitVotes"
@@ -74,7 +75,9 @@ class TemporalBatches:
         """
         handle = self._client.get_workflow_handle(submit_votes_workflow_id(self._cell, batch_id))
         try:
-            description = await handle.describe(rpc_timeout=self._start_timeout)
+            description = await handle.describe(
+                rpc_timeout=timedelta(seconds=within(self._start_timeout.total_seconds()))
+            )
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return False

@@ -13,7 +13,9 @@ from api.http.client_addresses import ClientAddresses
 from api.http.lean import LeanRequest, LeanRoute, LeanRoutes
 from api.http.protocol import LeanProtocol
 from api.http.shared import ServingLimits, Shared
+from api.http.shedding import LoadShedder
 from integrations.telemetry.http_metrics import HttpMetrics
+from integrations.telemetry.work_metrics import WorkMetrics
 from tests.api.http.wire import echo, post, telemetry_for_tests
 
 
@@ -105,9 +107,9 @@ def connection(loop: asyncio.AbstractEventLoop) -> tuple[LeanProtocol, Sink]:
     config = Config(nobody, log_config=None, access_log=False, lifespan="off", ws="none", http="httptools")
     config.load()
     routes = LeanRoutes([LeanRoute("POST", "/v1/surveys/{id}/vote", echo, body_limit_bytes=64)])
-    shared = Shared(
-        routes, ServingLimits(head_bytes=500), HttpMetrics(telemetry_for_tests().registry), ClientAddresses()
-    )
+    registry = telemetry_for_tests().registry
+    shedder = LoadShedder(WorkMetrics(registry))
+    shared = Shared(routes, ServingLimits(head_bytes=500), HttpMetrics(registry), ClientAddresses(), shedder)
     protocol = LeanProtocol(config, ServerState(), {}, loop, shared=shared)
     sink = Sink()
     protocol.connection_made(sink)

@@ -275,7 +275,7 @@ def test_surveys_are_taken_in_turn() -> None:
     queue = VoteQueue(1000)
     for survey in ["s_hot"] * 100 + ["s_cold"] * 3:
         queue.put(waiting(survey))
-    taken = [found.vote.survey_id for found in queue.take(8, BATCH_BYTES_MAX)]
+    taken = [found.vote.survey_id for found in queue.take(8, BATCH_BYTES_MAX)[0]]
     assert taken.count("s_cold") == 3
     assert len(queue) == 95
 
@@ -284,7 +284,83 @@ def test_a_batch_is_bounded_in_bytes_and_takes_one_vote_at_least() -> None:
     queue = VoteQueue(1000)
     for _ in range(10):
         queue.put(waiting("s_one", size=4000))
-    assert len(queue.take(10, 3 * waiting("s_one", size=4000).bytes)) == 3
-    assert len(queue.take(10, 1)) == 1
+    assert len(queue.take(10, 3 * waiting("s_one", size=4000).bytes)[0]) == 3
+    assert len(queue.take(10, 1)[0]) == 1
     assert len(queue) == 6
     assert queue.bytes == 6 * waiting("s_one", size=4000).bytes
+
+
+class Gone:
+    disconnected = False
+
+
+async def test_a_vote_that_nobody_waits_for_gets_no_place_in_a_batch() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        first = cast(made)
+        await until(lambda: bool(service.started))
+        caller, answers = Gone(), []
+        gone, late, wanted = vote("s_gone"), vote("s_late"), vote("s_wanted")
+        made.submit(gone, answers.append, caller=caller)
+        made.submit(late, answers.append, wait_s=0.01)
+        made.submit(wanted, answers.append, wait_s=60)
+        caller.disconnected = True
+        await asyncio.sleep(0.05)
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        made.recorded(service.started[0], recorded(service.started[0]))
+        await until(lambda: len(answers) == 3)
+        await first
+        assert [batch.votes for batch in service.started[1:]] == [(wanted,)]
+        assert answers[:2] == [NotTaken(ErrorCode.DEADLINE_EXCEEDED)] * 2
+        assert made.intake.votes == 0
+
+
+async def test_what_is_in_a_batch_stays_there_when_its_caller_goes() -> None:
+    service = Service()
+    async with gateway(service) as (made, _):
+        caller, answers = Gone(), []
+        made.submit(vote(), answers.append, caller=caller)
+        await until(lambda: bool(service.started))
+        caller.disconnected = True
+        made.recorded(service.started[0], recorded(service.started[0]))
+        await until(lambda: bool(answers))
+        assert isinstance(answers[0], Confirmed)
+
+
+async def test_before_its_deadline_a_caller_hears_that_the_vote_is_accepted_and_the_others_wait_on() -> None:
+    service = Service()
+    limits = GatewayLimits(batch_max=10, in_flight=1, queue_max=25, confirm_timeout_s=30, start_timeout_s=40)
+    async with gateway(service, limits) as (made, _):
+        answers: dict[str, Verdict] = {}
+        made.submit(vote(), lambda verdict: answers.update(patient=verdict))
+        made.submit(vote(), lambda verdict: answers.update(hasty=verdict), wait_s=0.15)
+        made.submit(vote(), lambda verdict: answers.update(hastier=verdict), wait_s=0.1)
+        await until(lambda: len(answers) == 2)
+        assert isinstance(answers["hasty"], Accepted)
+        assert isinstance(answers["hastier"], Accepted)
+        assert (answers["hasty"].submission.index, answers["hastier"].submission.index) == (1, 2)
+        assert len(service.started) == 1
+        assert len(service.started[0].votes) == 3
+        made.recorded(service.started[0], recorded(service.started[0]))
+        await until(lambda: len(answers) == 3)
+        assert isinstance(answers["patient"], Confirmed)
+
+
+async def test_a_hot_survey_does_not_keep_a_cold_one_out() -> None:
+    service = Service()
+    limits = GatewayLimits(
+        batch_max=10, in_flight=1, queue_max=1000, confirm_timeout_s=30, start_timeout_s=40, intake_min=50
+    )
+    async with gateway(service, limits) as (made, _):
+        hot = [cast(made, vote("s_hot")) for _ in range(200)]
+        cold = [cast(made, vote("s_cold")) for _ in range(10)]
+        assert sum(1 for answer in hot if answer.done()) == 150
+        assert not any(answer.done() for answer in cold)
+        await until(lambda: bool(service.started))
+        service.on_start = lambda batch: made.recorded(batch, recorded(batch))
+        made.recorded(service.started[0], recorded(service.started[0]))
+        assert all(isinstance(verdict, Confirmed) for verdict in await asyncio.gather(*cold))
+        verdicts = await asyncio.gather(*hot)
+        assert verdicts.count(NotTaken(ErrorCode.OVERLOADED)) == 150
+        of_survey = [[each.survey_id for each in batch.votes].count("s_cold") for batch in service.started[:3]]
+        assert of_survey == [5, 5, 0]  # in turns, whoever was first
