@@ -443,17 +443,6 @@ async def test_upgrades_are_plain_requests():
 
 
 @on_uvloop
-async def test_too_many_connections():
-    async with serving(connections=2) as served:
-        first, second = await served.connect(), await served.connect()
-        assert (await first.ask(post())).status == (await second.ask(post())).status == 201
-        third = await served.connect()
-        answer = await third.answer()
-        assert (answer.status, answer.headers["retry-after"], answer.headers["connection"]) == (503, "1", "close")
-        assert (await first.ask(post())).status == 201
-
-
-@on_uvloop
 async def test_lean_answers_are_counted_by_template():
     async with serving() as served:
         wire = await served.connect()
