@@ -109,7 +109,7 @@ def _properties(folder: Path, name: str, names: tuple[str, ...], ports: Mapping[
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         "num.recovery.threads.per.data.dir": "2",
         # A dead broker's partitions have another leader after this; Kafka's own 9 s would be most of an outage.
-        "broker.session.timeout.ms": "4000",
+        "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
         # Everything here is stopped together: handing partitions over to nodes that are going too only takes time.
         "controlled.shutdown.enable": str(len(names) == 1).lower(),
