@@ -1,10 +1,13 @@
 """What every line stands on: the real servers with their data in a folder of this run, a fresh survey per load."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import asyncpg
@@ -14,6 +17,7 @@ from benchmarks.voters import REGIONS, Voters
 from comitia.stack import postgres
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState
+from comitia.stack.topology import Topology
 from domain.contracts.surveys import InstallSurveyInput, Option, Question, Survey, SurveyWindow
 from domain.ids import new_survey_id
 from integrations.kafka.summaries import SummaryProducer
@@ -123,6 +127,22 @@ async def prepared_ground(folder: Path) -> AsyncIterator[Ground]:
         ground_on(servers.state, servers.state.settings_for(SURVEYS, OWNER)) as ground,
     ):
         yield ground
+
+
+@asynccontextmanager
+async def other_ground(topology: Topology) -> AsyncIterator[tuple[Ground, Servers]]:
+    """Start another stack beside the one of the run, and leave nothing of it behind."""
+    folder = Path(await asyncio.to_thread(mkdtemp, prefix="comitia-bench-"))
+    try:
+        async with Servers(folder, environment={}, topology=topology) as servers:
+            try:
+                async with ground_on(servers.state, servers.state.settings_for(SURVEYS, OWNER)) as ground:
+                    yield ground, servers
+            finally:
+                stack_id = servers.state.stack_id
+        postgres.forget(stack_id)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from benchmarks.lines import (
     admission,
     bound_votes,
+    broker_lost,
     confirmed_votes,
     dbos,
     latency,
@@ -13,6 +14,8 @@ from benchmarks.lines import (
     seen_live,
     tally_folding,
     tally_rebuild,
+    temporal_fail_over,
+    temporal_server,
     transitions,
     workflow_per_vote,
 )
@@ -34,4 +37,7 @@ LINES: dict[str, Measurement] = {
     "tally-rebuild": tally_rebuild.measure,
     "many-streams": many_streams.measure,
     "overload": overload.measure,
+    "temporal-server": temporal_server.measure,
+    "temporal-fail-over": temporal_fail_over.measure,
+    "broker-lost": broker_lost.measure,
 }

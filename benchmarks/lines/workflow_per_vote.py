@@ -17,11 +17,11 @@ async def measure(run: Run) -> list[Line]:
     """
     trials = {}
     for in_flight in _IN_FLIGHT:
-        found = await run.votes(VoteLoad(_CLIENTS, _TRIAL_S, expected=_EXPECTED), _settings(in_flight))
+        found = await run.votes(VoteLoad(_CLIENTS, _TRIAL_S, expected=_EXPECTED), one_vote_each(in_flight))
         trials[in_flight] = found.load.rate
     best = max(trials, key=lambda each: trials[each])
     load = VoteLoad(_CLIENTS, run.seconds, expected=_EXPECTED)
-    versus = await run.versus(f"{best} in flight", lambda: run.votes(load, _settings(best)))
+    versus = await run.versus(f"{best} in flight", lambda: run.votes(load, one_vote_each(best)))
     tried = ", ".join(f"{in_flight} in flight {rate:.0f}/s" for in_flight, rate in trials.items())
     return [
         line("workflow per vote", versus.peer.rate, "votes/s", detail=f"{versus.peer.summary}; trials: {tried}"),
@@ -29,7 +29,8 @@ async def measure(run: Run) -> list[Line]:
     ]
 
 
-def _settings(in_flight: int) -> dict[str, str]:
+def one_vote_each(in_flight: int) -> dict[str, str]:
+    """Return the settings that give every vote a workflow of its own, and callers the time to wait for it."""
     return {
         "COMITIA_VOTE_BATCH_MAX": "1",
         "COMITIA_VOTE_BATCHES_IN_FLIGHT": str(in_flight),

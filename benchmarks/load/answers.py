@@ -3,11 +3,12 @@
 import time
 from array import array
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.load.spec import CLIENT_LIMIT, Latency, LoadResult, LoadSpec, percentile
+from benchmarks.load.spec import CLIENT_LIMIT, Entry, Latency, LoadResult, LoadSpec, percentile, write_journal
 
 
 class _Body(msgspec.Struct):
@@ -38,6 +39,7 @@ class Answers:
         self._samples: list[str] = []
         self.sent_at = array("d", bytes(8 * size))
         self._done_at = array("d", bytes(8 * size))  # 0: unanswered; negative: answered, but not good
+        self._status = array("H", bytes(2 * size))
 
     def add(self, index: int, status: bytes, body: bytes) -> None:
         """Record the answer to one request."""
@@ -46,6 +48,7 @@ class Answers:
         self._counts[kind] += 1
         good = kind == self._good
         self._done_at[index] = now if good else -now
+        self._status[index] = int(status)
         if good and len(self._samples) < _SAMPLES:
             self._samples.append(body.decode())
 
@@ -83,6 +86,9 @@ class Answers:
         cores = cpu_s / max(end - start, 1e-9)
         if self._spec.timeline:
             Path(self._spec.timeline).write_bytes(array("d", sorted(done[index] for index in good)).tobytes())
+        if self._spec.journal:
+            entries = zip(self.sent_at, (abs(at) for at in done), self._status, strict=True)
+            write_journal(Path(self._spec.journal), (Entry(*values) for values in islice(entries, sent)))
         return LoadResult(
             connections=self._spec.connections,
             sent=sent,

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 from struct import Struct as Packing
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 _LENGTH = Packing("<I")
+_ENTRY = Packing("<ddH")
 CLIENT_LIMIT = 0.9  # share of one core from which the client itself may have been the bottleneck
 
 
@@ -29,6 +30,7 @@ class LoadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     good: str = "201/confirmed"  # the answer that counts, as `counts` names it
     host: str = "127.0.0.1"
     timeline: str = ""  # path for the instant of every good answer, float64 of the monotonic clock
+    journal: str = ""  # path for what became of every request, as `read_journal` reads it
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -84,6 +86,24 @@ def read_requests(path: Path) -> list[bytes]:
 def _each(source: BinaryIO) -> Iterable[bytes]:
     while head := source.read(_LENGTH.size):
         yield source.read(_LENGTH.unpack(head)[0])
+
+
+class Entry(NamedTuple):
+    """What became of one request: instants of the monotonic clock, and the status, 0 where no answer came."""
+
+    due: float
+    answered: float
+    status: int
+
+
+def write_journal(path: Path, entries: Iterable[Entry]) -> None:
+    """Write one entry per request, in the order of the requests."""
+    path.write_bytes(b"".join(_ENTRY.pack(*entry) for entry in entries))
+
+
+def read_journal(path: Path) -> list[Entry]:
+    """Read what `write_journal` wrote."""
+    return [Entry(*values) for values in _ENTRY.iter_unpack(path.read_bytes())]
 
 
 def percentile(ordered: list[float], share: float) -> float:

@@ -15,11 +15,11 @@ READY_WITHIN_S = 60.0
 _PRAGMAS = ("journal_mode=wal", "synchronous=2")
 # The limits of a shared service do not fit a server that has one user: the load decides, not a quota.
 DYNAMIC_CONFIG = {
-    "frontend.rps": "100000",
-    "frontend.namespaceRPS": "100000",
-    "frontend.namespaceCount": "10000",
-    "history.rps": "100000",
-    "matching.rps": "100000",
+    "frontend.rps": 100_000,
+    "frontend.namespaceRPS": 100_000,
+    "frontend.namespaceCount": 10_000,
+    "history.rps": 100_000,
+    "matching.rps": 100_000,
 }
 
 

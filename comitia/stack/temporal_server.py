@@ -1,5 +1,6 @@
 """Temporal as in production: the server that `make tools` builds, all four services in one process, on PostgreSQL."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -22,7 +23,7 @@ _RETENTION = {"platform": timedelta(days=30)}
 _RETENTION_OF_CELLS = timedelta(days=3)  # the keys of these histories are destroyed then
 _STORE_CONNECTIONS = 24
 _STORE_CONNECT_TIMEOUT_S = 3  # a primary that does not answer is passed over for the next
-_NOT_FOUND = 404
+_DYNAMIC_CONFIG = {"system.namespaceCacheRefreshInterval": "1s"}  # a namespace is known this long after it was made
 
 
 def port_names() -> tuple[str, ...]:
@@ -39,7 +40,8 @@ def process(folder: Path, log: Path, ports: Mapping[str, int], store: Store) -> 
     """
     server = needed_tool(TEMPORAL_SERVER)
     dynamic, config = folder / "dynamic.json", folder / "config.json"  # JSON is YAML
-    dynamic.write_text(json.dumps({name: [{"value": value}] for name, value in temporal.DYNAMIC_CONFIG.items()}))
+    values = {**temporal.DYNAMIC_CONFIG, **_DYNAMIC_CONFIG}
+    dynamic.write_text(json.dumps({name: [{"value": value}] for name, value in values.items()}))
     config.touch(mode=0o600)
     config.write_text(json.dumps(_config(dynamic, ports, store), indent=1))
     command = [str(server), "--config-file", str(config), "--allow-no-auth", "start"]
@@ -115,16 +117,25 @@ async def ready(process: ManagedProcess, ports: dict[str, int], namespaces: Iter
         return await http_ok(HOST, port, "/api/v1/system-info")
 
     async def serves_histories() -> bool:
-        """The frontend answers before the shards are owned, whose first answer about an execution this asks for."""
-        paths = [f"/api/v1/namespaces/{names[0]}/workflows/nobody-{number}" for number in range(2 * HISTORY_SHARDS)]
-        return all([(await http_get(HOST, port, path))[0] == _NOT_FOUND for path in paths])
+        """The frontend answers before it knows new namespaces, and before the shards are owned."""
+        return all(await asyncio.gather(*(_serves_histories(port, name) for name in names)))
 
     await process.until(answers, within_s=READY_WITHIN_S)
     for name in names:
         if not await http_ok(HOST, port, f"/api/v1/namespaces/{name}"):
             await _make_namespace(process, ports["temporal"], name)
-    await temporal.ready(process, ports, names)
     await process.until(serves_histories, within_s=READY_WITHIN_S)
+    await temporal.ready(process, ports, names)
+
+
+async def _serves_histories(port: int, namespace: str) -> bool:
+    """Ask for executions that nobody made, enough for every shard to be asked: only their shard says that of them."""
+    for number in range(4 * HISTORY_SHARDS):
+        workflow_id = f"nobody-{number}"
+        _, body = await http_get(HOST, port, f"/api/v1/namespaces/{namespace}/workflows/{workflow_id}")
+        if workflow_id not in body.decode():
+            return False
+    return True
 
 
 async def _make_namespace(process: ManagedProcess, port: int, name: str) -> None:
