@@ -73,14 +73,18 @@ async def vote_through(
         rate=rate,
         journal=str(journal),
     )
-    loading = asyncio.create_task(run_load(spec))
-    await asyncio.sleep(before_s)
-    killed_at = time.perf_counter()
-    await kill()
-    await loading
-    ended_at = time.perf_counter()
-    entries = await asyncio.to_thread(read_journal, journal)
-    acknowledged = await asyncio.to_thread(_acknowledged, entries, requests)
+    try:
+        loading = asyncio.create_task(run_load(spec))
+        await asyncio.sleep(before_s)
+        killed_at = time.perf_counter()
+        await kill()
+        await loading
+        ended_at = time.perf_counter()
+        entries = await asyncio.to_thread(read_journal, journal)
+        acknowledged = await asyncio.to_thread(_acknowledged, entries, requests)
+    finally:
+        for file in (requests, journal):
+            file.unlink(missing_ok=True)
     lost, checked = await _agree(ground, survey.id, acknowledged)
     right_after = time.perf_counter() - ended_at
     statuses = [entry.status for entry in entries]

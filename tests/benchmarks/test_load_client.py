@@ -1,13 +1,15 @@
 """The load client alone, against a server that answers as the test says."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from benchmarks.load.client import Load
-from benchmarks.load.spec import LoadResult, LoadSpec, percentile
+from benchmarks.load.spec import LoadResult, LoadSpec, percentile, read_journal
 
 Answer = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -38,7 +40,7 @@ async def serving(answer: Answer) -> AsyncIterator[int]:
         server.close()
 
 
-async def load(port: int, requests: int, **more: float) -> LoadResult:
+async def load(port: int, requests: int, **more: float | str) -> LoadResult:
     options = {"connections": 1, "duration_s": 5.0, "drain_s": 0.5, **more}
     spec = LoadSpec(ports=[port], requests="", **options)  # type: ignore[arg-type]
     return await Load(spec, [REQUEST] * requests).run()
@@ -103,6 +105,25 @@ async def test_a_silent_server_ends_the_load_with_unanswered_requests() -> None:
         result = await load(port, 10, duration_s=0.2, drain_s=0.1)
 
     assert (result.sent, result.answered, result.unanswered) == (1, 0, 1)
+
+
+async def test_the_journal_says_what_became_of_each_request(tmp_path: Path) -> None:
+    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
+        if number == 2:
+            writer.transport.abort()
+            raise ConnectionError
+        writer.write(response(b"{}", [b"201 Created", b"", b"202 Accepted", b"503 Later"][number - 1]))
+
+    journal = tmp_path / "journal"
+    began = time.perf_counter()
+    async with serving(answer) as port:
+        await load(port, 4, journal=str(journal))
+
+    entries = read_journal(journal)
+    assert [entry.status for entry in entries] == [201, 0, 202, 503]
+    assert entries[1].answered == 0
+    answered = [entry for entry in entries if entry.status]
+    assert all(began < entry.due < entry.answered < time.perf_counter() for entry in answered)
 
 
 async def test_a_paced_load_counts_the_wait_for_a_free_connection() -> None:
