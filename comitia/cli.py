@@ -129,6 +129,28 @@ def restore(
 
 
 @app.command()
+def restart(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Processes such as api-votes; all of them where none is named.")
+    ] = None,
+    data: DataFolder = DEFAULT_DATA,
+) -> None:
+    """Replace services of the stack that runs in a folder by the present code, one by one, turning nobody away."""
+    from comitia.stack.control import ControlError, ask_to_restart  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    try:
+        asyncio.run(ask_to_restart(data, names or [], say))
+    except ControlError as error:
+        console.print("not restarted:", str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def demo(
     *,
     every: Annotated[bool, typer.Option("--all", help="Cast every one of the 173,289 ballots.")] = False,

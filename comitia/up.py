@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from comitia.stack.applications import APPLICATIONS
+from comitia.stack.control import Say, controlled
+from comitia.stack.keeper import Keeper
 from comitia.stack.ports import HOST, PRODUCTION_PORTS, SERVER_PORTS
+from comitia.stack.rolling import roll
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState
-from comitia.stack.supervisor import Keeper, Supervisor
+from comitia.stack.supervisor import Supervisor
 from comitia.stack.topology import Topology
 
 FIXED_PORTS: Mapping[str, int] = {**SERVER_PORTS, **PRODUCTION_PORTS, **{a.name: a.port for a in APPLICATIONS}}
@@ -41,6 +44,27 @@ class Stack:
     def state(self) -> StackState:
         """Addresses and secrets."""
         return self.servers.state
+
+
+@dataclass(frozen=True, slots=True)
+class Restarting:
+    """Replaces services of a running stack when it is asked to, and says so where it runs."""
+
+    servers: Servers
+    supervisor: Supervisor
+    say: Say
+
+    async def __call__(self, names: Sequence[str], say: Say) -> None:
+        """Replace these processes, or all of them. Raises as `roll`."""
+
+        def say_twice(text: str) -> None:
+            self.say(text)
+            say(text)
+
+        try:
+            await roll(self.supervisor, names, say=say_twice)
+        finally:
+            self.servers.record(self.supervisor.pids)
 
 
 async def enter_stack(
@@ -74,6 +98,7 @@ async def enter_stack(
         await lifetime.enter_async_context(supervisor)
         supervisor.keep_running()
         servers.record(supervisor.pids, supervisor.urls)
+        await lifetime.enter_async_context(controlled(servers.folder, Restarting(servers, supervisor, say)))
     for name, process in servers.processes.items():
         keeper.keep(process, lambda name=name: servers.start(name))  # type: ignore[misc]
     return Stack(servers, supervisor)

@@ -27,7 +27,7 @@ class Account:
     gid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ManagedProcess:
     """A command, run again with every `start`.
 

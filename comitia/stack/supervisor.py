@@ -3,8 +3,7 @@
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,17 +16,18 @@ from comitia.stack.applications import (
     application_environment,
     present_source,
 )
+from comitia.stack.keeper import Keeper
 from comitia.stack.keys import make_signing_keys
 from comitia.stack.probes import http_ok
-from comitia.stack.process import ManagedProcess, StartError
+from comitia.stack.process import ManagedProcess
 from comitia.stack.state import StackState
+from integrations.listening import Listen
 from integrations.settings import Environment
 
 READY_WITHIN_S = 90.0
-_BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
-_STEADY_S = 60.0  # after this long a death counts as the first again
 _OWN = ("COMITIA_CELLS__", "COMITIA_CATALOGUE__", "COMITIA_PLATFORM_TEMPORAL__", "COMITIA_DATABASE_PASSWORDS__")
-_GRACE_S = 15.0  # a process finishes what it accepted
+_GRACE_S = 45.0  # a process finishes what it accepted; what `api/http/shared.py` and its gateways and workers take
+_DRAIN_S = 300.0  # and a worker whose build was replaced, what its build began
 
 
 class Supervisor:
@@ -52,25 +52,22 @@ class Supervisor:
         self.processes: dict[str, ManagedProcess] = {}
         self._ports = ports.choose([a.name for a in applications], dict(wanted_ports or {}), say)
         self._keeper = Keeper(say)
-        self._state, self._environment = state, environment
+        self._keeping = False
+        self._replaced: set[ManagedProcess] = set()  # still running beside their successors
+        self._state, self._environment, self._more = state, environment, dict(more or {})
         source = source or present_source()
         for application in applications:
-            own = application_environment(
-                application, state, self._ports[application.name], environment=environment, build=source.build
-            )
-            self.processes[application.name] = ManagedProcess(
-                application.name,
-                application.command,
-                Path(state.folder) / "logs" / f"{application.name}.log",
-                environment={**_inherited(), **own, **(more or {})},
-                folder=source.folder,
-                stop_signal=signal.SIGTERM,
-                grace_s=_GRACE_S,
-            )
+            self.processes[application.name] = self._process(application, source, {"COMITIA_LISTEN_MODE": Listen.FIRST})
 
     def url(self, name: str) -> str:
         """Return the base address of a process, by its whole name or an API's service."""
         return f"http://{ports.HOST}:{self._ports.get(name) or self._ports[f'api-{name}']}"
+
+    def build(self, name: str) -> str:
+        """Return the build id of a process."""
+        environment = self.processes[name].environment
+        assert environment is not None
+        return environment["COMITIA_BUILD"]
 
     @property
     def urls(self) -> dict[str, str]:
@@ -103,7 +100,8 @@ class Supervisor:
         """Stop in order: who takes requests first, then who works them off."""
         await self._keeper.close()
         for package in ("api", "workers"):
-            chosen = [self.processes[a.name] for a in self.applications if a.package == package]
+            names = {a.name for a in self.applications if a.package == package}
+            chosen = [process for process in (*self.processes.values(), *self._replaced) if process.name in names]
             await asyncio.gather(*(process.stop() for process in chosen))
 
     async def start(self, name: str) -> None:
@@ -113,53 +111,76 @@ class Supervisor:
 
     async def ready(self, name: str, *, within_s: float = READY_WITHIN_S) -> None:
         """Wait until one process says that it can do its job. Raises StartError."""
-        port = self._ports[name]
-        await self.processes[name].until(lambda: http_ok(ports.HOST, port, "/readyz"), within_s=within_s)
+        await self._ready(self.processes[name], within_s)
+
+    async def _ready(self, process: ManagedProcess, within_s: float = READY_WITHIN_S) -> None:
+        environment = process.environment or {}
+        # where two of a name run, the port of the service may be answered by either
+        port = int(environment.get("COMITIA_HEALTH_PORT") or self._ports[process.name])
+        await process.until(lambda: http_ok(ports.HOST, port, "/readyz"), within_s=within_s)
+
+    async def succeed(self, name: str, source: Source) -> ManagedProcess:
+        """Start a successor of a running process beside it; return the predecessor once the successor is ready.
+
+        Both serve the same port until `retire` is called with the predecessor. One that ends meanwhile comes back
+        without taking over again what its build had.
+
+        Raises:
+            StartError: the successor did not come up and is gone; the predecessor goes on as before.
+        """
+        application = next(a for a in self.applications if a.name == name)
+        predecessor, before = self.processes[name], self.processes[name].environment
+        health_port = ports.free_port(self._ports.values())
+        beside = {"COMITIA_LISTEN_MODE": Listen.BESIDE, "COMITIA_HEALTH_PORT": str(health_port)}
+        successor = self._process(application, source, beside)
+        predecessor.environment = {
+            **(before or {}),
+            "COMITIA_LISTEN_MODE": Listen.BESIDE,
+            "COMITIA_WORKER_TAKES_OVER": str(source.build == self.build(name)),
+        }
+        try:
+            await successor.start()
+            await self._ready(successor)
+        except BaseException:
+            await successor.kill()
+            predecessor.environment = before
+            if application.package == "workers":  # which may have lost its place to the one that is gone
+                await predecessor.stop()
+                await self.start(name)
+            raise
+        self._replaced.add(predecessor)
+        self.processes[name] = successor
+        if self._keeping:
+            self._keeper.keep(successor, successor.start)
+        return predecessor
+
+    async def retire(self, predecessor: ManagedProcess) -> int:
+        """Stop a process that has a successor, in order; return its exit status, 0 where it came to its own end."""
+        if predecessor.name.startswith("workers-"):
+            predecessor.grace_s = _DRAIN_S
+        await predecessor.stop()
+        self._replaced.discard(predecessor)
+        return await predecessor.wait()
 
     def keep_running(self) -> None:
         """Bring back every process that ends without being told to, until the end."""
+        self._keeping = True
         for process in self.processes.values():
             self._keeper.keep(process, process.start)
 
-
-class Keeper:
-    """Starts processes again when they end by themselves, at growing intervals, and says so."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def keep(self, process: ManagedProcess, start: Callable[[], Awaitable[None]]) -> None:
-        """Watch a running process from now on."""
-        task = asyncio.create_task(self._keep(process, start), name=f"keep-{process.name}")
-        self._tasks.add(task)
-
-    async def close(self) -> None:
-        """Watch no longer; what runs goes on. Safe to repeat."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-
-    async def _keep(self, process: ManagedProcess, start: Callable[[], Awaitable[None]]) -> None:
-        backoff = _BACKOFF_FIRST_S
-        while True:
-            began = time.monotonic()
-            status = await process.wait()
-            if process.stopping:
-                return
-            backoff = _BACKOFF_FIRST_S if time.monotonic() - began > _STEADY_S else backoff
-            self._say(f"{process.name} ended ({_meaning(status)}); again in {backoff:.1f} s. Its log: {process.log}")
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, _BACKOFF_MOST_S)
-            try:
-                await start()
-            except (OSError, StartError) as error:
-                self._say(f"{process.name} did not start: {error}")
-
-
-def _meaning(status: int) -> str:
-    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+    def _process(self, application: Application, source: Source, variables: Mapping[str, str]) -> ManagedProcess:
+        own = application_environment(
+            application, self._state, self._ports[application.name], environment=self._environment, build=source.build
+        )
+        return ManagedProcess(
+            application.name,
+            application.command,
+            Path(self._state.folder) / "logs" / f"{application.name}.log",
+            environment={**_inherited(), **own, **variables, **self._more},
+            folder=source.folder,
+            stop_signal=signal.SIGTERM,
+            grace_s=_GRACE_S,
+        )
 
 
 def _inherited() -> dict[str, str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from comitia.stack.applications import API, VOTING_WORKER, Application, present_source
+from comitia.stack.applications import API, VOTING_WORKER, Application, Source, present_source
 from comitia.stack.ports import HOST
 from comitia.stack.probes import http_get
 from comitia.stack.process import StartError
+from comitia.stack.rolling import roll
 from comitia.stack.state import StackState
 from comitia.stack.supervisor import Supervisor
 from tests.comitia.stack.processes import gone
@@ -31,6 +32,7 @@ def stand_in(application: Application) -> StandIn:
 
 
 VOTES = stand_in(next(application for application in API if application.service == "votes"))
+RESULTS = stand_in(next(application for application in API if application.service == "results"))
 VOTING = stand_in(VOTING_WORKER)
 
 
@@ -110,6 +112,65 @@ async def test_a_kill_leaves_it_down_where_nobody_keeps_it(state: StackState) ->
         assert supervisor.pids == {}
         await supervisor.start("api-votes")
         assert await get(supervisor, "votes", "/readyz") == b"{}"
+
+
+async def test_a_successor_serves_beside_its_predecessor_until_that_is_stopped(state: StackState) -> None:
+    async with Supervisor(state, applications=(VOTES, VOTING)) as supervisor:
+        supervisor.keep_running()
+        first = supervisor.pids["api-votes"]
+        predecessor = await supervisor.succeed("api-votes", Source("another"))
+        assert predecessor.pid == first != supervisor.pids["api-votes"]
+        assert supervisor.build("api-votes") == "another"
+        assert predecessor.environment is not None
+        assert predecessor.environment["COMITIA_WORKER_TAKES_OVER"] == "False"
+        assert await supervisor.retire(predecessor) == 0
+        assert not gone([first])
+        assert json.loads(await get(supervisor, "votes", "/environment"))["COMITIA_BUILD"] == "another"
+        second = supervisor.pids["api-votes"]
+        await get(supervisor, "votes", "/die")  # and is kept running like the first one
+        await until(lambda: supervisor.pids.get("api-votes") not in {None, second})
+        await supervisor.ready("api-votes")
+        again = await supervisor.succeed("api-votes", Source("a third"))
+        both = [again.pid, *supervisor.pids.values()]
+    assert not gone(pid for pid in both if pid is not None)
+
+
+async def test_a_successor_that_does_not_start_leaves_everything_as_it_was(state: StackState) -> None:
+    async with Supervisor(state, applications=(VOTES, VOTING)) as supervisor:
+        first, before = supervisor.pids, supervisor.processes["api-votes"].environment
+        supervisor._more["COMITIA_BROKEN"] = "votes"
+        with pytest.raises(StartError, match="api-votes ended with status 1"):
+            await supervisor.succeed("api-votes", Source("broken"))
+        assert supervisor.pids == first
+        assert supervisor.processes["api-votes"].environment == before
+        assert await get(supervisor, "votes", "/readyz") == b"{}"
+
+
+async def test_the_voting_worker_and_the_votes_services_roll_together(state: StackState) -> None:
+    said: list[str] = []
+    old = Source("old", Path.cwd())
+    async with Supervisor(state, applications=(VOTING, VOTES, RESULTS), source=old) as supervisor:
+        with pytest.raises(ValueError, match="nobody"):
+            await roll(supervisor, ["nobody"])
+        await roll(supervisor, ["api-results"], say=said.append)
+        assert [supervisor.build(name) == "old" for name in ("workers-voting", "api-votes", "api-results")] == [
+            True,
+            True,
+            False,
+        ]
+        said.clear()
+        await roll(supervisor, ["api-votes"], say=said.append)
+        assert {supervisor.build(name) for name in supervisor.processes} == {present_source().build}
+        order = [(line.split(":")[0], "beside" in line) for line in said]
+        assert order == [
+            ("workers-voting", True),
+            ("api-votes", True),
+            ("api-votes", False),
+            ("workers-voting", False),
+        ]
+        said.clear()
+        await roll(supervisor, ["api-votes"], say=said.append)  # the same build: it goes alone
+        assert {line.split(":")[0] for line in said} == {"api-votes"}
 
 
 def test_ports_are_what_was_wanted(state: StackState) -> None:
