@@ -282,28 +282,38 @@ async def open_house(
     migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = migrate,
     applications: Sequence[Application] = APPLICATIONS,
     source: Source | None = None,
+    servers: Servers | None = None,
+    arrange: Callable[[Supervisor], Awaitable[None]] | None = None,
+    traced: bool = True,
 ) -> AsyncIterator[House]:
-    """Start everything in `folder`, and leave nothing behind; the code is ours unless another `source` is given."""
+    """Start everything in `folder`, and leave nothing behind; the code is ours unless another `source` is given.
+
+    `servers` are started instead of the usual ones; `arrange` is called before the first process starts.
+    """
     async with AsyncExitStack() as lifetime:
-        servers = await lifetime.enter_async_context(
-            Servers(folder, environment={}, topology=topology, migrations=migrations)
-        )
+        servers = servers or Servers(folder, environment={}, topology=topology, migrations=migrations)
+        await lifetime.enter_async_context(servers)
         lifetime.callback(postgres.forget, servers.state.stack_id)
         settings = servers.state.settings_for(IDENTITY, environment=Environment.TEST)
         access = await open_access_tokens(settings)  # before a process reads the keys
         desk = TokenDesk(voting_keys(settings))
         await desk.open()
         spans = lifetime.enter_context(span_collector())
-        traced = {
+        tracing = {
             "COMITIA_OTLP_ENDPOINT": spans.url,
             "COMITIA_TRACE_SAMPLE_RATIO": "1",  # what is kept of one request in a hundred must be fit for all
             "OTEL_BSP_SCHEDULE_DELAY": "500",
         }
-        supervisor = await lifetime.enter_async_context(
-            Supervisor(
-                servers.state, environment=Environment.TEST, applications=applications, source=source, more=traced
-            )
+        supervisor = Supervisor(
+            servers.state,
+            environment=Environment.TEST,
+            applications=applications,
+            source=source,
+            more=tracing if traced else None,
         )
+        if arrange is not None:
+            await arrange(supervisor)
+        await lifetime.enter_async_context(supervisor)
         owners, directories, clients = {}, {}, {}
         for name in (*CELLS, "catalogue"):
             address = servers.state.database(name)

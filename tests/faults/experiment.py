@@ -12,6 +12,7 @@ from comitia.demo.checking import read_results
 from comitia.demo.client import HttpClient, NoAnswerError
 from comitia.demo.glasgow import Totals
 from comitia.demo.survey import PublishedElection, RefusedError
+from comitia.demo.voters import Habit
 from tests.faults.checking import Verdict, judge, read_kept
 from tests.faults.crowd import Crowd, habits
 from tests.faults.notes import Notebook, Notes
@@ -34,7 +35,7 @@ class Fault:
     seconds: float = 0.0
     tolerated: frozenset[str] = frozenset()
     impossible: Callable[[Stage], str] = lambda _: ""
-    tells: str = ""  # what the table says about it
+    habit: Habit | None = None  # what every voter does, where that is not as the load says
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | 
     chance = random.Random(f"{seed}/{fault.name}")
     survey = await stage.publish()
     voters = chance.sample(stage.voters, len(stage.voters))
-    odd = habits(len(voters), load.habits, chance)
+    odd = [fault.habit] * len(voters) if fault.habit else habits(len(voters), load.habits, chance)
     voters = [replace(voter, habit=habit) for voter, habit in zip(voters, odd, strict=True)]
     path = stage.folder / f"{survey.survey_id}.notes"
     with Notebook(path) as notebook:

@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from integrations.keys.purposes import KEK_BALLOT
 from integrations.settings import Environment
 from tests.end_to_end.house import House, eventually
 from tests.faults.crowd import Doors
+from tests.faults.proxies import Proxies
 
 WARDS = 4  # of the election's 23: each region is read by itself
 DOOR = "api-votes"
@@ -36,6 +37,9 @@ class Stage:
     folder: Path  # for notebooks
     election: Election
     voters: list[Voter] = field(default_factory=list)
+    proxies: Proxies | None = None  # on every way from a process to a server
+    disks: Mapping[str, Path] = field(default_factory=dict)  # file systems that one server has alone
+    undiskable: str = ""  # why there are none
 
     @classmethod
     async def of(cls, house: House, folder: Path, *, voters: int, seed: int) -> "Stage":
