@@ -1,32 +1,18 @@
 """Every fault that `make faults` makes, by name."""
 
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from comitia.demo.voters import Habit
 from comitia.stack.applications import APPLICATIONS
 from tests.faults.clocks import clocks
 from tests.faults.disks import full
 from tests.faults.experiment import Fault
-from tests.faults.kills import EMPTY_REDIS, kill, pause
+from tests.faults.kills import EMPTY_REDIS, KILL_BEFORE_COMMIT, kill, pause
 from tests.faults.messages import REPEATED
 from tests.faults.networks import networks, one_from_another
-from tests.faults.stage import Stage
+from tests.faults.voters import NOTHING, TWINS
 from tests.faults.whole_stack import OWN_POSTGRES, SERVERS
-
-_TWINS_S = 4.0
-
-
-@asynccontextmanager
-async def _nothing(_: Stage) -> AsyncIterator[None]:
-    yield
-
-
-# Every voter sends two requests at the same moment, with two keys, to two processes.
-TWINS = Fault("voters/twice-at-once", _nothing, seconds=_TWINS_S, habit=Habit.DOUBLE_CLICK)
-NOTHING = Fault("nothing", _nothing, seconds=_TWINS_S)
 
 
 def usual() -> Iterator[Fault]:
@@ -34,7 +20,7 @@ def usual() -> Iterator[Fault]:
     yield from (NOTHING, TWINS)
     processes = [application.name for application in APPLICATIONS]
     yield from (kill(name) for name in (*processes, *SERVERS))
-    yield EMPTY_REDIS
+    yield from (EMPTY_REDIS, KILL_BEFORE_COMMIT)
     yield from (pause(name) for name in (*processes, *SERVERS))
     yield from networks()
     yield from (full(server) for server in (OWN_POSTGRES, "kafka"))

@@ -19,6 +19,7 @@ from tests.faults.notes import Notebook, Notes
 from tests.faults.stage import Stage
 from tests.faults.watching import Watch, confirmed_since
 
+_BEGIN_WITHIN_S = 60.0
 _LOOK_EVERY_S, _WEIGH_EVERY_S = 0.1, 0.4
 
 
@@ -153,7 +154,7 @@ async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | 
         stop = asyncio.Event()
         coming = asyncio.create_task(experiment.crowd.come(voters, load.rate, stop, at_once=load.at_once))
         try:
-            if not await experiment.confirmed(round(load.rate * load.before_s / 2), load.recover_within_s):
+            if not await experiment.confirmed(round(load.rate * load.before_s / 2), _BEGIN_WITHIN_S):
                 raise RuntimeError(f"{fault.name}: nothing was confirmed before the fault")
             began = time.monotonic()
             async with fault.inject(stage):

@@ -1,5 +1,6 @@
 """Processes that die, stop for a while, or come back without what they knew."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -10,7 +11,7 @@ from integrations.settings import RedisAddress
 from tests.faults.experiment import Fault
 from tests.faults.stage import Stage
 
-PAUSE_S = 10.0
+PAUSE_S, _HELD_S = 10.0, 1.0
 REDIS = "redis"
 _Inject = Callable[[Stage], AbstractAsyncContextManager[None]]
 
@@ -52,6 +53,20 @@ async def emptied(stage: Stage) -> AsyncIterator[None]:
         yield
 
 
+def killed_while_paused(victim: str, server: str) -> _Inject:
+    """`kill -9` to a process that has waited for a stopped server: what it holds by then is nowhere else."""
+
+    @asynccontextmanager
+    async def inject(stage: Stage) -> AsyncIterator[None]:
+        with stage.paused(server):
+            await asyncio.sleep(_HELD_S)  # not a wait for something: the fault itself
+            await stage.processes[victim].kill()
+        await stage.start(victim)
+        yield
+
+    return inject
+
+
 def kill(name: str) -> Fault:
     """A killed process."""
     return Fault(f"kill/{name}", killed(name))
@@ -62,4 +77,5 @@ def pause(name: str) -> Fault:
     return Fault(f"pause/{name}", paused(name), seconds=PAUSE_S)
 
 
+KILL_BEFORE_COMMIT = Fault("kill/api-votes-while-temporal-hangs", killed_while_paused("api-votes", "temporal"))
 EMPTY_REDIS = Fault("kill/redis-with-its-data", emptied)

@@ -16,7 +16,9 @@ from comitia.demo.client import HttpClient
 from comitia.demo.glasgow import Ballot, Election, read_election
 from comitia.demo.survey import PublishedElection, publish
 from comitia.demo.voters import Habit, Voter
+from comitia.stack.applications import Application
 from comitia.stack.process import ManagedProcess, StartError
+from comitia.stack.supervisor import Supervisor
 from domain.tokens import Role
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import KEK_BALLOT
@@ -29,6 +31,19 @@ WARDS = 4  # of the election's 23: each region is read by itself
 DOOR = "api-votes"
 
 
+class _Second(Application):
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}-{self.service}-2"
+
+
+def second(application: Application) -> Application:
+    """Return the same service as another process."""
+    return _Second(application.package, application.service, application.roles, application.port)
+
+
 @dataclass
 class Stage:
     """`house` with its voters; the same ones vote in every fault's survey."""
@@ -37,6 +52,7 @@ class Stage:
     folder: Path  # for notebooks
     election: Election
     voters: list[Voter] = field(default_factory=list)
+    more_doors: dict[str, str] = field(default_factory=dict)  # processes that take votes and run besides
     proxies: Proxies | None = None  # on every way from a process to a server
     disks: Mapping[str, Path] = field(default_factory=dict)  # file systems that one server has alone
     undiskable: str = ""  # why there are none
@@ -66,7 +82,7 @@ class Stage:
         """Where votes are taken and tokens given."""
         urls = self.house.supervisor.urls
         votes = {name: url for name, url in urls.items() if name.startswith(DOOR)}
-        return Doors(votes, urls["api-eligibility"])
+        return Doors({**votes, **self.more_doors}, urls["api-eligibility"])
 
     @property
     def keys(self) -> FileKms:
@@ -110,6 +126,18 @@ class Stage:
             await asyncio.gather(*(self.start(name) for name in dead if name in group))
         return dead
 
+    @asynccontextmanager
+    async def second_door(self) -> AsyncIterator[None]:
+        """Run another process that takes votes, until the end of the block."""
+        first = self.house.supervisor
+        application = second(next(each for each in first.applications if each.name == DOOR))
+        async with Supervisor(self.house.state, applications=[application], environment=Environment.TEST) as supervisor:
+            self.more_doors = supervisor.urls
+            try:
+                yield
+            finally:
+                self.more_doors = {}
+
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
         """Keep a process and its children from doing anything: connections stay, no answer comes."""
@@ -131,7 +159,8 @@ class Stage:
         before = [(process.environment, process.folder) for process in processes]
         for process in processes:
             process.environment = {**(process.environment or {}), **(environment or {})}
-            process.folder = folder or process.folder
+            if folder is not None:
+                process.folder, process.environment = folder, _unmeasured(process.environment)
         try:
             await self._restart(names)
             yield
@@ -146,6 +175,11 @@ class Stage:
         for group in (True, False):
             chosen = [name for name in names if name.startswith("workers") is group]
             await asyncio.gather(*(self.house.supervisor.start(name) for name in chosen))
+
+
+def _unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without those of coverage: what runs from elsewhere is not our source."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 def _family(process: ManagedProcess) -> list[psutil.Process]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from comitia.stack import kafka, ports, postgres
 from comitia.stack.account import give, unprivileged_account
-from comitia.stack.applications import APPLICATIONS, Application
+from comitia.stack.applications import APPLICATIONS
 from comitia.stack.ports import HOST
 from comitia.stack.process import ManagedProcess
 from comitia.stack.servers import Servers
@@ -25,7 +25,7 @@ from integrations.postgres.roles import CELL_ROLES, OWNER
 from integrations.settings import Address
 from tests.end_to_end.house import open_house
 from tests.faults.proxies import Proxies, Way
-from tests.faults.stage import Stage
+from tests.faults.stage import DOOR, Stage, second
 
 OWN_CELL = "us"
 OWN_POSTGRES = f"postgres-{OWN_CELL}"
@@ -33,19 +33,7 @@ SERVERS = ("postgres", OWN_POSTGRES, "redis", "kafka", "temporal")
 _DISK_MB = {OWN_POSTGRES: 800, "kafka": 300}
 
 
-class Second(Application):
-    """A second process of a service."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """How it is called in logs, ports and addresses."""
-        return f"{self.package}-{self.service}-2"
-
-
-_VOTES = next(each for each in APPLICATIONS if each.name == "api-votes")
-ALL = (*APPLICATIONS, Second(_VOTES.package, _VOTES.service, _VOTES.roles, _VOTES.port))
+ALL = (*APPLICATIONS, second(next(each for each in APPLICATIONS if each.name == DOOR)))
 
 
 class WholeServers(Servers):
