@@ -61,6 +61,7 @@ class Row:
     confirmed_again_s: float | None
     right_again_s: float | None
     statuses: dict[int, int]
+    refused: int  # requests of people who had voted
     surprises: tuple[str, ...]
     revived: tuple[str, ...]
 
@@ -174,7 +175,7 @@ async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | 
             coming.cancel()
             await experiment.close()
     strange = tuple(sorted({text for text in experiment.crowd.surprises if text.split()[-1] not in fault.tolerated}))
-    return Row(fault.name, verdict, confirmed, right, notes.statuses(), strange, tuple(revived))
+    return Row(fault.name, verdict, confirmed, right, notes.statuses(), notes.refused, strange, tuple(revived))
 
 
 async def _until(holds: Callable[[], bool], within_s: float, *, every_s: float = _LOOK_EVERY_S) -> bool:

@@ -136,6 +136,12 @@ class Notes:
                 found.add(voter)
         return found
 
+    @property
+    def refused(self) -> int:
+        """How many requests ended with `already_voted`, at once or after they were accepted."""
+        at_once = sum(one.code == "already_voted" for one in self.attempts())
+        return at_once + sum(one.status == "refused" for found in self.learnt.values() for one in found)
+
     def attempts(self) -> Iterator[Said]:
         """Return every attempt, in no order."""
         for said in self.said.values():
