@@ -13,7 +13,7 @@ from rich.table import Table
 from comitia.stack.pair_restore import Restored, Target, position, restoring
 from comitia.stack.pair_state import Mode
 from comitia.stack.postgres_member import PairPlace
-from comitia.stack.postgres_pair import MEMBERS, PostgresPair
+from comitia.stack.postgres_pair import MEMBERS, READY_WITHIN_S, PostgresPair
 from comitia.stack.servers import pair_folder
 from comitia.stack.state import CATALOGUE, StackState, read_state
 from domain.ids import BatchId
@@ -72,7 +72,9 @@ async def restore(pair: PostgresPair, target: Target, *, watched: bool, noted: s
     """Restore a pair and check it; it takes its place only where every check passed.
 
     Raises:
-        RestoreError: it could not be restored, or a check failed; what was there is as it was.
+        RestoreError: it could not be restored; what was there is as it was.
+        FailedCheckError: what was restored is not whole; what was there is as it was.
+        TimeoutError: it took its place, and whoever runs the pair did not start it.
     """
     began = time.monotonic()
     async with restoring(pair, target, watched=watched) as restored:
@@ -89,6 +91,8 @@ async def restore(pair: PostgresPair, target: Target, *, watched: bool, noted: s
         )
         if not report.passed:
             raise FailedCheckError(report)
+    if watched:
+        await pair.serves(READY_WITHIN_S)
     return report
 
 

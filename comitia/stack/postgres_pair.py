@@ -110,6 +110,20 @@ class PostgresPair:
         await self.primary.process.stop()
         await asyncio.gather(self.standby.process.stop(), self.archive.process.stop())
 
+    async def serves(self, within_s: float) -> None:
+        """Wait until the primary that is written down commits, whoever runs it. Raises TimeoutError."""
+
+        async def commits() -> bool:
+            self._state = read_pair_state(self.place.folder)
+            try:
+                await self.primary.replication.prove(_ANSWERS_WITHIN_S)
+            except TROUBLE:
+                return False
+            return True
+
+        async with asyncio.timeout(within_s):
+            await until(commits)
+
     def may_take_over(self) -> bool:
         """Tell whether the standby has every commit that was ever acknowledged."""
         return self.state.mode is Mode.PAIR and self.standby.follows

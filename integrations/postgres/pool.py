@@ -68,6 +68,20 @@ async def pool_on_demand(
     return await _pool(address, settings, role, min_size=0, max_size=size, init=refuse_unsafe, **options)
 
 
+async def standby_pool(
+    address: DatabaseAddress, settings: Settings, role: str, *, size: int = 2, **options: Any
+) -> asyncpg.Pool:
+    """Return a pool that connects to a standby of this database when first asked; nothing can be written on it."""
+    return await _pool(
+        address,
+        settings,
+        role,
+        min_size=0,
+        max_size=size,
+        **{**options, "connect": _Standby(address), "setup": None, "connection_class": asyncpg.Connection},
+    )
+
+
 async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
     """Return the durability settings as the server reports them.
 
@@ -85,20 +99,21 @@ async def _pool(address: DatabaseAddress, settings: Settings, role: str, **optio
     where: dict[str, Any] = {"host": address.host, "port": address.port}
     if len(address.servers) > 1:
         where = {"connect": _Primary(address), "setup": _still_primary}
-    return await asyncpg.create_pool(
+    chosen = {
         **where,
-        connection_class=DurableConnection,
-        database=address.name,
-        user=role,
-        password=settings.password(role).get_secret_value(),
-        ssl=tls_context(address.tls) or "disable",
-        server_settings={
+        "connection_class": DurableConnection,
+        "database": address.name,
+        "user": role,
+        "password": settings.password(role).get_secret_value(),
+        "ssl": tls_context(address.tls) or "disable",
+        "server_settings": {
             "application_name": role,
             "timezone": "UTC",
             "idle_in_transaction_session_timeout": "2s",
         },
         **options,
-    )
+    }
+    return await asyncpg.create_pool(**chosen)
 
 
 class _Primary:
@@ -124,6 +139,20 @@ class _Primary:
             self._servers.sort(key=lambda other, chosen=server: other != chosen)  # type: ignore[misc]
             return connection
         raise failure
+
+
+class _Standby:
+    """Connects to whichever of the servers follows another."""
+
+    def __init__(self, address: DatabaseAddress) -> None:
+        self._servers = address.servers
+
+    async def __call__(self, *_: Any, **options: Any) -> asyncpg.Connection:
+        options["timeout"] = min(options.get("timeout") or _CONNECT_WITHIN_S, _CONNECT_WITHIN_S)
+        options["target_session_attrs"] = "standby"
+        hosts, ports = [server.host for server in self._servers], [server.port for server in self._servers]
+        connection: asyncpg.Connection = await asyncpg.connect(host=hosts, port=ports, **options)
+        return connection
 
 
 async def _still_primary(connection: Any) -> None:

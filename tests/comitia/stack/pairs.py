@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -133,3 +134,13 @@ class Writer:
                         self.acknowledged.append(number)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await asyncio.sleep(0.05)
+
+
+async def destroy(pair: PostgresPair) -> None:
+    """Take both servers and all of their data away; the archive is somewhere else."""
+    members = (pair.standby, pair.primary)
+    for member in members:
+        member.cluster.rename(member.cluster.with_name(f"{member.name}-destroyed"))
+    for member in members:
+        await member.process.kill()
+        await asyncio.to_thread(shutil.rmtree, member.cluster.with_name(f"{member.name}-destroyed"))

@@ -24,6 +24,7 @@ from tests.comitia.stack.pairs import (
     COMPLETE_WITHIN_S,
     Writer,
     administrator,
+    destroy,
     frozen,
     new_pair,
     pool_of,
@@ -251,9 +252,7 @@ async def test_a_pair_that_was_destroyed_comes_back_from_its_archive(running: Ru
     writer = Writer(pair)
     await writer.open()
     await writer.until(20)
-    for member in (pair.standby, pair.primary):
-        await asyncio.to_thread(shutil.rmtree, member.cluster)
-        await member.process.kill()
+    await destroy(pair)
     await writer.close()
 
     async with restoring(pair, Target(), watched=True) as restored:

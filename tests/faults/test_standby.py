@@ -1,0 +1,136 @@
+"""Every database with a standby: a primary, or a whole cell, is lost in the middle of load, and no vote is."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from comitia.restore import read_notes, restore
+from comitia.stack.pair_restore import Target
+from comitia.stack.pair_watch import PairWatch
+from comitia.stack.topology import Topology
+from domain.contracts.voting import Outcome
+from domain.errors import DomainError, ErrorCode
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import VOTING
+from integrations.settings import Environment
+from tests.comitia.stack.pairs import COMPLETE_WITHIN_S, administrator, destroy, frozen
+from tests.end_to_end.house import House, eventually, open_house
+from tests.faults.load import Load
+from tests.voting_world import open_booth, voting_keys
+
+VOTERS = 120
+CHECKED = {
+    "base backup",
+    "revision",
+    "append-only triggers",
+    "constraints",
+    "participations = ballots = counted",
+    "Merkle roots of batches",
+    "rows that belong to no batch",
+    "audit entries say the same roots",
+    "batches of the notes",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def standing() -> AsyncIterator[House]:
+    """A platform of its own, where every database has a standby and an archive."""
+    with tempfile.TemporaryDirectory(prefix="comitia-standing-") as folder:
+        async with open_house(Path(folder), topology=Topology(standby=True)) as opened:
+            yield opened
+
+
+def watch_of(house: House, cell: str) -> PairWatch:
+    return house.servers.pairs[cell]
+
+
+async def test_no_vote_is_lost_with_the_primary_that_took_it(standing: House) -> None:
+    watch = watch_of(standing, "eu")
+    pair, elsewhere = watch.pair, watch_of(standing, "us").pair.state
+    survey = await standing.open_survey()
+    load = Load.of(standing, survey, VOTERS, ("eu", "us"))
+    voting = asyncio.create_task(load.run())
+    await load.acknowledge(VOTERS // 4)
+    old = pair.primary
+    await old.process.kill()
+    promised = set(load.acknowledged)
+    await voting
+
+    assert len(promised) < VOTERS  # it was in the middle
+    assert not load.interrupted  # our own processes stayed and had an answer for everyone
+    await load.insist()
+    await load.confirmed()
+    await standing.settled(survey, VOTERS)
+    assert pair.primary is not old
+    assert watch_of(standing, "us").pair.state == elsewhere  # the other cell took no notice
+    await watch.complete(COMPLETE_WITHIN_S)
+
+
+async def test_a_batch_whose_commit_was_cancelled_is_told_when_it_is_everywhere_and_recorded_once(
+    standing: House,
+) -> None:
+    watch = watch_of(standing, "us")
+    await watch.complete(COMPLETE_WITHIN_S)
+    settings = standing.state.settings_for(VOTING, environment=Environment.TEST)
+    pool = await open_pool(settings.cells["us"].database, settings, VOTING, size=2)
+    try:
+        booth = await open_booth("us", pool, standing.owners["us"], voting_keys(settings))
+        batch = await booth.batch(booth.vote(), booth.vote())
+        at = datetime(2025, 6, 1, tzinfo=UTC)
+        async with administrator(watch.pair) as other:
+            with frozen(watch.pair.standby.process):
+                recording = asyncio.create_task(booth.ledger.record(batch, at))
+                waiting = (
+                    "SELECT pid FROM pg_stat_activity WHERE datname = 'us' AND usename = 'comitia_voting' "
+                    "AND wait_event = 'SyncRep'"
+                )
+                pid = await eventually(lambda: other.fetchval(waiting), what="a batch that waits for the standby")
+                await other.execute("SELECT pg_cancel_backend($1)", pid)
+                with pytest.raises(DomainError) as unknown:
+                    await recording
+                assert unknown.value.code is ErrorCode.LEDGER_UNAVAILABLE
+
+                again = asyncio.create_task(booth.ledger.record(batch, at))
+                done, _ = await asyncio.wait({again}, timeout=1.0)
+                assert not done
+            recorded = await asyncio.wait_for(again, COMPLETE_WITHIN_S)
+        assert list(recorded.outcomes) == [Outcome.RECORDED] * 2
+        assert await booth.counts() == {"participations": 2, "ballots": 2, "counted": 2}
+    finally:
+        pool.terminate()
+
+
+async def test_a_cell_that_is_destroyed_comes_back_with_every_vote(standing: House, tmp_path: Path) -> None:
+    watch = watch_of(standing, "eu")
+    pair = watch.pair
+    await watch.complete(COMPLETE_WITHIN_S)
+    survey = await standing.open_survey()
+    load = Load.of(standing, survey, VOTERS)
+    voting = asyncio.create_task(load.run())
+    await load.acknowledge(VOTERS // 4)
+    await destroy(pair)
+    await voting
+    assert set(load.statuses()) <= {201, 202, 503}
+
+    elsewhere = Load.of(standing, survey, 30, ["us"])
+    await elsewhere.run()
+    assert set(elsewhere.statuses()) == {201}  # the other cell takes no notice
+    _, access = await standing.voter("us")
+    assert (await standing.ask_to_vote(survey.id, access)).status_code == 201
+
+    notes = tmp_path / "notes"
+    confirmed = [answer.json()["submissionId"] for answer in load.answers.values() if answer.status_code == 201]
+    await asyncio.to_thread(notes.write_text, "\n".join(confirmed))
+    report = await restore(pair, Target(), watched=True, noted=read_notes(notes))
+    assert report.passed
+    assert {finding.what for finding in report.findings} == CHECKED
+    await watch.complete(COMPLETE_WITHIN_S)
+
+    await load.confirmed()
+    await load.insist()
+    await standing.settled(survey, VOTERS + 30)
