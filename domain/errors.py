@@ -72,6 +72,7 @@ class ErrorCode(StrEnum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
     # What we depend on
+    CELL_UNAVAILABLE = "cell_unavailable"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
     CATALOGUE_UNAVAILABLE = "catalogue_unavailable"
@@ -152,6 +153,9 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.OVERLOADED: ErrorSpec(503, "Too busy; nothing was recorded", retryable=True),
     ErrorCode.OUTCOME_UNKNOWN: ErrorSpec(503, "The outcome is not known; trying again is safe", retryable=True),
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, "The caller's time was over; nothing was recorded", retryable=True),
+    ErrorCode.CELL_UNAVAILABLE: ErrorSpec(
+        503, "The voter's home cell records nothing now; other cells are not affected", retryable=True
+    ),
     ErrorCode.LEDGER_UNAVAILABLE: ErrorSpec(503, "The ledger cannot be reached", retryable=True),
     ErrorCode.DIRECTORY_UNAVAILABLE: ErrorSpec(503, "The directory of voters cannot be reached", retryable=True),
     ErrorCode.CATALOGUE_UNAVAILABLE: ErrorSpec(503, "The catalogue cannot be reached", retryable=True),

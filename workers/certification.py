@@ -19,6 +19,7 @@ from integrations.objects.file_store import FileObjectStore
 from integrations.platform import CERTIFICATION_DEPLOYMENT, CERTIFICATION_QUEUE, IN_FLIGHT, cell_pools
 from integrations.postgres.closing_ledger import PostgresClosingLedger
 from integrations.postgres.recount import RecountLedger
+from integrations.postgres.replicas import open_reader
 from integrations.postgres.roles import CERTIFICATION
 from integrations.reaching import reach_cells
 from integrations.recount.recounter import LedgerRecounter
@@ -56,7 +57,20 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     await reach_cells(settings.cells, open_cell, lifetime)
     objects = FileObjectStore(settings.objects_folder)
-    ledgers = {cell: RecountLedger(pool) for cell, pool in pools.items()}
+    ledgers = {
+        cell: RecountLedger(
+            await open_reader(
+                settings.cells[cell].database,
+                settings,
+                CERTIFICATION,
+                lifetime,
+                max_lag_s=0,  # a survey that was sealed a moment ago is sealed there, too
+                primary=pool,
+                command_timeout=_STATEMENT_TIMEOUT_S,
+            )
+        )
+        for cell, pool in pools.items()
+    }
     certifying = CertificationActivities(
         LedgerRecounter(ledgers, keys, objects),
         CertificateKeys(keys, CERTIFICATE),

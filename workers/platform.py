@@ -56,7 +56,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     cells = {cell: PostgresCellSurveys(pool) for cell, pool in pools.items()}
     closing = {cell: PostgresCellClosing(pool, cell) for cell, pool in pools.items()}
     catalogue = PostgresCatalogue(clients.catalogue)
-    results = (await open_results(settings, lifetime, SURVEYS)).results
+    results = (await open_results(settings, lifetime, SURVEYS, from_standby=True)).results
     exports = PostgresExports(clients.catalogue)
     release = Release(DEPLOYMENT, settings.build)
     workers = [

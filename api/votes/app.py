@@ -52,6 +52,7 @@ _CAST_ERRORS = (
     ErrorCode.ALREADY_VOTED,
     ErrorCode.VOTE_REFUSED,
     ErrorCode.OVERLOADED,
+    ErrorCode.CELL_UNAVAILABLE,
     ErrorCode.OUTCOME_UNKNOWN,
     ErrorCode.PAYLOAD_TOO_LARGE,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE,

@@ -86,12 +86,12 @@ class VotingCells:
         """Return an open cell.
 
         Raises:
-            DomainError: `wrong_cell` where this process does not serve it, `ledger_unavailable` where it is down.
+            DomainError: `wrong_cell` where this process does not serve it, `cell_unavailable` where it is down.
         """
         found = self._open.get(cell)
         if found is None:
             raise DomainError(
-                ErrorCode.LEDGER_UNAVAILABLE if cell in self._settings.cells else ErrorCode.WRONG_CELL, "the cell"
+                ErrorCode.CELL_UNAVAILABLE if cell in self._settings.cells else ErrorCode.WRONG_CELL, "the cell"
             )
         return found
 

@@ -75,7 +75,7 @@ class GatewayLimits:
 
 
 class _Batch:
-    __slots__ = ("answered", "durable", "input", "recorded", "trace", "waiting")
+    __slots__ = ("answered", "durable", "durable_since", "input", "recorded", "trace", "waiting")
 
     def __init__(self, batch: SubmitVotesInput, waiting: list[WaitingVote], recorded: asyncio.Future[bytes]) -> None:
         self.input = batch
@@ -84,6 +84,7 @@ class _Batch:
         self.recorded = recorded
         self.answered = False
         self.durable = False  # Temporal has it, or it is recorded
+        self.durable_since = float("inf")
 
     def answer(self, verdict: Callable[[int], Verdict]) -> None:
         """Answer every caller once; a later call is a no-op."""
@@ -154,7 +155,7 @@ class Gateway:
             vote, answer, now, trace=trace, left=self.intake.leave, caller=caller, deadline=now + wait_s
         )
         if self._stopping or not self.intake.takes(vote.survey_id) or not self._queue.put(waiting):
-            answer(NotTaken(ErrorCode.OVERLOADED))
+            answer(NotTaken(self._refusal()))
             return
         self.intake.enter(vote.survey_id)
         self._plan_pump()
@@ -232,6 +233,7 @@ class Gateway:
             batch.durable = await self._start(batch)
             if not batch.durable:
                 return
+            batch.durable_since = self._loop.time()
             telling = self._loop.create_task(self._tell_accepted(batch))
             try:
                 outcomes = await self._outcomes(batch)
@@ -339,4 +341,10 @@ class Gateway:
             await asyncio.sleep(_SWEEP_S)
             self.intake.adapt(_SWEEP_S)
             for waiting in self._queue.expire(self._loop.time() - self._limits.start_timeout_s):
-                waiting.answer(NotTaken(ErrorCode.OVERLOADED))
+                waiting.answer(NotTaken(self._refusal()))
+
+    def _refusal(self) -> ErrorCode:
+        """Tell a cell that records nothing from one that is busy: the first says nothing about the others."""
+        now, patience_s = self._loop.time(), self._limits.start_timeout_s
+        away = any(batch.durable_since + patience_s < now for batch in self._running.values())
+        return ErrorCode.CELL_UNAVAILABLE if away else ErrorCode.OVERLOADED

@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
-
 from domain.errors import DomainError, ErrorCode
 from domain.recount import BallotRow, BatchKey, add_counts
 from domain.tally import BALLOTS, Counts
 from integrations.postgres.failures import ledger_failures
+from integrations.postgres.replicas import Reads
 
 PAGE = 10_000  # rows; a few MB
 _FIRST_ID = bytes(16)
@@ -62,12 +61,14 @@ class BatchRow:
 
 
 class RecountLedger:
-    """Reads a sealed survey of one cell, whose rows stay as they are; made for the role `comitia_certification`.
+    """Reads a sealed survey of one cell, whose rows stay as they are, so that any page may come from the standby.
+
+    Made for the role `comitia_certification`.
 
     All calls raise DomainError `ledger_unavailable`.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def wrapped_key(self, survey_id: str) -> bytes:

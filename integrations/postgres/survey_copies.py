@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-import asyncpg
-
 from domain.contracts.surveys import Survey
 from integrations.postgres.failures import ledger_failures
+from integrations.postgres.replicas import Reads
 
 _GET = """
 SELECT definition, start_at, finish_at, coalesce(epoch.installed, 0) AS installed
@@ -27,7 +26,7 @@ class SurveyCopy:
 class SurveyCopies:
     """Reads the copies of one cell."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Reads) -> None:
         self._pool = pool
 
     async def get(self, survey_id: str) -> SurveyCopy | None:

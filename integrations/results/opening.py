@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from domain.errors import DomainError
 from integrations.postgres.pool import pool_on_demand
+from integrations.postgres.replicas import Reads, open_reader
 from integrations.postgres.survey_copies import SurveyCopies
 from integrations.redis.connection import open_redis, redis_failures
 from integrations.redis.tally_reader import TallyReader
@@ -33,18 +34,35 @@ class OpenResults:
         return any(await asyncio.gather(*(_answers(redis) for redis in self.redis.values())))
 
 
-async def open_results(settings: Settings, lifetime: AsyncExitStack, role: str) -> OpenResults:
-    """Open every cell of the settings for reading results as `role`; none of them has to be there."""
+async def open_results(
+    settings: Settings, lifetime: AsyncExitStack, role: str, *, from_standby: bool = False
+) -> OpenResults:
+    """Open every cell of the settings for reading results as `role`; none of them has to be there.
+
+    `from_standby` spares the primaries: a standby is read where it is as fresh as its primary.
+    """
     pools: dict[str, asyncpg.Pool] = {}
+    copies: dict[str, SurveyCopies] = {}
     clients: dict[str, Redis] = {}
     for cell, addresses in settings.cells.items():
         pools[cell] = await pool_on_demand(
             addresses.database, settings, role, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
         )
         lifetime.push_async_callback(pools[cell].close)
+        reads: Reads = pools[cell]
+        if from_standby:
+            reads = await open_reader(
+                addresses.database,
+                settings,
+                role,
+                lifetime,
+                max_lag_s=0,
+                primary=pools[cell],
+                command_timeout=_STATEMENT_TIMEOUT_S,
+            )
+        copies[cell] = SurveyCopies(reads)
         clients[cell] = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S)
         lifetime.push_async_callback(clients[cell].aclose)
-    copies = {cell: SurveyCopies(pool) for cell, pool in pools.items()}
     tallies = {cell: TallyReader(redis, cell) for cell, redis in clients.items()}
     return OpenResults(SurveyResults(PublishedSurveys(copies), copies, tallies), pools, clients)
 

@@ -27,7 +27,7 @@ async def vote_until_accepted(house: House, survey: OpenSurvey) -> Load:
     for answer in load.answers.values():
         if answer.status_code == 503:
             assert int(answer.headers["retry-after"]) >= 1
-            assert answer.json()["code"] in {"overloaded", "outcome_unknown", "ledger_unavailable"}
+            assert answer.json()["code"] in {"overloaded", "outcome_unknown", "cell_unavailable"}
     return load
 
 

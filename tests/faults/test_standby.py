@@ -123,6 +123,13 @@ async def test_a_cell_that_is_destroyed_comes_back_with_every_vote(standing: Hou
     _, access = await standing.voter("us")
     assert (await standing.ask_to_vote(survey.id, access)).status_code == 201
 
+    async def told() -> bool:
+        answer = await standing.cast(survey, standing.token(survey, "eu"))
+        assert answer.status_code in {202, 503}, answer.text
+        return answer.status_code == 503 and answer.json()["code"] == "cell_unavailable"
+
+    await eventually(told, what="a voter of the lost cell is told")
+
     notes = tmp_path / "notes"
     confirmed = [answer.json()["submissionId"] for answer in load.answers.values() if answer.status_code == 201]
     await asyncio.to_thread(notes.write_text, "\n".join(confirmed))
@@ -133,4 +140,10 @@ async def test_a_cell_that_is_destroyed_comes_back_with_every_vote(standing: Hou
 
     await load.confirmed()
     await load.insist()
-    await standing.settled(survey, VOTERS + 30)
+
+    async def all_counted() -> bool:
+        return (await standing.counts(survey))[0] >= VOTERS + 30
+
+    await eventually(all_counted, what="every vote in the ledgers")
+    votes, _, _ = await standing.counts(survey)  # some of those who were told had been accepted before
+    await standing.settled(survey, votes)

@@ -5,8 +5,9 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psutil
@@ -17,6 +18,7 @@ from comitia.stack.postgres_member import PairPlace
 from comitia.stack.postgres_pair import PostgresPair
 from comitia.stack.process import ManagedProcess
 from integrations.postgres.pool import open_pool
+from integrations.postgres.replicas import Reader, open_reader
 from integrations.settings import DatabaseAddress, Environment, Settings
 from tests.end_to_end.house import eventually
 
@@ -50,17 +52,33 @@ async def administrator(pair: PostgresPair, port: int | None = None) -> AsyncIte
 
 
 @asynccontextmanager
-async def pool_of(pair: PostgresPair, *, first: int | None = None) -> AsyncIterator[asyncpg.Pool]:
+async def pool_of(pair: PostgresPair, *, first: int | None = None, **options: Any) -> AsyncIterator[asyncpg.Pool]:
     """A pool as our processes have them, to both members or to another server that comes before the primary."""
-    who, (one, two) = pair.administrator, pair.members
+    one, two = pair.members
     ports = (first, pair.primary.port) if first else (one.port, two.port)
-    address = DatabaseAddress(host=HOST, port=ports[0], others=f"{HOST}:{ports[1]}", name="postgres")
-    settings = Settings(environment=Environment.TEST, database_passwords={who.name: SecretStr(who.password)})
-    pool = await open_pool(address, settings, who.name, size=2)
+    pool = await open_pool(_address(*ports), _settings(pair), pair.administrator.name, size=2, **options)
     try:
         yield pool
     finally:
         pool.terminate()
+
+
+async def reader_of(pair: PostgresPair, pool: asyncpg.Pool, lifetime: AsyncExitStack, *, max_lag_s: float) -> Reader:
+    """A reader of the pair as our processes have them."""
+    one, two = pair.members
+    who = pair.administrator.name
+    return await open_reader(
+        _address(one.port, two.port), _settings(pair), who, lifetime, max_lag_s=max_lag_s, primary=pool
+    )
+
+
+def _address(port: int, other: int) -> DatabaseAddress:
+    return DatabaseAddress(host=HOST, port=port, others=f"{HOST}:{other}", name="postgres")
+
+
+def _settings(pair: PostgresPair) -> Settings:
+    who = pair.administrator
+    return Settings(environment=Environment.TEST, database_passwords={who.name: SecretStr(who.password)})
 
 
 async def waiting_for_standby(other: asyncpg.Connection, pid: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.comitia.stack.pairs import (
     frozen,
     new_pair,
     pool_of,
+    reader_of,
     waiting_for_standby,
 )
 from tests.end_to_end.house import eventually
@@ -139,6 +141,49 @@ async def test_whoever_reads_what_was_cancelled_waits_before_saying_so(running: 
                 assert not done
             async with asyncio.timeout(COMPLETE_WITHIN_S):
                 assert await looking == 1
+
+
+async def test_reads_come_from_the_standby_while_it_is_not_too_far_behind(running: Running) -> None:
+    pair = running.pair
+    await running.complete()
+    async with AsyncExitStack() as lifetime:
+        pool = await lifetime.enter_async_context(pool_of(pair))
+        exact, patient = [await reader_of(pair, pool, lifetime, max_lag_s=lag) for lag in (0, 3600)]
+        standby = await lifetime.enter_async_context(administrator(pair, pair.standby.port))
+        await pool.execute("CREATE TABLE read (number int)")
+        await pool.execute("INSERT INTO read VALUES (1)")
+        assert await exact.fetchval("SELECT count(*) FROM read") == 1
+        assert await patient.fetchval("SELECT count(*) FROM read") == 1
+        assert (exact.served, patient.served) == ({"standby": 1, "primary": 0}, {"standby": 1, "primary": 0})
+
+        await standby.execute("SELECT pg_wal_replay_pause()")
+        try:
+            await pool.execute("INSERT INTO read VALUES (2)")
+            assert await exact.fetchval("SELECT count(*) FROM read") == 2
+            assert await patient.fetchval("SELECT count(*) FROM read") == 1
+        finally:
+            await standby.execute("SELECT pg_wal_replay_resume()")
+        assert (exact.served, patient.served) == ({"standby": 1, "primary": 1}, {"standby": 2, "primary": 0})
+        async with exact.acquire() as connection:
+            assert await connection.fetchval("SELECT pg_is_in_recovery()")
+
+
+async def test_without_its_primary_a_standby_is_read_within_the_bound_and_not_beyond(running: Running) -> None:
+    pair, watch = running.pair, running.watch
+    await running.complete()
+    async with AsyncExitStack() as lifetime:
+        pool = await lifetime.enter_async_context(pool_of(pair, command_timeout=1.0))
+        await pool.execute("CREATE TABLE late (number int)")
+        await watch.leave()
+        try:
+            with frozen(pair.primary.process):
+                exact, patient = [await reader_of(pair, pool, lifetime, max_lag_s=lag) for lag in (0, 3600)]
+                assert await patient.fetchval("SELECT count(*) FROM late") == 0
+                with pytest.raises(UNAVAILABLE):
+                    await exact.fetchval("SELECT count(*) FROM late")
+        finally:
+            watch.resume()
+    await running.complete()
 
 
 async def test_an_archive_that_is_killed_comes_back(running: Running) -> None:
