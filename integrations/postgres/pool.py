@@ -3,7 +3,7 @@
 import ssl
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 
@@ -78,7 +78,7 @@ async def standby_pool(
         role,
         min_size=0,
         max_size=size,
-        **{**options, "connect": _Standby(address), "setup": None, "connection_class": asyncpg.Connection},
+        **{**options, "connect": _Member(address, "standby"), "setup": None, "connection_class": asyncpg.Connection},
     )
 
 
@@ -98,7 +98,7 @@ async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
 async def _pool(address: DatabaseAddress, settings: Settings, role: str, **options: Any) -> asyncpg.Pool:
     where: dict[str, Any] = {"host": address.host, "port": address.port}
     if len(address.servers) > 1:
-        where = {"connect": _Primary(address), "setup": _still_primary}
+        where = {"connect": _Member(address, "primary"), "setup": _still_primary}
     chosen = {
         **where,
         "connection_class": DurableConnection,
@@ -116,43 +116,31 @@ async def _pool(address: DatabaseAddress, settings: Settings, role: str, **optio
     return await asyncpg.create_pool(**chosen)
 
 
-class _Primary:
-    """Connects to whichever of the servers is primary and can commit.
+class _Member:
+    """Connects to whichever of the servers is a `primary` that can commit, or a `standby`.
 
     A primary that came back after another took over says that it is one, too; but no commit of its own ever ends.
     """
 
-    def __init__(self, address: DatabaseAddress) -> None:
+    def __init__(self, address: DatabaseAddress, part: Literal["primary", "standby"]) -> None:
         self._servers = list(address.servers)  # the last one that served comes first
+        self._part = part
 
     async def __call__(self, *_: Any, **options: Any) -> asyncpg.Connection:
         options["timeout"] = min(options.get("timeout") or _CONNECT_WITHIN_S, _CONNECT_WITHIN_S)
-        options["target_session_attrs"] = "primary"
+        options["target_session_attrs"] = self._part
         failure: BaseException = OSError("no server")
         for server in tuple(self._servers):
             try:
                 connection: asyncpg.Connection = await asyncpg.connect(host=server.host, port=server.port, **options)
-                await _prove(connection)
+                if self._part == "primary":
+                    await _prove(connection)
             except UNAVAILABLE as error:
                 failure = error
                 continue
             self._servers.sort(key=lambda other, chosen=server: other != chosen)  # type: ignore[misc]
             return connection
         raise failure
-
-
-class _Standby:
-    """Connects to whichever of the servers follows another."""
-
-    def __init__(self, address: DatabaseAddress) -> None:
-        self._servers = address.servers
-
-    async def __call__(self, *_: Any, **options: Any) -> asyncpg.Connection:
-        options["timeout"] = min(options.get("timeout") or _CONNECT_WITHIN_S, _CONNECT_WITHIN_S)
-        options["target_session_attrs"] = "standby"
-        hosts, ports = [server.host for server in self._servers], [server.port for server in self._servers]
-        connection: asyncpg.Connection = await asyncpg.connect(host=hosts, port=ports, **options)
-        return connection
 
 
 async def _still_primary(connection: Any) -> None:

@@ -83,9 +83,9 @@ class Reader:
     async def _is_fresh(self, standby: Pool) -> bool:
         try:
             wanted = await self._wanted()
-            async with asyncio.timeout(_CATCH_UP_WITHIN_S):
+            async with standby.acquire() as connection, asyncio.timeout(_CATCH_UP_WITHIN_S):
                 while True:
-                    row: Any = await standby.fetchrow(_STANDBY)
+                    row: Any = await connection.fetchrow(_STANDBY)
                     if not row["follows"]:
                         await standby.expire_connections()  # it was promoted: the next connection finds who follows now
                         return False
