@@ -45,21 +45,24 @@ class BallotRow:
 
 @dataclass(frozen=True, slots=True)
 class CountRow:
-    """What a batch counts for one survey and region; `is_own` where the batch's transaction wrote it."""
+    """What a batch counts for one survey and region, and the transaction that wrote this."""
 
     survey_id: str
     region: str
     ballots: int
     options: Mapping[str, int] = field(repr=False)
-    is_own: bool = True
+    written_by: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A batch as the ledger has it, its counts, and the bodies of the audit entries of its transaction."""
+    """A batch as the ledger has it, its counts, and the bodies of the audit entries of its transaction.
+
+    `written_by` is the transaction that wrote the row; the one that it names itself is that of its rows.
+    """
 
     batch: BatchId
-    says_xid: int
+    written_by: int
     outcomes: bytes
     participations_root: bytes
     ballots_root: bytes
@@ -251,17 +254,17 @@ class _Check:
         self._findings.sums.count(row.batch, own_counts)
         self._rows_and_counts(row)
         for count in own_counts:
-            if not count.is_own:
+            if count.written_by != self._transaction.xid:
                 self._say(
                     DifferenceKind.COUNT_OF_ANOTHER_TRANSACTION,
                     "a count of this batch was written by another transaction",
                     batch=str(row.batch),
                     region=count.region,
                 )
-        if row.says_xid != self._transaction.xid:
+        if row.written_by != self._transaction.xid:
             self._say(
                 DifferenceKind.BATCH_TRANSACTION_DIFFERS,
-                "the batch names another transaction than the one that wrote it",
+                "the batch names another transaction than the one that wrote its row",
                 batch=str(row.batch),
             )
         self._roots(row)

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 
 import asyncpg
 import structlog
-from prometheus_client import CollectorRegistry
 from temporalio.common import VersioningBehavior
 
 from activities.reconciliation import CellPorts, ReconciliationActivities
@@ -18,6 +17,8 @@ from integrations.keys.purposes import EVIDENCE, public
 from integrations.platform import IN_FLIGHT, RECONCILIATION_DEPLOYMENT, RECONCILIATION_QUEUE, open_platform
 from integrations.postgres.ledger_audit import PostgresLedgerAudit
 from integrations.postgres.pool import pool_on_demand
+from integrations.postgres.published_surveys import PublishedSurveys
+from integrations.postgres.references import CellReferences
 from integrations.postgres.roles import RECONCILIATION
 from integrations.redis.connection import open_redis
 from integrations.redis.tally_audit import RedisTallyAudit
@@ -26,7 +27,10 @@ from integrations.telemetry.metrics import TallyMetrics
 from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.schedules import ReconciliationSchedules
 from integrations.temporal.worker import Release, build_worker
+from workers.reconciliation_schedules import ScheduleKeeper
+from workers.reference_checks import ReferenceChecks
 from workers.releases import take_over
 from workers.tally_repair import CellRepair
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
@@ -47,7 +51,14 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     interceptor = telemetry.tracing.temporal_interceptor()
     clients = await open_platform(settings, keys, lifetime, interceptor, role=RECONCILIATION)
     pools = await open_cell_pools(settings, lifetime)
-    activities = compose_activities(settings, pools, EvidenceVerifier(keys), telemetry.registry, lifetime)
+    metrics = ReconciliationMetrics(telemetry.registry)
+    tally_metrics = TallyMetrics(telemetry.registry)
+    activities = compose_activities(settings, pools, EvidenceVerifier(keys), (metrics, tally_metrics), lifetime)
+    surveys = PublishedSurveys(clients.catalogue)
+    keeper = ScheduleKeeper(
+        surveys, ReconciliationSchedules(clients.temporal, RECONCILIATION_QUEUE, tuple(settings.cells))
+    )
+    references = {cell: CellReferences(pool) for cell, pool in pools.items()}
     release = Release(RECONCILIATION_DEPLOYMENT, settings.build)
     worker = build_worker(
         clients.temporal,
@@ -60,7 +71,14 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     )
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     async with asyncio.TaskGroup() as running:
-        refreshing = running.create_task(keep_refreshed(clients.codec))
+        beside = [
+            running.create_task(work)
+            for work in (
+                keep_refreshed(clients.codec),
+                keeper.run(),
+                ReferenceChecks(surveys, references, metrics).run(),
+            )
+        ]
         serving = running.create_task(worker.run())
         await take_over(clients.temporal, release, settings, stopping)
         telemetry.readiness.start()
@@ -68,7 +86,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         await stopping.wait()
         await worker.shutdown()
         await serving
-        refreshing.cancel()
+        for work in beside:
+            work.cancel()
 
 
 async def open_cell_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
@@ -86,13 +105,13 @@ def compose_activities(
     settings: Settings,
     pools: Mapping[str, asyncpg.Pool],
     evidence: EvidenceVerifier,
-    registry: CollectorRegistry,
+    metrics: tuple[ReconciliationMetrics, TallyMetrics],
     lifetime: AsyncExitStack,
 ) -> ReconciliationActivities:
     """Return the activities over these pools and the other servers of each cell."""
     executor = ThreadPoolExecutor(os.cpu_count(), "reconciliation")
     lifetime.callback(executor.shutdown, wait=False, cancel_futures=True)
-    tally_metrics = TallyMetrics(registry)
+    watch, tally_metrics = metrics
     cells = {}
     for cell, pool in pools.items():
         redis = open_redis(settings.cells[cell].redis)
@@ -102,4 +121,4 @@ def compose_activities(
             tally=RedisTallyAudit(redis, cell),
             repair=CellRepair(cell, pool, redis, settings.cells[cell].kafka, tally_metrics),
         )
-    return ReconciliationActivities(cells, evidence, ReconciliationMetrics(registry), executor)
+    return ReconciliationActivities(cells, evidence, watch, executor)

@@ -16,7 +16,7 @@ from domain.tally import BALLOTS, Counts
 from domain.tally_comparison import LedgerTotals
 from integrations.postgres.differences import clear_differences, read_open, write_differences
 from integrations.postgres.failures import ledger_failures
-from integrations.postgres.ledger_pass import Horizon, PostgresLedgerPass
+from integrations.postgres.ledger_pass import BLOCKS_BACK, Horizon, PostgresLedgerPass
 from integrations.postgres.ledger_sums import counts_of, read_bits, read_sums
 
 _LOCK_SPACE = 0x7265636F  # "reco": one pass over a survey at a time
@@ -36,11 +36,11 @@ FROM voting.batch JOIN voting.batch_count AS own USING (gateway_id, number)
 WHERE own.survey_id = $1 AND batch.xid >= $2::bigint::text::xid8 GROUP BY 1, 2
 """
 _BATCHES = """
-SELECT gateway_id, number, extract(epoch FROM clock_timestamp() - batch.recorded_at)::float8 AS age_s,
+SELECT gateway_id, number, extract(epoch FROM clock_timestamp() - min(batch.recorded_at))::float8 AS age_s,
     json_agg(json_build_array(own.survey_id, own.region, own.ballots, own.options)) AS counts
 FROM voting.batch JOIN voting.batch_count AS own USING (gateway_id, number)
 JOIN unnest($2::bytea[], $3::bigint[]) AS asked (gateway_id, number) USING (gateway_id, number)
-WHERE own.survey_id = $1 GROUP BY 1, 2, 3
+WHERE own.survey_id = $1 GROUP BY gateway_id, number
 """
 _HOLDS = """
 SELECT nullifier FROM voting.participation JOIN unnest($2::bytea[]) AS asked (nullifier) USING (nullifier)
@@ -79,9 +79,11 @@ class PostgresTotalsView:
 class PostgresLedgerAudit:
     """Implements `LedgerAudit` for one cell."""
 
-    def __init__(self, pool: asyncpg.Pool, cell: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, cell: str, *, blocks_back: int = BLOCKS_BACK) -> None:
+        """`blocks_back` is how far before the end of a table new rows are looked for first."""
         self._pool = pool
         self._cell = cell
+        self._blocks_back = blocks_back
 
     @asynccontextmanager
     async def open_pass(self, survey_id: str, *, complete: bool) -> AsyncIterator[PostgresLedgerPass]:
@@ -98,7 +100,7 @@ class PostgresLedgerAudit:
                     raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, "another pass reads this survey")
                 horizon = Horizon(await connection.fetchrow(_HORIZON))
                 begun = PostgresLedgerPass(connection, self._cell, survey_id, horizon, complete=complete)
-                await begun.begin()
+                await begun.begin(self._blocks_back)
             yield begun
 
     @asynccontextmanager

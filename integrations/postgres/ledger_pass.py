@@ -21,13 +21,14 @@ _VOTES_PER_CHUNK = 4_000
 _BATCHES_PER_CHUNK = 1_000
 _ROWS_PER_FETCH = 2_000
 # New rows may land in pages a little before the end: of those that were being filled when the last pass looked.
-_BLOCKS_BACK = 1_024
+BLOCKS_BACK = 1_024
 
 _BATCH_COLUMNS = """
-SELECT reconciliation.full_xid(batch.xmin, $2) AS xid, batch.xid::text::bigint AS says_xid, gateway_id, number,
+SELECT batch.xid::text::bigint AS xid, reconciliation.full_xid(batch.xmin, $2) AS written_by, gateway_id, number,
     outcomes, participations_root, ballots_root, (
-        SELECT json_agg(json_build_array(c.survey_id, c.region, c.ballots, c.options, c.xmin = batch.xmin))
-        FROM voting.batch_count AS c WHERE c.gateway_id = batch.gateway_id AND c.number = batch.number
+        SELECT json_agg(json_build_array(own.survey_id, own.region, own.ballots, own.options,
+            reconciliation.full_xid(own.xmin, $2)))
+        FROM voting.batch_count AS own WHERE own.gateway_id = batch.gateway_id AND own.number = batch.number
     ) AS counts, (
         SELECT json_agg(entry.body) FROM audit.entry WHERE entry.xid = batch.xid AND entry.kind = 'votes.recorded'
     ) AS entries
@@ -38,7 +39,7 @@ WHERE batch.xid >= $3::bigint::text::xid8 AND batch.xid < $4::bigint::text::xid8
     SELECT FROM voting.batch_count AS own
     WHERE own.gateway_id = batch.gateway_id AND own.number = batch.number AND own.survey_id = $1
 )
-ORDER BY 1
+ORDER BY batch.xid
 """
 _BATCHES_OF = f"{_BATCH_COLUMNS} WHERE batch.xid = ANY($1::bigint[]::text[]::xid8[])"
 
@@ -116,7 +117,7 @@ class PostgresLedgerPass:
         self.uncompared = False
         self.missed = False
 
-    async def begin(self) -> None:
+    async def begin(self, blocks_back: int) -> None:
         """Take up where the last pass ended; a complete one begins with nothing."""
         survey_id = self._survey_id
         self.is_installed = await self._connection.fetchval(
@@ -134,8 +135,8 @@ class PostgresLedgerPass:
             return
         self._from_xid = row["xid"]
         self._blocks = (
-            max(0, row["participation_block"] - _BLOCKS_BACK),
-            max(0, row["ballot_block"] - _BLOCKS_BACK),
+            max(0, row["participation_block"] - blocks_back),
+            max(0, row["ballot_block"] - blocks_back),
         )
         self.sums = read_sums(row["sums"])
 
@@ -182,8 +183,7 @@ class PostgresLedgerPass:
             rows = await self._connection.fetch(_BATCHES_OF, [each.xid for each in alone], self._horizon.next_xid)
             by_xid = {each.xid: each for each in alone}
             for row in rows:
-                if row["xid"] in by_xid:
-                    by_xid[row["xid"]].batches.append(_batch(row))
+                by_xid[row["xid"]].batches.append(_batch(row))
         if not everywhere:
             self.missed |= any(_lacks_rows(each) for each in transactions)
         return transactions
@@ -284,7 +284,7 @@ def _batch(row: Any) -> BatchRow:
     counts: Iterable[list[Any]] = json.loads(row["counts"] or "[]")
     return BatchRow(
         batch=BatchId(row["gateway_id"], row["number"]),
-        says_xid=row["says_xid"],
+        written_by=row["written_by"],
         outcomes=row["outcomes"],
         participations_root=row["participations_root"],
         ballots_root=row["ballots_root"],
