@@ -13,7 +13,7 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import clients, tally, tokens
+from comitia import clients, reconciliation, tally, tokens
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from integrations.postgres.roles import OWNER
 
@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(tokens.app, name="token")
 app.add_typer(tally.app, name="tally")
 app.add_typer(clients.app, name="clients")
+app.command()(reconciliation.reconcile)
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")

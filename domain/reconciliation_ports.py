@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from domain.batch_bits import BatchKey
-from domain.contracts.reconciliation import CellChecked, Difference, DifferenceKind
+from domain.contracts.reconciliation import CellChecked, Difference, DifferenceKind, RegionSums
 from domain.ids import BatchId
 from domain.reconciliation import EvidenceCheck, LedgerSums, LedgerTransaction
 from domain.tally import Counts
@@ -134,4 +136,25 @@ class ReconciliationWatch(Protocol):
 
     def repaired(self, survey_id: str, differences: Iterable[Difference]) -> None:
         """Hear of differences that were repaired."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CellFindings:
+    """What passes came to in one cell: `checked_at` is the last pass, `completed_at` the last complete one."""
+
+    cell: str
+    participations: int
+    ballots: int
+    regions: tuple[RegionSums, ...]
+    differences: tuple[Difference, ...]
+    checked_at: datetime | None = None
+    completed_at: datetime | None = None
+
+
+class FindingsReader(Protocol):
+    """Reads what reconciliation keeps."""
+
+    async def findings(self, survey_id: str) -> tuple[tuple[CellFindings, ...], tuple[str, ...]]:
+        """Return what every cell that answers has, in order, and the cells that do not answer."""
         ...

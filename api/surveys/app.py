@@ -11,7 +11,9 @@ from api.surveys.export_routes import Exports, export_routes
 from api.surveys.management import SurveyManagement
 from api.surveys.processes import SurveyProcesses
 from api.surveys.public_routes import public_routes
+from api.surveys.reconciliation_routes import reconciliation_routes
 from api.surveys.staff_routes import staff_routes
+from domain.reconciliation_ports import FindingsReader
 from domain.survey_ports import SurveyCatalogue
 from integrations.telemetry.telemetry import Telemetry
 
@@ -22,6 +24,7 @@ def create_app(
     catalogue: SurveyCatalogue,
     processes: SurveyProcesses,
     exports: Exports,
+    findings: FindingsReader,
     admin: Callable[..., Awaitable[Principal]],
     *,
     limits: Limits,
@@ -39,5 +42,6 @@ def create_app(
     management = SurveyManagement(catalogue, processes)
     app.include_router(staff_routes(management, catalogue, admin))
     app.include_router(export_routes(management, exports, admin, limits))
+    app.include_router(reconciliation_routes(management, findings, admin))
     app.include_router(public_routes(management, catalogue, limits))
     return app

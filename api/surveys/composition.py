@@ -21,6 +21,7 @@ from integrations.platform import IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
+from integrations.postgres.findings import CellFindingsReader
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
@@ -40,12 +41,13 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     run_beside(lifetime, keep_refreshed(clients.codec))
     limits = await open_limits(settings, keys, lifetime, telemetry)
+    pools = await cell_pools(settings, lifetime)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
-        clients=ApiClients(await cell_pools(settings, lifetime)),
+        clients=ApiClients(pools),
     )
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
@@ -53,6 +55,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         PostgresCatalogue(clients.catalogue),
         SurveyProcesses(clients.temporal, tuple(settings.cells)),
         Exports(PostgresExports(clients.catalogue), ExportProcesses(clients.temporal), FileObjectStore(objects_folder)),
+        CellFindingsReader(pools),
         access.require_role(Role.ADMIN),
         limits=limits,
         telemetry=telemetry,

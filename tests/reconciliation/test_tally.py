@@ -94,7 +94,7 @@ async def test_a_batch_that_was_never_announced_has_its_time_and_is_folded_then(
     place = world.one
     await place.record()
     await folded(world)
-    lost = await place.record(place.vote("3", "south"), announce=False)
+    lost = await place.record(place.vote("3", "north"), place.vote("3", "south"), announce=False)
     report = await world.reconcile(tally_grace_s=3600.0)
     assert report.agrees
     assert report.repaired == ()
@@ -102,7 +102,14 @@ async def test_a_batch_that_was_never_announced_has_its_time_and_is_folded_then(
     late = await world.reconcile(tally_grace_s=0.0)
     assert late.agrees
     assert tally_rows(late) == {(K.TALLY_BEHIND.value, place.cell, str(lost))}
-    assert await counts(place) == {**RIGHT, ("south", ""): 2, ("south", "3"): 1}
+    assert await counts(place) == {
+        ("north", ""): 2,
+        ("north", "1"): 1,
+        ("north", "3"): 1,
+        ("south", ""): 2,
+        ("south", "2"): 1,
+        ("south", "3"): 1,
+    }
 
 
 async def test_a_complete_pass_waits_for_a_batch_that_is_announced_meanwhile(world: World) -> None:

@@ -38,6 +38,7 @@ from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.certifications import PostgresCertifications
+from integrations.postgres.findings import CellFindingsReader
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import SURVEYS
 from integrations.settings import Settings
@@ -119,6 +120,7 @@ class Platform:
 
     catalogue: PostgresCatalogue
     exports: PostgresExports
+    findings: CellFindingsReader
     cells: dict[str, CutOffCell]
     certifications: PostgresCertifications
     closing: dict[str, PostgresCellClosing]
@@ -161,6 +163,7 @@ class Platform:
             self.catalogue,
             SurveyProcesses(self.client, CELLS, **options),
             Exports(self.exports, ExportProcesses(self.client, queue=self.queue), self.objects),
+            self.findings,
             self.access.require_role(Role.ADMIN),
             limits=self.limits,
             telemetry=make_telemetry(self.settings, "surveys"),
@@ -210,6 +213,7 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
         yield Platform(
             catalogue=PostgresCatalogue(catalogue_pool),
             exports=PostgresExports(catalogue_pool),
+            findings=CellFindingsReader(pools),
             results=Totals(),
             objects=FileObjectStore(settings.objects_folder),
             cells={cell: CutOffCell(PostgresCellSurveys(pools[cell])) for cell in CELLS},
