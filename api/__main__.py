@@ -10,6 +10,7 @@ import structlog
 import uvloop
 
 from api.composition import Compose, find_compose
+from api.http.forced_states import mount_forced_states
 from api.http.serving import serve
 from api.http.shared import ServingLimits
 from integrations.settings import Settings
@@ -29,6 +30,8 @@ async def run(service_name: str, compose: Compose, settings: Settings) -> None:
     async with AsyncExitStack() as lifetime:
         lifetime.callback(telemetry.close)
         service = await compose(settings, lifetime, telemetry)
+        if settings.forced_states:
+            service = mount_forced_states(service, settings, telemetry)
         if settings.health_port is not None:
             await lifetime.enter_async_context(health_server(settings.listen_host, settings.health_port, telemetry))
         _spare_the_collector()

@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     public_url: str = ""  # how clients reach this service; the `htu` of a proof must be under it
     otlp_endpoint: str = ""  # empty: spans are made for propagation and dropped
     trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
+    forced_states: bool = False  # a test may make a service not ready, overloaded, slow or failing
 
     worker_takes_over: bool = True  # makes its build the current one; without, it only finishes what its build began
     worker_drain_s: float = Field(default=600.0, ge=0)  # how long a replaced build's worker waits for its executions
@@ -179,6 +180,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _limits_are_known(self) -> "Settings":
         policies_with(self.limits)
+        return self
+
+    @model_validator(mode="after")
+    def _states_are_forced_in_tests_alone(self) -> "Settings":
+        if self.forced_states and self.environment is not Environment.TEST:
+            raise ValueError(f"{self.environment} refuses forced states: they are for tests")
         return self
 
     @model_validator(mode="after")
