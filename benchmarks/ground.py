@@ -153,7 +153,8 @@ async def ground_on(state: StackState, settings: Settings) -> AsyncIterator[Grou
     ground = Ground(state, settings, pool, FileKms(settings.keys_folder, _PURPOSES))
     try:
         await ground.voters.open()
-        await _make_databases(ground)
+        if not state.topology.standby:  # whose servers hold one database each; peers are measured on the run's own
+            await _make_databases(ground)
         yield ground
     finally:
         await pool.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import fcntl
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -169,5 +170,17 @@ def run_restore(data: Path, name: str, target: Target, notes: Path | None, conso
     """Restore by hand, in a running stack or in one that is stopped. Raises NoPairError, RestoreError."""
     pair, state = open_pair(data, name, console)
     noted = None if notes is None else read_notes(notes)
-    report = asyncio.run(restore(pair, target, watched=state.supervisor_pid != 0, noted=noted))
+    watched = _runs(state.folder)
+    report = asyncio.run(restore(pair, target, watched=watched, noted=noted))
     show(report, console)
+    console.print(f"{name} serves again" if watched else "restored; comitia up --standby lets it serve")
+
+
+def _runs(folder: Path) -> bool:
+    """Tell whether a stack runs in a folder, whatever one that was killed has left there."""
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

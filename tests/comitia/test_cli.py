@@ -96,3 +96,17 @@ def test_migrate_without_any_database_says_so(run: CliRunner, tmp_path: Path) ->
 def test_a_port_must_be_a_known_name_and_a_number(run: CliRunner, tmp_path: Path, port: str) -> None:
     result = run.invoke(app, ["up", "--data", str(tmp_path), "--port", port])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_stack_without_standbys_has_no_archive(run: CliRunner, tmp_path: Path, command: str) -> None:
+    result = run.invoke(app, [command, "eu", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "comitia up --standby makes them" in result.output
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "2026-05-07T22:00:00", "0/x"])
+def test_a_moment_to_restore_is_an_instant_or_a_place_in_the_log(run: CliRunner, tmp_path: Path, moment: str) -> None:
+    result = run.invoke(app, ["restore", "eu", "--to", moment, "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "not restored:" in result.output

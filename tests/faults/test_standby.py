@@ -1,6 +1,8 @@
 """Every database with a standby: a primary, or a whole cell, is lost in the middle of load, and no vote is."""
 
 import asyncio
+import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -9,8 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from comitia.restore import read_notes, restore
-from comitia.stack.pair_restore import Target
+from comitia.restore import read_notes
 from comitia.stack.pair_watch import PairWatch
 from comitia.stack.topology import Topology
 from domain.contracts.voting import Outcome
@@ -47,6 +48,19 @@ async def standing() -> AsyncIterator[House]:
 
 def watch_of(house: House, cell: str) -> PairWatch:
     return house.servers.pairs[cell]
+
+
+async def comitia(*arguments: str) -> tuple[int, str]:
+    """Run the command line; return its exit status and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "comitia.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
 
 
 async def test_no_vote_is_lost_with_the_primary_that_took_it(standing: House) -> None:
@@ -133,10 +147,16 @@ async def test_a_cell_that_is_destroyed_comes_back_with_every_vote(standing: Hou
     notes = tmp_path / "notes"
     confirmed = [answer.json()["submissionId"] for answer in load.answers.values() if answer.status_code == 201]
     await asyncio.to_thread(notes.write_text, "\n".join(confirmed))
-    report = await restore(pair, Target(), watched=True, noted=read_notes(notes))
-    assert report.passed
-    assert {finding.what for finding in report.findings} == CHECKED
+    status, said = await comitia("restore", "eu", "--data", str(standing.state.folder), "--notes", str(notes))
+    assert status == 0, said
+    assert not [what for what in CHECKED if what not in said], said
+    assert "WRONG" not in said
+    assert f"{len(read_notes(notes))} noted, 0 missing" in said
     await watch.complete(COMPLETE_WITHIN_S)
+
+    status, said = await comitia("backup", "eu", "--data", str(standing.state.folder))
+    assert status == 0, said
+    assert len(pair.archive.backups()) > 1
 
     await load.confirmed()
     await load.insist()
