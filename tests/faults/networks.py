@@ -21,6 +21,8 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "workers-voting": (*_DATABASES, "temporal", "kafka"),
     "workers-platform": (*_DATABASES, "temporal", "kafka"),
     "workers-tally": (*_DATABASES, "kafka", "redis"),
+    "workers-reconciliation": (*_DATABASES, "temporal", "kafka", "redis"),
+    "workers-certification": (*_DATABASES, "temporal"),
 }
 
 
