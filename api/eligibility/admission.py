@@ -52,7 +52,6 @@ class Admission:
         """Take the cells that this process serves, and their desks; one that is missing is not open yet."""
         self._voters = voters
         self._proofs = proofs
-        self._cells = frozenset(cells)
         self._desks = desks
         self._failures = limits.failures
         self._limits = {cell: _route_limits(limits, cell) for cell in cells}
@@ -71,14 +70,13 @@ class Admission:
         began = perf_counter()
         try:
             claims = self._authenticate(request)
-        except DomainError as error:
-            self._failures.count(request, error)
+        except DomainError:
+            self._failures.count(request)
             raise
         ended = perf_counter()
         self._metrics.validated(ended - began)
         trace.step("auth.validate_token", began, ended)
-        if (limits := self._limits.get(claims.cell)) is not None:
-            limits.take(request, claims.sub, claims.jkt or claims.device)
+        self._limits[claims.cell].take(request, claims.sub, claims.jkt or claims.device)
         network = self._network(request.client)
         if claims.network and claims.network != network:
             raise DomainError(ErrorCode.STEP_UP_REQUIRED, "the token was issued on another network")
@@ -88,8 +86,7 @@ class Admission:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
         desk = self._desks.get(claims.cell)
         if desk is None:
-            here = claims.cell in self._cells
-            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE if here else ErrorCode.WRONG_CELL)
+            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
         desk.submit(Application(survey_id, claims, network, trace), answer)
 
     def _network(self, client: str) -> str:
@@ -114,6 +111,8 @@ class Admission:
         )
         if cell_of_voter(claims.sub) != claims.cell:
             raise DomainError(ErrorCode.TOKEN_INVALID, "the token's subject is no voter of its cell")
+        if claims.cell not in self._limits:
+            raise DomainError(ErrorCode.WRONG_CELL)
         if claims.device and not hmac.compare_digest(_device(request.headers), claims.device):
             raise DomainError(ErrorCode.DEVICE_MISMATCH)
         return claims

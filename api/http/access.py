@@ -121,8 +121,8 @@ class Access:
     async def _token(self, request: Request, verifier: TokenVerifier[C]) -> C:
         try:
             return await self._verified(request, verifier)
-        except DomainError as error:
-            self._limits.failures.count(FrameworkRequest(request), error)
+        except DomainError:
+            self._limits.failures.count(FrameworkRequest(request))
             raise
 
     async def _verified(self, request: Request, verifier: TokenVerifier[C]) -> C:
@@ -147,8 +147,7 @@ class Access:
                 self._limits.failures.check(counted)
             client = await self._clients.find(api_key)
         if client is None:
-            error = DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
-            self._limits.failures.count(counted, error)
-            raise error
+            self._limits.failures.count(counted)
+            raise DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
         self._limits.take_client(counted, api_key, client)
         return Principal(f"client:{client.client_id}", client.roles)

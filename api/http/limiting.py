@@ -52,7 +52,7 @@ class CellLimits:
         self._policies = policies
         self._buckets: dict[Policy, Buckets] = {}
         self._processes = 1
-        self._told_at = now()
+        self._told_at = self._looked_at = now()
         self._failing = False
         metrics.watch(cell, self.kept, self.owed)
 
@@ -94,9 +94,10 @@ class CellLimits:
         Whatever a call that failed was to tell is not told again: it may have been booked, and this process goes on
         counting it. What is taken while the store is away is not told later either, when it has long flowed in again.
         """
-        if not self._owed and not self._failing and self.now() - self._told_at < BEAT_EVERY_S:
+        since, self._looked_at = self._looked_at, self.now()
+        if not self._owed and not self._failing and self._looked_at - self._told_at < BEAT_EVERY_S:
             return
-        since, self._told_at = self._told_at, self.now()
+        self._told_at = self._looked_at
         owed, told = self._owed.copy(), 0
         self._owed.clear()
         try:
@@ -113,7 +114,7 @@ class CellLimits:
                 self.metrics.told(self.now() - since)
 
     async def _book(self, owed: Sequence[Owed]) -> None:
-        taken = [Taken(buckets.policy.name, subject, buckets.tell(bucket)) for buckets, subject, bucket in owed]
+        taken = [Taken(buckets.policy, subject, buckets.tell(bucket)) for buckets, subject, bucket in owed]
         asked_at = self.now()
         standing = await self._store.book(taken)
         now = self.now()

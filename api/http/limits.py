@@ -18,7 +18,6 @@ from domain.limit_buckets import Buckets
 from domain.limits import FAILURE_ADDRESS, Place, Policy, place_of
 
 _PLACES_MAX: Final = 50_000
-_UNAUTHORIZED: Final = 401
 
 
 class LimitedRequest(Protocol):
@@ -168,10 +167,8 @@ class FailureLimits:
         if left < 0.0:
             self._counted.refuse(request, -left)
 
-    def count(self, request: LimitedRequest, error: DomainError) -> None:
-        """Count a failure where it is one of authentication. Raises DomainError `rate_limited` over the limit."""
-        if error.spec.status != _UNAUTHORIZED:
-            return
+    def count(self, request: LimitedRequest) -> None:
+        """Count a request whose token, proof or key does not permit it. Raises DomainError `rate_limited`."""
         left = self._counted.buckets.take(self._places.of(request.client).address, self._now())
         if left < 0.0:
             self._counted.refuse(request, -left)

@@ -224,7 +224,7 @@ def _answering_router(authority: VotingAuthority, cells: VotingCells, answering:
         authorization: VotingToken = None,
     ) -> FirstAnswerBody | QuestionAnswerBody:
         claims = authority.admit(signed, id)
-        cells.of(claims.cell).limits.answer.take(signed, claims.nullifier, claims.jkt or claims.device)
+        cells.limits[claims.cell].answer.take(signed, claims.nullifier, claims.jkt or claims.device)
         choice = Choice(body.question, body.option, body.text)
         session, number, new = await answering.answer(claims, choice, body.survey_answer_id)
         given = QuestionAnswerBody(
@@ -252,7 +252,7 @@ def _answering_router(authority: VotingAuthority, cells: VotingCells, answering:
         authorization: VotingToken = None,
     ) -> SurveyAnswerBody:
         claims = authority.admit(signed, id)
-        cells.of(claims.cell).limits.cast.take(signed, claims.nullifier, claims.jkt or claims.device)
+        cells.limits[claims.cell].cast.take(signed, claims.nullifier, claims.jkt or claims.device)
         session, submission_id = await answering.finish(claims, answer_id)
         if submission_id:
             response.headers["location"] = f"/v1/submissions/{submission_id}"
@@ -283,7 +283,7 @@ def _submissions_router(authority: VotingAuthority, cells: VotingCells, submissi
         authorization: VotingToken = None,
     ) -> Response:
         claims = authority.admit(signed, None)
-        cells.of(claims.cell).limits.look.take(signed, claims.nullifier, claims.jkt or claims.device)
+        cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
         return JSONResponse(await submissions.read(id, claims))
 
     return router

@@ -1,6 +1,7 @@
 """Who may vote here: the voting token and, where it is bound, the proof of its key."""
 
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from api.http.authorization import Proofs, SignedRequest, credentials
@@ -17,7 +18,11 @@ class VotingRequest(SignedRequest, LimitedRequest, Protocol):
 class VotingAuthority:
     """Checks voting tokens and their proofs, without I/O."""
 
-    def __init__(self, tokens: VotingTokenVerifier, proofs: Proofs, failures: FailureLimits) -> None:
+    def __init__(
+        self, tokens: VotingTokenVerifier, proofs: Proofs, cells: Iterable[str], failures: FailureLimits
+    ) -> None:
+        """Admit to the given cells, and count what is not admitted."""
+        self._cells = frozenset(cells)
         self._tokens = tokens
         self._proofs = proofs
         self._failures = failures
@@ -27,13 +32,13 @@ class VotingAuthority:
 
         Raises:
             DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `malformed_request`, or
-                `forbidden` where the token is for another survey, `rate_limited` where too many from this address
-                were no good, this one included.
+                `forbidden` where the token is for another survey, `wrong_cell`; `rate_limited` where too many from
+                this address were not admitted, this one included.
         """
         try:
             return self._verified(request, survey_id)
-        except DomainError as error:
-            self._failures.count(request, error)
+        except DomainError:
+            self._failures.count(request)
             raise
 
     def _verified(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
@@ -51,4 +56,6 @@ class VotingAuthority:
             )
         if survey_id is not None and claims.survey_id != survey_id:
             raise DomainError(ErrorCode.FORBIDDEN, "the voting token is for another survey")
+        if claims.cell not in self._cells:
+            raise DomainError(ErrorCode.WRONG_CELL, "the cell")
         return claims

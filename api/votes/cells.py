@@ -1,6 +1,6 @@
 """Opens the cells of the votes service: a gateway and an eager worker for each."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -49,7 +49,6 @@ class VotingCell:
     sessions: AnswerSessions
     submission_ids: SubmissionIds
     attempts: Attempts
-    limits: VotingLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,9 @@ class VotingSecrets:
 
 
 class VotingCells:
-    """The cells of this process that have been reached."""
+    """The cells of this process that have been reached, and the limits of all."""
+
+    limits: Mapping[str, VotingLimits]
 
     def __init__(
         self, settings: Settings, keys: KeyManagement, secrets: VotingSecrets, telemetry: Telemetry, limits: Limits
@@ -70,7 +71,7 @@ class VotingCells:
         self._keys = keys
         self._secrets = secrets
         self._telemetry = telemetry
-        self._limits = limits
+        self.limits = {cell: voting_limits(limits, cell) for cell in settings.cells}  # also of those that are away
         self._metrics = VoteMetrics(telemetry.registry)
         self._database = DatabaseMetrics(telemetry.registry)
         self.gate = VoteGate()
@@ -133,7 +134,6 @@ class VotingCells:
             sessions=AnswerSessions(clients.pool),
             submission_ids=SubmissionIds(self._secrets.submission),
             attempts=attempts,
-            limits=voting_limits(self._limits, cell),
         )
 
 

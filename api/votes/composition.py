@@ -40,7 +40,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         "votes", telemetry, summary="Takes votes and says what became of them", public_url=settings.public_url
     )
     proofs = RequestProofs(DpopVerifier(), public_url)
-    authority = VotingAuthority(VotingTokenVerifier(token_keys), proofs, limits.failures)
+    authority = VotingAuthority(VotingTokenVerifier(token_keys), proofs, settings.cells, limits.failures)
     add_routes(app, authority, cells, Answering(cells), Submissions(cells))
     cast = CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))
     return Service(app, lean_routes(cast, cells.gate))

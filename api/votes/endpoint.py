@@ -100,8 +100,8 @@ class CastVotes:
             patience_of(request)  # before anything is verified
             claims = self._authority.admit(request, survey_id)
             trace.authenticated(claims.survey_id)
+            self._cells.limits[claims.cell].cast.take(request, claims.nullifier, claims.jkt or claims.device)
             cell = self._cells.of(claims.cell)
-            cell.limits.cast.take(request, claims.nullifier, claims.jkt or claims.device)
             survey = cell.surveys.peek(claims.survey_id)
             if survey is None:
                 asyncio.ensure_future(self._load_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself

@@ -8,6 +8,7 @@ from importlib.resources import files
 from redis.asyncio import Redis
 
 from domain.errors import ErrorCode
+from domain.limits import Policy
 from domain.pseudonyms import pseudonym
 from integrations.redis.connection import redis_failures
 
@@ -18,9 +19,9 @@ _SCRIPT = files("integrations.redis").joinpath("limits.lua").read_text()
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was taken from one bucket: the policy's name, whose it is, and the seconds it needs to flow in again."""
+    """What was taken from one bucket: its policy, whose it is, and the seconds it needs to flow in again."""
 
-    policy: str
+    policy: Policy
     subject: str | bytes
     needs_s: float
 
@@ -58,5 +59,8 @@ class RedisBuckets:
         return Standing(processes, [microseconds / _MICROSECONDS for microseconds in full_in])
 
     def _name(self, taken: Taken) -> str:
+        """Return the key of a bucket; a policy with other numbers has other buckets, so no old debt meets a new limit."""
+        policy = taken.policy
         subject = taken.subject if isinstance(taken.subject, str) else taken.subject.hex()
-        return f"{self._prefix}{taken.policy}:{pseudonym(self._key, 'limits', taken.policy, subject).hex()}"
+        whose = pseudonym(self._key, "limits", policy.name, subject).hex()
+        return f"{self._prefix}{policy.name}:{policy.quota}:{policy.window_s}:{whose}"

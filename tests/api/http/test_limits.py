@@ -11,6 +11,7 @@ from fastapi import Depends
 from prometheus_client import CollectorRegistry
 
 from api.http.application import create_application
+from api.http.lean import LeanRequest, LeanRoute
 from api.http.limits import Limits, limited
 from domain.errors import DomainError, ErrorCode
 from domain.limits import (
@@ -23,6 +24,7 @@ from domain.limits import (
 )
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import make_telemetry
+from tests.api.http.wire import Answer, post, run, serving
 from tests.limits_world import lonely_limits
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -160,3 +162,31 @@ async def test_every_answer_of_a_limited_route_says_what_is_left(
     assert 1 <= wait <= 10
     assert refused.headers["ratelimit"] == f'"survey-address";r=0;t={wait}'
     assert "ratelimit" not in (await client.get("/livez")).headers
+
+
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.0/8",)])
+def test_an_address_made_up_by_the_caller_is_no_way_around_a_limit(trusted: tuple[str, ...]) -> None:
+    """Only what our own balancer wrote last is believed; without one, nothing is."""
+
+    async def scenario() -> None:
+        route = lonely_limits(survey_address=(3, 600)).route(address=SURVEY_ADDRESS, network=SURVEY_NETWORK)
+
+        def look(request: LeanRequest) -> None:
+            route.take(request)
+            request.respond(200, b"{}")
+
+        async with serving([LeanRoute("POST", "/look", look)], trusted=trusted) as served:
+            wire = await served.connect()
+
+            async def ask(made_up: str, balancer_saw: str = HERE) -> Answer:
+                forwarded = f"x-forwarded-for: {made_up}, {balancer_saw}" if trusted else f"x-forwarded-for: {made_up}"
+                return await wire.ask(post("/look", b"{}", forwarded))
+
+            answers = [await ask(f"203.0.113.{n}") for n in range(5)]
+            assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
+            assert answers[0].headers["ratelimit-policy"] == '"survey-address";q=3;w=600'
+            assert answers[3].headers["ratelimit"].startswith('"survey-address";r=0;t=')
+            if trusted:
+                assert (await ask("203.0.113.1", THERE)).status == 200
+
+    run(scenario())

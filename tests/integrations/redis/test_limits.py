@@ -21,7 +21,7 @@ from comitia.stack.ports import HOST, free_port
 from comitia.stack.process import ManagedProcess
 from domain.errors import DomainError, ErrorCode
 from domain.limit_buckets import SHARE_LEAST
-from domain.limits import VOTE_TOKEN, policies_with
+from domain.limits import VOTE_ADDRESS, VOTE_TOKEN, policies_with
 from integrations.redis.connection import open_redis
 from integrations.redis.limits import RedisBuckets, Taken
 from integrations.settings import RedisAddress
@@ -114,7 +114,7 @@ async def until_shared(limits: CellLimits, *, shared: bool) -> None:
 
 async def test_everything_that_is_booked_at_once_is_booked(cell: Cell) -> None:
     stores = [cell.store() for _ in range(4)]
-    wanted = [Taken("vote-token", "a", 10.0), Taken("vote-token", "b", 1.0), Taken("vote-address", "a", 100.0)]
+    wanted = [Taken(VOTE_TOKEN, "a", 10.0), Taken(VOTE_TOKEN, "b", 1.0), Taken(VOTE_ADDRESS, "a", 100.0)]
     await asyncio.gather(*(stores[n % 4].book(wanted) for n in range(40)))
     standing = await stores[0].book([])
     assert (standing.processes, list(standing.full_in_s)) == (4, [])
@@ -126,7 +126,7 @@ async def test_everything_that_is_booked_at_once_is_booked(cell: Cell) -> None:
 
 async def test_a_bucket_names_nobody_and_lives_until_it_is_full(cell: Cell) -> None:
     address = "203.0.113.77"
-    await cell.store().book([Taken("vote-address", address, 20.0), Taken("vote-token", b"\x07" * 32, 0.05)])
+    await cell.store().book([Taken(VOTE_ADDRESS, address, 20.0), Taken(VOTE_TOKEN, b"\x07" * 32, 0.05)])
     redis = cell.redis()
     keys = [key async for key in redis.scan_iter(f"{cell.name}:*")]
     assert keys
@@ -243,6 +243,15 @@ async def test_a_redis_that_lost_everything_forgives_nobody(cell: Cell) -> None:
     limits._told_at = 0.0
     await limits.tell()
     assert drain(limits) == 0
+
+
+async def test_a_limit_with_other_numbers_starts_anew(cell: Cell) -> None:
+    """Whoever is deep in debt under the old numbers is not refused for it under the new ones."""
+    old, new = cell.process((2, 1_000_000)), cell.process((50, 60))
+    drain(old), take(new), take(new)
+    for one in (old, new):
+        await one.tell()
+    assert (drain(old), drain(new)) == (0, 48)
 
 
 async def test_nobody_waits_for_a_redis_that_hangs(server: Server, cell: Cell) -> None:
