@@ -59,7 +59,7 @@ class RedisBuckets:
         return Standing(processes, [microseconds / _MICROSECONDS for microseconds in full_in])
 
     def _name(self, taken: Taken) -> str:
-        """Return the key of a bucket; a policy with other numbers has other buckets, so no old debt meets a new limit."""
+        """Return the key of a bucket; with other numbers it is another bucket, so no old debt meets a new limit."""
         policy = taken.policy
         subject = taken.subject if isinstance(taken.subject, str) else taken.subject.hex()
         whose = pseudonym(self._key, "limits", policy.name, subject).hex()
