@@ -52,7 +52,8 @@ class CellLimits:
         self._policies = policies
         self._buckets: dict[Policy, Buckets] = {}
         self._processes = 1
-        self._told_at = self._looked_at = now()
+        self._looked_at = now()
+        self._told_at = float("-inf")  # the first telling is due at once: the others must know of us
         self._failing = False
         metrics.watch(cell, self.kept, self.owed)
 
