@@ -85,7 +85,8 @@ class CellLimits:
 
     async def run(self) -> None:
         """Tell every 100 ms, until cancelled."""
-        while True:
+        task = asyncio.current_task()
+        while task is not None and not task.cancelling():  # the driver may swallow a cancellation in its own waiting
             await asyncio.sleep(PAUSE_S if self._failing else TELL_EVERY_S)
             await self.tell()
 
