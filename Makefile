@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools up demo doctor test faults bench lint lint-check format format-check types imports tests openapi stored release-archive lock
+.PHONY: help setup tools up demo doctor test faults rolling bench lint lint-check format format-check types imports tests openapi stored release-archive lock
 
 help: ## say what the verbs are
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ faults: setup tools ## break everything under load, one thing at a time; MINUTES
 
 bench: setup ## measure, check and compare on this machine
 	$(BIN)/python -m benchmarks $(ARGS)
+
+rolling: setup ## replace every process, one by one, under load, several times; ARGS='--rounds 5 --votes 100'
+	$(BIN)/python -m tests.faults.rolling $(ARGS)
 
 lint: $(VENV)/.installed ## ruff's rules, repaired where that is safe
 	$(BIN)/ruff check --fix

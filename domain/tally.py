@@ -1,5 +1,6 @@
 """Counts of votes: what a batch adds, what a cell has, and how cells merge into one survey's totals."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,9 @@ from datetime import datetime
 from domain.contracts.voting import BatchSummary
 
 BALLOTS = ""  # the option id under which a region's ballots are counted; no option has an empty id
+
+_CELL_POSITION = r"[a-z][a-z0-9_]{0,31}:\d{1,18}-\d{1,18}"
+_EVENT_ID = re.compile(rf"{_CELL_POSITION}(?:,{_CELL_POSITION}){{0,99}}")
 
 Counts = dict[tuple[str, str], int]  # (region, option id) to votes; (region, BALLOTS) to ballots
 
@@ -105,6 +109,14 @@ class MergedTotals:
     def event_id(self) -> str:
         """Names what is counted: `eu:3-120,us:1-7`. Two totals with the same id have the same counts."""
         return ",".join(f"{cell}:{epoch}-{seq}" for cell, (epoch, seq) in sorted(self.positions.items()))
+
+
+def positions_of(event_id: str) -> dict[str, tuple[int, int]]:
+    """Return epoch and sequence number by cell, as `MergedTotals.event_id` names them; empty where it is no such id."""
+    if not _EVENT_ID.fullmatch(event_id):
+        return {}
+    parts = (part.replace(":", "-").split("-") for part in event_id.split(","))
+    return {cell: (int(epoch), int(seq)) for cell, epoch, seq in parts}
 
 
 def merge_cells(views: Mapping[str, CellView]) -> MergedTotals | None:

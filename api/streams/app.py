@@ -32,7 +32,7 @@ def create_app(telemetry: Telemetry, *, public_url: str = "") -> FastAPI:
             200: {
                 "description": "Server-sent events. `results`: the document of the results call, whenever it changes, "
                 "at most five times a second; its `id` names what is counted. `closed`: the survey is over; what was "
-                "accepted before may still come.",
+                "accepted before may still come. `handover`: this process stops; come back after `retry`.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
             **problem_responses(
@@ -48,7 +48,10 @@ def create_app(telemetry: Telemetry, *, public_url: str = "") -> FastAPI:
         id: str,  # noqa: A002 - the name in the address
         last_event_id: Annotated[
             str | None,
-            Header(alias="Last-Event-ID", description="Where it is the newest, nothing comes until the next."),
+            Header(
+                alias="Last-Event-ID",
+                description="Nothing comes that is older; where it is the newest, nothing until the next.",
+            ),
         ] = None,
     ) -> Response:
         """Send the newest results at once, then every change. A slow reader skips to the newest.

@@ -11,13 +11,14 @@ import msgspec
 import structlog
 
 from api.streams.heartbeat import HeartbeatWheel
-from api.streams.protocol import Stream
+from api.streams.protocol import Positions, Stream
 from domain.errors import DomainError
 from domain.results import PublishedSurvey, check_streamable, results_document
 from domain.tally import MergedTotals
 from integrations.telemetry.metrics import StreamMetrics
 
 _SPACING_S: Final = 0.2  # at most five updates a second; the first after a pause goes out at once
+_RESUME_S: Final = 60.0  # how long a client that has seen more waits for as much
 _LOOK_S: Final = 1.0  # besides being told: the end of the survey, cells that go missing, changes not heard of
 _WRITES_AT_ONCE: Final = 200  # about 2 ms; then others get their turn
 _encode: Final = msgspec.json.Encoder().encode
@@ -46,6 +47,8 @@ class Channel:
         self.frame = b""
         self.version = 0
         self.event_id = ""
+        self.positions: Positions = {}
+        self.missing: tuple[str, ...] = ()
         self.published: PublishedSurvey | None = None
         self._results = results
         self._metrics = metrics
@@ -65,6 +68,20 @@ class Channel:
         self.streams.add(stream)
         self._wheel.add(stream)
         return stream
+
+    def behind(self, seen: Positions, waited_s: float) -> bool:
+        """Tell whether a cell's totals here are older than what a client has seen of them at another process.
+
+        A cell that cannot be read now is waited for. Where it can be read and is behind nevertheless (it was restored
+        to an earlier state), that is what there is, after a while.
+        """
+        nothing = (-1, -1)
+        older = [
+            cell
+            for cell, place in seen.items()
+            if (cell in self.positions or cell in self.missing) and self.positions.get(cell, nothing) < place
+        ]
+        return bool(older) and (waited_s < _RESUME_S or any(cell in self.missing for cell in older))
 
     def left(self, stream: Stream) -> None:
         """Forget a stream."""
@@ -112,6 +129,7 @@ class Channel:
             return False
         self._shown = shows
         self.event_id = totals.event_id
+        self.positions, self.missing = totals.positions, totals.missing_cells
         data = _encode(results_document(published.survey, totals))
         self.frame = b"id: %b\nevent: results\ndata: %b\n\n" % (totals.event_id.encode(), data)
         if closed:

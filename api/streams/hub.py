@@ -19,6 +19,7 @@ from api.streams.protocol import HEAD
 from domain.errors import DomainError, ErrorCode
 from domain.limits import STREAM_ADDRESS, STREAM_NETWORK
 from domain.results import check_streamable
+from domain.tally import positions_of
 from integrations.redis.changes import TallyChanges
 from integrations.telemetry.metrics import StreamMetrics
 
@@ -145,7 +146,7 @@ class StreamHub:
         """Turn a request into a stream; one whose client is gone is left alone."""
         assert channel.published is not None
         check_streamable(channel.published)
-        last_seen = request.get(b"last-event-id")
+        last_seen = (request.get(b"last-event-id") or b"").decode("latin-1")
         address = self._places.of(request.client).address
         self._held.take(request, address)
         stream = channel.join()
@@ -156,11 +157,12 @@ class StreamHub:
             channel.left(stream)
             return
         stream.lost = partial(self._held.give_back, address)
-        self._metrics.opened(resumed=last_seen is not None)
+        self._metrics.opened(resumed=bool(last_seen))
         retry_ms = random.randint(*_RETRY_MS)  # noqa: S311
         own = b"x-request-id: %b\r\n\r\nretry: %d\n\n" % (request.request_id.encode("ascii"), retry_ms)
         stream.start(transport, HEAD + request.limit_lines + own)
-        if last_seen is not None and last_seen.decode("latin-1") == channel.event_id:
+        stream.seen = positions_of(last_seen) or None
+        if last_seen == channel.event_id:
             stream.version = channel.version
         elif stream.show():
             self._metrics.messages_out.inc()

@@ -4,10 +4,12 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from integrations.telemetry.metrics import StreamMetrics
+
+Positions = Mapping[str, tuple[int, int]]  # epoch and sequence number of each cell's totals
 
 HEAD: Final = (
     b"HTTP/1.1 200 OK\r\n"
@@ -32,6 +34,10 @@ class Broadcast(Protocol):
     frame: bytes  # the newest snapshot, as it goes over the wire
     version: int  # rises with every frame
 
+    def behind(self, seen: Positions, waited_s: float) -> bool:
+        """Tell whether the newest snapshot is older than what somebody has seen, and worth waiting for a newer one."""
+        ...
+
     def left(self, stream: "Stream") -> None:
         """Forget a stream."""
         ...
@@ -49,6 +55,7 @@ class Stream(asyncio.Protocol):
         "metrics",
         "opened_at",
         "read_bytes",
+        "seen",
         "slot",
         "stuck_since",
         "transport",
@@ -66,6 +73,7 @@ class Stream(asyncio.Protocol):
         self.opened_at = time.monotonic()
         self.stuck_since = 0.0
         self.read_bytes = 0
+        self.seen: Positions | None = None  # elsewhere, and newer than what is shown here so far
 
     def start(self, transport: asyncio.Transport, head: bytes) -> None:
         """Take the transport over and write the head of the response."""
@@ -83,6 +91,10 @@ class Stream(asyncio.Protocol):
         if self.stuck_since:
             self.metrics.coalesced.inc()
             return False
+        if self.seen is not None:
+            if self.broadcast.behind(self.seen, time.monotonic() - self.opened_at):
+                return False
+            self.seen = None
         self.version = self.broadcast.version
         self.transport.write(self.broadcast.frame)
         return True
@@ -91,6 +103,8 @@ class Stream(asyncio.Protocol):
         """Show that the connection lives, or end it where nobody has read for too long."""
         if not self.stuck_since:
             self.transport.write(HEARTBEAT)
+            if self.seen is not None and self.show():
+                self.metrics.messages_out.inc()
         elif now - self.stuck_since > stuck_max_s:
             self.metrics.dropped.inc()
             self.transport.abort()

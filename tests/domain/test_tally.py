@@ -6,7 +6,7 @@ from domain.contracts.surveys import Option, Question, Survey
 from domain.contracts.voting import BatchSummary, RegionCounts
 from domain.errors import DomainError, ErrorCode
 from domain.results import Filter, results_document
-from domain.tally import MISSING, CellTotals, CellView, addition_of, merge_cells, sum_counts
+from domain.tally import MISSING, CellTotals, CellView, MergedTotals, addition_of, merge_cells, positions_of, sum_counts
 
 EARLY, LATE = datetime(2030, 1, 1, 12, tzinfo=UTC), datetime(2030, 1, 1, 13, tzinfo=UTC)
 
@@ -100,3 +100,22 @@ def test_filters_that_the_survey_does_not_have(regions: tuple[str, ...], narrowe
 
 def test_a_survey_for_every_region_takes_any() -> None:
     Filter.of(("anywhere",), ("3",)).check(survey())
+
+
+@pytest.mark.parametrize(
+    ("event_id", "positions"),
+    [
+        ("eu:3-120,us:1-7", {"eu": (3, 120), "us": (1, 7)}),
+        ("eu:0-0", {"eu": (0, 0)}),
+        ("", {}),
+        ("long-ago", {}),
+        ("eu:1-1,", {}),
+        ("eu:1-1;us:1-1", {}),
+        ("eu:-1-1", {}),
+        ("eu:" + "9" * 5000 + "-1", {}),
+    ],
+)
+def test_an_event_id_tells_positions(event_id: str, positions: dict[str, tuple[int, int]]) -> None:
+    assert positions_of(event_id) == positions
+    if positions:
+        assert MergedTotals(positions=positions, counts={}).event_id == event_id

@@ -12,8 +12,6 @@ import httpx
 
 from tests.end_to_end.house import House, OpenSurvey, claims_of, eventually, nullifier_of
 
-_VOTERS = 4
-_VOTE_EVERY_S = 0.1  # each of them
 _ASK_EVERY_S = 0.2
 _AWAY = frozenset({502, 503, 504})  # what a client repeats, after `Retry-After`
 _FIRST_WAIT_S = 0.05
@@ -28,6 +26,8 @@ class Steady:
     survey: OpenSurvey
     voters: list[str] = field(default_factory=list)  # access tokens; who they are is admission's to know
     streams: int = 4
+    voters_at_once: int = 4
+    vote_every_s: float = 0.1  # each of them
     acknowledged: dict[str, httpx.Response] = field(default_factory=dict)  # by voting token
     answered: Counter[str] = field(default_factory=Counter)  # requests by service
     repeated: Counter[str] = field(default_factory=Counter)  # what made a client repeat
@@ -42,8 +42,8 @@ class Steady:
         self._stopping = False
         self.watchers = [Watcher(self, number) for number in range(self.streams)]
         async with asyncio.TaskGroup() as clients:
-            for number in range(_VOTERS):
-                clients.create_task(self._again(lambda number=number: self._vote(number), _VOTE_EVERY_S))  # type: ignore[misc]
+            for number in range(self.voters_at_once):
+                clients.create_task(self._again(lambda number=number: self._vote(number), self.vote_every_s))  # type: ignore[misc]
             for ask in (self._results, self._surveys, self._admission):
                 clients.create_task(self._again(ask, _ASK_EVERY_S))
             watching = [clients.create_task(watcher.watch()) for watcher in self.watchers]

@@ -1,8 +1,13 @@
 import asyncio
+import itertools
+import socket
+from typing import cast
 
 import pytest
 
 from api.http.lean import LeanRequest, LeanRoute
+from api.http.listening import close_listener
+from integrations.listening import open_listener
 from tests.api.http.test_protocol import on_uvloop
 from tests.api.http.wire import get, post, serving, until
 
@@ -104,3 +109,109 @@ async def test_what_does_not_finish_is_cut_off():
         assert await wire.closed()
         await served.done
         await until(lambda: served.held[0].disconnected)
+
+
+@on_uvloop
+async def test_a_lame_duck_serves_and_says_that_it_goes():
+    async with serving(lame_duck_s=3, idle_s=0.1) as served:
+        kept = await served.connect()
+        assert "connection" not in (await kept.ask(post())).headers
+        served.stop.set()
+        await until(lambda: served.telemetry.readiness.stopping)
+        late = await served.connect()
+        for wire in (kept, late):
+            answer = await wire.ask(post())
+            assert (answer.status, answer.headers["connection"]) == (201, "close")
+            assert await wire.closed()
+        assert (await (await served.connect()).ask(get("/readyz"))).status == 503
+        await served.done
+
+
+@on_uvloop
+async def test_a_request_that_comes_on_an_idle_connection_is_answered():
+    async with serving(idle_s=10) as served:
+        idle, fresh = await served.connect(), await served.connect()
+        await idle.ask(post())
+        served.stop.set()
+        await served.refuses()
+        for wire in (idle, fresh):
+            answer = await wire.ask(post())
+            assert (answer.status, answer.headers["connection"]) == (201, "close")
+            assert await wire.closed()
+        await served.done
+
+
+@on_uvloop
+async def test_idle_connections_are_closed_within_their_time():
+    async with serving(idle_s=0.3) as served:
+        wires = [await served.connect() for _ in range(50)]
+        await asyncio.gather(*(wire.ask(post()) for wire in wires))
+        served.stop.set()
+        assert all(await asyncio.gather(*(wire.closed() for wire in wires)))
+        await served.done
+
+
+@on_uvloop
+async def test_streams_are_told_a_few_at_a_time():
+    told: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def take(request: LeanRequest) -> None:
+        def end() -> None:
+            told.append(loop.time())
+            transport.close()
+
+        transport = request.detach(end)
+        transport.set_protocol(asyncio.Protocol())
+        transport.write(b"x")
+
+    async with serving([LeanRoute("GET", "/stream", take)], handed_over_per_s=500, handover_s=10) as served:
+        wires = [await served.connect() for _ in range(60)]
+        for wire in wires:
+            wire.send(get("/stream"))
+            await wire.reader.readexactly(1)
+        served.stop.set()
+        assert all(await asyncio.gather(*(wire.closed() for wire in wires)))
+        await served.done
+    assert len(told) == 60
+    turns = [0, *(n for n in range(1, 60) if told[n] - told[n - 1] > 0.01), 60]
+    assert max(after - before for before, after in itertools.pairwise(turns)) <= 10  # 20 ms of 500 a second
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.transport.close()
+
+
+class LetGo:
+    """A server that polls its socket no longer."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@on_uvloop
+async def test_who_waits_in_the_queue_of_a_closing_listener_is_served():
+    listener = open_listener("127.0.0.1", 0)
+    listener.listen(100)
+    port = listener.getsockname()[1]
+    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+    for _, writer in waiting[::2]:
+        writer.write(b"hello")
+    duplicate = listener.dup()
+    server = cast("asyncio.AbstractServer", LetGo(listener))
+    assert await close_listener(duplicate, server, Echo) == 30
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection("127.0.0.1", port)
+    for _, writer in waiting[1::2]:
+        writer.write(b"hello")
+    for reader, writer in waiting:
+        assert await reader.read() == b"hello"
+        writer.close()

@@ -110,6 +110,15 @@ class Served:
         self.wires.append(wire)
         return wire
 
+    async def refuses(self) -> None:
+        """Wait until nobody listens any more."""
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except ConnectionError:
+                return
+            writer.close()
+
     def connections(self) -> float | None:
         """How many connections the server counts."""
         return self.telemetry.registry.get_sample_value("http_connections")

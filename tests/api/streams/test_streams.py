@@ -17,10 +17,12 @@ from prometheus_client import CollectorRegistry
 from api.composition import Service
 from api.http.serving import serve
 from api.streams.app import create_app, lean_routes
+from api.streams.channel import Channel
 from api.streams.heartbeat import HeartbeatWheel
 from api.streams.holding import HeldStreams
 from api.streams.hub import StreamHub
 from domain.contracts.surveys import Survey, Visibility
+from domain.tally import positions_of
 from integrations.postgres.roles import TALLY
 from integrations.redis.changes import TallyChanges
 from integrations.results.opening import open_results
@@ -199,6 +201,47 @@ async def test_resuming_with_the_newest_id_waits_and_with_another_does_not(world
     assert world.metric("stream_reconnects_total") == 2
 
 
+async def test_who_has_seen_more_elsewhere_waits_for_as_much(world: World) -> None:
+    survey = await world.install()
+    await world.cells[0].vote(survey.id)
+    await world.cells[0].tallied(survey.id)
+    async with world.stream(survey.id) as reader:
+        event = await reader.event()
+        while event.data["totalResponses"] != 1:
+            event = await reader.event()
+        ahead = {
+            cell: (epoch, seq + (cell == world.cells[0].name)) for cell, (epoch, seq) in positions_of(event.id).items()
+        }
+        seen = ",".join(f"{cell}:{epoch}-{seq}" for cell, (epoch, seq) in ahead.items())
+        async with world.stream(survey.id, last_event_id=seen) as resumed:
+            for _ in range(2):  # a heartbeat shows nothing older either
+                assert await resumed.incoming.readline()
+            await world.cells[0].vote(survey.id)
+            assert await resumed.until_votes(2) == [2]
+
+
+@pytest.mark.parametrize(
+    ("seen", "missing", "waited_s", "behind"),
+    [
+        ({"eu": (1, 5)}, (), 0, False),
+        ({"eu": (1, 6)}, (), 0, True),
+        ({"eu": (2, 0), "us": (1, 1)}, (), 59, True),
+        ({"eu": (2, 0)}, (), 61, False),
+        ({"eu": (2, 0)}, ("eu",), 3600, True),
+        ({"eu": (1, 5), "us": (1, 1)}, ("us",), 3600, True),
+        ({"elsewhere": (9, 9)}, (), 0, False),
+        ({}, ("us",), 0, False),
+    ],
+)
+def test_what_is_older_than_what_was_seen(
+    seen: dict[str, tuple[int, int]], missing: tuple[str, ...], waited_s: float, *, behind: bool
+) -> None:
+    channel = Channel.__new__(Channel)
+    channel.positions = {"eu": (1, 5)} | ({} if "us" in missing else {"us": (1, 1)})
+    channel.missing = missing
+    assert channel.behind(seen, waited_s) is behind
+
+
 async def test_an_idle_stream_shows_that_it_lives(world: World) -> None:
     survey = await world.install()
     async with world.stream(survey.id) as reader:
@@ -317,7 +360,10 @@ async def test_stopping_ends_streams(world: World) -> None:
         await reader.event()
         world.stop.set()
         async with asyncio.timeout(DEADLINE_S):
-            await reader.incoming.read()  # to its end
+            rest = await reader.incoming.read()  # to its end
+    farewell = re.search(rb"retry: (\d+)\nevent: handover\ndata: {}\n\n\Z", rest)
+    assert farewell is not None, rest
+    assert 100 <= int(farewell[1]) <= 2000
 
 
 async def test_an_address_holds_so_many_streams_and_one_more_when_one_leaves(world: World) -> None:
