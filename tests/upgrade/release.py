@@ -47,8 +47,15 @@ class Release:
         return any((package / name).exists() for name in (application.service, f"{application.service}.py"))
 
     def migrate(self, address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
-        """Bring a database to this release's newest revision; return it."""
-        given = {"address": address.model_dump(mode="json"), "password": password.get_secret_value(), "tree": tree}
+        """Bring a database to this release's newest revision; return it.
+
+        It is told no more than it has to know: a setting that came later is for processes that came with it.
+        """
+        given = {
+            "address": address.model_dump(mode="json", exclude_defaults=True),
+            "password": password.get_secret_value(),
+            "tree": tree,
+        }
         done = subprocess.run(
             [sys.executable, "-c", _MIGRATE],
             cwd=self.folder,
