@@ -13,7 +13,7 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import clients, reconciliation, tally, tokens
+from comitia import clients, keys, reconciliation, tally, tokens, verify
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from integrations.postgres.roles import OWNER
 
@@ -22,6 +22,8 @@ app.add_typer(tokens.app, name="token")
 app.add_typer(tally.app, name="tally")
 app.add_typer(clients.app, name="clients")
 app.command()(reconciliation.reconcile)
+app.add_typer(verify.app, name="verify")
+app.add_typer(keys.app, name="keys")
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")

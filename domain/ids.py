@@ -78,3 +78,8 @@ def export_results_workflow_id(survey_id: str, export_id: str) -> str:
 def reconcile_survey_workflow_id(survey_id: str, n: str) -> str:
     """`reconcile-survey/{survey_id}/{n}`; `n` says which one: a number, or what started it."""
     return f"reconcile-survey/{survey_id}/{n}"
+
+
+def rotate_keys_workflow_id(n: str) -> str:
+    """`rotate-keys/{n}`; `n` says what started it, and when."""
+    return f"rotate-keys/{n}"

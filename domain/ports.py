@@ -105,6 +105,10 @@ class KeyManagement(Protocol):
         """Return the plaintext of a wrapped data key."""
         ...
 
+    async def rewrap(self, wrapped: bytes, context: str) -> bytes:
+        """Return a data key wrapped under the newest version of the key that wrapped it; nobody sees either."""
+        ...
+
 
 class RiskDecision(StrEnum):
     """What risk rules say; the wire words of dashboards and alerts."""

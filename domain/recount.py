@@ -1,7 +1,8 @@
 """Counting a survey again from its sealed ballots: what a page of them says, and where the ledger says otherwise."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.ballots import OpenedBallot, answers_of, unpack
@@ -18,9 +19,8 @@ DIFFERENCES_MAX = 100  # named of one cell; nobody reads more before acting
 BatchKey = tuple[bytes, int]  # gateway id, number
 
 
-@dataclass(frozen=True, slots=True)
-class BallotRow:
-    """A sealed ballot of the ledger."""
+class BallotRow(NamedTuple):
+    """A sealed ballot of the ledger; a tuple, since a million of them travel between processes."""
 
     ballot_id: bytes
     gateway_id: bytes
@@ -40,13 +40,6 @@ class PageCount:
     counts: Counts
     leaves: bytes
     unreadable: tuple[tuple[str, str], ...] = ()  # the row's name, and the reason
-
-
-@dataclass(slots=True)
-class BatchCounts:
-    """Ballots and choices of one batch, per region and option."""
-
-    counts: Counts = field(default_factory=dict)
 
 
 def open_ballot(row: BallotRow, box: BallotBox, regions: frozenset[str]) -> OpenedBallot:

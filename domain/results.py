@@ -84,12 +84,14 @@ def results_document(survey: Survey, totals: MergedTotals, narrowed: Filter = EV
     """
     votes = _by_option(totals.counts, narrowed.regions)
     questions = [_question(question, votes, narrowed.options) for question in _ordered(survey.questions)]
+    certified = {} if totals.certificate_id is None else {"certificateId": totals.certificate_id}
     return {
         "survey": {"id": survey.id, "title": survey.title},
         "totalResponses": votes.get(BALLOTS, 0),
         "questions": [question for question in questions if question["options"] or not narrowed.options],
         "asOf": _rfc3339(totals.as_of),
         "missingCells": list(totals.missing_cells),
+        **certified,
     }
 
 

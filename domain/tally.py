@@ -97,6 +97,7 @@ class MergedTotals:
 
     `as_of` is the oldest watermark of the cells that are in the totals. `missing_cells` cannot be read right now:
     what was last seen of them is in the totals and stands still, or they are not in the totals at all.
+    `certificate_id` names the certificate that states these totals; they never change again.
     """
 
     positions: Mapping[str, tuple[int, int]]  # cell to (epoch, seq), of the cells that are in the totals
@@ -104,6 +105,7 @@ class MergedTotals:
     as_of: datetime | None = None
     missing_cells: tuple[str, ...] = ()
     regions: frozenset[str] = field(default_factory=frozenset)
+    certificate_id: str | None = None
 
     @property
     def event_id(self) -> str:

@@ -17,6 +17,7 @@ from integrations.temporal.codec import EncryptionCodec
 DEPLOYMENT = "platform"
 SURVEYS_QUEUE = "surveys"
 EXPORTS_QUEUE = "exports"
+KEYS_QUEUE = "keys"
 CERTIFICATION_DEPLOYMENT = "certification"
 CERTIFICATION_QUEUE = "certification"
 RECONCILIATION_DEPLOYMENT = "reconciliation"

@@ -13,26 +13,39 @@ from temporalio.worker import Worker
 
 from activities.closing import ClosingActivities
 from activities.exports import ExportActivities
+from activities.key_rotation import KeyRotationActivities
 from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import KEK_BALLOT, KEK_ELIGIBILITY, generate
+from integrations.keys.purposes import KEY_ENCRYPTION_KEYS, generate, manage
+from integrations.keys.wrapping import KeyNames
 from integrations.objects.file_store import FileObjectStore
-from integrations.platform import DEPLOYMENT, EXPORTS_QUEUE, IN_FLIGHT, SURVEYS_QUEUE, cell_pools, open_platform
+from integrations.platform import (
+    DEPLOYMENT,
+    EXPORTS_QUEUE,
+    IN_FLIGHT,
+    KEYS_QUEUE,
+    SURVEYS_QUEUE,
+    cell_pools,
+    open_platform,
+)
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.roles import SURVEYS
+from integrations.postgres.wrapped_keys import PostgresCatalogueKeys, PostgresCellKeys
 from integrations.results.opening import open_results
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.worker import Release, build_worker
+from workers.key_schedule import schedule_key_rotation
 from workers.releases import drain, take_over
 from workflows.export_results import ExportResultsWorkflow
+from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
 _STICKY = timedelta(seconds=2)  # how long a survey waits for a killed worker before another takes it
@@ -48,7 +61,11 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     objects_folder = settings.objects_folder
     if objects_folder is None:
         raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
-    keys = open_keys(settings, generate(KEK_BALLOT), generate(KEK_ELIGIBILITY), IN_FLIGHT)
+    keys = open_keys(
+        settings,
+        *(permission(purpose) for permission in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
+        IN_FLIGHT,
+    )
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     announcer = SurveyChangeProducer({cell: addresses.kafka for cell, addresses in settings.cells.items()})
     lifetime.push_async_callback(announcer.close)
@@ -72,6 +89,16 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         _exports_worker(
             clients.temporal, release, ExportActivities(catalogue, exports, results, FileObjectStore(objects_folder))
         ),
+        _keys_worker(
+            clients.temporal,
+            release,
+            KeyRotationActivities(
+                keys,
+                KeyNames(),
+                PostgresCatalogueKeys(clients.catalogue),
+                {cell: PostgresCellKeys(pool) for cell, pool in pools.items()},
+            ),
+        ),
     ]
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
@@ -79,6 +106,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         refreshing = running.create_task(keep_refreshed(clients.codec))
         serving = [running.create_task(worker.run()) for worker in workers]
         await take_over(clients.temporal, release, settings, stopping)
+        await schedule_key_rotation(clients.temporal, tuple(settings.cells))
         telemetry.readiness.start()
         log.info("platform_worker_started", build=settings.build, cells=list(settings.cells))
         await stopping.wait()
@@ -102,3 +130,7 @@ def _surveys_worker(client: Client, release: Release, activities: list[Callable[
 
 def _exports_worker(client: Client, release: Release, activities: ExportActivities) -> Worker:
     return build_worker(client, EXPORTS_QUEUE, release, workflows=[ExportResultsWorkflow], activities=activities.all())
+
+
+def _keys_worker(client: Client, release: Release, activities: KeyRotationActivities) -> Worker:
+    return build_worker(client, KEYS_QUEUE, release, workflows=[RotateKeysWorkflow], activities=activities.all())

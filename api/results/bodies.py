@@ -43,3 +43,6 @@ class ResultsBody(ApiModel):
     missing_cells: list[str] = Field(
         description="Cells that cannot be read now: what was last seen of them stands still, or is not in the totals."
     )
+    certificate_id: str | None = Field(
+        default=None, description="Of the certificate that states these totals; it is there once there is one."
+    )

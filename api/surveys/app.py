@@ -7,12 +7,18 @@ from fastapi import FastAPI
 from api.http.access import Principal
 from api.http.application import create_application
 from api.http.limits import Limits
+from api.surveys.certification_routes import (
+    Certifications,
+    certification_public_routes,
+    certification_staff_routes,
+)
 from api.surveys.export_routes import Exports, export_routes
 from api.surveys.management import SurveyManagement
 from api.surveys.processes import SurveyProcesses
 from api.surveys.public_routes import public_routes
 from api.surveys.reconciliation_routes import reconciliation_routes
 from api.surveys.staff_routes import staff_routes
+from api.surveys.steering_routes import steering_routes
 from domain.reconciliation_ports import FindingsReader
 from domain.survey_ports import SurveyCatalogue
 from integrations.telemetry.telemetry import Telemetry
@@ -28,6 +34,7 @@ def create_app(
     admin: Callable[..., Awaitable[Principal]],
     *,
     limits: Limits,
+    certifications: Certifications,
     telemetry: Telemetry,
     public_url: str = "",
 ) -> FastAPI:
@@ -41,7 +48,10 @@ def create_app(
     )
     management = SurveyManagement(catalogue, processes)
     app.include_router(staff_routes(management, catalogue, admin))
+    app.include_router(steering_routes(management, admin))
+    app.include_router(certification_staff_routes(management, catalogue, processes, certifications, admin))
     app.include_router(export_routes(management, exports, admin, limits))
     app.include_router(reconciliation_routes(management, findings, admin))
+    app.include_router(certification_public_routes(management, certifications, limits))
     app.include_router(public_routes(management, catalogue, limits))
     return app

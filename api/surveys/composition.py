@@ -7,13 +7,14 @@ from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.surveys.app import create_app
+from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, LIMITS, STAFF_TOKEN, public
+from integrations.keys.purposes import ACCESS_TOKEN, CERTIFICATE, LIMITS, STAFF_TOKEN, public
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.file_store import FileObjectStore
@@ -21,6 +22,7 @@ from integrations.platform import IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
+from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.findings import CellFindingsReader
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
@@ -33,12 +35,13 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     if objects_folder is None:
         raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), IN_FLIGHT, LIMITS)
+    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE)), IN_FLIGHT, LIMITS)
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
-    for held in (staff_keys, voter_keys):
+    certificate_keys = VerificationKeys(keys, CERTIFICATE)
+    for held in (staff_keys, voter_keys, certificate_keys):
         await held.refresh()
-    run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
+    run_beside(lifetime, keep_fresh(staff_keys, voter_keys, certificate_keys))
     run_beside(lifetime, keep_refreshed(clients.codec))
     limits = await open_limits(settings, keys, lifetime, telemetry)
     pools = await cell_pools(settings, lifetime)
@@ -51,14 +54,18 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     )
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
+    objects = FileObjectStore(objects_folder)
     app = create_app(
         PostgresCatalogue(clients.catalogue),
         SurveyProcesses(clients.temporal, tuple(settings.cells)),
-        Exports(PostgresExports(clients.catalogue), ExportProcesses(clients.temporal), FileObjectStore(objects_folder)),
+        Exports(PostgresExports(clients.catalogue), ExportProcesses(clients.temporal), objects),
         CellFindingsReader(pools),
         access.require_role(Role.ADMIN),
         limits=limits,
         telemetry=telemetry,
+        certifications=Certifications(
+            PostgresCertifications(clients.catalogue), objects, lambda: certificate_keys.by_id
+        ),
         public_url=settings.public_url,
     )
     return Service(app)

@@ -1,19 +1,18 @@
 """Exports of results: `/v1/internal/surveys/{id}/exports`."""
 
-from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
-from starlette.responses import StreamingResponse
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import problem_responses
 from api.http.limits import FrameworkRequest, Limits
 from api.http.models import ApiModel, Timestamp
 from api.surveys.export_processes import ExportProcesses, ExportProgress, ExportStatus
+from api.surveys.files import file_response
 from api.surveys.management import PUBLIC_STAGES, SurveyManagement
 from domain.contracts.exports import ExportFormat, ExportRequest, ExportState
 from domain.errors import DomainError, ErrorCode
@@ -196,21 +195,7 @@ def _finished(found: ExportState) -> ExportBody:
 async def _file(found: ExportState, objects: ObjectStore) -> Response:
     file = found.file
     assert file is not None
-    pieces = objects.read(file.stored.name)
-    first = await anext(pieces, b"")  # a file that cannot be opened is a 503, not half an answer
-
-    async def body() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in pieces:
-            yield piece
-
-    digest = b64encode(file.stored.sha256).decode("ascii")
-    return StreamingResponse(
-        body(),
-        media_type=_MEDIA_TYPES[found.request.format],
-        headers={
-            "Content-Length": str(file.stored.size_bytes),
-            "Content-Disposition": f'attachment; filename="{found.request.export_id}.{found.request.format.value}"',
-            "Repr-Digest": f"sha-256=:{digest}:",
-        },
+    form = found.request.format
+    return await file_response(
+        file.stored, objects, media_type=_MEDIA_TYPES[form], filename=f"{found.request.export_id}.{form.value}"
     )

@@ -1,10 +1,11 @@
 """What staff do with surveys, over any number of processes at once."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from api.surveys.processes import NotYetError, ProcessEndedError, SurveyProcesses
 from api.surveys.versions import Precondition
-from domain.contracts.surveys import CorrectSurveyInput, OpenedSurvey, SurveyStage
+from domain.contracts.surveys import CorrectSurveyInput, ExtendSurvey, OpenedSurvey, SteerIntake, SurveyStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import SURVEY_ID, new_survey_id
 from domain.survey_drafts import CatalogueEntry, SurveyDraft, amended, new_entry
@@ -114,6 +115,53 @@ class SurveyManagement:
         opened = await self._opened(before)
         ended = (SurveyStage.FINISHED,)
         return await self._steer(survey_id, ended, lambda: self._processes.finish(survey_id, actor, seen, opened))
+
+    async def set_intake(
+        self, survey_id: str, actor: str, precondition: Precondition, *, paused: bool
+    ) -> CatalogueEntry:
+        """Take no votes for the moment, or take them again, in every cell; asked again, it is as it is.
+
+        Raises:
+            DomainError: `survey_not_found`, `survey_not_open`, `survey_closed`, `precondition_failed`;
+                `survey_publishing` while a cell has not got it, `workflows_unavailable`.
+        """
+        before, seen = await self._steerable(survey_id, precondition)
+        request = SteerIntake(actor=actor, paused=paused, expected_version=seen)
+        opened = await self._opened(before)
+        return await self._changed(survey_id, lambda: self._processes.set_intake(survey_id, request, opened))
+
+    async def extend(
+        self, survey_id: str, actor: str, precondition: Precondition, finish_at: datetime
+    ) -> CatalogueEntry:
+        """Move the end of an open survey to a later instant, in every cell; asked again, it is as it is.
+
+        Raises:
+            DomainError: as `set_intake`; `survey_invalid` where it is not later.
+        """
+        before, seen = await self._steerable(survey_id, precondition)
+        request = ExtendSurvey(actor=actor, finish_at=finish_at, expected_version=seen)
+        opened = await self._opened(before)
+        return await self._changed(survey_id, lambda: self._processes.extend(survey_id, request, opened))
+
+    async def _steerable(self, survey_id: str, precondition: Precondition) -> tuple[CatalogueEntry, int | None]:
+        before = await self.get(survey_id)
+        precondition.require([before.survey.version])
+        if before.stage is SurveyStage.FINISHED:
+            raise DomainError(ErrorCode.SURVEY_CLOSED)
+        if before.stage is not SurveyStage.PUBLISHED:
+            raise DomainError(ErrorCode.SURVEY_NOT_OPEN, "the survey is not published")
+        return before, before.survey.version if precondition.names_versions else None
+
+    async def _changed(self, survey_id: str, step: Callable[[], Awaitable[None]]) -> CatalogueEntry:
+        try:
+            await step()
+        except NotYetError as error:
+            raise DomainError(
+                ErrorCode.SURVEY_PUBLISHING, "it goes on by itself", retry_after_s=_RETRY_AFTER_S
+            ) from error
+        except ProcessEndedError as error:
+            raise DomainError(ErrorCode.SURVEY_CLOSED) from error
+        return await self.get(survey_id)
 
     async def _correct(self, before: CatalogueEntry, after: CatalogueEntry, actor: str) -> bool:
         request = CorrectSurveyInput(survey=after.survey, actor=actor, expected_version=before.survey.version)

@@ -17,8 +17,17 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.contracts.certification import CertificationState, RequestCertification
 from domain.contracts.survey_runs import RunSurveyInput
-from domain.contracts.surveys import CorrectSurveyInput, FinishSurvey, OpenedSurvey, SurveyChanged
+from domain.contracts.surveys import (
+    CorrectSurveyInput,
+    ExtendSurvey,
+    FinishSurvey,
+    OpenedSurvey,
+    SteerIntake,
+    Survey,
+    SurveyChanged,
+)
 from domain.errors import DomainError, ErrorCode
 from domain.ids import run_survey_workflow_id
 from integrations.platform import SURVEYS_QUEUE
@@ -95,7 +104,44 @@ class SurveyProcesses:
                 RunSurveyWorkflow.correct, request, start_workflow_operation=self._start(run)
             )
 
-    def _start(self, run: RunSurveyInput) -> WithStartWorkflowOperation[RunSurveyWorkflow, SurveyChanged]:
+    async def set_intake(self, survey_id: str, request: SteerIntake, opened: OpenedSurvey | None) -> None:
+        """Return once every cell takes votes, or none for the moment. Raises as `publish`; `opened` as for `finish`."""
+        run = RunSurveyInput(survey_id=survey_id, cells=self._cells, actor=request.actor, opened=opened)
+        async with self._answered():
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.set_intake, request, start_workflow_operation=self._start(run)
+            )
+
+    async def extend(self, survey_id: str, request: ExtendSurvey, opened: OpenedSurvey | None) -> None:
+        """Return once every cell and the catalogue have the later end. Raises as `publish` does."""
+        run = RunSurveyInput(survey_id=survey_id, cells=self._cells, actor=request.actor, opened=opened)
+        async with self._answered():
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.extend, request, start_workflow_operation=self._start(run)
+            )
+
+    async def certify(self, survey: Survey, actor: str, opened: OpenedSurvey, state: CertificationState | None) -> None:
+        """Return once an uncertified survey is tried again, also one whose process Temporal lost or that ended.
+
+        Raises:
+            DomainError: `workflows_unavailable`.
+            NotYetError: no worker has heard of it yet.
+        """
+        run = RunSurveyInput(
+            survey_id=survey.id, cells=self._cells, actor=actor, opened=opened, finished=survey, certification=state
+        )
+        async with self._answered():
+            await self._client.execute_update_with_start_workflow(
+                RunSurveyWorkflow.certify,
+                RequestCertification(actor=actor),
+                start_workflow_operation=self._start(run, WorkflowIDReusePolicy.ALLOW_DUPLICATE),
+            )
+
+    def _start(
+        self,
+        run: RunSurveyInput,
+        reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refusal is not the end
+    ) -> WithStartWorkflowOperation[RunSurveyWorkflow, SurveyChanged]:
         start = WithStartWorkflowOperation(
             RunSurveyWorkflow.run,
             run,
@@ -103,7 +149,7 @@ class SurveyProcesses:
             task_queue=self._queue,
             task_timeout=_TASK_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,  # a refused draft may be tried again
+            id_reuse_policy=reuse,
             search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, run.survey_id)]),
         )
         # Whoever gave up waiting would leave an exception that nobody asks for, which asyncio complains about.

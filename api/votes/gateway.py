@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -232,6 +233,7 @@ class Gateway:
         try:
             batch.durable = await self._start(batch)
             if not batch.durable:
+                self._start_no_other()
                 return
             batch.durable_since = self._loop.time()
             telling = self._loop.create_task(self._tell_accepted(batch))
@@ -286,6 +288,11 @@ class Gateway:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _START_RETRY_MAX_S)
         return True
+
+    def _start_no_other(self) -> None:
+        """Refuse what still waits: behind a number that was never settled, a drain would look in vain for others."""
+        for waiting in self._queue.expire(math.inf):
+            waiting.answer(NotTaken(ErrorCode.OVERLOADED))
 
     async def _outcomes(self, batch: _Batch) -> bytes:
         """Return outcomes from the first that has them: this process, the batch's row, the execution's result."""

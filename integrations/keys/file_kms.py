@@ -19,7 +19,7 @@ from nacl.bindings import crypto_sign_seed_keypair
 from domain.errors import DomainError, ErrorCode
 from domain.ports import DataKey, KeyMaterial
 from integrations.keys import wrapping
-from integrations.keys.purposes import DAILY, GENERATE, PUBLIC, SIGNING
+from integrations.keys.purposes import DAILY, GENERATE, MANAGE, PUBLIC, SIGNING
 from integrations.settings import Settings
 
 _PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,31}(?:/[a-z][a-z0-9-]{0,31}){0,3}")
@@ -95,18 +95,22 @@ class FileKms:
 
     async def key_ids(self, purpose: str) -> tuple[str, ...]:
         """Return the ids of the keys that still exist, oldest first."""
-        self._permit(purpose)
+        self._permit(purpose, MANAGE)
         return tuple(key_id for key_id, alive in await asyncio.to_thread(self._list, purpose) if alive)
 
     async def rotate(self, purpose: str) -> KeyMaterial:
-        """Make a new current key; earlier ones stay readable until destroyed."""
-        self._permit(purpose)
-        return await asyncio.to_thread(self._create, purpose)
+        """Make a new current key; earlier ones stay readable until destroyed.
+
+        With the permission `manage:` alone, its secret is left empty.
+        """
+        self._permit(purpose, MANAGE)
+        made = await asyncio.to_thread(self._create, purpose)
+        return made if self._permits(purpose) else KeyMaterial(made.key_id, b"")
 
     async def destroy(self, key_id: str) -> None:
         """Destroy a key for good and leave a tombstone; safe to repeat."""
         purpose, _, _ = parse_key_id(key_id)
-        self._permit(purpose)
+        self._permit(purpose, MANAGE)
         await asyncio.to_thread(self._destroy, key_id)
 
     async def generate_data_key(self, purpose: str, context: str) -> DataKey:
@@ -121,6 +125,16 @@ class FileKms:
         """Return the plaintext of a wrapped data key; needs the purpose that wrapped it."""
         key = await self.by_id(wrapping.key_id_of(wrapped))
         return wrapping.unwrap(wrapped, key.secret, context)
+
+    async def rewrap(self, wrapped: bytes, context: str) -> bytes:
+        """Return the same data key under the newest version of the key that wrapped it; unchanged where that is it."""
+        purpose, _, _ = parse_key_id(wrapping.key_id_of(wrapped))
+        self._permit(purpose, MANAGE)
+        newest = await asyncio.to_thread(self._current, purpose)
+        if newest.key_id == wrapping.key_id_of(wrapped):
+            return wrapped
+        old = await asyncio.to_thread(self._read, wrapping.key_id_of(wrapped))
+        return wrapping.wrap(newest.key_id, newest.secret, wrapping.unwrap(wrapped, old.secret, context), context)
 
     def _permits(self, purpose: str, capability: str = "") -> bool:
         parts = purpose.split("/")

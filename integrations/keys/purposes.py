@@ -1,7 +1,7 @@
 """The purposes that keys are made for; a composition names the ones that its process may use.
 
 `public:` before a purpose permits its public keys only; `generate:` permits new wrapped data keys without ever
-showing one in the clear.
+showing one in the clear; `manage:` permits new versions, re-wrapping and destruction, and shows no key either.
 """
 
 ACCESS_TOKEN = "access-token"  # noqa: S105 - signs the access tokens of voters
@@ -15,8 +15,11 @@ SUBMISSION = "submission"  # authenticates submission ids
 PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
 LIMITS = "limits"  # keyed hashes under which limits are counted; another key, so that the two cannot be joined
 
+KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY)
+
 PUBLIC = "public:"
 GENERATE = "generate:"
+MANAGE = "manage:"
 
 SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE, CERTIFICATE})
 DAILY = "in-flight"  # everything under it gets a new key every day (UTC)
@@ -35,3 +38,8 @@ def public(purpose: str) -> str:
 def generate(purpose: str) -> str:
     """Return the permission to make wrapped data keys without seeing them."""
     return GENERATE + purpose
+
+
+def manage(purpose: str) -> str:
+    """Return the permission to make new versions of a key, re-wrap under them, and destroy old ones, seeing none."""
+    return MANAGE + purpose

@@ -60,3 +60,14 @@ def unwrap(wrapped: bytes, secret: bytes, context: str) -> bytes:
         return AESGCM(secret).decrypt(nonce, sealed, _authenticated(name, context))
     except InvalidTag as error:
         raise DomainError(ErrorCode.KEY_UNAVAILABLE, "a wrapped data key does not open") from error
+
+
+class KeyNames:
+    """What wrapped keys say of the keys that wrap them."""
+
+    def key_id_of(self, wrapped: bytes) -> str:
+        """Return the id of the key-encryption key; empty where this is no wrapped key, which no key opens."""
+        try:
+            return key_id_of(wrapped)
+        except DomainError:
+            return ""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.errors import DomainError, ErrorCode
@@ -40,9 +41,8 @@ WHERE survey_id = $1 GROUP BY region, choice.option_id
 _BATCH_COUNTS = "SELECT gateway_id, number, region, ballots, options FROM voting.batch_count WHERE survey_id = $1"
 
 
-@dataclass(frozen=True, slots=True)
-class ParticipationRow:
-    """A participation as its leaf needs it."""
+class ParticipationRow(NamedTuple):
+    """A participation as its leaf needs it; a tuple, as `BallotRow`."""
 
     nullifier: bytes
     evidence: bytes
@@ -68,8 +68,9 @@ class RecountLedger:
     All calls raise DomainError `ledger_unavailable`.
     """
 
-    def __init__(self, pool: Reads) -> None:
+    def __init__(self, pool: Reads, *, page: int = PAGE) -> None:
         self._pool = pool
+        self._page = page
 
     async def wrapped_key(self, survey_id: str) -> bytes:
         """Return the wrapped ballot key. Raises `survey_not_found`; `key_destroyed` after the survey's retention."""
@@ -86,7 +87,7 @@ class RecountLedger:
         last = after or _FIRST_ID
         while True:
             with ledger_failures():
-                rows = await self._pool.fetch(_BALLOTS, survey_id, UUID(bytes=last), PAGE)
+                rows = await self._pool.fetch(_BALLOTS, survey_id, UUID(bytes=last), self._page)
             if not rows:
                 return
             yield [BallotRow(row["ballot_id"].bytes, row["gateway_id"], row["number"], row["sealed"]) for row in rows]
@@ -97,7 +98,7 @@ class RecountLedger:
         last = b""
         while True:
             with ledger_failures():
-                rows = await self._pool.fetch(_PARTICIPATIONS, survey_id, last, PAGE)
+                rows = await self._pool.fetch(_PARTICIPATIONS, survey_id, last, self._page)
             if not rows:
                 return
             yield [ParticipationRow(row["nullifier"], row["evidence"], row["region"]) for row in rows]
@@ -108,7 +109,7 @@ class RecountLedger:
         gateway, number = b"", 0
         while True:
             with ledger_failures():
-                rows = await self._pool.fetch(_BATCHES, survey_id, gateway, number, PAGE)
+                rows = await self._pool.fetch(_BATCHES, survey_id, gateway, number, self._page)
             if not rows:
                 return
             yield [

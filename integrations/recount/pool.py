@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from domain.errors import DomainError, ErrorCode
 
+SMALL = 500  # rows: some milliseconds, where a process takes a second to start
 _AHEAD = 2  # pages per process that wait, so that none is ever idle
 
 Row = TypeVar("Row")
@@ -20,22 +21,24 @@ Result = TypeVar("Result")
 class CountingPool:
     """Runs a function over pages on every core, results in the order of the pages.
 
-    Processes are spawned, not forked: ours has threads and connections that a copy must not have. Closed at the end
-    of each use, so that no key outlives it.
+    Processes are spawned, not forked: ours has threads and connections that a copy must not have. They start with the
+    first page that is worth it, and end with each use, so that no key outlives it.
     """
 
-    def __init__(self, processes: int = 0) -> None:
-        """`processes` 0 is one per core."""
+    def __init__(self, processes: int = 0, *, small: int = SMALL) -> None:
+        """`processes` 0 is one per core; pages of up to `small` rows are worked off here."""
         self._processes = processes or len(os.sched_getaffinity(0))
-        self._pool = ProcessPoolExecutor(self._processes, mp_context=get_context("spawn"))
+        self._small = small
+        self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        """Use it; the processes start with the first page."""
+        """Use it."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the processes, and whatever they know."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def over(
         self, pages: AsyncIterator[Sequence[Row]], work: Callable[..., Result], subject: Any
@@ -48,7 +51,7 @@ class CountingPool:
         running: deque[tuple[Sequence[Row], Future[Result]]] = deque()
         try:
             async for page in pages:
-                running.append((page, self._pool.submit(work, subject, page)))
+                running.append((page, self._submit(work, subject, page)))
                 if len(running) > self._processes * _AHEAD:
                     rows, future = running.popleft()
                     yield rows, await asyncio.wrap_future(future)
@@ -57,3 +60,12 @@ class CountingPool:
                 yield rows, await asyncio.wrap_future(future)
         except BrokenProcessPool as error:
             raise DomainError(ErrorCode.KEY_UNAVAILABLE, "a process that opens ballots has died") from error
+
+    def _submit(self, work: Callable[..., Result], subject: Any, page: Sequence[Any]) -> Future[Result]:
+        if len(page) <= self._small:
+            done: Future[Result] = Future()
+            done.set_result(work(subject, page))
+            return done
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self._processes, mp_context=get_context("spawn"))
+        return self._pool.submit(work, subject, page)

@@ -28,6 +28,7 @@ async def publish(
     pool: CountingPool,
     *,
     objects: ObjectStore,
+    file_ballots: int,
     beat: Callable[[], None],
 ) -> PublishedBallots:
     """Open every ballot and write the files; repeated, the first files stay and are the same.
@@ -51,8 +52,8 @@ async def publish(
         await asyncio.sleep(0)
     root = tree.root()  # in the names, so that a file that is there already is this one
     files = []
-    for number, start in enumerate(range(0, len(lines), FILE_BALLOTS), start=1):
-        part = lines[start : start + FILE_BALLOTS]
+    for number, start in enumerate(range(0, len(lines), file_ballots), start=1):
+        part = lines[start : start + file_ballots]
         name = f"ballots/{survey.id}/{root.hex()[:16]}/part_{number:05}.jsonl"
         files.append(BallotFile(stored=await objects.put(name, _pieces(part, beat)), ballots=len(part)))
     return PublishedBallots(files=tuple(files), ballots=len(lines), root=root, regions=regions_of(counts))

@@ -27,8 +27,8 @@ from domain.survey_ports import ObjectStore
 from domain.tally import Counts
 from integrations.postgres.recount import RecountLedger
 from integrations.recount.pages import BallotKey, count_ballots, count_by_batch, participation_leaves
-from integrations.recount.pool import CountingPool
-from integrations.recount.publishing import publish
+from integrations.recount.pool import SMALL, CountingPool
+from integrations.recount.publishing import FILE_BALLOTS, publish
 
 _HASH: Final = 32
 
@@ -43,13 +43,25 @@ class LedgerRecounter:
     """
 
     def __init__(
-        self, cells: Mapping[str, RecountLedger], keys: KeyManagement, objects: ObjectStore, *, processes: int = 0
+        self,
+        cells: Mapping[str, RecountLedger],
+        keys: KeyManagement,
+        objects: ObjectStore,
+        *,
+        processes: int = 0,
+        small: int = SMALL,
+        file_ballots: int = FILE_BALLOTS,
     ) -> None:
-        """`cells` are those that can be reached by now; `processes` 0 is one per core."""
+        """`processes` 0 is one per core, used for pages of more than `small` rows.
+
+        A published file has `file_ballots` ballots at most.
+        """
         self._cells = cells
         self._keys = keys
         self._objects = objects
         self._processes = processes
+        self._small = small
+        self._file_ballots = file_ballots
 
     async def recount(
         self, request: RecountCellInput, progress: RecountProgress, keep: Callable[[RecountProgress], None]
@@ -57,7 +69,7 @@ class LedgerRecounter:
         """Count a cell's ballots again from where `progress` is; `keep` hears how far it is."""
         ledger, survey_id = self._ledger(request.cell), request.survey.id
         key = await self._key(ledger, request)
-        with CountingPool(self._processes) as pool:
+        with CountingPool(self._processes, small=self._small) as pool:
             done = await _count(request.cell, ledger, pool, key, progress=progress, keep=keep)
             counts = counts_of(done.regions)
             differences = list(done.differences)
@@ -97,8 +109,16 @@ class LedgerRecounter:
             cell: await self._key(ledger, RecountCellInput(cell=cell, survey=request.survey))
             for cell, ledger in ledgers.items()
         }
-        with CountingPool(self._processes) as pool:
-            return await publish(request.survey, ledgers, keys, pool, objects=self._objects, beat=beat)
+        with CountingPool(self._processes, small=self._small) as pool:
+            return await publish(
+                request.survey,
+                ledgers,
+                keys,
+                pool,
+                objects=self._objects,
+                file_ballots=self._file_ballots,
+                beat=beat,
+            )
 
     def _ledger(self, cell: str) -> RecountLedger:
         if cell not in self._cells:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from domain.errors import DomainError, ErrorCode
 from domain.results import PublishedSurvey
+from domain.tally import MergedTotals
 from integrations.postgres.survey_copies import SurveyCopies, SurveyCopy
 
 _FRESH_S = 0.8
@@ -19,10 +20,14 @@ _NEW_CELL_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class KnownSurvey:
-    """A survey and, per cell that has it, the epoch that the cell's tally must have at least."""
+    """A survey and, per cell that has it, the epoch that the cell's tally must have at least.
+
+    `certified` are its totals for good, where any cell has them: no tally is asked then.
+    """
 
     published: PublishedSurvey
     epochs: Mapping[str, int]
+    certified: MergedTotals | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +108,7 @@ def _merge(copies: Mapping[str, SurveyCopy]) -> KnownSurvey:
     return KnownSurvey(
         PublishedSurvey(newest.survey, min(starts, default=None), _latest([c.finish_at for c in copies.values()])),
         {cell: copy.installed_epoch for cell, copy in copies.items()},
+        next((copy.certified for copy in copies.values() if copy.certified is not None), None),
     )
 
 

@@ -56,6 +56,8 @@ class SurveyResults:
         return await self._merged(known, exact=exact)
 
     async def _merged(self, known: KnownSurvey, *, exact: bool) -> MergedTotals:
+        if known.certified is not None:
+            return known.certified
         cells = list(known.epochs)
         views = await asyncio.gather(*(self._view(cell, known, exact=exact) for cell in cells))
         merged = merge_cells(dict(zip(cells, views, strict=True)))

@@ -73,7 +73,7 @@ from workflows.run_survey import RunSurveyWorkflow
 
 CELLS = ("eu", "us")
 HISTORIES = Path(__file__).parent.parent / "replay" / "histories"
-RECORD = "COMITIA_RECORD_HISTORIES"  # set, the histories made here replace the stored ones
+RECORD = "COMITIA_RECORD_HISTORIES"  # set, the histories made here that are not stored yet are
 
 Hook = Callable[[str], Any]
 
@@ -280,7 +280,7 @@ class Recounter:
 class World:
     """Everything outside, and a hook that is asked after every effect and before it is reported."""
 
-    def __init__(self, client: Client, **draft: Any) -> None:
+    def __init__(self, client: Client, *, retention: timedelta = timedelta(0), **draft: Any) -> None:
         question = QuestionDraft("What?", 1, 1, (OptionDraft("Soup"), OptionDraft("Salad")))
         self.survey_id = new_survey_id()
         self.catalogue = Catalogue(new_entry(self.survey_id, SurveyDraft("Lunch", (question,), **draft)))
@@ -288,7 +288,7 @@ class World:
         self.certifications = Certifications()
         self.recounter = Recounter(self.cells)
         self.objects = Objects()
-        self.retention = timedelta(0)
+        self.retention = retention
         self.reconciled: list[ReconcileSurveyInput] = []
         self.differing: tuple[Difference, ...] = ()
         self.told: list[AnnounceSurveyInput] = []
@@ -386,22 +386,25 @@ class World:
         return await self.handle.execute_update(RunSurveyWorkflow.correct, request)
 
     async def replayed(self, name: str = "") -> None:
-        """Replay what happened; keep it as a stored history where that was asked for."""
+        """Replay what happened; keep it as a stored history where that was asked for and there is none of this name.
+
+        What is stored stays as it is: such an execution may be open.
+        """
         history = await self.handle.fetch_history()
         replayer = Replayer(
             workflows=[RunSurveyWorkflow], data_converter=pydantic_data_converter, workflow_runner=sandbox()
         )
         await replayer.replay_workflow(history)
-        if name and os.environ.get(RECORD):
-            events = _without_traces(json.loads(history.to_json()))
+        if name and os.environ.get(RECORD) and not (HISTORIES / f"{name}.json").exists():
+            events = without_traces(json.loads(history.to_json()))
             HISTORIES.mkdir(exist_ok=True)
             (HISTORIES / f"{name}.json").write_text(json.dumps(events, indent=1, sort_keys=True) + "\n")
 
 
-def _without_traces(value: Any) -> Any:
+def without_traces(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_traces(item) for name, item in value.items() if name != "stackTrace"}
-    return [_without_traces(item) for item in value] if isinstance(value, list) else value
+        return {name: without_traces(item) for name, item in value.items() if name != "stackTrace"}
+    return [without_traces(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -419,13 +422,13 @@ async def client(settings_for: SettingsFor) -> Client:
 @asynccontextmanager
 async def working(client: Client, **draft: Any) -> AsyncIterator[World]:
     world = World(client, **draft)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async with world.worker():
             yield world
 
 
 async def happens(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.02)
 

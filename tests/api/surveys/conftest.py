@@ -20,6 +20,7 @@ from activities.surveys import SurveyActivities
 from api.http.access import Access
 from api.http.limits import Limits
 from api.surveys.app import create_app
+from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
@@ -167,6 +168,7 @@ class Platform:
             self.access.require_role(Role.ADMIN),
             limits=self.limits,
             telemetry=make_telemetry(self.settings, "surveys"),
+            certifications=Certifications(self.certifications, self.objects, dict),
         )
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://surveys.test", headers=headers)

@@ -269,6 +269,20 @@ async def test_a_stopped_gateway_takes_nothing_more() -> None:
         assert await cast(made) == NotTaken(ErrorCode.OVERLOADED)
 
 
+async def test_a_stopped_gateway_starts_nothing_behind_a_number_that_nobody_knows() -> None:
+    service = Service()
+    service.unreachable = True
+    async with gateway(service) as (made, _):
+        unknown = cast(made)
+        await until(lambda: bool(service.attempts))
+        behind = cast(made)
+        async with asyncio.timeout(30):
+            await made.stop()
+        assert unknown.result() == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
+        assert isinstance(behind.result(), NotTaken)
+        assert set(service.attempts) == {1}
+
+
 def waiting(survey: str, size: int = 100) -> WaitingVote:
     return WaitingVote(vote(survey, size), lambda _: None, 0.0)
 

@@ -1,0 +1,92 @@
+"""`comitia keys`: what happens to key-encryption keys by itself, done by hand."""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from temporalio.client import WorkflowFailureError
+
+from comitia.stack.state import read_state
+from domain.contracts.keys import RotatedKeys, RotateKeysInput
+from domain.ids import rotate_keys_workflow_id
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import KEY_ENCRYPTION_KEYS
+from integrations.platform import IN_FLIGHT, KEYS_QUEUE
+from integrations.settings import Settings
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec
+from workflows.rotate_keys import RotateKeysWorkflow
+
+app = typer.Typer(no_args_is_help=True, help="Key-encryption keys.")
+
+DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
+_NEVER_DAYS = 365_000
+
+
+@app.callback()
+def keys() -> None:
+    """Keep the commands below a group, also while there is one."""
+
+
+@app.command()
+def rotate(
+    *,
+    only_rewrap: Annotated[
+        bool,
+        typer.Option("--only-rewrap", help="Make no new version: put the catalogue's wrapped keys into every cell."),
+    ] = False,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Destroy what was replaced without two days of grace: after a leak.")
+    ] = False,
+    data: DataFolder = Path(".comitia"),
+) -> None:
+    """Make new versions, re-wrap the keys of every live survey, and destroy what nothing needs any more."""
+    console = Console(soft_wrap=True)
+    settings = _settings(data)
+    if settings is None or settings.platform_temporal is None:
+        console.print(f"no addresses in the environment, and no stack runs in {data}")
+        raise typer.Exit(1)
+    request = RotateKeysInput(
+        purposes=KEY_ENCRYPTION_KEYS,
+        cells=tuple(settings.cells),
+        age_days=_NEVER_DAYS if only_rewrap else 0,
+        grace_days=0 if at_once else 2,
+    )
+    try:
+        rotated = asyncio.run(rotate_keys(settings, request))
+    except (RuntimeError, WorkflowFailureError) as error:
+        console.print("not rotated:", str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for what, ids in (("made", rotated.made), ("destroyed", rotated.destroyed)):
+        for key_id in ids:
+            console.print(f"{what} {key_id}", markup=False, highlight=False)
+    console.print(f"re-wrapped the keys of {rotated.rewrapped} surveys; {rotated.failed} could not be")
+    raise typer.Exit(1 if rotated.failed else 0)
+
+
+async def rotate_keys(settings: Settings, request: RotateKeysInput) -> RotatedKeys:
+    """Run a rotation and return what it came to.
+
+    Raises:
+        RuntimeError: Temporal cannot be reached.
+    """
+    assert settings.platform_temporal is not None
+    codec = EncryptionCodec(open_keys(settings, IN_FLIGHT), IN_FLIGHT)
+    client = await connect(settings.platform_temporal, codec)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    rotated: RotatedKeys = await client.execute_workflow(
+        RotateKeysWorkflow.run, request, id=rotate_keys_workflow_id(f"by-hand-{now}"), task_queue=KEYS_QUEUE
+    )
+    return rotated
+
+
+def _settings(data: Path) -> Settings | None:
+    """Return the settings of the environment, or else of the running stack."""
+    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
+        return Settings()
+    state = read_state(data)
+    return None if state is None or not state.supervisor_pid else state.settings_for()

@@ -1,0 +1,202 @@
+"""Rotation of key-encryption keys over the real Temporal, with real keys in files and real databases."""
+
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
+
+from activities.key_rotation import KeyRotationActivities
+from domain.contracts.keys import RotatedKeys, RotateKeysInput
+from domain.contracts.surveys import SurveyKeys
+from domain.errors import DomainError, ErrorCode
+from domain.ids import new_survey_id, rotate_keys_workflow_id
+from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import KEK_BALLOT, KEK_ELIGIBILITY, KEY_ENCRYPTION_KEYS, generate, manage
+from integrations.keys.wrapping import KeyNames, key_id_of
+from integrations.temporal.worker import sandbox
+from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
+from workflows.rotate_keys import RotateKeysWorkflow
+
+CELLS = ("eu", "us")
+
+
+class Wrapped:
+    """The wrapped keys of a catalogue or of a cell."""
+
+    def __init__(self) -> None:
+        self.surveys: dict[str, SurveyKeys] = {}
+        self.in_publication = 0
+
+    async def live(self) -> AsyncIterator[SurveyKeys]:
+        for keys in list(self.surveys.values()):
+            yield keys
+
+    async def publishing(self) -> int:
+        return self.in_publication
+
+    async def wrapped(self) -> list[bytes]:
+        found = self.surveys.values()
+        return [key for keys in found for key in (keys.wrapped_ballot_key, keys.wrapped_eligibility_key)]
+
+
+class CatalogueWrapped(Wrapped):
+    async def replace(self, before: SurveyKeys, after: SurveyKeys) -> bool:
+        if self.surveys[before.survey_id] != before:
+            return False
+        self.surveys[before.survey_id] = after
+        return True
+
+
+class CellWrapped(Wrapped):
+    async def replace(self, keys: SurveyKeys) -> bool:
+        found = self.surveys.get(keys.survey_id)
+        if found is None or found == keys:
+            return False
+        self.surveys[keys.survey_id] = keys
+        return True
+
+
+@dataclass
+class Vault:
+    """Keys in a folder, surveys wrapped under them, and whoever rotates."""
+
+    folder: Path
+    client: Client
+    today: date
+    catalogue: CatalogueWrapped
+    cells: dict[str, CellWrapped]
+
+    def kms(self, *allowed: str) -> FileKms:
+        return FileKms(self.folder, frozenset(allowed), today=lambda: self.today)
+
+    async def publish(self) -> tuple[str, bytes, bytes]:
+        """Return a survey that is in the catalogue and in every cell, and its two keys."""
+        survey_id, kms = new_survey_id(), self.kms(KEK_BALLOT, KEK_ELIGIBILITY)
+        made = [await kms.generate_data_key(purpose, survey_id) for purpose in (KEK_BALLOT, KEK_ELIGIBILITY)]
+        keys = SurveyKeys(
+            survey_id=survey_id, wrapped_ballot_key=made[0].wrapped, wrapped_eligibility_key=made[1].wrapped
+        )
+        for place in (self.catalogue, *self.cells.values()):
+            place.surveys[survey_id] = keys
+        return survey_id, made[0].plaintext, made[1].plaintext
+
+    async def rotate(self, name: str = "", **fields: int) -> RotatedKeys:
+        """Run a rotation with the permissions of the platform's worker, which show no key; replay it."""
+        kms = self.kms(*(permit(purpose) for permit in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS))
+        queue = f"keys-{secrets.token_hex(4)}"
+        cells = dict(self.cells)
+        activities = KeyRotationActivities(kms, KeyNames(), self.catalogue, cells)
+        request = RotateKeysInput(purposes=KEY_ENCRYPTION_KEYS, cells=CELLS, **fields)
+        async with Worker(
+            self.client,
+            task_queue=queue,
+            workflows=[RotateKeysWorkflow],
+            activities=activities.all(),
+            workflow_runner=sandbox(),
+            max_cached_workflows=0,
+            deployment_config=WorkerDeploymentConfig(
+                WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
+            ),
+        ):
+            handle = await self.client.start_workflow(
+                RotateKeysWorkflow.run, request, id=rotate_keys_workflow_id(queue), task_queue=queue
+            )
+            rotated: RotatedKeys = await handle.result()
+        history = await handle.fetch_history()
+        replayer = Replayer(
+            workflows=[RotateKeysWorkflow], data_converter=pydantic_data_converter, workflow_runner=sandbox()
+        )
+        await replayer.replay_workflow(history)
+        if name and os.environ.get(RECORD):
+            events = without_traces(json.loads(history.to_json()))
+            (HISTORIES / f"{name}.json").write_text(json.dumps(events, indent=1, sort_keys=True) + "\n")
+        return rotated
+
+
+@pytest.fixture
+def vault(tmp_path: Path, client: Client) -> Vault:
+    before = (datetime.now(UTC) - timedelta(days=40)).date()
+    return Vault(tmp_path, client, before, CatalogueWrapped(), {cell: CellWrapped() for cell in CELLS})
+
+
+async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_destroyed(vault: Vault):
+    survey_id, ballot, eligibility = await vault.publish()
+    old = vault.catalogue.surveys[survey_id]
+    vault.today = datetime.now(UTC).date()
+    rotated = await vault.rotate("rotate-keys-due")
+    assert (len(rotated.made), rotated.destroyed, rotated.rewrapped, rotated.failed) == (2, (), 1, 0)
+    opener = vault.kms(KEK_BALLOT, KEK_ELIGIBILITY)
+    for place in (vault.catalogue, *vault.cells.values()):
+        keys = place.surveys[survey_id]
+        assert {key_id_of(keys.wrapped_ballot_key), key_id_of(keys.wrapped_eligibility_key)} == set(rotated.made)
+        assert await opener.unwrap(keys.wrapped_ballot_key, survey_id) == ballot
+        assert await opener.unwrap(keys.wrapped_eligibility_key, survey_id) == eligibility
+    assert await opener.unwrap(old.wrapped_ballot_key, survey_id) == ballot  # somebody may be in the middle of it
+    again = await vault.rotate("rotate-keys-nothing-due", grace_days=0)
+    assert (again.made, again.rewrapped, len(again.destroyed)) == ((), 0, 2)
+    with pytest.raises(DomainError) as refused:
+        await opener.unwrap(old.wrapped_ballot_key, survey_id)  # also from a backup
+    assert refused.value.code is ErrorCode.KEY_DESTROYED
+    assert await opener.unwrap(vault.catalogue.surveys[survey_id].wrapped_ballot_key, survey_id) == ballot
+
+
+async def test_what_is_wrapped_under_an_old_version_anywhere_keeps_it(vault: Vault):
+    survey_id, _, _ = await vault.publish()
+    old = vault.catalogue.surveys[survey_id]
+    vault.today = datetime.now(UTC).date()
+    vault.catalogue.in_publication = 1  # its process has the keys as they were wrapped
+    assert (await vault.rotate(grace_days=0)).destroyed == ()
+    vault.catalogue.in_publication = 0
+    stray = new_survey_id()
+    vault.cells["us"].surveys[stray] = old.model_copy(update={"survey_id": stray})
+    assert (await vault.rotate(grace_days=0)).destroyed == ()
+    del vault.cells["us"].surveys[stray]
+    assert len((await vault.rotate(grace_days=0)).destroyed) == 2
+
+
+async def test_a_cell_that_was_restored_gets_the_keys_of_the_catalogue(vault: Vault):
+    survey_id, _, _ = await vault.publish()
+    old = vault.catalogue.surveys[survey_id]
+    vault.today = datetime.now(UTC).date()
+    await vault.rotate(grace_days=0)
+    vault.cells["eu"].surveys[survey_id] = old  # as its backup has it, under a key that is gone
+    await vault.rotate(age_days=365_000)
+    assert vault.cells["eu"].surveys[survey_id] == vault.catalogue.surveys[survey_id]
+
+
+async def test_keys_that_cannot_be_rewrapped_hold_up_no_other_and_are_counted(vault: Vault):
+    survey_id, _, _ = await vault.publish()
+    broken = new_survey_id()
+    vault.catalogue.surveys[broken] = SurveyKeys(
+        survey_id=broken, wrapped_ballot_key=b"x", wrapped_eligibility_key=b"y"
+    )
+    vault.today = datetime.now(UTC).date()
+    rotated = await vault.rotate()
+    assert (rotated.rewrapped, rotated.failed) == (1, 1)
+    assert key_id_of(vault.catalogue.surveys[survey_id].wrapped_ballot_key) in rotated.made
+
+
+async def test_whoever_rotates_sees_no_key(vault: Vault):
+    survey_id, _, _ = await vault.publish()
+    keys = vault.catalogue.surveys[survey_id]
+    manager = vault.kms(manage(KEK_BALLOT))
+    assert (await manager.rotate(KEK_BALLOT)).secret == b""
+    assert await manager.rewrap(keys.wrapped_ballot_key, survey_id) != keys.wrapped_ballot_key
+    for step in (
+        manager.unwrap(keys.wrapped_ballot_key, survey_id),
+        manager.current(KEK_BALLOT),
+        manager.by_id(key_id_of(keys.wrapped_ballot_key)),
+        manager.rewrap(keys.wrapped_eligibility_key, survey_id),
+    ):
+        with pytest.raises(DomainError) as refused:
+            await step
+        assert refused.value.code is ErrorCode.KEY_UNAVAILABLE

@@ -1,0 +1,94 @@
+"""What staff change of an open survey over the real Temporal: in every cell, noted once, and never after its end."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+
+from domain.contracts.surveys import ExtendSurvey, SteerIntake, SurveyChanged
+from domain.errors import ErrorCode
+from tests.workflows.survey_world import World, happens, working
+from workflows.run_survey import RunSurveyWorkflow
+
+
+async def steer(world: World, *, paused: bool, **fields: int) -> SurveyChanged:
+    request = SteerIntake(actor="staff:u_x", paused=paused, **fields)
+    return await world.handle.execute_update(RunSurveyWorkflow.set_intake, request)
+
+
+async def extend(world: World, finish_at: datetime, **fields: int) -> SurveyChanged:
+    request = ExtendSurvey(actor="staff:u_x", finish_at=finish_at, **fields)
+    return await world.handle.execute_update(RunSurveyWorkflow.extend, request)
+
+
+def code(refused: pytest.ExceptionInfo[WorkflowUpdateFailedError]) -> str | None:
+    assert isinstance(refused.value.cause, ApplicationError)
+    return refused.value.cause.type
+
+
+async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_the_same(client: Client):
+    async with working(client) as world:
+        opened = await world.publish()
+        paused = await steer(world, paused=True, expected_version=opened.version)
+        assert paused.version == opened.version + 1
+        assert await steer(world, paused=True) == paused
+        assert [cell.intakes for cell in world.cells.values()] == [[True], [True]]
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await steer(world, paused=False, expected_version=opened.version)
+        assert code(refused) == ErrorCode.PRECONDITION_FAILED
+        await steer(world, paused=False)
+        assert [cell.intakes for cell in world.cells.values()] == [[True, False]] * 2
+        world.cells["us"].is_away = True
+        pausing = asyncio.create_task(steer(world, paused=True))
+        await happens(lambda: world.cells["eu"].intakes == [True, False, True])
+        finishing = asyncio.create_task(world.finish())
+        await happens(lambda: world.cells["eu"].windows[-1].finish_at is not None)
+        world.cells["us"].is_away = False
+        await asyncio.gather(pausing, finishing)
+        await world.handle.result()
+        await world.replayed("run-survey-paused")
+
+
+async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client):
+    first = datetime.now(UTC) + timedelta(hours=1)
+    async with working(client, retention=timedelta(hours=1), finish_at=first) as world:
+        opened = await world.publish()
+        later = first + timedelta(hours=1)
+        extended = await extend(world, later, expected_version=opened.version)
+        assert (extended.finish_at, extended.version) == (later, opened.version + 1)
+        assert {cell.windows[-1].finish_at for cell in world.cells.values()} == {later}
+        assert world.survey.finish_at == later
+        assert await extend(world, later) == extended
+        for wanted in (first, later - timedelta(microseconds=1)):
+            with pytest.raises(WorkflowUpdateFailedError) as refused:
+                await extend(world, wanted)
+            assert code(refused) == ErrorCode.SURVEY_INVALID
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await extend(world, later + timedelta(hours=1), expected_version=opened.version)
+        assert code(refused) == ErrorCode.PRECONDITION_FAILED
+        finished = await world.finish()
+        assert finished.finish_at is not None
+        assert finished.finish_at < first
+        for step in (extend(world, later + timedelta(hours=1)), steer(world, paused=True)):
+            with pytest.raises(WorkflowUpdateFailedError) as refused:
+                await step
+            assert code(refused) == ErrorCode.SURVEY_CLOSED
+        await world.replayed("run-survey-extended")
+
+
+async def test_what_has_no_end_or_nearly_ends_is_not_extended(client: Client):
+    async with working(client) as world:
+        await world.publish()
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await extend(world, datetime.now(UTC) + timedelta(hours=1))
+        assert code(refused) == ErrorCode.SURVEY_INVALID
+        await world.finish()
+    finish_at = datetime.now(UTC) + timedelta(seconds=4)
+    async with working(client, finish_at=finish_at) as world:
+        await world.publish()
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await extend(world, finish_at + timedelta(hours=1))
+        assert code(refused) == ErrorCode.SURVEY_CLOSED
+        await world.handle.result()

@@ -1,0 +1,66 @@
+"""Key-encryption keys get new versions, live data keys follow, and what nobody needs any more is destroyed.
+
+That is what makes the destruction of a survey's keys complete: a backup has them wrapped under a version that is gone.
+"""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from workflows.policies import COMMIT, LONG_WORK
+
+with workflow.unsafe.imports_passed_through():
+    from activities.key_rotation import KeyRotationActivities
+    from domain.contracts.keys import (
+        DestroyOldKeysInput,
+        KeyVersions,
+        ReplaceKeyInput,
+        RewrapCellInput,
+        Rewrapped,
+        RotatedKeys,
+        RotateKeysInput,
+    )
+    from domain.key_versions import is_due
+
+
+@workflow.defn(name="RotateKeys")
+class RotateKeysWorkflow:
+    """Rotates what is due; a cell that is away is waited for, since its copies need the old version until then."""
+
+    @workflow.run
+    async def run(self, request: RotateKeysInput) -> RotatedKeys:
+        """Return what was made, re-wrapped and destroyed."""
+        made: list[str] = []
+        for purpose in request.purposes:
+            made += await self._replace_where_due(purpose, timedelta(days=request.age_days))
+        rewrapped: Rewrapped = await workflow.execute_activity_method(
+            KeyRotationActivities.rewrap_catalogue, **LONG_WORK
+        )
+        for cell in request.cells:
+            await workflow.execute_activity_method(
+                KeyRotationActivities.rewrap_cell, RewrapCellInput(cell=cell), **LONG_WORK
+            )
+        destroyed: list[str] = []
+        for purpose in request.purposes:
+            gone: KeyVersions = await workflow.execute_activity_method(
+                KeyRotationActivities.destroy_old_keys,
+                DestroyOldKeysInput(purpose=purpose, cells=request.cells, grace_days=request.grace_days),
+                **LONG_WORK,
+            )
+            destroyed += gone.key_ids
+        return RotatedKeys(
+            made=tuple(made), destroyed=tuple(destroyed), rewrapped=rewrapped.surveys, failed=rewrapped.failed
+        )
+
+    @staticmethod
+    async def _replace_where_due(purpose: str, age: timedelta) -> list[str]:
+        found: KeyVersions = await workflow.execute_activity_method(
+            KeyRotationActivities.list_keys, KeyVersions(purpose=purpose), **COMMIT
+        )
+        newest = found.key_ids[-1] if found.key_ids else ""
+        if newest and not is_due(newest, workflow.now(), age):
+            return []
+        replaced: KeyVersions = await workflow.execute_activity_method(
+            KeyRotationActivities.replace_key, ReplaceKeyInput(purpose=purpose, newest=newest), **COMMIT
+        )
+        return [replaced.key_ids[-1]]
