@@ -4,6 +4,8 @@ import asyncio
 import base64
 import fcntl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -170,17 +172,19 @@ def run_restore(data: Path, name: str, target: Target, notes: Path | None, conso
     """Restore by hand, in a running stack or in one that is stopped. Raises NoPairError, RestoreError."""
     pair, state = open_pair(data, name, console)
     noted = None if notes is None else read_notes(notes)
-    watched = _runs(state.folder)
-    report = asyncio.run(restore(pair, target, watched=watched, noted=noted))
+    with _stack_of(state.folder) as watched:
+        report = asyncio.run(restore(pair, target, watched=watched, noted=noted))
     show(report, console)
     console.print(f"{name} serves again" if watched else "restored; comitia up --standby lets it serve")
 
 
-def _runs(folder: Path) -> bool:
-    """Tell whether a stack runs in a folder, whatever one that was killed has left there."""
+@contextmanager
+def _stack_of(folder: Path) -> Iterator[bool]:
+    """Say whether a stack runs in a folder, whatever one that was killed has left there; keep another from starting."""
     with (folder / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-    return False
+            yield True
+        else:
+            yield False

@@ -13,9 +13,9 @@ from comitia.stack.postgres_pair import READY_WITHIN_S, TROUBLE, PostgresPair, u
 from comitia.stack.process import StartError
 from integrations.postgres.replication import Receiver
 
-SILENT_S = 6.0  # so long without an answer, a primary counts as gone; one whose process ended does at once
+SILENT_S = 8.0  # so long without an answer, a primary counts as gone; one whose process ended does at once
 _LOOK_EVERY_S = 0.5
-_ANSWER_WITHIN_S = 2.0
+_ANSWER_WITHIN_S = 3.0
 _STANDBY_AWAY_S = 30.0  # a standby that does not stream for so long is built anew
 _RETRY_S = 1.0
 HOLD = "held"  # while a file of this name is in the pair's folder, everything is stopped: somebody restores
@@ -42,6 +42,8 @@ class PairWatch:
             StartError: it did not come to that; what had started is stopped again.
         """
         try:
+            # Whoever restores in a stack that is stopped keeps us from starting: this one was left behind.
+            await asyncio.to_thread((self.pair.place.folder / HOLD).unlink, missing_ok=True)
             await self.pair.start()
             self.resume()
             await self.complete(READY_WITHIN_S)

@@ -27,6 +27,7 @@ TROUBLE = (*UNAVAILABLE, StartError)  # what a server that is away, or does not 
 _RECEIVERS = {Mode.PAIR: f"FIRST 2 ({', '.join(MEMBERS)}, {ARCHIVE})", Mode.ALONE: f"FIRST 1 ({ARCHIVE})"}
 _PLACES = (*MEMBERS, ARCHIVE)  # in the order of the setting: a receiver's priority is its place
 _ANSWERS_WITHIN_S = 2.0
+_HEIR_ANSWERS_WITHIN_S = 10.0  # a busy machine is no reason to bring back the one that was lost
 _LOOK_AGAIN_S = 0.05
 
 
@@ -155,7 +156,7 @@ class PostgresPair:
         began, old, heir = time.monotonic(), self.primary, self.standby
         if heir.process.pid is None:
             await heir.start(READY_WITHIN_S)
-        elif not await heir.answers(_ANSWERS_WITHIN_S):
+        elif not await heir.answers(_HEIR_ANSWERS_WITHIN_S):
             raise StartError(f"{heir.process.name} does not answer")
         self.say(f"{old.process.name} {why}: {heir.process.name} takes over")
         await self.archive.process.stop()

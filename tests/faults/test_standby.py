@@ -133,7 +133,8 @@ async def test_a_cell_that_is_destroyed_comes_back_with_every_vote(standing: Hou
 
     elsewhere = Load.of(standing, survey, 30, ["us"])
     await elsewhere.run()
-    assert set(elsewhere.statuses()) == {201}  # the other cell takes no notice
+    assert set(elsewhere.statuses()) <= {201, 202}  # the other cell takes no notice
+    assert elsewhere.statuses().get(201)
     _, access = await standing.voter("us")
     assert (await standing.ask_to_vote(survey.id, access)).status_code == 201
 
