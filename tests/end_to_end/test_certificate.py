@@ -13,7 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from comitia.cli import app as command_line
+from comitia.keys import rotate_keys
 from comitia.stack.state import CELLS
+from domain.contracts.keys import RotateKeysInput
+from integrations.keys.purposes import KEY_ENCRYPTION_KEYS
+from integrations.settings import Environment
 from tests.end_to_end.house import House, OpenSurvey, eventually
 
 WITHIN_S = 90.0  # the machine is shared, and a clock's margin is part of every end
@@ -225,3 +229,22 @@ async def test_what_only_staff_may_see_is_not_published(house: House, visibility
         assert (answer.status_code, answer.json()["code"]) == (403, "results_not_visible")
     answer = await client.get(f"/v1/internal/surveys/{survey.id}/certificate", headers=house.admin())
     assert answer.json()["certificate"]["ballots"] == 0
+
+
+async def test_key_encryption_keys_change_under_an_open_survey(house: House) -> None:
+    survey = await house.open_survey("Rotated")
+    assert (await house.cast(survey, house.token(survey))).status_code in {201, 202}
+    settings = house.state.settings_for(environment=Environment.TEST)
+    rotated = await rotate_keys(settings, RotateKeysInput(purposes=KEY_ENCRYPTION_KEYS, cells=CELLS, age_days=0))
+    assert (len(rotated.made), rotated.failed) == (2, 0)
+    assert rotated.rewrapped >= 1
+    ended = RotateKeysInput(purposes=KEY_ENCRYPTION_KEYS, cells=CELLS, grace_days=0)
+    assert len((await rotate_keys(settings, ended)).destroyed) >= 2
+    _, access = await house.voter("us")
+    admitted = await house.ask_to_vote(survey.id, access)
+    assert admitted.status_code == 201, admitted.text
+    assert (await house.cast(survey, admitted.json()["votingToken"])).status_code in {201, 202}
+    await house.finish(survey)
+    await reached(house, survey, "certified")  # the recount unwraps what was wrapped anew
+    certificate = (await house.clients["surveys"].get(f"/v1/surveys/{survey.id}/certificate")).json()["certificate"]
+    assert certificate["ballots"] == 2
