@@ -78,7 +78,8 @@ class Folding:
         self._rebuilds: dict[str, asyncio.Task[None]] = {}
         self._rebuild_gate = asyncio.Semaphore(_REBUILDS_AT_ONCE)
         self._went_back = False
-        self.watermark_ms = 0
+        self.watermark_ms = 0  # by the clock of Redis, which everybody who folds for this cell shares
+        self.clock_ahead_s = 0.0  # how far ours is from it
 
     async def run(self, stop: asyncio.Event, on_begun: Callable[[], None]) -> None:
         """Fold until `stop` is set; `on_begun` is called once every server has answered.
@@ -279,7 +280,8 @@ class Folding:
         self._rebuild_unknown()
 
     async def _note_progress(self) -> None:
-        now_ms = round(time.time() * 1000)
+        now_ms = await self._store.now_ms()  # before the ends: what is announced later is not claimed
+        self.clock_ahead_s = time.time() - now_ms / 1000
         ends = await self._consumer.ends()
         self._metrics.lagging(self._cell, sum(max(0, ends[p] - part.position) for p, part in self._parts.items()))
         await self._notice_installs()

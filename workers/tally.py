@@ -40,6 +40,7 @@ class CellTally:
         self._metrics = metrics
         self._folding: Folding | None = None
         self._watermark_ms = 0
+        self._clock_ahead_s = 0.0
         self._interrupted = False
         metrics.watch_watermark(cell, self.watermark_age_s)
 
@@ -47,11 +48,13 @@ class CellTally:
         """Return how old the newest watermark is that this process published, in seconds; -1 before the first."""
         if self._folding is not None:
             self._watermark_ms = max(self._watermark_ms, self._folding.watermark_ms)
-        return time.time() - self._watermark_ms / 1000 if self._watermark_ms else -1.0
+            self._clock_ahead_s = self._folding.clock_ahead_s
+        return time.time() - self._clock_ahead_s - self._watermark_ms / 1000 if self._watermark_ms else -1.0
 
     async def check(self) -> bool:
         """Tell whether this cell is being folded, for readiness."""
-        return self._folding is not None and 0 <= self.watermark_age_s() < _FRESH_S
+        age_s = self.watermark_age_s()
+        return self._folding is not None and self._watermark_ms > 0 and age_s < _FRESH_S
 
     async def run(self, stop: asyncio.Event) -> None:
         """Fold until `stop` is set, through any outage of any server; log when the state changes."""

@@ -226,6 +226,12 @@ class TallyStore:
             found = await self._redis.hgetall(self.keys.offsets)
         return {int(partition): int(offset) for partition, offset in found.items()}
 
+    async def now_ms(self) -> int:
+        """Return the server's clock in milliseconds: the one that all who write watermarks of a cell share."""
+        with redis_failures():
+            seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def advance(self, token: str, partitions: int, progress: Mapping[int, tuple[int, int]]) -> int | None:
         """Note offset and watermark (milliseconds, 0: none) per partition, and publish the cell's watermark.
 

@@ -112,6 +112,19 @@ async def test_offsets_are_noted_only_by_who_knows_of_every_rebuild(store: Tally
     assert await store.offsets() == {0: 10, 1: 6}
 
 
+async def test_no_watermark_is_later_than_the_clock_that_all_share(store: TallyStore, tally_cell: TallyCell) -> None:
+    token, hour_ms = await store.installs(), 3_600_000
+    before = await store.now_ms()
+    found = await store.advance(token, 1, {0: (10, before + hour_ms)})  # by whoever's clock is an hour ahead
+    assert found is not None
+    assert before <= found <= await store.now_ms()
+
+    await tally_cell.redis.hset(store.keys.watermarks, "0", str(before + hour_ms))  # as it was left behind
+    found = await store.advance(token, 1, {0: (11, before)})
+    assert found is not None
+    assert before <= found <= await store.now_ms()
+
+
 async def test_a_rebuild_is_caught_up_where_the_noted_offsets_are(store: TallyStore, tally_cell: TallyCell) -> None:
     await install(store, 1, ends={0: 4})
     assert await store.advance(await store.installs(), 1, {0: (9, 0)}) is not None
