@@ -13,9 +13,10 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from comitia.stack import kafka, ports, postgres, redis, temporal, temporal_server, temporal_store
+from comitia.stack.addresses import DATABASES, addresses_of, port_names
 from comitia.stack.pair_watch import PairWatch
 from comitia.stack.postgres_member import PairPlace
-from comitia.stack.postgres_pair import MEMBERS, PostgresPair
+from comitia.stack.postgres_pair import PostgresPair
 from comitia.stack.process import ManagedProcess
 from comitia.stack.replaced import Replaced, read_replaced
 from comitia.stack.state import (
@@ -25,7 +26,6 @@ from comitia.stack.state import (
     ROLES,
     StackState,
     kept_secret,
-    merged,
     new_secret,
     read_state,
 )
@@ -36,7 +36,6 @@ from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER
 from integrations.settings import Address, DatabaseAddress
 
 NAMESPACES = (*CELLS, PLATFORM)
-DATABASES = (*CELLS, CATALOGUE)
 PAIRS = "pairs"
 
 
@@ -162,8 +161,8 @@ class Servers:
         known = before.settings["database_passwords"] if before else {}
         passwords = {role: known.get(role) or new_secret() for role in ROLES} | self._replaced.passwords
         wanted = {**(before.ports if before else {}), **self._wanted}
-        chosen = ports.choose(_port_names(self._topology), wanted, self._say)
-        addresses = merged(_own_addresses(chosen, self._topology), self._replaced_addresses(chosen))
+        chosen = ports.choose(port_names(self._topology), wanted, self._say)
+        addresses = addresses_of(chosen, self._topology, self._replaced)
         return StackState(
             folder=self.folder,
             stack_id=before.stack_id if before else secrets.token_hex(8),
@@ -172,20 +171,6 @@ class Servers:
             ports=chosen,
             supervisor_pid=os.getpid(),
         )
-
-    def _replaced_addresses(self, chosen: dict[str, int]) -> dict[str, Any]:
-        """A replaced address replaces all of ours but names: host, port, TLS and Redis database are its own."""
-        values = {name: value for name, value in self._replaced.values.items() if name != "database_passwords"}
-        own = _own_addresses(chosen, self._topology)
-        for cell, servers in values.get("cells", {}).items():
-            for server, address in servers.items():
-                kept = {
-                    k: own["cells"][cell][server][k] for k in ("name", "namespace") if k in own["cells"][cell][server]
-                }
-                servers[server] = {"host": ports.HOST, "database": "0", **kept, **address}
-                if server != "redis":
-                    servers[server].pop("database")
-        return values
 
     def _starts(self) -> list[tuple[str, bool, Callable[[], Coroutine[Any, Any, None]]]]:
         databases: list[tuple[str, bool, Callable[[], Coroutine[Any, Any, None]]]] = [
@@ -312,45 +297,6 @@ def pair_folder(folder: Path, stack_id: str, name: str) -> Path:
 
 def _roles(database: str) -> tuple[str, ...]:
     return (OWNER, *(CATALOGUE_ROLES if database == CATALOGUE else CELL_ROLES))
-
-
-def _port_names(topology: Topology) -> tuple[str, ...]:
-    more = temporal_server.port_names() if topology.temporal_server else ()
-    more += (temporal_store.NAME,) if topology.temporal_server and not topology.temporal_standby else ()
-    pairs = (*(DATABASES if topology.standby else ()), *(("temporal",) if topology.temporal_standby else ()))
-    more += tuple(f"postgres-{name}-{each}" for name in pairs for each in MEMBERS)
-    return tuple(dict.fromkeys((*ports.SERVER_PORTS, *kafka.port_names(topology.kafka_brokers), *more)))
-
-
-def _own_addresses(chosen: Mapping[str, int], topology: Topology) -> dict[str, Any]:
-    others = kafka.broker_names(topology.kafka_brokers)[1:]
-    more_brokers = {
-        "replication": topology.kafka_brokers,
-        "others": ",".join(f"{ports.HOST}:{chosen[name]}" for name in others),
-    }
-
-    def at(server: str, **more: Any) -> dict[str, Any]:
-        return {"host": ports.HOST, "port": chosen[server], **more}
-
-    def database(name: str) -> dict[str, Any]:
-        if not topology.standby:
-            return at("postgres", name=name)
-        first, second = (f"postgres-{name}-{each}" for each in MEMBERS)
-        return at(first, name=name, others=f"{ports.HOST}:{chosen[second]}")
-
-    return {
-        "cells": {
-            cell: {
-                "database": database(cell),
-                "redis": at("redis", database=number),
-                "kafka": at("kafka", **(more_brokers if others else {})),
-                "temporal": at("temporal", namespace=cell),
-            }
-            for number, cell in enumerate(CELLS)
-        },
-        CATALOGUE: database(CATALOGUE),
-        "platform_temporal": at("temporal", namespace=PLATFORM),
-    }
 
 
 def _first(failure: BaseException) -> BaseException:

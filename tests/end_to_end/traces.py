@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from google.protobuf.message import Message
 
+from comitia.stack.addresses import DATABASES
 from comitia.stack.ports import HOST
-from comitia.stack.servers import DATABASES
 from comitia.stack.state import CELLS
 from integrations.redis.connection import open_redis
 from integrations.settings import RedisAddress

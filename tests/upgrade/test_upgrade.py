@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
 from temporalio.worker import Replayer
 
+from comitia.stack.addresses import DATABASES
 from comitia.stack.applications import API, VOTING_WORKER, present_source
-from comitia.stack.servers import DATABASES
 from comitia.stack.state import CATALOGUE, CELLS, PLATFORM
 from comitia.stack.supervisor import Supervisor
 from domain.ids import run_survey_workflow_id
