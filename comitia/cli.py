@@ -15,6 +15,7 @@ from rich.console import Console
 
 from comitia import clients, keys, reconciliation, tally, tokens, verify
 from comitia.stack.state import CATALOGUE, CELLS, read_state
+from comitia.stack.topology import BROKERS, Topology
 from integrations.postgres.roles import OWNER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -54,7 +55,12 @@ def up(
         bool, typer.Option("--temporal-server", help="Production's Temporal on a PostgreSQL of its own.")
     ] = False,
     kafka_brokers: Annotated[
-        int, typer.Option("--kafka-brokers", help="1, or 3: then every summary is in two of them or more.")
+        int,
+        typer.Option(
+            "--kafka-brokers",
+            callback=lambda brokers: _possible(brokers),  # noqa: PLW0108 - defined below
+            help="1, or 3: then every summary is in two of them or more.",
+        ),
     ] = 1,
     standby: Annotated[
         bool,
@@ -68,7 +74,6 @@ def up(
     from comitia import up as running  # noqa: PLC0415 - each command loads what it needs
     from comitia.stack.process import StartError  # noqa: PLC0415
     from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
-    from comitia.stack.topology import Topology  # noqa: PLC0415
 
     console = Console(soft_wrap=True)
     wanted = {} if free_ports else dict(running.FIXED_PORTS)
@@ -219,6 +224,12 @@ def migrate(data: DataFolder = DEFAULT_DATA) -> None:
     for name, address in addresses.items():
         reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL)
         console.print(f"{name}: {reached}")
+
+
+def _possible(brokers: int) -> int:
+    if brokers not in BROKERS:
+        raise typer.BadParameter(f"{brokers} is none of {', '.join(map(str, BROKERS))}")
+    return brokers
 
 
 def _chosen_ports(given: list[str], known: Collection[str]) -> dict[str, int]:

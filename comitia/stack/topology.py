@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-_BROKERS = (1, 3)
+BROKERS = (1, 3)
 
 
 class Topology(BaseModel):
@@ -18,7 +18,7 @@ class Topology(BaseModel):
     @field_validator("kafka_brokers")
     @classmethod
     def _a_quorum(cls, brokers: int) -> int:
-        if brokers not in _BROKERS:  # two cannot lose one, and more than three show nothing new on one machine
+        if brokers not in BROKERS:  # two cannot lose one, and more than three show nothing new on one machine
             raise ValueError(f"{brokers} brokers: 1 or 3")
         return brokers
 

@@ -55,6 +55,13 @@ def test_doctor_says_what_was_not_built_and_can_do_without(tmp_path: Path, monke
     assert "make tools" in found.advice
 
 
+def test_two_brokers_are_refused_before_anything_starts(run: CliRunner, tmp_path: Path) -> None:
+    result = run.invoke(app, ["up", "--kafka-brokers", "2", "--data", str(tmp_path / "stack")])
+    assert result.exit_code == 2
+    assert "2 is none of 1, 3" in result.output
+    assert not (tmp_path / "stack").exists()
+
+
 def test_doctor_looks_at_no_port_of_a_stack_that_runs(servers: StackState) -> None:
     found = next(check for check in doctor.examine(servers.folder) if check.name == "Ports")
     assert "a stack runs in" in found.found
