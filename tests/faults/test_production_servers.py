@@ -39,7 +39,8 @@ async def production() -> AsyncIterator[House]:
     need_tools(TEMPORAL_SERVER, TEMPORAL_SQL_TOOL)
     with tempfile.TemporaryDirectory(prefix="comitia-production-") as folder:
         topology = Topology(temporal_server=True, temporal_standby=True, kafka_brokers=3)
-        applications = [each for each in APPLICATIONS if each.service not in {"eligibility", "streams"}]
+        left_out = {"eligibility", "streams", "reconciliation", "certification"}
+        applications = [each for each in APPLICATIONS if each.service not in left_out]
         async with open_house(Path(folder), topology=topology, applications=applications) as opened:
             yield opened
 
