@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+CANCEL_AGAIN_S = 2.0  # longer than any of this work needs to end
+
 log = structlog.get_logger()
 
 
@@ -16,10 +18,14 @@ def run_beside(lifetime: AsyncExitStack, work: Coroutine[None, None, None]) -> N
     lifetime.push_async_callback(cancel, task)
 
 
-async def cancel(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is over; how it ended is its own affair."""
-    task.cancel()
-    await asyncio.wait({task})
+async def cancel(task: asyncio.Task[None], *, again_s: float = CANCEL_AGAIN_S) -> None:
+    """Cancel a task and wait until it is over; how it ended is its own affair.
+
+    It is cancelled again where it goes on: a driver may swallow a cancellation in its own waiting.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=again_s)
 
 
 def _ended(task: asyncio.Task[None]) -> None:
