@@ -34,6 +34,8 @@ async def measure(run: Run) -> list[Line]:
     return [
         line("latency in one cell before another is lost, p99", found.p99, "ms", detail=before.summary),
         line("latency in one cell after another is lost, p99", then.p99, "ms", detail=after.summary),
-        line("votes not confirmed there meanwhile", after.load.sent - after.load.answered, "votes", Goal(at_most=0)),
+        line(
+            "votes without an answer there meanwhile", after.load.sent - after.load.answered, "votes", Goal(at_most=0)
+        ),
         line("a destroyed cell restored and checked", restored_s, "s", detail=f"{len(report.findings)} checks passed"),
     ]
