@@ -24,14 +24,16 @@ from benchmarks.run import Run
 from comitia.up import allow_many_files
 
 
-async def _measure(names: list[str], seconds: float, rounds: int, console: Console) -> tuple[Results, bool]:
+async def _measure(
+    names: list[str], seconds: float, rounds: int, ballots: int, console: Console
+) -> tuple[Results, bool]:
     """Measure the named lines; what fails is a line that does not hold, and the others go on."""
     folder = Path(tempfile.mkdtemp(prefix="comitia-bench-"))
     lines: list[Line] = []
     before, failed = load_average(), False
     try:
         async with prepared_ground(folder) as ground:
-            run = Run(ground, seconds, rounds, lambda text: console.print(text, style="dim", highlight=False))
+            run = Run(ground, seconds, rounds, lambda text: console.print(text, style="dim", highlight=False), ballots)
             for name in names:
                 console.print(f"[bold]{name}[/bold]")
                 try:
@@ -50,6 +52,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of: {', '.join(LINES)}.")] = None,
     seconds: Annotated[float, typer.Option(min=3, max=60, help="How long each load runs.")] = 12.0,
     rounds: Annotated[int, typer.Option(min=1, max=9, help="Rounds of ours and the peer, in turns.")] = 3,
+    ballots: Annotated[int, typer.Option(min=2_000, help="Ballots in the ledger that is reconciled.")] = 1_000_000,
 ) -> None:
     """Measure, print the table, and exit 1 where a check failed; a missed goal is in the table."""
     if unknown := set(names or ()) - set(LINES):
@@ -57,7 +60,7 @@ def main(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     allow_many_files()
     console = Console(soft_wrap=True)
-    results, failed = asyncio.run(_measure(names or list(LINES), seconds, rounds, console))
+    results, failed = asyncio.run(_measure(names or list(LINES), seconds, rounds, ballots, console))
     show(results.lines, console)
     for each in results.lines:
         if each.detail:

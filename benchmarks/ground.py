@@ -61,10 +61,10 @@ class Ground:
         where = f"127.0.0.1:{self.state.ports['postgres']}"
         return f"postgresql://{administrator.name}:{administrator.password}@{where}/{database}"
 
-    async def open_survey(self, cell: str = CELL) -> Survey:
-        """Install a fresh survey of one question in one cell, open for a day; return it."""
+    async def open_survey(self, cell: str = CELL, survey: Survey | None = None) -> Survey:
+        """Install a survey in one cell, open for a day, a fresh one of one question unless told which; return it."""
         now = datetime.now(UTC)
-        survey = Survey(
+        survey = survey or Survey(
             id=new_survey_id(),
             title="Which one?",
             questions=(

@@ -70,6 +70,7 @@ class Run:
     seconds: float = 12.0
     rounds: int = 3
     say: Callable[[str], None] = print
+    ballots: int = 1_000_000
     _versus_plain: dict[bool, Versus] = field(default_factory=dict)
 
     async def votes(self, load: VoteLoad, more: dict[str, str] | None = None) -> VotesMeasured:
