@@ -23,7 +23,9 @@ _LOCK_SPACE = 0x7265636F  # "reco": one pass over a survey at a time
 _LOOK_UP = 1_000  # nullifiers in one statement
 
 _HORIZON = """
-SELECT pg_snapshot_xmin(now)::text::bigint AS horizon, pg_snapshot_xmax(now)::text::bigint AS next,
+SELECT pg_snapshot_xmin(now)::text::bigint AS horizon,
+    pg_snapshot_xmax(now)::text::bigint
+        + age((pg_snapshot_xmax(now)::text::bigint & 4294967295)::text::xid) AS next,
     pg_relation_size('voting.participation') / current_setting('block_size')::bigint AS participation_block,
     pg_relation_size('voting.ballot') / current_setting('block_size')::bigint AS ballot_block
 FROM pg_current_snapshot() AS now

@@ -23,17 +23,23 @@ _ROWS_PER_FETCH = 2_000
 # New rows may land in pages a little before the end: of those that were being filled when the last pass looked.
 BLOCKS_BACK = 1_024
 
-_BATCH_COLUMNS = """
-SELECT batch.xid::text::bigint AS xid, reconciliation.full_xid(batch.xmin, $2) AS written_by, gateway_id, number,
+
+def _full_xid(table: str) -> str:
+    """Return the expression for a row's transaction as 64 bits; `$2` is the transaction that `age` counts from."""
+    return f"($2::bigint - (age({table}.xmin)::bigint & 4294967295))"
+
+
+_BATCH_COLUMNS = f"""
+SELECT batch.xid::text::bigint AS xid, {_full_xid("batch")} AS written_by, gateway_id, number,
     outcomes, participations_root, ballots_root, (
         SELECT json_agg(json_build_array(own.survey_id, own.region, own.ballots, own.options,
-            reconciliation.full_xid(own.xmin, $2)))
+            {_full_xid("own")}))
         FROM voting.batch_count AS own WHERE own.gateway_id = batch.gateway_id AND own.number = batch.number
     ) AS counts, (
         SELECT json_agg(entry.body) FROM audit.entry WHERE entry.xid = batch.xid AND entry.kind = 'votes.recorded'
     ) AS entries
 FROM voting.batch
-"""
+"""  # noqa: S608 - constants
 _BATCHES = f"""{_BATCH_COLUMNS}
 WHERE batch.xid >= $3::bigint::text::xid8 AND batch.xid < $4::bigint::text::xid8 AND EXISTS (
     SELECT FROM voting.batch_count AS own
@@ -59,11 +65,9 @@ _IS_MIXED = f"SELECT EXISTS ({_mixed('$2', '$3')})"
 
 def _rows(table: str, columns: str, *, mixed: bool) -> str:
     """Return the statement for the new rows of a table: those of the survey, and what its batches hold besides."""
-    reading = f"SELECT reconciliation.full_xid({table}.xmin, $2) AS xid, {columns} FROM voting.{table}"  # noqa: S608 - constants
-    window = (
-        f"{table}.ctid >= format('(%s,0)', $5::bigint)::tid"
-        f" AND reconciliation.full_xid({table}.xmin, $2) >= $3 AND reconciliation.full_xid({table}.xmin, $2) < $4"
-    )
+    xid = _full_xid(table)
+    reading = f"SELECT {xid} AS xid, {columns} FROM voting.{table}"  # noqa: S608 - constants
+    window = f"{table}.ctid >= format('(%s,0)', $5::bigint)::tid AND {xid} >= $3 AND {xid} < $4"
     own = f"{reading} WHERE survey_id = $1 AND {window}"
     if not mixed:
         return f"{own} ORDER BY 1"
@@ -89,9 +93,9 @@ ON CONFLICT ON CONSTRAINT pk_checkpoint DO UPDATE SET xid = excluded.xid,
 
 
 class Horizon:
-    """Up to where a snapshot is final: every transaction before `xid` is over. `next_xid` has not begun.
+    """Up to where a snapshot is final: every transaction before `xid` is over.
 
-    The blocks are where the tables ended.
+    `next_xid` is what `age` counts from, in this transaction. The blocks are where the tables ended.
     """
 
     def __init__(self, row: Any) -> None:

@@ -59,12 +59,6 @@ CREATE TABLE reconciliation.dangling (
 """
 
 FUNCTIONS = """
--- A row's transaction as 64 bits; `next` is a transaction that has not begun.
-CREATE FUNCTION reconciliation.full_xid(short xid, next bigint) RETURNS bigint
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN (next & -4294967296) + short::text::bigint
-    - CASE WHEN short::text::bigint > (next & 4294967295) THEN 4294967296 ELSE 0 END;
-
 -- Counts and nothing else, so that whoever asks needs no right to identities. What constraints keep from happening is
 -- counted too: a restored or hand-mended database may lack them.
 CREATE FUNCTION reconciliation.dangling_references() RETURNS TABLE (kind text, dangling bigint)
@@ -110,8 +104,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON reconciliation.checkpoint, reconciliatio
     TO comitia_reconciliation;
 -- What was found is never taken back, only marked as repaired or cleared.
 GRANT SELECT, INSERT, UPDATE ON reconciliation.difference TO comitia_reconciliation;
-GRANT EXECUTE ON FUNCTION reconciliation.full_xid(xid, bigint), reconciliation.dangling_references()
-    TO comitia_reconciliation;
+GRANT EXECUTE ON FUNCTION reconciliation.dangling_references() TO comitia_reconciliation;
 -- A repair of the tally is a rebuild.
 GRANT INSERT ON tally.epoch TO comitia_reconciliation;
 GRANT UPDATE (allocated, installed) ON tally.epoch TO comitia_reconciliation;
