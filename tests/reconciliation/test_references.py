@@ -4,6 +4,8 @@ import secrets
 import uuid
 from datetime import timedelta
 
+import asyncpg
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from domain.ids import BatchId, new_survey_id
@@ -11,6 +13,7 @@ from integrations.postgres.pool import open_pool
 from integrations.postgres.references import CellReferences
 from integrations.postgres.roles import RECONCILIATION
 from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
+from tests.conftest import SettingsFor
 from tests.reconciliation_world import World
 from workers.reference_checks import ReferenceChecks
 
@@ -106,5 +109,29 @@ async def test_counting_needs_no_right_to_identities(world: World) -> None:
         )
         assert rights == []
         assert "voter_without_person" in await CellReferences(pool).count({})
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO voting.gateway (gateway_id, build) VALUES ('', '')",
+        "DELETE FROM voting.ballot",
+        "UPDATE voting.batch SET outcomes = ''",
+        "UPDATE voting.batch_count SET ballots = 1",
+        "INSERT INTO audit.entry (kind, body) VALUES ('votes.recorded', '{}')",
+        "DELETE FROM reconciliation.difference",
+        "SELECT wrapped_eligibility_key FROM identity.survey",
+    ],
+)
+async def test_whoever_reconciles_changes_nothing_and_takes_nothing_back(
+    settings_for: SettingsFor, statement: str
+) -> None:
+    settings = settings_for(RECONCILIATION)
+    pool = await open_pool(settings.cells["eu"].database, settings, RECONCILIATION, size=1)
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await pool.execute(statement)
     finally:
         await pool.close()
