@@ -22,7 +22,7 @@ from integrations.postgres.replicas import Reader, open_reader
 from integrations.settings import DatabaseAddress, Environment, Settings
 from tests.end_to_end.house import eventually
 
-COMPLETE_WITHIN_S = 60.0
+COMPLETE_WITHIN_S = 180.0  # a copy of a server, on a machine that does much else
 
 
 def new_pair(folder: Path) -> PostgresPair:
