@@ -10,6 +10,7 @@ import structlog
 import uvloop
 
 from api.composition import Compose, find_compose
+from api.http.descriptors import raise_limit
 from api.http.forced_states import mount_forced_states
 from api.http.serving import serve
 from api.http.shared import ServingLimits
@@ -70,6 +71,7 @@ def main() -> None:
         compose = find_compose(sys.argv[1])
     except LookupError as error:
         sys.exit(str(error))
+    raise_limit()
     uvloop.run(run(sys.argv[1], compose, Settings()))
 
 

@@ -39,12 +39,12 @@ class WorkRule:
 RULES: Final = MappingProxyType(
     {
         Work.OPERATION: WorkRule(delay_max_s=float("inf"), in_flight_max=64),
-        Work.VOTE: WorkRule(delay_max_s=0.25, in_flight_max=20_000),  # its own limit is by cell: the gateway's intake
-        Work.ADMISSION: WorkRule(delay_max_s=0.2, in_flight_max=20_000),  # and here the desk's queue
-        Work.STEP_UP: WorkRule(delay_max_s=0.15, in_flight_max=512),
-        Work.MANAGEMENT: WorkRule(delay_max_s=0.12, in_flight_max=128),
-        Work.ANSWER: WorkRule(delay_max_s=0.1, in_flight_max=256, gives_way=True, abandonable=True),
-        Work.LOGIN: WorkRule(delay_max_s=0.07, in_flight_max=256, gives_way=True),
-        Work.READ: WorkRule(delay_max_s=0.05, in_flight_max=512, gives_way=True, abandonable=True),
+        Work.VOTE: WorkRule(delay_max_s=0.4, in_flight_max=20_000),  # its own limit is by cell: the gateway's intake
+        Work.ADMISSION: WorkRule(delay_max_s=0.3, in_flight_max=20_000),  # and here the desk's queue
+        Work.STEP_UP: WorkRule(delay_max_s=0.25, in_flight_max=512),
+        Work.MANAGEMENT: WorkRule(delay_max_s=0.2, in_flight_max=128),
+        Work.ANSWER: WorkRule(delay_max_s=0.16, in_flight_max=256, gives_way=True, abandonable=True),
+        Work.LOGIN: WorkRule(delay_max_s=0.13, in_flight_max=256, gives_way=True),
+        Work.READ: WorkRule(delay_max_s=0.1, in_flight_max=512, gives_way=True, abandonable=True),
     }
 )

@@ -59,8 +59,16 @@ class Admission:
         self._now = now
         self._networks: dict[str, str] = {}
 
-    def apply(self, request: AdmissionRequest, survey_id: str, trace: Trace, answer: Answer) -> None:
-        """Take an application; `answer` is called once, later.
+    def apply(
+        self,
+        request: AdmissionRequest,
+        survey_id: str,
+        trace: Trace,
+        answer: Answer,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take an application; `answer` is called once, later. Nothing is decided once it `is_wanted` no more.
 
         Raises:
             DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `device_mismatch` (401),
@@ -87,7 +95,7 @@ class Admission:
         desk = self._desks.get(claims.cell)
         if desk is None:
             raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
-        desk.submit(Application(survey_id, claims, network, trace), answer)
+        desk.submit(Application(survey_id, claims, network, trace, is_wanted), answer)
 
     def _network(self, client: str) -> str:
         network = self._networks.get(client)

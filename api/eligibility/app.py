@@ -17,6 +17,7 @@ from api.http.application import problem_responses
 from api.http.lean import LeanRequest, LeanRoute
 from api.http.limits import FrameworkRequest
 from api.http.models import ApiModel, QueryText, Timestamp
+from api.http.patience import still_waiting
 from domain.errors import DomainError, ErrorCode
 from domain.priorities import Work
 from integrations.telemetry.tracing import Tracing, current_request
@@ -102,7 +103,8 @@ class VotingTokenRoute:
             trace.finish(request.status, attributes={"http.route": PATH, "election_id": request.parameter})
 
         try:
-            self._admission.apply(request, request.parameter, trace, answer)
+            waiting = still_waiting(request)
+            self._admission.apply(request, request.parameter, trace, answer, is_wanted=waiting)
         except DomainError as error:
             answer(error)
 

@@ -48,6 +48,7 @@ class Application:
     claims: VoterClaims
     network: str
     trace: Trace
+    is_wanted: Callable[[], bool] = lambda: True  # whether somebody still waits for the answer
 
 
 Answer = Callable[[VotingToken | DomainError], None]
@@ -121,11 +122,24 @@ class Desk:
     async def _serve(self) -> None:
         try:
             while self._waiting:
-                await self._serve_group([self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))])
+                group = self._next_group()
+                if group:
+                    await self._serve_group(group)
         finally:
             # Counted down in the step that found nothing waiting: whoever comes next starts a task of his own.
             self._serving -= 1
             self._serve_more()
+
+    def _next_group(self) -> list[tuple[Application, Answer]]:
+        """Take up to a group of those who wait; who no longer does is left out and told so."""
+        group: list[tuple[Application, Answer]] = []
+        while self._waiting and len(group) < GROUP_MAX:
+            application, answer = self._waiting.popleft()
+            if application.is_wanted():
+                group.append((application, answer))
+            else:
+                answer(DomainError(ErrorCode.DEADLINE_EXCEEDED))
+        return group
 
     async def _serve_group(self, group: Sequence[tuple[Application, Answer]]) -> None:
         try:

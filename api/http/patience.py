@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +37,16 @@ def remaining_s(stated: bytes | None, received_at: float) -> float:
 def patience_of(request: LeanRequest) -> float:
     """Return `remaining_s` of a lean request."""
     return remaining_s(request.get(REQUEST_TIMEOUT), request.received_at)
+
+
+def still_waiting(request: LeanRequest) -> Callable[[], bool]:
+    """Return what tells, at any later moment, whether somebody waits for the answer to a lean request.
+
+    Raises:
+        DomainError: as `patience_of`.
+    """
+    until_s = time.perf_counter() + patience_of(request)
+    return lambda: not request.disconnected and time.perf_counter() < until_s
 
 
 class Patience:

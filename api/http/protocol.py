@@ -167,7 +167,14 @@ class LeanProtocol(HttpToolsProtocol):
         common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
         self.transport.write(self.shared.refusals.answer(common))
         self.shared.answered(route, 503, 0.0)
+        if self.shared.shedder.rest(self):
+            self.flow.pause_reading()
         return True
+
+    def read_again(self) -> None:
+        """Go on reading after a rest."""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read."""

@@ -6,6 +6,7 @@ import functools
 import socket
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import structlog
@@ -14,6 +15,7 @@ from uvicorn import Config, Server
 from api.composition import Service
 from api.http.client_addresses import ClientAddresses
 from api.http.deadlines import sweep
+from api.http.descriptors import connections_within
 from api.http.lean import LeanRoutes
 from api.http.listening import close_listener
 from api.http.protocol import LeanProtocol
@@ -80,6 +82,7 @@ async def serve(
         SystemExit: the address cannot be listened on.
     """
     limits = limits or ServingLimits()
+    limits = replace(limits, connections=connections_within(limits.connections))
     metrics = service.app.state.http_metrics
     gates = {id(route.gate): route.gate for route in service.lean_routes if route.gate is not None}
     shedder = LoadShedder(WorkMetrics(telemetry.registry), gates=list(gates.values()))

@@ -1,7 +1,8 @@
 """Who is let in when there is more to do than this process can: decided before anything is parsed or verified."""
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -13,6 +14,9 @@ _SETTLE_EVERY_S: Final = 0.1
 _GIVING_WAY_S: Final = 1.0  # how long less important work stays out after the last vote that was refused
 _BUSY_S: Final = 0.004  # a process that is later than this is at work, and not merely waiting for somebody else
 _LEAST_DELAY_S: Final = min(rule.delay_max_s for rule in RULES.values())
+_REST_TIMES: Final = 6  # how many delays of the process a refused connection is left alone
+_REST_FROM_S: Final = 0.002
+_REST_MAX_S: Final = 0.5
 LATE: Final = "late"
 FULL: Final = "full"
 GIVES_WAY: Final = "gives_way"
@@ -31,12 +35,27 @@ class Gate(Protocol):
         ...
 
 
+class Resting(Protocol):
+    """A connection that is not read from for a moment."""
+
+    def read_again(self) -> None:
+        """Go on reading; a no-op where it has closed."""
+        ...
+
+
 class LoadShedder:
-    """One per process."""
+    """One per process.
+
+    Refusing takes time as well, and each turn of the loop that is full of refusals holds up the votes that were
+    taken. So a connection that was refused is left alone for a few turns, as soon as turns take long: what is sent
+    meanwhile waits with the kernel, where it costs nothing.
+    """
 
     def __init__(self, metrics: WorkMetrics, delay: LoopDelay | None = None, gates: Sequence[Gate] = ()) -> None:
         self._metrics = metrics
         self._delay = delay or LoopDelay()
+        self._delay.on_sample = self.wake
+        self._resting: deque[tuple[float, Resting]] = deque()
         self._gates = tuple(gates)
         self._in_flight = dict.fromkeys(Work, 0)
         self._admitted: Counter[Work] = Counter()
@@ -81,6 +100,23 @@ class LoadShedder:
     def leave(self, work: Work) -> None:
         """End a request."""
         self._in_flight[work] -= 1
+
+    def rest(self, connection: Resting) -> bool:
+        """Leave a refused connection alone for as long as this process is late; say whether that is any time at all.
+
+        The caller stops reading from it; `read_again` is called when it has rested.
+        """
+        if self._delay.standing_s < _REST_FROM_S:
+            return False
+        rest_s = min(_REST_MAX_S, _REST_TIMES * self._delay.standing_s)
+        self._resting.append((time.monotonic() + rest_s, connection))
+        return True
+
+    def wake(self) -> None:
+        """Read again from those who have rested."""
+        now = time.monotonic()
+        while self._resting and self._resting[0][0] <= now:
+            self._resting.popleft()[1].read_again()
 
     def settle(self) -> None:
         """Bring what was counted to the metrics."""

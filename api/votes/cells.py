@@ -23,7 +23,8 @@ from domain.submissions import SubmissionIds
 from integrations.kafka.attempts import AttemptProducer
 from integrations.postgres.answer_sessions import AnswerSessions
 from integrations.postgres.ledger import PostgresLedger
-from integrations.postgres.pool import NotDurableError
+from integrations.postgres.pool import NotDurableError, pool_on_demand
+from integrations.postgres.roles import VOTING
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
@@ -36,6 +37,9 @@ from integrations.voting_cell import DEPLOYMENT, VotingCellClients, open_voting_
 from workflows.submit_votes import SubmitVotesWorkflow
 
 _ANSWERS_WITHIN = timedelta(seconds=1)
+_ASIDE = 4  # connections for answer sessions and reads, so that they never take one that votes are recorded with
+_LOCK_TIMEOUT = "2s"
+_STATEMENT_TIMEOUT_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class VotingCell:
     """What the votes service needs of one cell."""
 
     surveys: VotingSurveys
-    ledger: PostgresLedger
+    ledger: PostgresLedger  # for reads, beside the one that records
     batches: TemporalBatches
     gateway: Gateway
     sessions: AnswerSessions
@@ -122,16 +126,27 @@ class VotingCells:
         listener = _record_listener(gateway, self._metrics)
         worker = await stack.enter_async_context(_eager_worker(clients, listener, Release(DEPLOYMENT, settings.build)))
         stack.push_async_callback(gateway.stop)  # before the worker that records what it still has
-        self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes)
+        aside = await pool_on_demand(
+            settings.cells[cell].database,
+            settings,
+            VOTING,
+            size=_ASIDE,
+            lock_timeout=_LOCK_TIMEOUT,
+            command_timeout=_STATEMENT_TIMEOUT_S,
+        )
+        stack.push_async_callback(aside.close)
+        self._database.watch_pool(f"{cell}/aside", aside.get_size, aside.get_idle_size)
+        self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes, gateway.oldest_waits_s)
+        self._metrics.watch_intake(cell, lambda: gateway.intake.votes, lambda: gateway.intake.limit)
         self._database.watch_pool(cell, clients.pool.get_size, clients.pool.get_idle_size)
         self.gate.add(cell, gateway.intake, lambda survey_id: clients.surveys.peek(survey_id) is not None)
         self._checks[cell] = partial(_answers, clients, worker)
         self._open[cell] = VotingCell(
             surveys=clients.surveys,
-            ledger=clients.ledger,
+            ledger=PostgresLedger(aside, clients.surveys, self._telemetry.tracing.tracer),
             batches=batches,
             gateway=gateway,
-            sessions=AnswerSessions(clients.pool),
+            sessions=AnswerSessions(aside),
             submission_ids=SubmissionIds(self._secrets.submission),
             attempts=attempts,
         )

@@ -174,6 +174,11 @@ class Gateway:
         """Encoded bytes that wait for a batch."""
         return self._queue.bytes
 
+    def oldest_waits_s(self) -> float:
+        """How long the oldest vote has waited for a batch; 0 where none waits."""
+        since = self._queue.oldest_since()
+        return 0.0 if since is None else max(0.0, self._loop.time() - since)
+
     async def stop(self) -> None:
         """Take no more votes; return when every vote taken has its answer and every batch is durable.
 

@@ -146,6 +146,10 @@ class VoteQueue:
         self._took(given_up)
         return taken, given_up
 
+    def oldest_since(self) -> float | None:
+        """Return since when the oldest vote waits; None where none does."""
+        return min((survey[0].since for survey in self._surveys.values()), default=None)
+
     def expire(self, before: float) -> list[WaitingVote]:
         """Take out every vote that has waited since before an instant."""
         expired: list[WaitingVote] = []

@@ -55,17 +55,26 @@ async def open_pool(
 
 
 async def pool_on_demand(
-    address: DatabaseAddress, settings: Settings, role: str, *, size: int = 4, **options: Any
+    address: DatabaseAddress,
+    settings: Settings,
+    role: str,
+    *,
+    size: int = 4,
+    lock_timeout: str = "0",
+    **options: Any,
 ) -> asyncpg.Pool:
     """Return a pool that connects when first asked, so that a process starts while this database is away.
 
-    Each new connection is refused with NotDurableError as `open_pool` would.
+    Each new connection is refused with NotDurableError as `open_pool` would. `lock_timeout` is PostgreSQL's; it bounds
+    waiting for a row, and never a commit, which nothing may cut short.
     """
 
     async def refuse_unsafe(connection: Any) -> None:
         await durability(connection)
 
-    return await _pool(address, settings, role, min_size=0, max_size=size, init=refuse_unsafe, **options)
+    return await _pool(
+        address, settings, role, min_size=0, max_size=size, init=refuse_unsafe, lock_timeout=lock_timeout, **options
+    )
 
 
 async def standby_pool(
@@ -95,7 +104,9 @@ async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
     return found
 
 
-async def _pool(address: DatabaseAddress, settings: Settings, role: str, **options: Any) -> asyncpg.Pool:
+async def _pool(
+    address: DatabaseAddress, settings: Settings, role: str, *, lock_timeout: str = "0", **options: Any
+) -> asyncpg.Pool:
     where: dict[str, Any] = {"host": address.host, "port": address.port}
     if len(address.servers) > 1:
         where = {"connect": _Member(address, "primary"), "setup": _still_primary}
@@ -110,6 +121,7 @@ async def _pool(address: DatabaseAddress, settings: Settings, role: str, **optio
             "application_name": role,
             "timezone": "UTC",
             "idle_in_transaction_session_timeout": "2s",
+            "lock_timeout": lock_timeout,
         },
         **options,
     }

@@ -6,12 +6,11 @@ from typing import Any
 
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.connection import Connection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from domain.errors import DomainError, ErrorCode
+from domain.retry_budget import RetryBudget
+from integrations.redis.retries import BudgetedRetry
 from integrations.settings import RedisAddress
 
 _CONNECT_TIMEOUT_S = 1.0
@@ -28,7 +27,7 @@ def open_redis(
 ) -> Redis:
     """Return a client that connects on first use; a connection that died while idle is replaced once per command.
 
-    Answers are bytes. The caller closes it with `aclose()`.
+    That is a retry, and retries have a budget. Answers are bytes. The caller closes it with `aclose()`.
     """
     options: dict[str, Any] = {
         "host": address.host,
@@ -39,7 +38,7 @@ def open_redis(
         "socket_timeout": answer_timeout_s,
         "socket_keepalive": True,
         "health_check_interval": 0,
-        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "retry": BudgetedRetry(RetryBudget()),
     }
     connection_class: type[Connection] = Connection
     if address.tls is not None:

@@ -51,6 +51,15 @@ class VoteMetrics:
         )
         self._queue_votes = Gauge("vote_queue_votes", "Votes waiting in the gateway.", ["cell"], registry=registry)
         self._queue_bytes = Gauge("vote_queue_bytes", "Bytes waiting in the gateway.", ["cell"], registry=registry)
+        self._queue_age = Gauge(
+            "vote_queue_oldest_seconds", "How long the oldest vote has waited for a batch.", ["cell"], registry=registry
+        )
+        self._intake_votes = Gauge(
+            "vote_intake_votes", "Votes taken and not yet answered.", ["cell"], registry=registry
+        )
+        self._intake_limit = Gauge(
+            "vote_intake_limit", "Votes that may be unanswered before more are refused.", ["cell"], registry=registry
+        )
         self._recorded = Counter(
             "votes_recorded", "Votes in recorded batches, by outcome.", ["cell", "outcome"], registry=registry
         )
@@ -68,10 +77,22 @@ class VoteMetrics:
         if votes:
             self._recorded.labels(cell, outcome).inc(votes)
 
-    def watch_queue(self, cell: str, votes: Callable[[], float], queued_bytes: Callable[[], float]) -> None:
+    def watch_queue(
+        self,
+        cell: str,
+        votes: Callable[[], float],
+        queued_bytes: Callable[[], float],
+        oldest_seconds: Callable[[], float],
+    ) -> None:
         """Read the gateway's queue of a cell whenever metrics are read."""
         self._queue_votes.labels(cell).set_function(votes)
         self._queue_bytes.labels(cell).set_function(queued_bytes)
+        self._queue_age.labels(cell).set_function(oldest_seconds)
+
+    def watch_intake(self, cell: str, votes: Callable[[], float], limit: Callable[[], float]) -> None:
+        """Read a cell's intake whenever metrics are read."""
+        self._intake_votes.labels(cell).set_function(votes)
+        self._intake_limit.labels(cell).set_function(limit)
 
 
 class RiskMetrics:

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -10,9 +12,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.contracts.voting import SubmitVotesInput, SubmitVotesResult
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId, submit_votes_workflow_id
+from domain.retry_budget import RetryBudget
 from integrations.deadlines import within
 
 VOTES_QUEUE = "votes"
+_AWAY = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED})
 WORKFLOW_TYPE = "SubmitVotes"
 _TASK_TIMEOUT = timedelta(seconds=3)  # a killed process's first task goes to another worker after this
 
@@ -24,6 +28,7 @@ class TemporalBatches:
         self._client = client
         self._cell = cell
         self._start_timeout = start_timeout
+        self._retries = RetryBudget()
 
     async def start(self, batch: SubmitVotesInput) -> None:
         """Return once Temporal has the batch durably; its first task comes back at once (eager start).
@@ -73,13 +78,28 @@ class TemporalBatches:
         Raises:
             DomainError: `workflows_unavailable`.
         """
-        handle = self._client.get_workflow_handle(submit_votes_workflow_id(self._cell, batch_id))
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=submit_votes_workflow_id(self._cell, batch_id)),
+        )
+        self._retries.requested()
         try:
-            description = await handle.describe(
-                rpc_timeout=timedelta(seconds=within(self._start_timeout.total_seconds()))
-            )
+            description = await self._describe(request)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return False
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
-        return description.status is not WorkflowExecutionStatus.TERMINATED
+        return int(description.workflow_execution_info.status) != WorkflowExecutionStatus.TERMINATED
+
+    async def _describe(self, request: DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse:
+        """Ask once, and once more within the budget; not with the driver's own retries, which know no budget."""
+        describe = self._client.workflow_service.describe_workflow_execution
+        try:
+            return await describe(request, retry=False, timeout=self._rpc_timeout())
+        except RPCError as error:
+            if error.status not in _AWAY or not self._retries.spend():
+                raise
+        return await describe(request, retry=False, timeout=self._rpc_timeout())
+
+    def _rpc_timeout(self) -> timedelta:
+        return timedelta(seconds=within(self._start_timeout.total_seconds()))

@@ -241,3 +241,24 @@ async def test_what_waits_is_bounded(world: World) -> None:
     async with asyncio.timeout(10):
         await asyncio.gather(*futures)
     assert isinstance((await ask(desk, [application(world)]))[0], VotingToken)
+
+
+async def test_nothing_is_decided_for_whoever_has_gone(world: World) -> None:
+    desk, loop = desk_over(world), asyncio.get_running_loop()
+    world.gate = asyncio.Event()
+    first = [loop.create_future() for _ in range(GROUPS_IN_FLIGHT)]
+    for future in first:
+        desk.submit(application(world), future.set_result)
+        await asyncio.sleep(0)
+    gone: asyncio.Future[Result] = loop.create_future()
+    waits: asyncio.Future[Result] = loop.create_future()
+    desk.submit(replace(application(world), is_wanted=lambda: False), gone.set_result)
+    desk.submit(application(world), waits.set_result)
+    world.gate.set()
+    async with asyncio.timeout(10):
+        assert isinstance(await waits, VotingToken)
+        refused = await gone
+        await asyncio.gather(*first)
+    assert isinstance(refused, DomainError)
+    assert refused.code is ErrorCode.DEADLINE_EXCEEDED
+    assert sum(world.groups) == GROUPS_IN_FLIGHT + 1

@@ -110,6 +110,31 @@ async def test_the_delay_of_a_loop_that_is_kept_busy_is_seen() -> None:
     watching.cancel()
 
 
+class Connection:
+    def __init__(self) -> None:
+        self.read = 0
+
+    def read_again(self) -> None:
+        self.read += 1
+
+
+async def test_who_was_refused_by_a_late_process_is_left_alone_for_a_few_turns() -> None:
+    delay = LoopDelay()
+    shedder, connection = LoadShedder(WorkMetrics(CollectorRegistry()), delay), Connection()
+    assert not shedder.rest(connection)  # a process that is on time reads on at once
+    for _ in range(8):
+        delay.sampled(0.01)
+    assert shedder.rest(connection)
+    delay.sampled(0.01)
+    assert connection.read == 0
+    async with asyncio.timeout(30):
+        while not connection.read:
+            await asyncio.sleep(0.01)
+            delay.sampled(0.0)
+    delay.sampled(0.0)
+    assert connection.read == 1
+
+
 @pytest.mark.parametrize(
     ("method", "path", "work"),
     [
