@@ -166,6 +166,8 @@ def _limits(settings: Settings) -> GatewayLimits:
         queue_max=settings.vote_queue_max,
         confirm_timeout_s=settings.vote_confirm_timeout_s,
         start_timeout_s=settings.vote_start_timeout_s,
+        intake_min=min(settings.vote_intake_min, settings.vote_queue_max),
+        intake_wait_s=settings.vote_intake_wait_s,
     )
 
 
