@@ -19,4 +19,4 @@ def raise_limit() -> None:
 def connections_within(wanted: int) -> int:
     """Return how many connections may be open at once: as many as wanted, or as descriptors allow for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if soft == resource.RLIM_INFINITY else max(_FEWEST, min(wanted, soft - RESERVE))
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(_FEWEST, soft - RESERVE))

@@ -141,6 +141,7 @@ def test_connections_stay_within_the_descriptors() -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         assert connections_within(20_000) == limit - RESERVE
         assert connections_within(100) == 100
+        assert connections_within(2) == 2
         raise_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= limit
     finally:
