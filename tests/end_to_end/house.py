@@ -147,9 +147,14 @@ class House:
         return OpenSurvey(body["id"], question["id"], tuple(option["id"] for option in question["options"]))
 
     async def finish(self, survey: OpenSurvey) -> None:
-        """Finish a survey by hand."""
-        done = await self.clients["surveys"].put(f"/v1/internal/surveys/{survey.id}/finish", headers=self.admin())
-        assert done.status_code == 200, done.text
+        """Finish a survey by hand; return once every cell has its end."""
+
+        async def finished() -> bool:
+            done = await self.clients["surveys"].put(f"/v1/internal/surveys/{survey.id}/finish", headers=self.admin())
+            assert done.status_code in {200, 503}, done.text  # a busy cell has it a little later
+            return done.status_code == 200
+
+        await eventually(finished, what="finished")
 
     def token(self, survey: OpenSurvey, cell: str = "eu") -> str:
         """Return the voting token of somebody who was admitted, without asking."""
