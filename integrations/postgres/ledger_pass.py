@@ -145,40 +145,41 @@ class PostgresLedgerPass:
         self.sums = read_sums(row["sums"])
 
     async def transactions(self, *, everywhere: bool) -> AsyncIterator[list[LedgerTransaction]]:
-        """Yield what is new, some thousand votes at a time; memory is bounded by a few of the largest batches."""
+        """Yield what is new, some thousand votes at a time.
+
+        Memory is bounded by a few of the largest batches, and by what was stuffed between two of them.
+        """
         window = (self._survey_id, self._horizon.next_xid, self._from_xid, self._horizon.xid)
         participation_block, ballot_block = (0, 0) if everywhere else self._blocks
         with ledger_failures():
             mixed: bool = await self._connection.fetchval(_IS_MIXED, self._survey_id, self._from_xid, self._horizon.xid)
-            batches = _Rows(self._connection.cursor(_BATCHES, *window, prefetch=_BATCHES_PER_CHUNK))
-            participations = _Rows(self._cursor("participation", _PARTICIPATION_COLUMNS, participation_block, mixed))
-            ballots = _Rows(self._cursor("ballot", _BALLOT_COLUMNS, ballot_block, mixed))
+            batches = _Rows(await self._connection.cursor(_BATCHES, *window), _BATCHES_PER_CHUNK)
+            participations = await self._open("participation", _PARTICIPATION_COLUMNS, participation_block, mixed=mixed)
+            ballots = await self._open("ballot", _BALLOT_COLUMNS, ballot_block, mixed=mixed)
             while True:
                 taken = await batches.take_votes()
                 end = taken[-1]["xid"] if taken else None
                 chunk: dict[int, LedgerTransaction] = {}
                 for row in taken:
                     _transaction(chunk, row["xid"]).batches.append(_batch(row))
-                async for row in participations.up_to(end):
+                for row in await participations.up_to(end):
                     _transaction(chunk, row["xid"]).participations.append(_participation(row))
-                    if len(chunk) > 2 * _VOTES_PER_CHUNK:  # far more transactions than batches: stuffed
-                        break
-                async for row in ballots.up_to(end):
+                for row in await ballots.up_to(end):
                     _transaction(chunk, row["xid"]).ballots.append(_ballot(row))
                 if not chunk and end is None:
                     return
                 yield await self._whole(list(chunk.values()), everywhere=everywhere)
 
-    def _cursor(self, table: str, columns: str, block: int, mixed: bool) -> Any:  # noqa: FBT001 - read at its one call
-        return self._connection.cursor(
+    async def _open(self, table: str, columns: str, block: int, *, mixed: bool) -> "_Rows":
+        cursor = await self._connection.cursor(
             _rows(table, columns, mixed=mixed),
             self._survey_id,
             self._horizon.next_xid,
             self._from_xid,
             self._horizon.xid,
             block,
-            prefetch=_ROWS_PER_FETCH,
         )
+        return _Rows(cursor, _ROWS_PER_FETCH)
 
     async def _whole(self, transactions: list[LedgerTransaction], *, everywhere: bool) -> list[LedgerTransaction]:
         """Find the batches that were recorded with rows of the survey and count none; note where rows are missing."""
@@ -235,41 +236,49 @@ class PostgresLedgerPass:
 
 
 class _Rows:
-    """A cursor's rows in order, with one look ahead."""
+    """A cursor's rows in order, fetched many at a time: waiting for each would cost more than checking it."""
 
-    def __init__(self, cursor: Any) -> None:
-        self._rows = aiter(cursor)
-        self._next: Any = None
-        self._ended = False
+    def __init__(self, cursor: Any, size: int) -> None:
+        self._cursor = cursor
+        self._size = size
+        self._rows: list[Any] = []
+        self._at = 0
 
-    async def _peek(self) -> Any:
-        if self._next is None and not self._ended:
-            self._next = await anext(self._rows, None)
-            self._ended = self._next is None
-        return self._next
+    async def _has_next(self) -> bool:
+        if self._at == len(self._rows):
+            self._rows, self._at = await self._cursor.fetch(self._size), 0
+        return bool(self._rows)
 
     async def take_votes(self) -> list[Any]:
         """Return the next batches, some thousand votes of them; never a part of a transaction's."""
         taken: list[Any] = []
         votes = 0
-        while (row := await self._peek()) is not None:
+        while await self._has_next():
+            row = self._rows[self._at]
             full = votes >= _VOTES_PER_CHUNK or len(taken) >= _BATCHES_PER_CHUNK
             if full and row["xid"] != taken[-1]["xid"]:
                 break
             taken.append(row)
             votes += len(row["outcomes"])
-            self._next = None
+            self._at += 1
         return taken
 
-    async def up_to(self, xid: int | None) -> AsyncIterator[Any]:
-        """Yield the rows of every transaction up to this one, or some thousand of those that are left (None)."""
-        taken = 0
-        while (row := await self._peek()) is not None and (xid is None or row["xid"] <= xid):
-            if xid is None and taken >= _VOTES_PER_CHUNK:
-                return
-            taken += 1
-            self._next = None
-            yield row
+    async def up_to(self, xid: int | None) -> list[Any]:
+        """Return the rows of every transaction up to this one, or some thousand of those that are left (None)."""
+        taken: list[Any] = []
+        while await self._has_next():
+            rows, at = self._rows, self._at
+            if xid is None:
+                self._at = len(rows)
+                return rows[at:]
+            end = at
+            while end < len(rows) and rows[end]["xid"] <= xid:
+                end += 1
+            taken += rows[at:end]
+            self._at = end
+            if end < len(rows):
+                break
+        return taken
 
 
 def _transaction(chunk: dict[int, LedgerTransaction], xid: int) -> LedgerTransaction:
