@@ -17,7 +17,7 @@ from integrations.reaching import any_answers, reach_cells
 from integrations.redis.connection import open_redis
 from integrations.redis.velocity import RedisVelocity
 from integrations.settings import Settings
-from integrations.telemetry.metrics import DatabaseMetrics, RiskMetrics
+from integrations.telemetry.metrics import DatabaseMetrics, DeskQueueMetrics, RiskMetrics
 
 POOL_SIZE = 4  # two groups are looked up at once; surveys and readiness take the rest
 REDIS_ANSWER_TIMEOUT_S = 1.0
@@ -46,6 +46,7 @@ class Cells:
         pseudonym_key: bytes,
         database: DatabaseMetrics,
         risk: RiskMetrics,
+        queue: DeskQueueMetrics,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -53,6 +54,7 @@ class Cells:
         self._pseudonym_key = pseudonym_key
         self._database = database
         self._risk = risk
+        self._queue = queue
         self._pools: dict[str, Pool] = {}
         self.desks: dict[str, Desk] = {}
 
@@ -87,3 +89,4 @@ class Cells:
             pseudonym_key=self._pseudonym_key,
             telemetry=DeskMetrics(name, self._database, self._risk),
         )
+        self._queue.watch(name, self.desks[name].waiting)

@@ -18,7 +18,7 @@ from integrations.keys.purposes import ACCESS_TOKEN, EVIDENCE, KEK_ELIGIBILITY, 
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.settings import Settings
-from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, RiskMetrics
+from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, DeskQueueMetrics, RiskMetrics
 from integrations.telemetry.telemetry import Telemetry
 
 
@@ -40,6 +40,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         pseudonym_key=pseudonym_key,
         database=DatabaseMetrics(telemetry.registry),
         risk=RiskMetrics(telemetry.registry),
+        queue=DeskQueueMetrics(telemetry.registry),
     )
     await cells.open(lifetime)
     admission = Admission(

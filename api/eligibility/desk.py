@@ -112,6 +112,10 @@ class Desk:
         self._waiting.append((application, answer))
         self._serve_more()
 
+    def waiting(self) -> int:
+        """Applications that wait."""
+        return len(self._waiting)
+
     def _serve_more(self) -> None:
         if self._waiting and self._serving < GROUPS_IN_FLIGHT:
             self._serving += 1

@@ -167,7 +167,7 @@ class LeanProtocol(HttpToolsProtocol):
         common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
         self.transport.write(self.shared.refusals.answer(common))
         self.shared.answered(route, 503, 0.0)
-        if self.shared.shedder.rest(self):
+        if self.shared.shedder.rest(self, route.gate):
             self.flow.pause_reading()
         return True
 

@@ -15,8 +15,9 @@ _GIVING_WAY_S: Final = 1.0  # how long less important work stays out after the l
 _BUSY_S: Final = 0.004  # a process that is later than this is at work, and not merely waiting for somebody else
 _LEAST_DELAY_S: Final = min(rule.delay_max_s for rule in RULES.values())
 _REST_TIMES: Final = 6  # how many delays of the process a refused connection is left alone
-_REST_FROM_S: Final = 0.002
+_REST_SHARE: Final = 1 / 3  # of the time that a vote takes now: who comes again sooner is refused again
 _REST_MAX_S: Final = 0.5
+_REST_LEAST_S: Final = 0.01
 LATE: Final = "late"
 FULL: Final = "full"
 GIVES_WAY: Final = "gives_way"
@@ -28,6 +29,11 @@ class Gate(Protocol):
     @property
     def full(self) -> bool:
         """Whether anybody at all would be refused now; read for every request, so it must cost nothing."""
+        ...
+
+    @property
+    def takes_s(self) -> float:
+        """How long what was taken takes to be answered now, where the gate is full."""
         ...
 
     def refuses(self, parameter: str, authorization: bytes) -> bool:
@@ -46,9 +52,9 @@ class Resting(Protocol):
 class LoadShedder:
     """One per process.
 
-    Refusing takes time as well, and each turn of the loop that is full of refusals holds up the votes that were
-    taken. So a connection that was refused is left alone for a few turns, as soon as turns take long: what is sent
-    meanwhile waits with the kernel, where it costs nothing.
+    Refusing takes time as well, and a loop that is never without refusals holds up every step of the votes that were
+    taken. So a connection that was refused is left alone for a moment, and many are looked at again together: what is
+    sent meanwhile waits with the kernel, where it costs nothing.
     """
 
     def __init__(self, metrics: WorkMetrics, delay: LoopDelay | None = None, gates: Sequence[Gate] = ()) -> None:
@@ -101,14 +107,15 @@ class LoadShedder:
         """End a request."""
         self._in_flight[work] -= 1
 
-    def rest(self, connection: Resting) -> bool:
-        """Leave a refused connection alone for as long as this process is late; say whether that is any time at all.
+    def rest(self, connection: Resting, gate: Gate | None) -> bool:
+        """Leave a refused connection alone for a moment; say whether that is any time at all.
 
         The caller stops reading from it; `read_again` is called when it has rested.
         """
-        if self._delay.standing_s < _REST_FROM_S:
+        taking_s = gate.takes_s if gate is not None else 0.0
+        rest_s = min(_REST_MAX_S, max(_REST_TIMES * self._delay.standing_s, _REST_SHARE * taking_s))
+        if rest_s < _REST_LEAST_S:
             return False
-        rest_s = min(_REST_MAX_S, _REST_TIMES * self._delay.standing_s)
         self._resting.append((time.monotonic() + rest_s, connection))
         return True
 

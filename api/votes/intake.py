@@ -30,6 +30,7 @@ class VoteIntake:
         self._answered = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)  # seconds, answers
         self.votes = 0
+        self.rate = 0.0  # answers per second, of late
         self.limit = limits.least
         self.full = False
 
@@ -41,6 +42,11 @@ class VoteIntake:
             return False
         of_survey = self._surveys[survey_id]
         return of_survey < max(1, self.limit // (len(self._surveys) + (of_survey == 0)))
+
+    @property
+    def takes_s(self) -> float:
+        """How long a vote takes to be answered, at the rate of now; infinite where none is."""
+        return self.votes / self.rate if self.rate else float("inf")
 
     def enter(self, survey_id: str) -> None:
         """A vote is taken."""
@@ -64,6 +70,6 @@ class VoteIntake:
         self._samples.append((seconds, self._answered))
         self._answered = 0
         passed = sum(sample[0] for sample in self._samples)
-        rate = sum(sample[1] for sample in self._samples) / passed if passed else 0.0
-        self.limit = min(self._limits.most, max(self._limits.least, round(rate * self._limits.wait_s)))
+        self.rate = sum(sample[1] for sample in self._samples) / passed if passed else 0.0
+        self.limit = min(self._limits.most, max(self._limits.least, round(self.rate * self._limits.wait_s)))
         self.full = self.votes >= self.limit

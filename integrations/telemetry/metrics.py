@@ -95,6 +95,19 @@ class VoteMetrics:
         self._intake_limit.labels(cell).set_function(limit)
 
 
+class DeskQueueMetrics:
+    """Applications for voting tokens that wait, by cell."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._waiting = Gauge(
+            "admission_waiting", "Applications for voting tokens that wait.", ["cell"], registry=registry
+        )
+
+    def watch(self, cell: str, waiting: Callable[[], float]) -> None:
+        """Read a desk's queue whenever metrics are read."""
+        self._waiting.labels(cell).set_function(waiting)
+
+
 class RiskMetrics:
     """Risk decisions; `fraud_denied_total` is what the alert on a spike reads."""
 
