@@ -15,7 +15,8 @@ _GIVING_WAY_S: Final = 1.0  # how long less important work stays out after the l
 _BUSY_S: Final = 0.004  # a process that is later than this is at work, and not merely waiting for somebody else
 _LEAST_DELAY_S: Final = min(rule.delay_max_s for rule in RULES.values())
 _REST_TIMES: Final = 6  # how many delays of the process a refused connection is left alone
-_REST_SHARE: Final = 1 / 3  # of the time that a vote takes now: who comes again sooner is refused again
+_REST_S: Final = 0.03  # where what was taken takes _TAKES_S to be answered; four times that where it takes twice that
+_TAKES_S: Final = 0.15
 _REST_MAX_S: Final = 0.5
 _REST_LEAST_S: Final = 0.01
 LATE: Final = "late"
@@ -113,7 +114,7 @@ class LoadShedder:
         The caller stops reading from it; `read_again` is called when it has rested.
         """
         taking_s = gate.takes_s if gate is not None else 0.0
-        rest_s = min(_REST_MAX_S, max(_REST_TIMES * self._delay.standing_s, _REST_SHARE * taking_s))
+        rest_s = min(_REST_MAX_S, max(_REST_TIMES * self._delay.standing_s, _REST_S * (taking_s / _TAKES_S) ** 2))
         if rest_s < _REST_LEAST_S:
             return False
         self._resting.append((time.monotonic() + rest_s, connection))

@@ -138,18 +138,18 @@ async def test_who_was_refused_by_a_late_process_is_left_alone_for_a_few_turns()
     assert connection.read == 1
 
 
-async def test_who_was_refused_by_a_full_gate_is_left_alone_for_a_part_of_the_time_that_others_take() -> None:
+async def test_who_was_refused_by_a_full_gate_is_left_alone_the_longer_the_longer_others_take() -> None:
     shedder, _ = made()
     delay = shedder._delay
     gate, connection = Gate(), Connection()
-    gate.takes_s = 0.15
+    gate.takes_s = 0.3
     began = time.monotonic()
     assert shedder.rest(connection, gate)
     async with asyncio.timeout(30):
         while not connection.read:
             await asyncio.sleep(0.005)
             delay.sampled(0.0)
-    assert time.monotonic() - began >= 0.05
+    assert time.monotonic() - began >= 0.11
     gate.takes_s = float("inf")
     assert shedder.rest(connection, gate)
     async with asyncio.timeout(30):
