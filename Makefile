@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools up demo doctor test faults rolling bench lint lint-check format format-check types imports tests openapi stored release-archive lock
+.PHONY: help setup tools up demo doctor test faults rolling long bench lint lint-check format format-check types imports tests openapi stored release-archive lock
 
 help: ## say what the verbs are
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ tests: setup ## pytest on real servers, two at a time, with branch coverage; ARG
 
 faults: setup tools ## break everything under load, one thing at a time; MINUTES=n at random, SEED=n, ONLY=patterns, RATE=n
 	$(BIN)/python -m tests.faults --minutes=$(or $(MINUTES),0) --seed=$(or $(SEED),1) --rate=$(or $(RATE),40) --only='$(ONLY)'
+
+long: setup tools ## the tests that take minutes: production's servers, standbys and restores under load; ARGS for pytest
+	$(BIN)/pytest -m long $(ARGS)
 
 bench: setup ## measure, check and compare on this machine
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,6 +1,7 @@
 """One child process that cannot outlive us: it is told to stop in order, and killed with its group if it does not."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -102,7 +103,8 @@ class ManagedProcess:
         """Kill its group at once and wait until it is gone, as a power cut would: `stopping` stays as it was."""
         if self.pid is None:
             return
-        os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and nobody has waited for it yet
+            os.killpg(self.pid, signal.SIGKILL)
         await self.wait()
 
     async def until(self, ready: Callable[[], Awaitable[bool]], *, within_s: float) -> None:

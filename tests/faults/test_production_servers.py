@@ -30,6 +30,8 @@ from tests.comitia.stack.pairs import COMPLETE_WITHIN_S, frozen
 from tests.end_to_end.house import House, eventually, open_house
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.long
+
 VOTERS = 120
 
 

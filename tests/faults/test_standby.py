@@ -24,6 +24,8 @@ from tests.end_to_end.house import House, eventually, open_house
 from tests.faults.load import Load
 from tests.voting_world import open_booth, voting_keys
 
+pytestmark = pytest.mark.long
+
 VOTERS = 120
 CHECKED = {
     "base backup",

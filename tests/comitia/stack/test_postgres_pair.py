@@ -291,6 +291,7 @@ async def test_a_take_over_that_was_cut_short_goes_on_at_the_next_start(running:
     assert known.mode is Mode.PAIR
 
 
+@pytest.mark.long
 async def test_a_pair_that_was_destroyed_comes_back_from_its_archive(running: Running) -> None:
     pair = running.pair
     await running.complete()
@@ -307,6 +308,7 @@ async def test_a_pair_that_was_destroyed_comes_back_from_its_archive(running: Ru
     assert len(writer.acknowledged) >= 20
 
 
+@pytest.mark.long
 async def test_a_moment_in_the_past_can_be_restored(running: Running) -> None:
     pair = running.pair
     await running.complete()

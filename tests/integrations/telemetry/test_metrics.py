@@ -44,7 +44,7 @@ def test_votes(telemetry: Telemetry):
     metrics.recorded("eu", "recorded", 240)
     metrics.recorded("eu", "refused", 0)
     waiting = [1, 2]
-    metrics.watch_queue("eu", lambda: len(waiting), lambda: 100)
+    metrics.watch_queue("eu", lambda: len(waiting), lambda: 100, lambda: 0.5)
     found = samples(telemetry)
     assert found["vote_requests_total", ()] == 1
     assert found["vote_errors_total", (("code", "overloaded"),)] == 1
