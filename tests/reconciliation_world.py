@@ -47,7 +47,7 @@ from workers.reconciliation import compose_activities, open_cell_pools
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
 
 REGIONS = ("north", "south")
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 @dataclass
