@@ -117,6 +117,16 @@ def test_exceptions_keep_places_and_lose_texts(lines: StringIO):
     assert line["level"] == "ERROR"
 
 
+def test_a_logger_follows_what_is_configured_after_its_first_line(lines: StringIO):
+    log = structlog.get_logger("x")
+    log.info("vote_recorded")
+    structlog.reset_defaults()
+    with structlog.testing.capture_logs() as captured:
+        log.info("vote_repeated")
+    assert [entry["event"] for entry in captured] == ["vote_repeated"]
+    assert len(read(lines)) == 1
+
+
 def test_warnings_become_lines(lines: StringIO):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
