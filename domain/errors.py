@@ -37,6 +37,24 @@ class ErrorCode(StrEnum):
     NOT_ON_ROLL = "not_on_roll"
     WRONG_CELL = "wrong_cell"
 
+    # Registration and login
+    REGISTRATION_NOT_FOUND = "registration_not_found"
+    REGISTRATION_STAGE = "registration_stage"
+    REGISTRATION_EXPIRED = "registration_expired"
+    CODE_WRONG = "code_wrong"
+    CHALLENGE_FAILED = "challenge_failed"
+    DEVICE_EVENT_INVALID = "device_event_invalid"
+    DEVICE_REFUSED = "device_refused"
+    PERSON_ALREADY_REGISTERED = "person_already_registered"
+    LOGIN_FAILED = "login_failed"
+    LOGIN_NOT_FOUND = "login_not_found"
+    SESSION_REVOKED = "session_revoked"
+    REFRESH_TOKEN_INVALID = "refresh_token_invalid"
+    PASSWORD_NOT_ACCEPTED = "password_not_accepted"
+    FACTOR_NOT_FOUND = "factor_not_found"
+    RECOVERY_LINK_INVALID = "recovery_link_invalid"
+    WEBHOOK_INVALID = "webhook_invalid"
+
     # Surveys
     SURVEY_NOT_FOUND = "survey_not_found"
     SURVEY_INVALID = "survey_invalid"
@@ -83,11 +101,22 @@ class ErrorCode(StrEnum):
     OBJECTS_UNAVAILABLE = "objects_unavailable"
     WORKFLOWS_UNAVAILABLE = "workflows_unavailable"
     KEY_UNAVAILABLE = "key_unavailable"
+    PROOFING_UNAVAILABLE = "proofing_unavailable"
+    DEVICES_UNAVAILABLE = "devices_unavailable"
+    CHALLENGES_UNAVAILABLE = "challenges_unavailable"
+    MAIL_UNAVAILABLE = "mail_unavailable"
+    MAIL_REFUSED = "mail_refused"
+    IDENTITY_PROVIDER_UNAVAILABLE = "identity_provider_unavailable"
+    BREACHES_UNAVAILABLE = "breaches_unavailable"
     KEY_DESTROYED = "key_destroyed"
 
     # Faults: somebody must look
     BATCH_DIGEST_MISMATCH = "batch_digest_mismatch"
     SURVEY_SEALED = "survey_sealed"
+    PROOFING_REFUSED = "proofing_refused"
+    CHALLENGES_MISCONFIGURED = "challenges_misconfigured"
+    DEVICES_MISCONFIGURED = "devices_misconfigured"
+    CLAIM_CONTRADICTED = "claim_contradicted"
     INTERNAL = "internal"
 
 
@@ -125,6 +154,22 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.AGE_NOT_ELIGIBLE: ErrorSpec(403, "The survey is not for the voter's age"),
     ErrorCode.NOT_ON_ROLL: ErrorSpec(403, "The voter is not on the survey's roll"),
     ErrorCode.WRONG_CELL: ErrorSpec(421, "Another cell is home to this voter"),
+    ErrorCode.REGISTRATION_NOT_FOUND: ErrorSpec(404, "No such registration"),
+    ErrorCode.REGISTRATION_STAGE: ErrorSpec(409, "The registration is not at this stage"),
+    ErrorCode.REGISTRATION_EXPIRED: ErrorSpec(410, "The registration has expired"),
+    ErrorCode.CODE_WRONG: ErrorSpec(422, "The code is not the one that was sent"),
+    ErrorCode.CHALLENGE_FAILED: ErrorSpec(403, "The bot challenge was not passed"),
+    ErrorCode.DEVICE_EVENT_INVALID: ErrorSpec(422, "The device event is not one of this request"),
+    ErrorCode.DEVICE_REFUSED: ErrorSpec(403, "This device is not permitted"),
+    ErrorCode.PERSON_ALREADY_REGISTERED: ErrorSpec(409, "This person has an account"),
+    ErrorCode.LOGIN_FAILED: ErrorSpec(401, "The login was not accepted"),
+    ErrorCode.LOGIN_NOT_FOUND: ErrorSpec(404, "No such login"),
+    ErrorCode.SESSION_REVOKED: ErrorSpec(401, "The session has ended"),
+    ErrorCode.REFRESH_TOKEN_INVALID: ErrorSpec(401, "The refresh token is not valid"),
+    ErrorCode.PASSWORD_NOT_ACCEPTED: ErrorSpec(422, "The password cannot be used"),
+    ErrorCode.FACTOR_NOT_FOUND: ErrorSpec(404, "No such factor"),
+    ErrorCode.RECOVERY_LINK_INVALID: ErrorSpec(410, "The link is not valid, or not any more"),
+    ErrorCode.WEBHOOK_INVALID: ErrorSpec(401, "The webhook is not signed as agreed"),
     ErrorCode.SURVEY_NOT_FOUND: ErrorSpec(404, "No such survey"),
     ErrorCode.SURVEY_INVALID: ErrorSpec(422, "The survey breaks a rule"),
     ErrorCode.SURVEY_FROZEN: ErrorSpec(409, "A published survey cannot change this way"),
@@ -166,9 +211,20 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.OBJECTS_UNAVAILABLE: ErrorSpec(503, "The object store cannot be reached", retryable=True),
     ErrorCode.WORKFLOWS_UNAVAILABLE: ErrorSpec(503, "The workflow service cannot be reached", retryable=True),
     ErrorCode.KEY_UNAVAILABLE: ErrorSpec(503, "A key cannot be reached", retryable=True),
+    ErrorCode.PROOFING_UNAVAILABLE: ErrorSpec(503, "Identity proofing cannot be reached", retryable=True),
+    ErrorCode.DEVICES_UNAVAILABLE: ErrorSpec(503, "Device intelligence cannot be reached", retryable=True),
+    ErrorCode.CHALLENGES_UNAVAILABLE: ErrorSpec(503, "Bot challenges cannot be checked", retryable=True),
+    ErrorCode.MAIL_UNAVAILABLE: ErrorSpec(503, "Mail cannot be sent", retryable=True),
+    ErrorCode.MAIL_REFUSED: ErrorSpec(422, "The address takes no mail"),
+    ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE: ErrorSpec(503, "The identity provider cannot be reached", retryable=True),
+    ErrorCode.BREACHES_UNAVAILABLE: ErrorSpec(503, "Breached passwords cannot be looked up", retryable=True),
     ErrorCode.KEY_DESTROYED: ErrorSpec(410, "The key was destroyed"),
     ErrorCode.BATCH_DIGEST_MISMATCH: ErrorSpec(500, "A batch came back with other votes"),
     ErrorCode.SURVEY_SEALED: ErrorSpec(500, "A vote came for a sealed survey"),
+    ErrorCode.PROOFING_REFUSED: ErrorSpec(500, "Identity proofing refuses our request"),
+    ErrorCode.CHALLENGES_MISCONFIGURED: ErrorSpec(500, "Bot challenges refuse our secret"),
+    ErrorCode.DEVICES_MISCONFIGURED: ErrorSpec(500, "Device intelligence refuses our key"),
+    ErrorCode.CLAIM_CONTRADICTED: ErrorSpec(500, "Two claims of one document name two persons"),
     ErrorCode.INTERNAL: ErrorSpec(500, "Something went wrong here"),
 }
 

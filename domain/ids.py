@@ -11,6 +11,10 @@ from dataclasses import dataclass
 CELL = re.compile(r"[a-z][a-z0-9]{0,15}")
 VOTER_ID = re.compile(r"v_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SURVEY_ID = re.compile(r"s_[a-z2-7]{16}")
+REGISTRATION_ID = re.compile(r"r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+ATTEMPT_ID = re.compile(r"a_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+RECOVERY_ID = re.compile(r"q_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 
 
@@ -26,6 +30,26 @@ def new_voter_id(cell: str) -> str:
 def new_person_id() -> str:
     """Return a new person id, 128 random bits; it outlives every account of the person."""
     return f"p_{_random(128)}"
+
+
+def new_registration_id(cell: str) -> str:
+    """Return a new registration id, 128 random bits behind its cell: who has it may go on with the registration."""
+    return f"r_{cell}_{_random(128)}"
+
+
+def new_attempt_id(cell: str) -> str:
+    """Return a new id of a login attempt, 128 random bits behind its cell: who has it may go on with the login."""
+    return f"a_{cell}_{_random(128)}"
+
+
+def new_recovery_id(cell: str) -> str:
+    """Return a new id of a recovery request, 128 random bits behind its cell."""
+    return f"q_{cell}_{_random(128)}"
+
+
+def new_session_id(cell: str) -> str:
+    """Return a new session id, 128 random bits behind its cell."""
+    return f"ss_{cell}_{_random(128)}"
 
 
 def new_survey_id() -> str:
@@ -46,6 +70,12 @@ def new_client_id() -> str:
 def cell_of_voter(voter_id: str) -> str | None:
     """Return the home cell that a voter id names, or None where it is not a voter id."""
     found = VOTER_ID.fullmatch(voter_id)
+    return found["cell"] if found else None
+
+
+def cell_in(pattern: re.Pattern[str], identifier: str) -> str | None:
+    """Return the cell that an id of a kind names (`REGISTRATION_ID`, `SESSION_ID`, ...), or None where it is none."""
+    found = pattern.fullmatch(identifier)
     return found["cell"] if found else None
 
 
@@ -83,3 +113,28 @@ def reconcile_survey_workflow_id(survey_id: str, n: str) -> str:
 def rotate_keys_workflow_id(n: str) -> str:
     """`rotate-keys/{n}`; `n` says what started it, and when."""
     return f"rotate-keys/{n}"
+
+
+def register_voter_workflow_id(cell: str, registration_id: str) -> str:
+    """`register-voter/{cell}/{registration_id}`."""
+    return f"register-voter/{cell}/{registration_id}"
+
+
+def verify_identity_workflow_id(cell: str, registration_id: str, case_no: int) -> str:
+    """`verify-identity/{cell}/{registration_id}/{case_no}`; an appeal is a new case."""
+    return f"verify-identity/{cell}/{registration_id}/{case_no}"
+
+
+def assess_login_workflow_id(cell: str, attempt_id: str) -> str:
+    """`assess-login/{cell}/{attempt_id}`."""
+    return f"assess-login/{cell}/{attempt_id}"
+
+
+def recover_account_workflow_id(cell: str, request_id: str) -> str:
+    """`recover-account/{cell}/{request_id}`."""
+    return f"recover-account/{cell}/{request_id}"
+
+
+def delete_account_workflow_id(cell: str, voter_ref: str) -> str:
+    """`delete-account/{cell}/{voter_ref}`; `voter_ref` is a keyed pseudonym of the voter."""
+    return f"delete-account/{cell}/{voter_ref}"

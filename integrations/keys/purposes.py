@@ -14,6 +14,9 @@ CERTIFICATE = "certificate"  # signs the certificates of surveys; never destroye
 SUBMISSION = "submission"  # authenticates submission ids
 PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
 LIMITS = "limits"  # keyed hashes under which limits are counted; another key, so that the two cannot be joined
+KEK_PERSONAL = "kek/personal"  # wraps the keys of voters' personal data; only `identity` may unwrap
+LOOKUP = "lookup"  # keyed hashes of contact addresses, logins and devices, for finding what is encrypted
+DOCUMENT = "document"  # keyed hashes of documents, under which persons are claimed; never destroyed while claims live
 
 KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY)
 

@@ -1,0 +1,178 @@
+"""Accounts of voters: contact addresses by keyed hash, personal data under a key of their own, one claim per document.
+
+A voter id is made when a registration begins and stays the subject of everything that follows: personal data, sessions
+and devices. The person comes with identity proofing and outlives the account.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from domain.eligibility import VoterStatus
+from domain.proofing import Document
+from domain.tokens import Assurance
+
+
+class LookupKind(StrEnum):
+    """What an account is found by; each kind is hashed apart."""
+
+    MAIL = "mail"
+    PHONE = "phone"
+    LOGIN = "login"  # issuer and subject of an identity provider
+    DEVICE = "device"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedHash:
+    """32 bytes of HMAC-SHA-256 under a version of a key, and that version's id."""
+
+    key_id: str
+    digest: bytes
+
+
+class LookupHashes(Protocol):
+    """Keyed hashes for finding what is kept encrypted, under every live version of the key.
+
+    What is written is written under the newest; what is looked for is looked for under each.
+    All calls raise DomainError `key_unavailable`.
+    """
+
+    async def newest(self, kind: LookupKind, value: str) -> KeyedHash:
+        """Return the hash to write."""
+        ...
+
+    async def every(self, kind: LookupKind, value: str) -> tuple[KeyedHash, ...]:
+        """Return the hashes to look for, oldest key first."""
+        ...
+
+    async def document(self, document: Document) -> tuple[KeyedHash, ...]:
+        """Return the hashes of a document under every live version, oldest key first; all of them are claimed."""
+        ...
+
+
+def claiming_cell(digest: bytes, cells: Sequence[str]) -> str:
+    """Return the cell in which a document's claim lives: by the hash, over the cells' names in order.
+
+    The list of cells of a deployment is part of where claims are: it only grows with a move of the claims.
+    """
+    return sorted(cells)[int.from_bytes(digest[:8], "big") % len(cells)]
+
+
+class ClaimState(StrEnum):
+    """What came of asking for a claim."""
+
+    GRANTED = "granted"
+    HELD = "held"  # an open account of the same person holds it
+    ELSEWHERE = "elsewhere"  # the person's home is another cell
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim as it stands: whose it is, where the person is at home, and who holds it now."""
+
+    state: ClaimState
+    person_id: str
+    home_cell: str
+
+
+class DocumentClaims(Protocol):
+    """The claims that live in one cell; the unique constraint on the hash decides, whoever asks at once.
+
+    All calls raise DomainError `directory_unavailable`.
+    """
+
+    async def claim(self, document: KeyedHash, person_id: str, home_cell: str, voter_id: str) -> Claim:
+        """Claim a document for a voter. Safe to repeat: the holder is granted it again.
+
+        Without a claim one is made for `person_id`, at home in `home_cell`. A claim that nobody holds names the person
+        whom this voter is: it is granted with that person's id where the home cell is the same, else `ELSEWHERE`.
+        """
+        ...
+
+    async def release(self, document: KeyedHash, voter_id: str) -> None:
+        """Let go of a claim; the person stays named. Safe to repeat, and no-op for who does not hold it.
+
+        A claim that never led to an account (`settle` was not called) is removed whole.
+        """
+        ...
+
+    async def settle(self, document: KeyedHash, voter_id: str) -> None:
+        """Note that the claim has led to an account: from now on it names the person for good. Safe to repeat."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as the directory has it; `person_id` once proofed."""
+
+    voter_id: str
+    cell: str
+    status: VoterStatus
+    assurance: Assurance
+    region: str
+    age_class: int
+    person_id: str | None
+    created_at: datetime
+
+
+class Accounts(Protocol):
+    """The accounts of one cell. All calls raise DomainError `directory_unavailable`."""
+
+    async def open(self, voter_id: str, region: str, lookups: Mapping[LookupKind, KeyedHash]) -> bool:
+        """Add a registered voter found by these hashes; False where an open account has one of them.
+
+        Safe to repeat with the same voter id.
+        """
+        ...
+
+    async def find(self, kind: LookupKind, hashes: Sequence[KeyedHash]) -> Account | None:
+        """Return the open account that one of these hashes leads to, or None."""
+        ...
+
+    async def get(self, voter_id: str) -> Account | None:
+        """Return an account in any state, or None."""
+        ...
+
+    async def activate(self, voter_id: str, person_id: str, assurance: Assurance, age_class: int) -> bool:
+        """Make a registered voter an active one who is this person; False where the person has another open account.
+
+        Safe to repeat.
+        """
+        ...
+
+    async def set_status(self, voter_id: str, status: VoterStatus, reason: str) -> None:
+        """Suspend, reactivate or close an account; `closed` is for good and frees its look-ups. Safe to repeat."""
+        ...
+
+    async def add_lookup(self, voter_id: str, kind: LookupKind, value: KeyedHash) -> bool:
+        """Let an account be found by another value; False where another open account has it. Safe to repeat."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalData:
+    """What is known of somebody, by field name; never in a history, a log or an id."""
+
+    fields: Mapping[str, str] = field(repr=False)
+
+
+class PersonalRecords(Protocol):
+    """Personal data of one cell's voters, each under a data key of its own, wrapped under `kek/personal`.
+
+    All calls raise DomainError `directory_unavailable` or `key_unavailable`.
+    """
+
+    async def put(self, voter_id: str, data: PersonalData) -> None:
+        """Add or replace fields. Safe to repeat. Raises `key_destroyed` after `destroy`."""
+        ...
+
+    async def get(self, voter_id: str) -> PersonalData | None:
+        """Return every field, or None where there is none or its key is destroyed."""
+        ...
+
+    async def destroy(self, voter_id: str) -> None:
+        """Destroy the voter's key, and with it every copy of the data, backups included. Safe to repeat."""
+        ...
