@@ -23,6 +23,7 @@ class LookupKind(StrEnum):
     LOGIN = "login"  # issuer and subject of an identity provider
     DEVICE = "device"
     DOCUMENT = "document"
+    CODE = "code"  # sent to prove a contact address; hashed with what it was sent for, and kept as nothing else
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ SURVEY_ID = re.compile(r"s_[a-z2-7]{16}")
 REGISTRATION_ID = re.compile(r"r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 ATTEMPT_ID = re.compile(r"a_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 RECOVERY_ID = re.compile(r"q_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+CASE_ID = re.compile(r"(?P<registration>r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26})-(?P<case_no>[1-9][0-9]{0,2})")
 SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 
@@ -77,6 +78,11 @@ def cell_in(pattern: re.Pattern[str], identifier: str) -> str | None:
     """Return the cell that an id of a kind names (`REGISTRATION_ID`, `SESSION_ID`, ...), or None where it is none."""
     found = pattern.fullmatch(identifier)
     return found["cell"] if found else None
+
+
+def proofing_case_id(registration_id: str, case_no: int) -> str:
+    """Return the id that a case goes by at its provider: `{registration_id}-{case_no}`."""
+    return f"{registration_id}-{case_no}"
 
 
 @dataclass(frozen=True, slots=True)

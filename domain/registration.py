@@ -1,0 +1,180 @@
+"""The rules of registration: its stages, what ends it, and when people are reminded and given up.
+
+All of it is data with a version: a decision keeps the version that it was made under.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from domain.proofing import ProofingPolicy
+
+CODE_DIGITS = 8
+CODE_TRIES_MAX = 5  # of one code
+CODES_MAX = 4  # sent to one address in one registration
+CASES_MAX = 3  # of one registration: the first, and two appeals
+ATTEMPTS_MAX = 5  # at one case: who was asked to try again four times has shown what there is
+
+
+class RegistrationStage(StrEnum):
+    """Where a registration stands; the words of the API and of `ProcessStage`."""
+
+    CONTACT_PROOF = "contact_proof"  # a code was sent to the address
+    PROOFING = "proofing"  # the person's turn at the provider
+    REVIEW = "review"  # the provider's turn
+    RETRY = "retry"  # the person's turn again, with reasons
+    ACTIVATION = "activation"  # approved: the person is claimed, the account made
+    ACTIVE = "active"
+    REJECTED = "rejected"  # by the provider's last word
+    REFUSED = "refused"  # by a rule of ours
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"  # by the person
+
+
+ENDED = frozenset(
+    {
+        RegistrationStage.ACTIVE,
+        RegistrationStage.REJECTED,
+        RegistrationStage.REFUSED,
+        RegistrationStage.EXPIRED,
+        RegistrationStage.CANCELLED,
+    }
+)
+AT_THE_PROVIDER = frozenset({RegistrationStage.PROOFING, RegistrationStage.REVIEW, RegistrationStage.RETRY})
+
+
+class Reason(StrEnum):
+    """Why we, and not the provider, say no; shown to the person, beside the provider's own labels."""
+
+    MAIL_REFUSED = "mail_refused"
+    MAIL_IN_USE = "mail_in_use"
+    CODES_USED_UP = "codes_used_up"
+    REGION_NOT_ELIGIBLE = "region_not_eligible"
+    UNDER_AGE = "under_age"
+    DUPLICATE_FACE = "duplicate_face"
+    ALREADY_REGISTERED = "already_registered"
+    REGISTERED_ELSEWHERE = "registered_elsewhere"
+    ATTEMPTS_USED_UP = "attempts_used_up"
+    CASE_GONE = "case_gone"
+    CLAIM_CONTRADICTED = "claim_contradicted"  # a fault: staff must look
+    REVERSED = "reversed"  # the provider took its approval back
+    NOT_FINISHED = "not_finished"  # the time was over
+
+
+# What a second look can change. Who has an account keeps it, and who let the time pass begins again.
+APPEALABLE = frozenset({Reason.UNDER_AGE, Reason.DUPLICATE_FACE, Reason.ATTEMPTS_USED_UP, Reason.CASE_GONE})
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long one stage waits for the person, and after how long it reminds."""
+
+    expires_after: timedelta
+    remind_after: tuple[timedelta, ...] = ()
+
+    def reminders_due(self, waited: timedelta) -> int:
+        """Return how many reminders should have been sent by now."""
+        return sum(after <= waited for after in self.remind_after)
+
+    def next_reminder(self, sent: int) -> timedelta | None:
+        """Return after how long the next reminder is due, or None where there is none."""
+        return self.remind_after[sent] if sent < len(self.remind_after) else None
+
+
+CONTACT = Schedule(timedelta(days=3), (timedelta(days=1),))
+PROOFING = Schedule(timedelta(days=14), (timedelta(days=2), timedelta(days=7), timedelta(days=12)))
+REVIEW = Schedule(timedelta(days=30))  # nobody is reminded: it is the provider who takes so long
+APPEAL = Schedule(timedelta(days=14))
+
+# A webhook is only a hint, and may be lost: how long the next look waits where none came,
+# doubled from look to look.
+_FIRST_LOOK, _LAST_LOOK = timedelta(seconds=30), timedelta(hours=6)
+
+
+def pause_before_look(looks: int) -> timedelta:
+    """Return how long to wait before asking the provider again by ourselves, after so many looks without news."""
+    doubled: int = 2 ** min(looks, 20)
+    return min(_FIRST_LOOK * doubled, _LAST_LOOK)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationPolicy:
+    """Who may register: `regions` empty means everybody's, `minimum_age` is 0, 16 or 18 years."""
+
+    version: int = 1
+    minimum_age: int = 16
+    regions: frozenset[str] = frozenset()
+    proofing: ProofingPolicy = field(default_factory=lambda: ProofingPolicy(version=1, default="sumsub"))
+
+    def admits_region(self, region: str) -> bool:
+        """Tell whether people of a region may register."""
+        return not self.regions or region in self.regions
+
+    def admits_age(self, age_class: int) -> bool:
+        """Tell whether an age class (0, 16 or 18: years known to be reached) may register."""
+        return age_class >= self.minimum_age
+
+
+def age_class_of(years: int) -> int:
+    """Return the age class of completed years: 0, 16 or 18."""
+    return max(limit for limit in (0, 16, 18) if years >= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A registration as its API shows it; the workflow decides, and notes what it decided here.
+
+    `reasons` are shown to the person: values of `Reason` or labels of the provider. `staff_reasons` say more, and only
+    to staff. `revision` rises with every note. `reference` is the provider's, of case `case_no`; empty before there
+    is one.
+    """
+
+    registration_id: str
+    voter_id: str
+    region: str
+    created_at: datetime
+    stage: RegistrationStage = RegistrationStage.CONTACT_PROOF
+    reasons: tuple[str, ...] = ()
+    staff_reasons: tuple[str, ...] = ()
+    case_no: int = 0
+    provider: str = ""
+    reference: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageNote:
+    """What becomes of a registration; a note older than what is kept (by `revision`) changes nothing."""
+
+    registration_id: str
+    revision: int
+    stage: RegistrationStage
+    reasons: tuple[str, ...] = ()
+    staff_reasons: tuple[str, ...] = ()
+    case_no: int = 0
+    provider: str = ""
+    reference: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+
+
+class Registrations(Protocol):
+    """The registrations of one cell. All calls raise DomainError `directory_unavailable`."""
+
+    async def begin(self, registration_id: str, voter_id: str, region: str) -> None:
+        """Add a registration at the stage `contact_proof`, revision 0. Safe to repeat."""
+        ...
+
+    async def get(self, registration_id: str) -> Registration | None:
+        """Return a registration, or None."""
+        ...
+
+    async def note(self, note: StageNote) -> None:
+        """Keep what became of a registration, in every field. Safe to repeat, in any order."""
+        ...
+
+    async def unstarted(self, before: datetime, limit: int) -> Sequence[Registration]:
+        """Return registrations begun before an instant of which nothing was ever noted (revision 0), oldest first."""
+        ...

@@ -1,0 +1,59 @@
+"""What vendors tell us unasked. A webhook is a hint that something may have changed, and never says what is true."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """A delivery whose signature was good.
+
+    `delivery_id` is the same whenever the vendor sends this event again. `case_id` is ours, as the case was opened
+    with (empty where the event is of none). `kind` is the vendor's word. `sent_at` is when the vendor made it.
+    """
+
+    vendor: str
+    delivery_id: str
+    case_id: str
+    kind: str
+    sent_at: datetime
+
+
+class WebhookVerifier(Protocol):
+    """Checks what one vendor sends."""
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """Return the event in a raw body; header names are in lower case.
+
+        The signature is over the body as it came and is compared in constant time before anything is parsed.
+
+        Raises:
+            DomainError: `webhook_invalid`; unsigned, altered, of an algorithm that was not agreed, too old or no event.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as the inbox has it."""
+
+    event: WebhookEvent
+    received_at: datetime
+
+
+class WebhookInbox(Protocol):
+    """The events of one cell, kept before they are answered. All calls raise DomainError `directory_unavailable`."""
+
+    async def keep(self, event: WebhookEvent) -> bool:
+        """Keep an event; False where its delivery id is known, which changes nothing."""
+        ...
+
+    async def waiting(self, before: datetime, limit: int) -> Sequence[StoredEvent]:
+        """Return events received before an instant that nobody has been told of, oldest first."""
+        ...
+
+    async def delivered(self, event: WebhookEvent) -> None:
+        """Note that whom the event is for has been told. Safe to repeat."""
+        ...
