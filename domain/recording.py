@@ -2,7 +2,7 @@
 
 import hmac
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -94,14 +94,29 @@ def open_vote(vote: SealedVote, box: BallotBox | None) -> tuple[Outcome, bytes, 
 class BatchRecording:
     """One batch on its way into the ledger: votes are opened first, then met with windows and earlier votes."""
 
-    def __init__(self, batch: SubmitVotesInput, boxes: Mapping[str, BallotBox], refused: Iterable[int] = ()) -> None:
-        """Open every vote. `refused` are indices that the database would not take."""
+    def __init__(
+        self,
+        batch: SubmitVotesInput,
+        boxes: Mapping[str, BallotBox],
+        *,
+        lost: Collection[str] = (),
+        refused: Iterable[int] = (),
+    ) -> None:
+        """Open every vote.
+
+        `lost` are surveys that the cell has and whose ballots nothing opens any more, `refused` the indices that the
+        database would not take.
+        """
         self.batch = batch
         self._boxes = boxes
         opened = [open_vote(vote, boxes.get(vote.survey_id)) for vote in batch.votes]
         self._outcomes = [outcome for outcome, _, _ in opened]
         self._packed = [packed for _, packed, _ in opened]
         self._ballots = [ballot for _, _, ballot in opened]
+        if lost:
+            for index, vote in enumerate(batch.votes):
+                if vote.survey_id in lost:
+                    self._outcomes[index] = Outcome.UNREADABLE
         for index in refused:
             self._outcomes[index] = Outcome.REFUSED
         self._first: dict[VoteKey, int] = {}

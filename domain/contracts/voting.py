@@ -17,7 +17,7 @@ class Outcome(IntEnum):
     SURVEY_NOT_OPEN = 4
     SURVEY_CLOSED = 5
     INVALID_ANSWERS = 6
-    UNREADABLE = 7  # the seal does not open, or the region inside is not the token's
+    UNREADABLE = 7  # nothing opens the seal any more, or the region inside is not the token's
     REFUSED = 8  # the database refused this row
 
 

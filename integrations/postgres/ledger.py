@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
 
@@ -101,11 +101,12 @@ class PostgresLedger:
     async def record(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
         """Record a batch once, in one transaction; `accepted_at` is the instant that made it durable.
 
-        Safe to repeat: the same batch returns its first outcomes. A row that the database refuses is found by halving
-        and refused alone.
+        Safe to repeat: the same batch returns its first outcomes, and needs no key for that. A row that the database
+        refuses is found by halving and refused alone; so are the votes of a survey whose key is destroyed or whose
+        definition nobody can read, with a fault written down.
 
         Raises:
-            DomainError: `ledger_unavailable` (retryable), `key_unavailable`, or `batch_digest_mismatch` (a fault).
+            DomainError: `ledger_unavailable` or `key_unavailable` (retryable), or `batch_digest_mismatch` (a fault).
         """
         began = perf_counter()
         with query_span(self._tracer, "record_votes"):
@@ -122,21 +123,35 @@ class PostgresLedger:
         return recorded
 
     async def _record_or_find(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
-        boxes = await self._surveys.boxes({vote.survey_id for vote in batch.votes})
+        boxes, lost = await self._surveys.boxes({vote.survey_id for vote in batch.votes})
+        if lost:
+            recorded = await self._found(batch)
+            if recorded is not None:
+                return recorded
+            for error in lost.values():
+                if error.spec.retryable:
+                    raise error
         with ledger_failures():
             try:
                 try:
-                    return await self._record(BatchRecording(batch, boxes), accepted_at)
+                    return await self._record(BatchRecording(batch, boxes, lost=lost), accepted_at, lost)
                 except ROW_ERRORS:
                     refused = await self._refused(batch.votes)
                     log.warning("votes_refused_by_ledger", batch_id=_name(batch), votes=len(refused))
-                    return await self._record(BatchRecording(batch, boxes, refused), accepted_at)
+                    recording = BatchRecording(batch, boxes, lost=lost, refused=refused)
+                    return await self._record(recording, accepted_at, lost)
             except _RecordedBeforeError:
                 return await self._recorded_before(batch)
 
-    async def _record(self, recording: BatchRecording, accepted_at: datetime) -> RecordedVotes:
+    async def _record(
+        self, recording: BatchRecording, accepted_at: datetime, lost: Mapping[str, DomainError]
+    ) -> RecordedVotes:
         batch = recording.batch
         async with self._pool.acquire() as connection, connection.transaction():
+            for survey_id, error in lost.items():
+                log.error("vote_for_lost_survey", batch_id=_name(batch), election_id=survey_id, code=error.code)
+                body = _body(batch, survey=survey_id, code=error.code)
+                await connection.execute(_NOTE, "fault.vote_for_lost_survey", body)
             windows = await connection.fetch(_WINDOWS, sorted({vote.survey_id for vote in batch.votes}))
             faults = recording.close_outside(
                 {row["survey_id"]: Window(row["start_at"], row["finish_at"], row["sealed"]) for row in windows},
@@ -205,8 +220,11 @@ class PostgresLedger:
             raise _RecordedBeforeError from error
         return recorded
 
+    async def _found(self, batch: SubmitVotesInput) -> RecordedVotes | None:
+        return await self.find(batch.cell, BatchId(batch.gateway_id, batch.number), digest=input_digest(batch))
+
     async def _recorded_before(self, batch: SubmitVotesInput) -> RecordedVotes:
-        recorded = await self.find(batch.cell, BatchId(batch.gateway_id, batch.number), digest=input_digest(batch))
+        recorded = await self._found(batch)
         if recorded is None:
             raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, "the batch's key is taken by a row that cannot be read")
         return recorded

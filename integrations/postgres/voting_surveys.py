@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import asyncpg
 import structlog
+from pydantic import ValidationError
 
 from domain.ballots import BallotRules
 from domain.contracts.surveys import Survey
+from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from domain.recording import BallotBox, Window
 from integrations.keys.sealing import SurveySeal
@@ -61,15 +63,28 @@ class VotingSurveys:
         """Return an installed survey, or None where the cell has none of this id.
 
         Raises:
-            DomainError: `ledger_unavailable`, `key_unavailable` or `key_destroyed`.
+            DomainError: `ledger_unavailable`, `key_unavailable`, `key_destroyed`, or `internal` where nobody can read
+                its definition.
         """
         kept = self.peek(survey_id)
         return kept if kept is not None else await asyncio.shield(self._load_once(survey_id))
 
-    async def boxes(self, survey_ids: set[str]) -> dict[str, BallotBox]:
-        """Return the ballot boxes of those surveys that the cell has."""
-        found = {survey_id: await self.get(survey_id) for survey_id in survey_ids}
-        return {survey_id: survey.box for survey_id, survey in found.items() if survey is not None}
+    async def boxes(self, survey_ids: set[str]) -> tuple[dict[str, BallotBox], dict[str, DomainError]]:
+        """Return the ballot boxes of those surveys that the cell has, and why others of them could not be had.
+
+        Each is had or not by itself: what one survey lost is nothing to the votes of another.
+        """
+        boxes: dict[str, BallotBox] = {}
+        failures: dict[str, DomainError] = {}
+        for survey_id in survey_ids:
+            try:
+                survey = await self.get(survey_id)
+            except DomainError as error:
+                failures[survey_id] = error
+            else:
+                if survey is not None:
+                    boxes[survey_id] = survey.box
+        return boxes, failures
 
     def _load_once(self, survey_id: str) -> asyncio.Task[VotingSurvey | None]:
         task = self._loading.get(survey_id)
@@ -96,7 +111,10 @@ class VotingSurveys:
             kept.window, kept.loaded_at, kept.is_paused = window, time.monotonic(), row["paused"]
             return kept
         seal = SurveySeal(survey_id, await self._keys.unwrap(row["wrapped_ballot_key"], survey_id))
-        rules = BallotRules(Survey.model_validate_json(row["definition"]))
+        try:
+            rules = BallotRules(Survey.model_validate_json(row["definition"]))
+        except ValidationError as error:
+            raise DomainError(ErrorCode.INTERNAL, f"the definition of {survey_id} cannot be read") from error
         survey = VotingSurvey(survey_id, BallotBox(rules, seal), seal, window, time.monotonic(), row["paused"])
         self._kept[survey_id] = survey
         while len(self._kept) > _KEPT_MAX:

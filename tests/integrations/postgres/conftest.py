@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from integrations.keys.file_kms import FileKms
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import VOTING
 from tests.conftest import OwnerPool, SettingsFor
@@ -20,12 +21,17 @@ async def voting_pool(settings_for: SettingsFor) -> AsyncIterator[asyncpg.Pool]:
     await pool.close()
 
 
+@pytest.fixture(scope="session")
+def keys(settings_for: SettingsFor) -> FileKms:
+    """Of every process of this run: whoever destroys one makes it first."""
+    return voting_keys(settings_for(VOTING))
+
+
 @pytest.fixture
-def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, settings_for: SettingsFor) -> OpenBooth:
+def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, keys: FileKms) -> OpenBooth:
     """`await booth_of(survey=..., start_at=..., finish_at=...)`: an installed survey in cell `eu`."""
 
     async def make(**fields: object) -> Booth:
-        keys = voting_keys(settings_for(VOTING))
         return await open_booth("eu", voting_pool, await owner_pool("eu"), keys, **fields)
 
     return make

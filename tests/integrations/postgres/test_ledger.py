@@ -2,6 +2,7 @@ import asyncio
 import secrets
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,7 +13,11 @@ from domain.contracts.voting import Outcome, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
 from domain.recording import ballot_leaf, participation_leaf
+from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import KEK_BALLOT
 from integrations.postgres import ledger as module
+from integrations.postgres.ledger import PostgresLedger
+from integrations.postgres.voting_surveys import VotingSurveys
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.conftest import OpenBooth
 from tests.voting_world import Booth, small_survey
@@ -180,6 +185,66 @@ async def test_what_cannot_be_recorded_is_an_outcome_of_that_vote_alone(booth: B
     ]
     assert await booth.counts() == {"participations": 2, "ballots": 2, "counted": 2}
     assert await other.counts() == {"participations": 1, "ballots": 1, "counted": 1}
+
+
+def started_anew(booth: Booth, keys: FileKms) -> PostgresLedger:
+    """The ledger of a process that has read no survey yet."""
+    return PostgresLedger(booth.pool, VotingSurveys(booth.pool, keys))
+
+
+async def test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing(
+    booth: Booth, booth_of: OpenBooth, keys: FileKms, owner_pool: OwnerPool
+) -> None:
+    wrapping = await keys.rotate(KEK_BALLOT)
+    lost = await booth_of(survey=small_survey())
+    early = await booth.batch(booth.vote(), lost.vote())
+    first = await booth.ledger.record(early, IN_TIME)
+    late = await booth.batch(booth.vote(), lost.vote(), booth.vote())
+    await keys.destroy(wrapping.key_id)
+
+    ledger = started_anew(booth, keys)
+    recorded = await ledger.record(late, IN_TIME)
+    assert outcomes(recorded.outcomes) == [Outcome.RECORDED, Outcome.UNREADABLE, Outcome.RECORDED]
+    assert [summary.survey_id for summary in recorded.summaries] == [booth.survey.id]
+    assert await ledger.record(late, IN_TIME) == recorded
+    assert await ledger.record(early, IN_TIME) == first
+    assert await booth.counts() == {"participations": 3, "ballots": 3, "counted": 3}
+    assert (await lost.counts())["participations"] == 1
+    assert await lost_surveys(owner_pool, late) == [(lost.survey.id, "key_destroyed")]
+    assert await lost_surveys(owner_pool, early) == []
+
+
+async def test_a_survey_that_nobody_can_read_costs_the_votes_of_another_nothing(
+    booth: Booth, booth_of: OpenBooth, keys: FileKms, owner_pool: OwnerPool
+) -> None:
+    lost = await booth_of(survey=small_survey())
+    batch = await booth.batch(lost.vote(), booth.vote())
+    owner = await owner_pool("eu")
+    await owner.execute("UPDATE voting.survey SET definition = '{}' WHERE survey_id = $1", lost.survey.id)
+    recorded = await started_anew(booth, keys).record(batch, IN_TIME)
+    assert outcomes(recorded.outcomes) == [Outcome.UNREADABLE, Outcome.RECORDED]
+    assert await lost_surveys(owner_pool, batch) == [(lost.survey.id, "internal")]
+
+
+async def test_a_key_that_cannot_be_reached_is_waited_for_unless_the_batch_is_recorded(booth: Booth) -> None:
+    recorded, waiting = await booth.batch(booth.vote()), await booth.batch(booth.vote())
+    first = await booth.ledger.record(recorded, IN_TIME)
+    ledger = started_anew(booth, FileKms(Path("/nowhere"), frozenset({KEK_BALLOT})))
+    assert await ledger.record(recorded, IN_TIME) == first
+    with pytest.raises(DomainError) as away:
+        await ledger.record(waiting, IN_TIME)
+    assert away.value.code is ErrorCode.KEY_UNAVAILABLE
+    assert await booth.ledger.find("eu", BatchId(waiting.gateway_id, 1)) is None
+
+
+async def lost_surveys(owner_pool: OwnerPool, batch: SubmitVotesInput) -> list[tuple[str, str]]:
+    owner = await owner_pool("eu")
+    rows = await owner.fetch(
+        "SELECT body->>'survey' AS survey, body->>'code' AS code FROM audit.entry "
+        "WHERE kind = 'fault.vote_for_lost_survey' AND body->>'batch' = $1",
+        str(BatchId(batch.gateway_id, batch.number)),
+    )
+    return [(row["survey"], row["code"]) for row in rows]
 
 
 async def test_answers_are_checked_again_when_they_are_recorded(booth: Booth) -> None:
