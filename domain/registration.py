@@ -1,13 +1,11 @@
-"""The rules of registration: its stages, what ends it, and when people are reminded and given up.
+"""The rules of registration: what ends it, and when people are reminded and given up.
 
 All of it is data with a version: a decision keeps the version that it was made under.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
 
 from domain.proofing import ProofingPolicy
 
@@ -16,33 +14,6 @@ CODE_TRIES_MAX = 5  # of one code
 CODES_MAX = 4  # sent to one address in one registration
 CASES_MAX = 3  # of one registration: the first, and two appeals
 ATTEMPTS_MAX = 5  # at one case: who was asked to try again four times has shown what there is
-
-
-class RegistrationStage(StrEnum):
-    """Where a registration stands; the words of the API and of `ProcessStage`."""
-
-    CONTACT_PROOF = "contact_proof"  # a code was sent to the address
-    PROOFING = "proofing"  # the person's turn at the provider
-    REVIEW = "review"  # the provider's turn
-    RETRY = "retry"  # the person's turn again, with reasons
-    ACTIVATION = "activation"  # approved: the person is claimed, the account made
-    ACTIVE = "active"
-    REJECTED = "rejected"  # by the provider's last word
-    REFUSED = "refused"  # by a rule of ours
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"  # by the person
-
-
-ENDED = frozenset(
-    {
-        RegistrationStage.ACTIVE,
-        RegistrationStage.REJECTED,
-        RegistrationStage.REFUSED,
-        RegistrationStage.EXPIRED,
-        RegistrationStage.CANCELLED,
-    }
-)
-AT_THE_PROVIDER = frozenset({RegistrationStage.PROOFING, RegistrationStage.REVIEW, RegistrationStage.RETRY})
 
 
 class Reason(StrEnum):
@@ -120,61 +91,3 @@ class RegistrationPolicy:
 def age_class_of(years: int) -> int:
     """Return the age class of completed years: 0, 16 or 18."""
     return max(limit for limit in (0, 16, 18) if years >= limit)
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A registration as its API shows it; the workflow decides, and notes what it decided here.
-
-    `reasons` are shown to the person: values of `Reason` or labels of the provider. `staff_reasons` say more, and only
-    to staff. `revision` rises with every note. `reference` is the provider's, of case `case_no`; empty before there
-    is one.
-    """
-
-    registration_id: str
-    voter_id: str
-    region: str
-    created_at: datetime
-    stage: RegistrationStage = RegistrationStage.CONTACT_PROOF
-    reasons: tuple[str, ...] = ()
-    staff_reasons: tuple[str, ...] = ()
-    case_no: int = 0
-    provider: str = ""
-    reference: str = field(default="", repr=False)
-    expires_at: datetime | None = None
-    revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StageNote:
-    """What becomes of a registration; a note older than what is kept (by `revision`) changes nothing."""
-
-    registration_id: str
-    revision: int
-    stage: RegistrationStage
-    reasons: tuple[str, ...] = ()
-    staff_reasons: tuple[str, ...] = ()
-    case_no: int = 0
-    provider: str = ""
-    reference: str = field(default="", repr=False)
-    expires_at: datetime | None = None
-
-
-class Registrations(Protocol):
-    """The registrations of one cell. All calls raise DomainError `directory_unavailable`."""
-
-    async def begin(self, registration_id: str, voter_id: str, region: str) -> None:
-        """Add a registration at the stage `contact_proof`, revision 0. Safe to repeat."""
-        ...
-
-    async def get(self, registration_id: str) -> Registration | None:
-        """Return a registration, or None."""
-        ...
-
-    async def note(self, note: StageNote) -> None:
-        """Keep what became of a registration, in every field. Safe to repeat, in any order."""
-        ...
-
-    async def unstarted(self, before: datetime, limit: int) -> Sequence[Registration]:
-        """Return registrations begun before an instant of which nothing was ever noted (revision 0), oldest first."""
-        ...

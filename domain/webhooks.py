@@ -1,6 +1,6 @@
 """What vendors tell us unasked. A webhook is a hint that something may have changed, and never says what is true."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -32,28 +32,4 @@ class WebhookVerifier(Protocol):
         Raises:
             DomainError: `webhook_invalid`; unsigned, altered, of an algorithm that was not agreed, too old or no event.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event as the inbox has it."""
-
-    event: WebhookEvent
-    received_at: datetime
-
-
-class WebhookInbox(Protocol):
-    """The events of one cell, kept before they are answered. All calls raise DomainError `directory_unavailable`."""
-
-    async def keep(self, event: WebhookEvent) -> bool:
-        """Keep an event; False where its delivery id is known, which changes nothing."""
-        ...
-
-    async def waiting(self, before: datetime, limit: int) -> Sequence[StoredEvent]:
-        """Return events received before an instant that nobody has been told of, oldest first."""
-        ...
-
-    async def delivered(self, event: WebhookEvent) -> None:
-        """Note that whom the event is for has been told. Safe to repeat."""
         ...
