@@ -37,16 +37,17 @@ class KeyedHash:
 class LookupHashes(Protocol):
     """Keyed hashes for finding what is kept encrypted, under every live version of the key.
 
-    What is written is written under the newest; what is looked for is looked for under each.
-    All calls raise DomainError `key_unavailable`.
+    What has to be unique is written under every version: two processes of which one does not know the newest yet still
+    meet at an older one. Values are brought into their canonical form first (`domain/canonical.py`).
+    All calls raise DomainError `key_unavailable`, or `malformed_request` for what cannot be such a value.
     """
 
     async def newest(self, kind: LookupKind, value: str) -> KeyedHash:
-        """Return the hash to write."""
+        """Return the hash under the newest version, for what need not be unique."""
         ...
 
     async def every(self, kind: LookupKind, value: str) -> tuple[KeyedHash, ...]:
-        """Return the hashes to look for, oldest key first."""
+        """Return the hashes to look for, and to write where they must be unique, oldest key first."""
         ...
 
     async def document(self, document: Document) -> tuple[KeyedHash, ...]:
@@ -101,7 +102,11 @@ class DocumentClaims(Protocol):
         ...
 
     async def settle(self, document: KeyedHash, voter_id: str) -> None:
-        """Note that the claim has led to an account: from now on it names the person for good. Safe to repeat."""
+        """Note that the claim has led to an account: from now on it names the person for good. Safe to repeat.
+
+        Raises:
+            DomainError: `claim_contradicted`; this voter does not hold it.
+        """
         ...
 
 
@@ -122,10 +127,13 @@ class Account:
 class Accounts(Protocol):
     """The accounts of one cell. All calls raise DomainError `directory_unavailable`."""
 
-    async def open(self, voter_id: str, region: str, lookups: Mapping[LookupKind, KeyedHash]) -> bool:
+    async def open(self, voter_id: str, region: str, lookups: Mapping[LookupKind, Sequence[KeyedHash]]) -> bool:
         """Add a registered voter found by these hashes; False where an open account has one of them.
 
-        Safe to repeat with the same voter id.
+        Give every hash of a value (`LookupHashes.every`). Safe to repeat with the same voter id.
+
+        Raises:
+            DomainError: `voter_not_active`; the account is closed.
         """
         ...
 
@@ -141,15 +149,33 @@ class Accounts(Protocol):
         """Make a registered voter an active one who is this person; False where the person has another open account.
 
         Safe to repeat.
+
+        Raises:
+            DomainError: `voter_not_found`, `voter_not_active` (closed), or `claim_contradicted`: the account is
+                another person's.
         """
         ...
 
     async def set_status(self, voter_id: str, status: VoterStatus, reason: str) -> None:
-        """Suspend, reactivate or close an account; `closed` is for good and frees its look-ups. Safe to repeat."""
+        """Suspend, reactivate or close an account; `closed` is for good and frees its look-ups. Safe to repeat.
+
+        `reason` is a code (lower case, digits, `_`), kept with the change.
+
+        Raises:
+            DomainError: `voter_not_found`, `voter_not_active` (closed), or `voter_not_verified`: only who was proofed
+                can be active.
+        """
         ...
 
-    async def add_lookup(self, voter_id: str, kind: LookupKind, value: KeyedHash) -> bool:
-        """Let an account be found by another value; False where another open account has it. Safe to repeat."""
+    async def add_lookup(self, voter_id: str, kind: LookupKind, value: Sequence[KeyedHash]) -> bool:
+        """Let an account be found by another value, given by every hash; False where another open account has it.
+
+        Safe to repeat. Raises DomainError `voter_not_found` or `voter_not_active` (closed).
+        """
+        ...
+
+    async def remove_lookups(self, voter_id: str, kind: LookupKind, kept: Sequence[KeyedHash] = ()) -> None:
+        """Let an account no more be found by values of a kind, but for those kept. Safe to repeat."""
         ...
 
 
@@ -167,7 +193,11 @@ class PersonalRecords(Protocol):
     """
 
     async def put(self, voter_id: str, data: PersonalData) -> None:
-        """Add or replace fields. Safe to repeat. Raises `key_destroyed` after `destroy`."""
+        """Add or replace fields. Safe to repeat.
+
+        Raises:
+            DomainError: `key_destroyed` after `destroy`; `payload_too_large` over 16 KiB of fields.
+        """
         ...
 
     async def get(self, voter_id: str) -> PersonalData | None:

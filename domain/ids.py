@@ -15,6 +15,7 @@ REGISTRATION_ID = re.compile(r"r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 ATTEMPT_ID = re.compile(r"a_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 RECOVERY_ID = re.compile(r"q_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 CASE_ID = re.compile(r"(?P<registration>r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26})-(?P<case_no>[1-9][0-9]{0,2})")
+STAFF_ID = re.compile(r"u_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 
@@ -51,6 +52,11 @@ def new_recovery_id(cell: str) -> str:
 def new_session_id(cell: str) -> str:
     """Return a new session id, 128 random bits behind its cell."""
     return f"ss_{cell}_{_random(128)}"
+
+
+def new_staff_id(cell: str) -> str:
+    """Return a new id of a member of staff, 128 random bits behind the cell that knows the login."""
+    return f"u_{cell}_{_random(128)}"
 
 
 def new_survey_id() -> str:

@@ -17,6 +17,7 @@ LIMITS = "limits"  # keyed hashes under which limits are counted; another key, s
 KEK_PERSONAL = "kek/personal"  # wraps the keys of voters' personal data; only `identity` may unwrap
 LOOKUP = "lookup"  # keyed hashes of contact addresses, logins and devices, for finding what is encrypted
 DOCUMENT = "document"  # keyed hashes of documents, under which persons are claimed; never destroyed while claims live
+INBOX = "inbox"  # encrypts webhooks until they are handled
 
 KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY)
 
