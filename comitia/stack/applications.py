@@ -53,6 +53,7 @@ API = tuple(
             "votes": (VOTING,),
             "results": (TALLY,),
             "streams": (TALLY,),
+            "auth": (IDENTITY,),
         }.items(),
         start=8101,
     )

@@ -69,6 +69,7 @@ async def callers(house: House) -> dict[str, Any]:
         "votes": (f"Bearer {house.token(survey)}", [survey.id]),
         "results": (staff, [survey.id, hidden.id]),
         "streams": ("", [hidden.id]),  # a live one would never end
+        "auth": (f"Bearer {access}", []),
     }
 
 

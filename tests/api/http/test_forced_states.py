@@ -28,6 +28,7 @@ CALLS = {
     "votes": [("POST", "/vote"), ("GET", "/v1/submissions/s")],
     "results": [("GET", "/v1/surveys/s/results")],
     "streams": [("GET", "/v1/surveys/s/results/stream")],
+    "auth": [("GET", "/.well-known/jwks.json")],
 }
 
 
