@@ -36,6 +36,8 @@ class DeviceEvent:
 
     `device_id` is the vendor's stable id (empty where it could not identify), `linked_id` the nonce that we issued
     for this request, `confidence` 0 to 1, `country` ISO 3166 alpha-2 of the address, with its position in degrees.
+    `origin` is where our client ran: `https://vote.example`, `android:{package}`, `ios:{bundle}`, or empty.
+    Without `complete` the vendor has not finished, and what the flags say is not all.
     """
 
     event_id: str
@@ -50,6 +52,8 @@ class DeviceEvent:
     latitude: float | None = field(default=None, repr=False)
     longitude: float | None = field(default=None, repr=False)
     asn: str = ""
+    origin: str = ""
+    complete: bool = True
 
 
 class DeviceIntelligence(Protocol):
@@ -59,10 +63,23 @@ class DeviceIntelligence(Protocol):
         """Return an event, waiting a moment for one that is not readable yet.
 
         Raises:
-            DomainError: `device_event_invalid` (final: no such event) or `devices_unavailable` (retryable).
+            DomainError: `device_event_invalid` (final: no such event), `devices_unavailable` (retryable) or
+                `devices_misconfigured` (final: our key is wrong).
         """
         ...
 
     async def erase(self, device_id: str) -> None:
-        """Ask the vendor to forget a device; safe to repeat. Raises DomainError `devices_unavailable`."""
+        """Ask the vendor to forget a device; safe to repeat. Raises DomainError as `event`."""
+        ...
+
+
+class SealedDeviceEvents(Protocol):
+    """Opens events that the vendor sealed for us and the client handed over, without asking the vendor."""
+
+    def open(self, sealed: str) -> DeviceEvent:
+        """Return the event in a sealed result (base64); whether it is one of this request is yet to be judged.
+
+        Raises:
+            DomainError: `device_event_invalid`: not sealed for us, altered, or no event.
+        """
         ...
