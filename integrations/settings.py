@@ -7,6 +7,8 @@ databases, namespaces and Redis databases keep them apart, and topics and keys c
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -128,6 +130,63 @@ class CellSettings(_Frozen):
     temporal: TemporalAddress
 
 
+class VendorSettings(_Frozen):
+    """How a vendor is reached; a call that takes longer than `timeout_s` as a whole counts as failed."""
+
+    base_url: str
+    timeout_s: float = Field(default=10.0, gt=0, le=60)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_base(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in url:
+            raise ValueError("not the http(s) address of a vendor")
+        return url.rstrip("/")
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Tell whether the vendor is reached over TLS."""
+        return self.base_url.startswith("https://")
+
+
+class SumsubSettings(VendorSettings):
+    """Identity proofing with Sumsub: an app token with its secret, a webhook's own secret, and the level of checks."""
+
+    app_token: SecretStr
+    secret_key: SecretStr
+    level: str = Field(min_length=1)
+    access_ttl_s: int = Field(default=1800, ge=60, le=86_400)
+    webhook_secret: SecretStr
+    webhook_algorithm: Literal["HMAC_SHA1_HEX", "HMAC_SHA256_HEX", "HMAC_SHA512_HEX"] = "HMAC_SHA256_HEX"
+    webhook_age_max_s: int = Field(default=2 * 86_400, ge=60)  # the last resend comes after a day
+
+
+class LettersSettings(VendorSettings):
+    """Identity proofing without biometrics: a document checked against a register, and a code by letter."""
+
+    api_key: SecretStr
+    access_ttl_s: int = Field(default=1800, ge=60, le=86_400)
+    webhook_secret: SecretStr
+    webhook_age_max_s: int = Field(default=300, ge=10)  # each delivery is signed anew
+
+
+class ProofingSettings(_Frozen):
+    """Which provider proofs whom; a change is a new version. `by_region` in the environment is JSON."""
+
+    version: int = Field(default=1, ge=1)
+    default: str = "sumsub"
+    by_region: dict[str, str] = Field(default_factory=dict)
+
+
+class SandboxSettings(_Frozen):
+    """Where sandboxes send webhooks (`{webhooks_url}/{vendor}`; nowhere if empty), and when again after failures."""
+
+    webhooks_url: str = ""
+    webhook_timeout_s: float = Field(default=5.0, gt=0)
+    resend_after_s: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+
+
 class Settings(BaseSettings):
     """One frozen object per process. Secrets have no default: a process that needs a missing one refuses to start."""
 
@@ -169,6 +228,11 @@ class Settings(BaseSettings):
     )  # votes of a cell that may be unanswered at once, however slow it is
     vote_intake_wait_s: float = Field(default=0.15, gt=0)  # above that, as many as are answered in so long
 
+    sumsub: SumsubSettings | None = None
+    letters: LettersSettings | None = None
+    proofing: ProofingSettings = ProofingSettings()
+    sandboxes: SandboxSettings = SandboxSettings()
+
     survey_retention_days: int = Field(default=1826, ge=0)  # from the certificate; then the survey's keys are destroyed
 
     # Velocity of admissions: from these counts on a step-up is asked
@@ -207,6 +271,9 @@ class Settings(BaseSettings):
             raise ValueError(f"production refuses plaintext between hosts: {', '.join(plain)}")
         if self.keys_folder is not None:
             raise ValueError("production refuses keys kept in a folder")
+        vendors = (value for _, value in self if isinstance(value, VendorSettings))
+        if bare := [vendor.base_url for vendor in vendors if not vendor.is_encrypted]:
+            raise ValueError(f"production refuses vendors without TLS: {', '.join(bare)}")
         return self
 
     def password(self, role: str) -> SecretStr:

@@ -18,7 +18,13 @@ from integrations.telemetry.tracing import current_ids
 _EVENT: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _LEVELS: Final = {"warning": "WARN", "critical": "ERROR", "exception": "ERROR"}
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_QUIET: Final = {"aiokafka": logging.CRITICAL, "uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.WARNING}
+_QUIET: Final = {
+    "aiokafka": logging.CRITICAL,
+    "httpcore": logging.WARNING,
+    "httpx": logging.WARNING,  # would log the address of every call, and ids in it
+    "uvicorn.access": logging.CRITICAL,
+    "uvicorn.error": logging.WARNING,
+}
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
