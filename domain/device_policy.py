@@ -150,7 +150,7 @@ def judge_device(
     if untrue:
         return DeviceVerdict(DeviceDecision.INVALID, SCORE_MAX_PERMILLE, untrue, policy.version)
     rules = policy.rules[use]
-    signs = [*sorted(event.flags), *_weaknesses(event, circumstances, policy)]
+    signs: list[Sign] = [*sorted(event.flags), *_weaknesses(event, circumstances, policy)]
     counts = (
         (DeviceReason.MANY_ACCOUNTS_ON_DEVICE, rules.accounts_per_device, circumstances.accounts_on_device),
         (DeviceReason.MANY_DEVICES_ON_ACCOUNT, rules.devices_per_account, circumstances.devices_on_account),
