@@ -14,7 +14,7 @@ from api.http.descriptors import raise_limit
 from api.http.forced_states import mount_forced_states
 from api.http.serving import serve
 from api.http.shared import ServingLimits
-from integrations.settings import Settings
+from integrations.settings import Environment, Settings
 from integrations.telemetry.health import health_server
 from integrations.telemetry.telemetry import open_telemetry
 
@@ -71,8 +71,12 @@ def main() -> None:
         compose = find_compose(sys.argv[1])
     except LookupError as error:
         sys.exit(str(error))
+    settings = Settings()
+    if settings.environment is Environment.PRODUCTION and settings.health_port is None:
+        # They count the votes of surveys whose results nobody may see yet
+        sys.exit("COMITIA_HEALTH_PORT is not set: in production metrics are shown on a port of their own")
     raise_limit()
-    uvloop.run(run(sys.argv[1], compose, Settings()))
+    uvloop.run(run(sys.argv[1], compose, settings))
 
 
 if __name__ == "__main__":

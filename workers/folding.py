@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from domain.errors import DomainError
 from domain.tally import Addition
@@ -21,6 +22,7 @@ from integrations.kafka.consumer import Delivery, OffsetsLostError, SummaryConsu
 from integrations.postgres.tally import TalliedSurvey, TallyEpochs
 from integrations.redis.tally import Fold, TallyStore
 from integrations.telemetry.metrics import TallyMetrics
+from integrations.telemetry.tracing import SpanName, follow
 from workers.rebuilding import Rebuilder
 
 _POLL_S = 0.2
@@ -65,13 +67,16 @@ class Folding:
         epochs: TallyEpochs,
         consumer: SummaryConsumer,
         rebuilder: Rebuilder,
+        *,
         metrics: TallyMetrics,
+        tracer: Tracer,
     ) -> None:
         self._store = store
         self._epochs = epochs
         self._consumer = consumer
         self._rebuilder = rebuilder
         self._metrics = metrics
+        self._tracer = tracer
         self._cell = store.cell
         self._parts: dict[int, _Partition] = {}
         self._known = _Known()
@@ -135,7 +140,10 @@ class Folding:
             return
         if not deliveries:
             return
+        began_ns = time.time_ns()
         if await self._fold(list(self._folds(deliveries))):
+            kept = {delivery.trace for found in deliveries.values() for delivery in found if delivery.trace}
+            follow(self._tracer, SpanName.FOLD_TALLY, kept, began_ns)
             for partition, found in deliveries.items():
                 self._parts[partition].position = found[-1].offset + 1
                 self._parts[partition].appended_ms = found[-1].appended_ms

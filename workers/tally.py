@@ -6,6 +6,7 @@ import time
 from contextlib import AsyncExitStack
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from domain.errors import DomainError
 from integrations.kafka.consumer import SummaryConsumer
@@ -33,11 +34,12 @@ log = structlog.get_logger(__name__)
 class CellTally:
     """One cell's tally, for as long as the process lives."""
 
-    def __init__(self, settings: Settings, cell: str, metrics: TallyMetrics) -> None:
+    def __init__(self, settings: Settings, cell: str, metrics: TallyMetrics, tracer: Tracer) -> None:
         self._settings = settings
         self._addresses: CellSettings = settings.cells[cell]
         self.cell = cell
         self._metrics = metrics
+        self._tracer = tracer
         self._folding: Folding | None = None
         self._watermark_ms = 0
         self._clock_ahead_s = 0.0
@@ -89,7 +91,7 @@ class CellTally:
             await consumer.open()
             store, epochs = TallyStore(redis, self.cell), TallyEpochs(pool)
             rebuilder = Rebuilder(store, epochs, LedgerSnapshots(pool), consumer, self._metrics)
-            self._folding = Folding(store, epochs, consumer, rebuilder, self._metrics)
+            self._folding = Folding(store, epochs, consumer, rebuilder, metrics=self._metrics, tracer=self._tracer)
             try:
                 await self._folding.run(stop, self._begun)
             finally:
@@ -114,7 +116,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     del lifetime
     metrics = TallyMetrics(telemetry.registry)
-    tallies = [CellTally(settings, cell, metrics) for cell in settings.cells]
+    tallies = [CellTally(settings, cell, metrics, telemetry.tracing.tracer) for cell in settings.cells]
     telemetry.readiness.add("cells", lambda: any_answers(tally.check for tally in tallies))
     telemetry.readiness.start()
     async with asyncio.TaskGroup() as running:

@@ -57,7 +57,9 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
 
 async def _answers(clients: VotingCellClients, worker: Worker) -> bool:
-    return worker.is_running and await clients.pool.fetchval("SELECT true") is True
+    if not worker.is_running or not await clients.temporal.service_client.check_health():
+        return False
+    return await clients.pool.fetchval("SELECT true") is True
 
 
 def _worker(clients: VotingCellClients, release: Release) -> Worker:

@@ -112,7 +112,9 @@ def create_application(
     media_types: frozenset[str] = frozenset({"application/json"}),
     http_metrics: HttpMetrics | None = None,
 ) -> FastAPI:
-    """Return an application that answers errors as problems and has `/livez`, `/readyz`, `/metrics` and `/docs`.
+    """Return an application that answers errors as problems and has `/livez`, `/readyz` and `/docs`.
+
+    `/metrics` is there too, but not in production: there the process's health port shows it to who may reach that.
 
     Bodies over `body_limit_bytes` get 413, bodies of other `media_types` 415. `public_url` is the server that the
     OpenAPI document names. One `HttpMetrics` exists per registry; `app.state.http_metrics` is the one in use.
@@ -169,6 +171,9 @@ def _add_operations(app: FastAPI, telemetry: Telemetry) -> None:
     async def readyz() -> Response:
         report = await telemetry.readiness.examine()
         return JSONResponse({"ready": report.ready, "checks": report.checks}, status_code=200 if report.ready else 503)
+
+    if not telemetry.public_metrics:
+        return
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:

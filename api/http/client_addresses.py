@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+_NOT_SAMPLED = b"00"
+
 
 class ClientAddresses:
     """Reads `X-Forwarded-For` as far as it was written by trusted proxies, and no further: the rest is hearsay."""
@@ -30,6 +32,21 @@ class ClientAddresses:
             if not self._is_trusted(address):
                 break
         return client
+
+    def believed(self, client: str, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a client without what only machines of ours may ask for.
+
+        A stranger's `traceparent` keeps its ids, so that its support case can be found, and loses its sampled flag:
+        keeping every trace is a cost that nobody outside may put on us. Ours are trusted networks and this machine.
+        """
+        for at, (name, value) in enumerate(headers):
+            if name == b"traceparent" and value[-2:] != _NOT_SAMPLED and not self._is_ours(client):
+                return [*headers[:at], (name, value[:-2] + _NOT_SAMPLED), *self.believed(client, headers[at + 1 :])]
+        return headers
+
+    def _is_ours(self, client: str) -> bool:
+        address = _address(client.encode("ascii", "replace"))
+        return address is not None and (address.is_loopback or self._is_trusted(address))
 
     def _trusts(self, peer: str) -> bool:
         found = self._known.get(peer)

@@ -241,14 +241,15 @@ class LeanProtocol(HttpToolsProtocol):
             found = self.shared.turned_away, ""
         elif self.shared.shedder.alert:
             turned_away = self._refuses(found[0], found[1])
+        client = self.shared.addresses.of(self.address, self.headers)
         request = LeanRequest(
             self,
             found[0],
             path=path,
             query=query,
             parameter=found[1],
-            headers=self.headers,
-            client=self.shared.addresses.of(self.address, self.headers),
+            headers=self.shared.addresses.believed(client, self.headers),
+            client=client,
             received_at=self.since,
             keep_alive=self._keeps_alive(),
         )
@@ -355,7 +356,7 @@ class LeanProtocol(HttpToolsProtocol):
             "client": self.client if address == self.address else (address, 0),
             "scheme": self.scheme or "http",
             "root_path": self.root_path,
-            "headers": self.headers,
+            "headers": self.shared.addresses.believed(address, self.headers),
             "state": {**self.app_state, "work": work, "received_at": self.since},
         }
         super().on_headers_complete()

@@ -14,6 +14,7 @@ from integrations.kafka.connection import connection_options, stop_client
 from integrations.kafka.summaries import UnreadableSummaryError, read_summary
 from integrations.kafka.topics import BATCH_RECORDED, ensure_topic
 from integrations.settings import KafkaAddress
+from integrations.telemetry.tracing import kept_trace
 
 _REQUEST_TIMEOUT_MS = 5_000
 _CALL_S = 6.0
@@ -26,11 +27,15 @@ class OffsetsLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message: what it adds, None where it is not a summary; `appended_ms` is the broker's time."""
+    """A message: what it adds, None where it is not a summary; `appended_ms` is the broker's time.
+
+    `trace` is the `traceparent` that it came with where somebody keeps that trace, else empty.
+    """
 
     offset: int
     appended_ms: int
     addition: Addition | None
+    trace: bytes = b""
 
 
 class SummaryConsumer:
@@ -103,7 +108,10 @@ class SummaryConsumer:
             except OffsetOutOfRangeError as error:
                 raise OffsetsLostError(str(error)) from error
         return {
-            tp.partition: [Delivery(record.offset, record.timestamp, _read(record.value)) for record in records]
+            tp.partition: [
+                Delivery(record.offset, record.timestamp, _read(record.value), kept_trace(record.headers))
+                for record in records
+            ]
             for tp, records in found.items()
         }
 

@@ -14,7 +14,7 @@ from prometheus_client import (
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from integrations.settings import Settings
+from integrations.settings import Environment, Settings
 from integrations.telemetry.logs import configure_logs
 from integrations.telemetry.readiness import Readiness
 from integrations.telemetry.tracing import Tracing
@@ -31,6 +31,7 @@ class Telemetry:
     registry: CollectorRegistry
     tracing: Tracing
     readiness: Readiness
+    public_metrics: bool = True  # metrics count votes of surveys whose results nobody may see yet
 
     def exposition(self, accept: str = "") -> tuple[str, bytes]:
         """Return content type and text of every metric; OpenMetrics, with exemplars, where the reader asks for it."""
@@ -59,7 +60,14 @@ def make_telemetry(settings: Settings, service: str) -> Telemetry:
         ratio=settings.trace_sample_ratio,
         otlp_endpoint=settings.otlp_endpoint,
     )
-    return Telemetry(service=service, region=settings.region, registry=registry, tracing=tracing, readiness=Readiness())
+    return Telemetry(
+        service=service,
+        region=settings.region,
+        registry=registry,
+        tracing=tracing,
+        readiness=Readiness(),
+        public_metrics=settings.environment is not Environment.PRODUCTION,
+    )
 
 
 def open_telemetry(settings: Settings, service: str) -> Telemetry:

@@ -1,6 +1,6 @@
 """Spans and W3C trace context: through HTTP, Kafka headers and Temporal headers."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from enum import StrEnum
@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from temporalio.client import OutboundInterceptor, StartWorkflowInput, WorkflowHandle
 from temporalio.contrib.opentelemetry import TracingInterceptor
@@ -38,6 +38,7 @@ class SpanName(StrEnum):
     CHECK_VOTE = "fraud.check_vote"
     PERSIST_VOTE = "vote.persist"
     DB_QUERY = "db.query"
+    FOLD_TALLY = "tally.fold"
 
 
 class _FollowedOnly(TracingInterceptor):
@@ -100,13 +101,16 @@ class Tracing:
     def begin_request(self, traceparent: bytes | None, started_at: float) -> RequestTrace:
         """Return the trace of a request that began at `started_at` (`time.perf_counter()`).
 
-        A well-formed `traceparent` is joined and its sampled flag followed; otherwise the ratio decides.
+        A well-formed `traceparent` is joined; it is kept where its flag says so, and else as often as any other.
+        The flags of strangers are cleared before (`ClientAddresses.believed`).
         """
-        if traceparent is not None:
-            parent = parse_traceparent(traceparent)
-            if parent is not None:
-                return RequestTrace(self._sink, started_at, sampled=parent[2], trace_id=parent[0], parent_id=parent[1])
-        return RequestTrace(self._sink, started_at, sampled=random() < self._ratio)  # noqa: S311
+        sampled = random() < self._ratio  # noqa: S311
+        parent = parse_traceparent(traceparent) if traceparent is not None else None
+        if parent is None:
+            return RequestTrace(self._sink, started_at, sampled=sampled)
+        return RequestTrace(
+            self._sink, started_at, sampled=sampled or parent[2], trace_id=parent[0], parent_id=parent[1]
+        )
 
     def temporal_interceptor(self) -> TracingInterceptor:
         """Return the interceptor for Temporal clients and workers.
@@ -173,23 +177,17 @@ def to_kafka_headers(context: Context | None = None) -> list[tuple[str, bytes]]:
     return [(name, value.encode("ascii")) for name, value in carrier.items()]
 
 
-def from_kafka_headers(headers: Iterable[tuple[str, bytes]]) -> Context:
-    """Return the context that a Kafka message carries; an empty one where there is none or it is malformed."""
-    carrier = {
-        name: value.decode("ascii", "replace")
-        for name, value in headers
-        if name in {"traceparent", "tracestate"} and value is not None
-    }
-    return _PROPAGATOR.extract(carrier, Context())
+def kept_trace(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
+    """Return the `traceparent` of a Kafka message where that trace is kept, else nothing: most messages have none."""
+    for name, value in headers:
+        if name == "traceparent" and value is not None:
+            parent = parse_traceparent(value)
+            return value if parent is not None and parent[2] else b""
+    return b""
 
 
-def to_http_headers(context: Context | None = None) -> dict[str, str]:
-    """Return `traceparent` and `tracestate` for an outgoing HTTP request."""
-    carrier: dict[str, str] = {}
-    _PROPAGATOR.inject(carrier, context)
-    return carrier
-
-
-def from_http_headers(headers: Mapping[str, str]) -> Context:
-    """Return the context that an HTTP request carries."""
-    return _PROPAGATOR.extract(dict(headers), Context())
+def follow(tracer: Tracer, name: SpanName, traceparents: Iterable[bytes], began_ns: int) -> None:
+    """Add a step that began at `began_ns` (Unix) and ends now to each of these traces."""
+    for traceparent in traceparents:
+        parent = _PROPAGATOR.extract({"traceparent": traceparent.decode("ascii")}, Context())
+        tracer.start_span(name, parent, SpanKind.CONSUMER, start_time=began_ns).end()

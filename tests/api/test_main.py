@@ -59,6 +59,17 @@ def test_the_command_line_says_what_is_wrong(module: str, arguments: list[str]):
     assert "usage" in done.stderr or "no service" in done.stderr or "no worker" in done.stderr
 
 
+def test_production_wants_a_port_of_its_own_for_metrics():
+    environment = {**os.environ, "COMITIA_ENVIRONMENT": "production"}
+    environment.pop("COMITIA_HEALTH_PORT", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "api", "results"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("COMITIA_HEALTH_PORT is not set")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_process_from_start_to_stop(tmp_path: Path, number: signal.Signals):
     # `ghost` lives in a folder of the test that is merged into the package `api` through its path

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 import pytest_asyncio
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -57,6 +58,7 @@ class TallyCell:
     producer: SummaryProducer
     gateway: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     number: int = 0
+    spans: TracerProvider = field(default_factory=TracerProvider)
     expected: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
 
     async def install(self, survey: Survey) -> None:
@@ -144,7 +146,7 @@ class TallyCell:
     async def folding(self) -> AsyncIterator[CellTally]:
         """Run a tally worker of this cell."""
         stop = asyncio.Event()
-        tally = CellTally(self.settings, self.name, TallyMetrics(CollectorRegistry()))
+        tally = CellTally(self.settings, self.name, TallyMetrics(CollectorRegistry()), self.spans.get_tracer("test"))
         task = asyncio.create_task(tally.run(stop))
         try:
             yield tally

@@ -5,6 +5,9 @@ import asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import TopicPartition
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import BATCH_RECORDED
@@ -24,6 +27,25 @@ async def test_counts_what_is_announced(tally_cell: TallyCell) -> None:
         ("north", "1"): 1,
         ("south", ""): 1,
         ("south", "2"): 1,
+    }
+
+
+async def test_a_kept_trace_ends_in_the_tally(tally_cell: TallyCell) -> None:
+    exporter = InMemorySpanExporter()
+    tally_cell.spans.add_span_processor(SimpleSpanProcessor(exporter))
+    survey = make_survey()
+    await tally_cell.install(survey)
+    tracer = TracerProvider().get_tracer("votes")
+    async with tally_cell.folding():
+        await tally_cell.vote(survey.id)  # nobody follows this one
+        await tally_cell.tallied(survey.id)
+        with tracer.start_as_current_span("announce_votes") as announced:
+            await tally_cell.vote(survey.id)
+        await tally_cell.tallied(survey.id)
+    followed = announced.get_span_context()
+    spans = exporter.get_finished_spans()  # more than one where what was folded is read again after a rebuild
+    assert {(span.name, span.context.trace_id, span.parent.span_id) for span in spans} == {
+        ("tally.fold", followed.trace_id, followed.span_id)
     }
 
 

@@ -29,6 +29,43 @@ def test_client_address(peer: str, forwarded: list[str], client: str):
     assert ClientAddresses().of(peer, headers) == peer
 
 
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("client", "flags"),
+    [("203.0.113.9", b"00"), ("not an address", b"00"), ("10.0.0.1", b"01"), ("127.0.0.1", b"01"), ("::1", b"01")],
+)
+def test_who_may_ask_for_a_trace(client: str, flags: bytes):
+    headers = [(b"host", b"x"), (b"traceparent", PARENT), (b"accept", b"*/*"), (b"traceparent", PARENT)]
+    believed = OURS.believed(client, headers)
+    assert [value for name, value in believed if name == b"traceparent"] == [PARENT[:-2] + flags] * 2
+    assert [pair for pair in believed if pair[0] != b"traceparent"] == [headers[0], headers[2]]
+    assert len(headers) == 4
+    assert headers[1] == (b"traceparent", PARENT)  # the connection's own list is left as it is
+
+
+@pytest.mark.parametrize(("forwarded", "flags"), [("203.0.113.9", "00"), ("10.1.2.3", "01")])
+def test_a_strangers_flag_is_not_followed_whichever_way_it_comes(forwarded: str, flags: str):
+    async def scenario() -> None:
+        seen: list[bytes | None] = []
+
+        def look(request: LeanRequest) -> None:
+            seen.append(request.get(b"traceparent"))
+            request.respond(200, b"")
+
+        lines = (f"x-forwarded-for: {forwarded}", f"traceparent: {PARENT.decode()}")
+        async with serving([LeanRoute("POST", "/look", look)], trusted=("127.0.0.0/8", "10.0.0.0/8")) as served:
+            wire = await served.connect()
+            await wire.ask(post("/look", BODY, *lines))
+            assert seen == [PARENT[:-2] + flags.encode()]
+            wire.send(get("/client")[:-2] + "\r\n".join([*lines, "\r\n"]).encode())
+            answered = (await wire.answer()).headers["traceparent"].split("-")
+            assert (answered[1], answered[3]) == (PARENT.decode().split("-")[1], flags)
+
+    run(scenario())
+
+
 def test_networks_are_checked_at_start():
     with pytest.raises(ValueError, match="10"):
         ClientAddresses(["10.0.0.1/8"])

@@ -2,7 +2,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -13,12 +12,11 @@ from integrations.telemetry.tracing import (
     Tracing,
     current_ids,
     current_request,
-    from_http_headers,
-    from_kafka_headers,
+    follow,
+    kept_trace,
     query_span,
     request_context,
     timed,
-    to_http_headers,
     to_kafka_headers,
 )
 
@@ -91,11 +89,13 @@ def test_kept_whole_though_unsampled(never: tuple[Tracing, InMemorySpanExporter]
         assert format(request.parent.span_id, "016x") == "b7ad6b7169203331"
 
 
-def test_caller_decides_sampling():
-    tracing, exporter = make(1.0)
-    assert tracing.begin_request(UNSAMPLED, time.perf_counter()).finish(200) is False
-    assert tracing.begin_request(None, time.perf_counter()).finish(200) is True
-    assert len(exporter.get_finished_spans()) == 1
+@pytest.mark.parametrize(("ratio", "parent", "kept"), [(0.0, PARENT, 1), (0.0, UNSAMPLED, 0), (1.0, UNSAMPLED, 1)])
+def test_a_caller_can_ask_for_a_trace_and_not_against_one(ratio: float, parent: bytes, kept: int):
+    tracing, exporter = make(ratio)
+    trace = tracing.begin_request(parent, time.perf_counter())
+    assert trace.finish(200) is bool(kept)
+    assert len(exporter.get_finished_spans()) == kept
+    assert trace.trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 
 def test_a_step_that_raises_is_marked(never: tuple[Tracing, InMemorySpanExporter]):
@@ -154,21 +154,32 @@ def test_timed_outside_a_request_is_free():
         assert current_request() is None
 
 
-def test_context_through_kafka_and_http(never: tuple[Tracing, InMemorySpanExporter]):
-    trace = never[0].begin_request(PARENT, time.perf_counter())
+@pytest.mark.parametrize(("ratio", "kept"), [(1.0, 1), (0.0, 0)])
+def test_a_kept_trace_goes_on_behind_kafka(ratio: float, kept: int):
+    tracing, exporter = make(ratio)
+    trace = tracing.begin_request(None, time.perf_counter())
     with request_context(trace):
-        kafka, http = to_kafka_headers(), to_http_headers()
-    assert dict(kafka)["traceparent"] == trace.traceparent.encode()
-    assert http["traceparent"] == trace.traceparent
-    for context in (from_kafka_headers(kafka), from_http_headers(http)):
-        found = otel.get_current_span(context).get_span_context()
-        assert (format(found.trace_id, "032x"), format(found.span_id, "016x")) == (trace.trace_id, trace.span_id)
-        assert found.is_remote
+        headers = to_kafka_headers()
+    assert dict(headers)["traceparent"] == trace.traceparent.encode()
+    found = kept_trace(headers)
+    assert bool(found) is bool(kept)
+    follow(tracing.tracer, SpanName.FOLD_TALLY, filter(None, [found]), time.time_ns() - 5_000_000)
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["tally.fold"] * kept
+    for span in spans:
+        assert (format(span.context.trace_id, "032x"), format(span.parent.span_id, "016x")) == (
+            trace.trace_id,
+            trace.span_id,
+        )
+        assert 5_000_000 <= span.end_time - span.start_time < 5_000_000_000
 
 
-@pytest.mark.parametrize("headers", [[], [("traceparent", b"\xff\x00")], [("traceparent", None)], [("other", b"x")]])
-def test_malformed_kafka_headers_start_anew(headers: list[tuple[str, bytes]]):
-    assert not otel.get_current_span(from_kafka_headers(headers)).get_span_context().is_valid
+@pytest.mark.parametrize(
+    "headers",
+    [[], [("traceparent", b"\xff\x00")], [("traceparent", None)], [("other", PARENT)], [("traceparent", UNSAMPLED)]],
+)
+def test_messages_whose_trace_nobody_keeps(headers: list[tuple[str, bytes | None]]):
+    assert kept_trace(headers) == b""
 
 
 def test_texts_of_exceptions_never_leave():
