@@ -3,8 +3,9 @@
 import asyncio
 import time
 
+from api.votes.asking import enter
 from api.votes.cells import VotingCells
-from api.votes.endpoint import check_window, confirm, sealed_vote
+from api.votes.endpoint import check_window, confirm, known_survey, sealed_vote
 from api.votes.queue import Verdict
 from domain.answer_sessions import Choice, add_choice, ballot_of
 from domain.errors import DomainError, ErrorCode
@@ -26,7 +27,8 @@ class Answering:
         """Add a choice to a session, or to a new one; return it, the choice's number, and whether it is new.
 
         Raises:
-            DomainError: a rule of the survey, its window, `answer_session_not_found`, `answer_session_finished`.
+            DomainError: a rule of the survey, its window, `answer_session_not_found`, `answer_session_finished`,
+                `overloaded` where the survey must be read first and too many votes wait.
         """
         survey = await self._open_survey(claims)
         sessions = self._cells.of(claims.cell).sessions
@@ -74,8 +76,10 @@ class Answering:
         return session, confirmation.submission_id
 
     async def _open_survey(self, claims: VotingClaims) -> VotingSurvey:
-        survey = await self._cells.of(claims.cell).surveys.get(claims.survey_id)
+        cell = self._cells.of(claims.cell)
+        survey = cell.surveys.peek(claims.survey_id)
         if survey is None:
-            raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+            enter(cell.gateway.intake, claims.survey_id)
+            survey = await known_survey(cell, claims)
         check_window(survey)
         return survey

@@ -8,6 +8,7 @@ import msgspec
 
 from api.http.lean import LeanRequest
 from api.http.patience import patience_of
+from api.votes.asking import asked, enter
 from api.votes.authority import VotingAuthority
 from api.votes.cells import VotingCell, VotingCells
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict
@@ -104,6 +105,7 @@ class CastVotes:
             cell = self._cells.of(claims.cell)
             survey = cell.surveys.peek(claims.survey_id)
             if survey is None:
+                enter(cell.gateway.intake, claims.survey_id)
                 asyncio.ensure_future(self._load_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself
                 return
             self._submit(request, claims, cell, survey, trace)
@@ -114,9 +116,7 @@ class CastVotes:
         self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, trace: CastTrace
     ) -> None:
         try:
-            survey = await cell.surveys.get(claims.survey_id)
-            if survey is None:
-                raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+            survey = await known_survey(cell, claims)
             self._submit(request, claims, cell, survey, trace)
         except DomainError as error:
             self._refuse(request, trace, error, cell, claims)
@@ -169,6 +169,18 @@ class CastVotes:
         trace.ended(error.spec.status, error.code)
         if cell is not None and claims is not None:
             cell.attempts.note(claims, request.client, error.code)
+
+
+async def known_survey(cell: VotingCell, claims: VotingClaims) -> VotingSurvey:
+    """Return the survey of a vote that has entered the intake, from the ledger where this process has none yet.
+
+    Raises:
+        DomainError: `survey_not_found`, or why it could not be had.
+    """
+    survey = await asked(cell.gateway.intake, claims.survey_id, lambda: cell.surveys.get(claims.survey_id))
+    if survey is None:
+        raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
+    return survey
 
 
 def sealed_vote(claims: VotingClaims, survey: VotingSurvey, answers: Sequence[Answer], key: bytes) -> SealedVote:

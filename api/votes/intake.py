@@ -17,7 +17,7 @@ class IntakeLimits:
 
 
 class VoteIntake:
-    """Counts the votes of one cell whose callers wait, from being submitted to being answered.
+    """Counts the votes of one cell whose callers wait, from being submitted or asking the ledger to being answered.
 
     By Little's law a vote waits as long as the votes before it take; so a bound on how many wait, made of the rate at
     which they are answered, is a bound on how long. While it is reached, a survey is still let in up to its share: a
@@ -54,15 +54,15 @@ class VoteIntake:
         self.votes += 1
         self.full = self.votes >= self.limit
 
-    def leave(self, survey_id: str) -> None:
-        """A vote is answered, whatever the answer."""
+    def leave(self, survey_id: str, *, answered: bool = True) -> None:
+        """A vote is answered, whatever the answer; or it only gives its place up, and nothing is known of the rate."""
         left = self._surveys[survey_id] - 1
         if left:
             self._surveys[survey_id] = left
         else:
             del self._surveys[survey_id]
         self.votes -= 1
-        self._answered += 1
+        self._answered += answered
         self.full = self.votes >= self.limit
 
     def adapt(self, seconds: float) -> None:

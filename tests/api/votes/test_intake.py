@@ -81,6 +81,14 @@ def test_the_limit_follows_the_rate_of_answers() -> None:
     assert intake.limit == LIMITS.least
 
 
+def test_a_place_that_is_given_up_says_nothing_about_the_rate() -> None:
+    intake = filled(10)
+    for _ in range(10):
+        intake.leave("hot", answered=False)
+    intake.adapt(0.1)
+    assert (intake.votes, intake.rate, intake.limit) == (0, 0, LIMITS.least)
+
+
 def test_a_cell_that_stands_still_takes_nothing_from_another() -> None:
     eu, us = VoteIntake(LIMITS), filled(100)
     gate = VoteGate()

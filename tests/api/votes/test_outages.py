@@ -15,12 +15,12 @@ from tests.voting_world import Booth, TokenDesk
 
 
 @asynccontextmanager
-async def ledger_standing_still(owner_pool: OwnerPool) -> AsyncIterator[None]:
+async def ledger_standing_still(owner_pool: OwnerPool, table: str = "participation") -> AsyncIterator[None]:
     owner = await owner_pool(CELL)
     async with owner.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute("LOCK TABLE voting.participation IN ACCESS EXCLUSIVE MODE")
+        await connection.execute(f"LOCK TABLE voting.{table} IN ACCESS EXCLUSIVE MODE")
         try:
             yield
         finally:
@@ -70,6 +70,34 @@ async def _taken(votes: Votes, booth: Booth, token: str) -> httpx.Response:
         while (answer := await votes.cast(booth, token, key="k")).status_code == 503:
             await asyncio.sleep(0.2)
     return answer
+
+
+def loading() -> int:
+    return sum("_load_and_cast" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_votes_of_a_survey_that_cannot_be_read_yet_are_bounded_and_told_soon_to_come_back(
+    votes_settings: Settings, booth_of: OpenBooth, desk: TokenDesk, owner_pool: OwnerPool
+) -> None:
+    few = {"vote_intake_min": 20, "vote_queue_max": 30}
+    async with votes_service(votes_settings.model_copy(update=few)) as votes:
+        booth = await booth_of()
+        tokens = [desk.token(booth.survey.id, CELL) for _ in range(100)]
+        async with ledger_standing_still(owner_pool, "survey"):
+            asking = [asyncio.create_task(votes.cast(booth, token, key="k")) for token in tokens]
+            most = 0
+            async with asyncio.timeout(60):
+                while not all(task.done() for task in asking):
+                    most = max(most, loading())
+                    await asyncio.sleep(0.01)
+            answers = [task.result() for task in asking]
+        assert 0 < most <= few["vote_queue_max"]
+        assert {answer.status_code for answer in answers} == {503}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+        codes = Counter(answer.json()["code"] for answer in answers)
+        assert set(codes) == {ErrorCode.OVERLOADED, ErrorCode.LEDGER_UNAVAILABLE}
+        assert (await _taken(votes, booth, tokens[0])).status_code in {201, 202}
+        assert (await booth.settled(1))["participations"] == 1
 
 
 async def test_reads_of_other_surveys_go_on_meanwhile(votes: Votes) -> None:
