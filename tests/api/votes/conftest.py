@@ -21,6 +21,7 @@ from tests.voting_world import Booth, TokenDesk, open_booth, voting_keys
 from workers import voting
 
 CELL = "eu"
+OTHER = "us"
 # One voter casts hundreds of votes here: it is the constraint that must keep them out
 UNLIMITED = {"vote-token": (100_000, 10)}
 
@@ -99,6 +100,16 @@ async def voting_pool(votes_settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     pool = await open_pool(votes_settings.cells[CELL].database, votes_settings, VOTING)
     yield pool
     await pool.close()
+
+
+@asynccontextmanager
+async def booth_elsewhere(settings: Settings, owner_pool: OwnerPool) -> AsyncIterator[Booth]:
+    """A booth in the other cell."""
+    pool = await open_pool(settings.cells[OTHER].database, settings, VOTING, size=2)
+    try:
+        yield await open_booth(OTHER, pool, await owner_pool(OTHER), voting_keys(settings))
+    finally:
+        await pool.close()
 
 
 OpenBooth = Callable[..., Awaitable[Booth]]

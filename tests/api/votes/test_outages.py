@@ -9,7 +9,7 @@ import httpx
 
 from domain.errors import ErrorCode
 from integrations.settings import Settings
-from tests.api.votes.conftest import CELL, OpenBooth, Votes, votes_service
+from tests.api.votes.conftest import CELL, OTHER, OpenBooth, Votes, booth_elsewhere, votes_service
 from tests.conftest import OwnerPool
 from tests.voting_world import Booth, TokenDesk
 
@@ -100,6 +100,28 @@ async def test_votes_of_a_survey_that_cannot_be_read_yet_are_bounded_and_told_so
         assert (await booth.settled(1))["participations"] == 1
 
 
-async def test_reads_of_other_surveys_go_on_meanwhile(votes: Votes) -> None:
-    assert (await votes.client.get("/livez")).status_code == 200
-    assert (await votes.client.get("/readyz")).status_code == 200
+async def stage_of(votes: Votes, cast: httpx.Response, token: str) -> str:
+    answer = await votes.client.get(cast.headers["location"], headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["status"])
+
+
+async def test_reads_and_the_other_cell_go_on_meanwhile(
+    votes: Votes, votes_settings: Settings, booth_of: OpenBooth, desk: TokenDesk, owner_pool: OwnerPool
+) -> None:
+    stuck, other = await booth_of(), await booth_of()
+    async with booth_elsewhere(votes_settings, owner_pool) as elsewhere:
+        late, early = desk.token(stuck.survey.id, CELL), desk.token(other.survey.id, CELL)
+        far = desk.token(elsewhere.survey.id, OTHER)
+        before = await _taken(votes, other, early)
+        await other.settled(1)
+        async with ledger_standing_still(owner_pool), asyncio.timeout(60):
+            waiting = await _taken(votes, stuck, late)
+            assert waiting.status_code == 202
+            assert await stage_of(votes, waiting, late) == "accepted"
+            assert await stage_of(votes, before, early) == "confirmed"
+            assert await stage_of(votes, await _taken(votes, elsewhere, far), far) in {"accepted", "confirmed"}
+            assert (await elsewhere.settled(1))["counted"] == 1
+            for operation in ("/livez", "/readyz"):
+                assert (await votes.client.get(operation)).status_code == 200
+        assert (await stuck.settled(1))["counted"] == 1

@@ -3,30 +3,16 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 
-from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import VOTING
 from integrations.settings import Settings
-from tests.api.votes.conftest import CELL, OpenBooth, Votes, votes_service
+from tests.api.votes.conftest import CELL, OTHER, OpenBooth, Votes, booth_elsewhere, votes_service
 from tests.api.votes.test_outages import ledger_standing_still
 from tests.conftest import OwnerPool
-from tests.voting_world import Booth, TokenDesk, open_booth, voting_keys
+from tests.voting_world import Booth, TokenDesk
 
-OTHER = "us"
 FEW = {"vote_queue_max": 60, "vote_intake_min": 40, "vote_start_timeout_s": 20.0, "vote_confirm_timeout_s": 1.0}
-
-
-@asynccontextmanager
-async def booth_elsewhere(settings: Settings, owner_pool: OwnerPool) -> AsyncIterator[Booth]:
-    pool = await open_pool(settings.cells[OTHER].database, settings, VOTING, size=2)
-    try:
-        yield await open_booth(OTHER, pool, await owner_pool(OTHER), voting_keys(settings))
-    finally:
-        await pool.close()
 
 
 async def cast_until_taken(votes: Votes, booth: Booth, token: str) -> httpx.Response:
