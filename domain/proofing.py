@@ -4,8 +4,6 @@ A provider's finding names a document once, in memory: what is kept of it is a k
 documents nor biometrics reach our stores, histories or logs.
 """
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -28,31 +26,15 @@ class ProofingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What makes a person unique: issuing country (ISO 3166 alpha-3), kind and number. Never stored as it is."""
+    """What makes a person unique: issuing country (ISO 3166 alpha-3), kind and number. Never stored as it is.
+
+    Every provider calls a kind the same: `passport`, `id_card`, `residence_permit`, `driving_licence`, and others by
+    its own word in lower case. The number is as it was read; `domain/canonical.py` gives it one spelling.
+    """
 
     country: str
     kind: str
     number: str = field(repr=False)
-
-
-_COUNTRY = re.compile(r"[A-Z]{3}")
-_KIND = re.compile(r"[a-z][a-z_]{0,31}")
-_NUMBER_CHARACTERS_MAX = 64
-
-
-def canonical_document(country: str, kind: str, number: str) -> Document:
-    """Return a document in the form that every provider gives it, so that one document has one hash.
-
-    Numbers are compared without case, spaces and punctuation, which are printed in one place and not in another.
-
-    Raises:
-        ValueError: not a country, a kind or a number; the text does not quote it.
-    """
-    country, kind = country.strip().upper(), kind.strip().lower()
-    number = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", number).upper()))
-    if not _COUNTRY.fullmatch(country) or not _KIND.fullmatch(kind) or not 0 < len(number) <= _NUMBER_CHARACTERS_MAX:
-        raise ValueError("not a document")
-    return Document(country, kind, number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from integrations.settings import Settings
 
 SANDBOXES: Final[dict[str, str]] = {
     # name, the prefix of its paths: module
+    "sumsub": "integrations.identity.sumsub.sandbox",
 }
 
 OpenSandbox = Callable[[Settings, AsyncExitStack], Awaitable[ASGIApp | None]]
