@@ -1,7 +1,7 @@
 """The public life of one survey: into every cell, open, steered by staff, closed, and certified."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -32,12 +32,14 @@ with workflow.unsafe.imports_passed_through():
         SurveyIntake,
         SurveyReference,
         SurveyStage,
+        SurveyWindow,
     )
     from domain.errors import ErrorCode
 
 _LONGEST_TIMER = timedelta(days=30)  # a survey may be scheduled further away than any one timer should reach
 _EXTENSION_MARGIN = timedelta(seconds=5)  # a later end must reach every cell before the earlier one does
 _CERTIFY = "certify"  # surveys that ended under the release before it have no certificate
+_APART = "steer-cells-apart"  # before it, whoever asked waited in turn until every cell had it
 
 
 @workflow.defn(name="RunSurvey")
@@ -55,10 +57,10 @@ class RunSurveyWorkflow:
         self._refusal: ApplicationError | None = None
         self._asked_to_finish: FinishSurvey | None = None
         self._finished = request.finished
-        self._cells = SurveyCells(request.survey_id, request.cells)
+        self._cells = SurveyCells(request.cells)
         self._paused = request.paused
         self._changing = asyncio.Lock()
-        self._steering = asyncio.Lock()  # a cell that is away may hold up a pause, and never the end
+        self._steering = asyncio.Lock()  # the catalogue notes one pause or resumption after the other
         self._behind: list[asyncio.Task[None]] = []
         self._certification = Certification(request, _show)
 
@@ -105,7 +107,10 @@ class RunSurveyWorkflow:
 
     @workflow.update
     async def set_intake(self, request: SteerIntake) -> SurveyChanged:
-        """Return once every cell takes votes, or none for the moment; what was accepted is recorded all the same."""
+        """Return once every cell is as was asked last; what was accepted is recorded all the same.
+
+        What was asked holds in each cell from when that cell has it, whichever others are away.
+        """
         async with self._steering:
             self._require_open(request.expected_version)
             if request.paused != self._paused:
@@ -113,7 +118,10 @@ class RunSurveyWorkflow:
                 noted: Survey = await workflow.execute_activity_method(SteeringActivities.note_intake, intake, **COMMIT)
                 self._paused = request.paused
                 self._keep(noted)
-                await self._cells.set_intake(intake)
+                self._cells.intakes.ask(intake)
+                if not workflow.patched(_APART):
+                    await self._cells.intakes.settled()
+        await self._cells.intakes.settled()
         return _changed(self._known(), SurveyStage.PUBLISHED)
 
     @workflow.update
@@ -129,7 +137,7 @@ class RunSurveyWorkflow:
             if survey.finish_at - workflow.now() < _EXTENSION_MARGIN:
                 raise refused(ErrorCode.SURVEY_CLOSED, "too near to its end")
             assert survey.start_at is not None
-            await self._cells.set_window(survey.start_at, request.finish_at)
+            await self._set_window(survey.start_at, request.finish_at)
             extended: Survey = await workflow.execute_activity_method(
                 SteeringActivities.extend_survey,
                 ExtendSurveyInput(survey_id=survey.id, actor=request.actor, finish_at=request.finish_at),
@@ -202,7 +210,7 @@ class RunSurveyWorkflow:
         finish_at = survey.finish_at
         if finish_at is not None:
             finish_at = max(finish_at, start_at)  # the end may have passed while a cell could not be reached
-        await self._cells.set_window(start_at, finish_at)
+        await self._set_window(start_at, finish_at)
         opened: Survey = await workflow.execute_activity_method(
             SurveyActivities.open_survey,
             OpenSurveyInput(survey_id=survey.id, start_at=start_at, finish_at=finish_at),
@@ -258,7 +266,8 @@ class RunSurveyWorkflow:
         workflow.continue_as_new(self._request.model_copy(update=state))
 
     def _is_idle(self) -> bool:
-        return workflow.all_handlers_finished() and all(task.done() for task in self._behind)
+        settled = self._cells.windows.is_settled and self._cells.intakes.is_settled
+        return settled and workflow.all_handlers_finished() and all(task.done() for task in self._behind)
 
     async def _close(self) -> Survey:
         survey, asked = self._still_open().survey, self._asked_to_finish
@@ -267,7 +276,7 @@ class RunSurveyWorkflow:
         if asked is not None:
             finish_at = workflow.now() if finish_at is None else min(workflow.now(), finish_at)
             start_at = min(start_at, finish_at)
-            await self._cells.set_window(start_at, finish_at)
+            await self._set_window(start_at, finish_at)
         assert finish_at is not None
         self._finished = await workflow.execute_activity_method(
             SurveyActivities.finish_survey,
@@ -282,6 +291,13 @@ class RunSurveyWorkflow:
         _show(SurveyStage.FINISHED.value)
         self._announce(self._finished, SurveyStage.FINISHED)
         return self._finished
+
+    async def _set_window(self, start_at: datetime, finish_at: datetime | None) -> None:
+        """Return once every cell has the window; an end that has passed there stays."""
+        self._cells.windows.ask(
+            SurveyWindow(cell="", survey_id=self._request.survey_id, start_at=start_at, finish_at=finish_at)
+        )
+        await self._cells.windows.settled()
 
     async def _reinstall(self, corrected: OpenedSurvey) -> None:
         await self._cells.install(corrected)

@@ -1,10 +1,10 @@
 """What every cell is told of a survey; each is tried until it has it, and none waits for another."""
 
 import asyncio
-from datetime import datetime
 
 from temporalio import workflow
 
+from workflows.cell_settings import CellSetting
 from workflows.policies import AFTER_COMMIT, COMMIT
 
 with workflow.unsafe.imports_passed_through():
@@ -21,11 +21,12 @@ with workflow.unsafe.imports_passed_through():
 
 
 class SurveyCells:
-    """The cells of one survey."""
+    """The cells of one survey: `windows` is when it is open in them, `intakes` whether they take votes meanwhile."""
 
-    def __init__(self, survey_id: str, cells: tuple[str, ...]) -> None:
-        self._survey_id = survey_id
+    def __init__(self, cells: tuple[str, ...]) -> None:
         self._cells = cells
+        self.windows = CellSetting[SurveyWindow](cells, SurveyActivities.set_survey_window)
+        self.intakes = CellSetting[SurveyIntake](cells, SteeringActivities.set_intake)
 
     async def install(self, ready: OpenedSurvey) -> None:
         """Return once every cell has this version of the survey."""
@@ -40,30 +41,6 @@ class SurveyCells:
                         wrapped_eligibility_key=ready.keys.wrapped_eligibility_key,
                     ),
                     **COMMIT,
-                )
-                for cell in self._cells
-            )
-        )
-
-    async def set_window(self, start_at: datetime, finish_at: datetime | None) -> None:
-        """Return once every cell has the window; an end that has passed there stays."""
-        await asyncio.gather(
-            *(
-                workflow.execute_activity_method(
-                    SurveyActivities.set_survey_window,
-                    SurveyWindow(cell=cell, survey_id=self._survey_id, start_at=start_at, finish_at=finish_at),
-                    **COMMIT,
-                )
-                for cell in self._cells
-            )
-        )
-
-    async def set_intake(self, intake: SurveyIntake) -> None:
-        """Return once every cell takes votes, or none for the moment."""
-        await asyncio.gather(
-            *(
-                workflow.execute_activity_method(
-                    SteeringActivities.set_intake, intake.model_copy(update={"cell": cell}), **COMMIT
                 )
                 for cell in self._cells
             )

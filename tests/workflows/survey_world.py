@@ -157,6 +157,7 @@ class Cell:
         self.certificates: list[str] = []
         self.has_keys = True
         self.is_away = False
+        self.has_lost_it = False  # restored from before the survey was published, say
         self.batch: BatchExecution | None = None  # number 1 of the cell's gateway, which has no row
         self.ballots = 0
 
@@ -208,6 +209,8 @@ class Cell:
     def _refuse(self) -> None:
         if self.is_away:
             raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, "away")
+        if self.has_lost_it:
+            raise DomainError(ErrorCode.SURVEY_NOT_FOUND, "lost")
 
 
 class Certifications:

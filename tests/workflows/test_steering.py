@@ -51,6 +51,31 @@ async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_
         await world.replayed("run-survey-paused")
 
 
+async def test_a_cell_that_is_away_keeps_no_other_from_being_paused_and_resumed(client: Client):
+    async with working(client) as world:
+        eu, us = world.cells["eu"], world.cells["us"]
+        await world.publish()
+        us.is_away = True
+        pausing = asyncio.create_task(steer(world, paused=True))
+        await happens(lambda: eu.intakes == [True])
+        resuming = asyncio.create_task(steer(world, paused=False))
+        await happens(lambda: eu.intakes == [True, False])
+        assert not us.intakes
+        again = asyncio.create_task(steer(world, paused=True))
+        await happens(lambda: eu.intakes == [True, False, True])
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await steer(world, paused=False, expected_version=1)
+        assert code(refused) == ErrorCode.PRECONDITION_FAILED
+        us.is_away = False
+        answers = await asyncio.gather(pausing, resuming, again)
+        assert us.intakes == [True]  # what was overtaken meanwhile is not told any more
+        assert {answer.version for answer in answers} == {world.survey.version}
+        assert world.catalogue.entry.is_paused
+        await world.finish()
+        await world.handle.result()
+        await world.replayed("run-survey-resumed-with-a-cell-away")
+
+
 async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client):
     first = datetime.now(UTC) + timedelta(hours=1)
     async with working(client, retention=timedelta(hours=1), finish_at=first) as world:
