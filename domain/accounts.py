@@ -163,7 +163,7 @@ class Accounts(Protocol):
 
         Raises:
             DomainError: `voter_not_found`, `voter_not_active` (closed), or `voter_not_verified`: only who was proofed
-                can be active.
+                can be active, and stays no more `registered`.
         """
         ...
 

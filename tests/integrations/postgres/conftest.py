@@ -1,12 +1,15 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import DOCUMENT, INBOX, KEK_PERSONAL, LOOKUP
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import VOTING
+from integrations.postgres.roles import IDENTITY, VOTING
 from tests.conftest import OwnerPool, SettingsFor
 from tests.voting_world import Booth, open_booth, voting_keys
 
@@ -25,6 +28,37 @@ async def voting_pool(settings_for: SettingsFor) -> AsyncIterator[asyncpg.Pool]:
 def keys(settings_for: SettingsFor) -> FileKms:
     """Of every process of this run: whoever destroys one makes it first."""
     return voting_keys(settings_for(VOTING))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def identity_pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    """Connections of identity to both cells, enough for many at once."""
+    settings = settings_for(IDENTITY)
+    async with AsyncExitStack() as opened:
+        pools = {}
+        for cell in ("eu", "us"):
+            pools[cell] = await open_pool(settings.cells[cell].database, settings, IDENTITY)
+            opened.push_async_callback(pools[cell].close)
+        yield pools
+
+
+@pytest.fixture
+def identity_pool(identity_pools: dict[str, asyncpg.Pool]) -> asyncpg.Pool:
+    return identity_pools["eu"]
+
+
+@pytest_asyncio.fixture
+async def closed_pool(settings_for: SettingsFor) -> asyncpg.Pool:
+    """What a database that is away looks like."""
+    settings = settings_for(IDENTITY)
+    pool = await open_pool(settings.cells["eu"].database, settings, IDENTITY, size=1)
+    await pool.close()
+    return pool
+
+
+@pytest.fixture
+def identity_keys(tmp_path: Path) -> FileKms:
+    return FileKms(tmp_path / "keys", frozenset({DOCUMENT, INBOX, KEK_PERSONAL, LOOKUP}))
 
 
 @pytest.fixture

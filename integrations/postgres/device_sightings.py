@@ -1,0 +1,81 @@
+"""Which accounts of one cell were seen on which devices, by keyed hash under every version of the key.
+
+Everything was written under the oldest live version too, so the version that knows most knows all.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from domain.accounts import KeyedHash
+from domain.device_sightings import COUNTED_MAX, DeviceCorrelation
+from domain.errors import ErrorCode
+from integrations.postgres.durable import acknowledged
+from integrations.postgres.failures import unavailable_as
+
+_OTHERS_MAX = 20
+
+_NOTE = """
+INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen)
+SELECT DISTINCT key_id, digest, $3, $4::timestamptz, $4::timestamptz
+FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest) ORDER BY key_id, digest
+ON CONFLICT ON CONSTRAINT pk_device_sighting DO UPDATE
+SET first_seen = least(seen.first_seen, excluded.first_seen), last_seen = greatest(seen.last_seen, excluded.last_seen)
+"""
+_ON_DEVICE = """
+SELECT voter_id, max(last_seen) AS last_seen FROM (
+    SELECT seen.voter_id, seen.last_seen
+    FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest)
+    JOIN identity.device_sighting AS seen USING (key_id, digest)
+    WHERE seen.last_seen >= $3
+    LIMIT $4
+) AS found GROUP BY voter_id ORDER BY last_seen DESC, voter_id
+"""
+_DEVICES = """
+SELECT coalesce(max(devices), 0) FROM (
+    SELECT count(*) AS devices FROM identity.device_sighting WHERE voter_id = $1 AND last_seen >= $2 GROUP BY key_id
+) AS by_version
+"""
+_FORGET = "DELETE FROM identity.device_sighting WHERE voter_id = $1"
+_FORGET_OLDER = "DELETE FROM identity.device_sighting WHERE last_seen < now() - $1::interval"
+
+
+class PostgresDeviceSightings:
+    """Implements `DeviceSightings`; made for the role `comitia_identity` in the cell's database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime) -> None:
+        """Note that an account was seen on a device."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            await self._pool.execute(_NOTE, *_arrays(device), voter_id, at)
+
+    async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
+        """Return what was seen of a device and of an account since then."""
+        most = COUNTED_MAX * max(1, len(device))
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            on_device = await self._pool.fetch(_ON_DEVICE, *_arrays(device), since, most)
+            devices = await self._pool.fetchval(_DEVICES, voter_id, since)
+        others = [row["voter_id"] for row in on_device if row["voter_id"] != voter_id]
+        return DeviceCorrelation(
+            accounts_on_device=min(len(on_device), COUNTED_MAX),
+            devices_of_account=devices,
+            others=tuple(others[:_OTHERS_MAX]),
+        )
+
+    async def forget(self, voter_id: str) -> None:
+        """Forget where an account was seen."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(_FORGET, voter_id)
+
+    async def forget_older(self, than: timedelta) -> int:
+        """Forget sightings that old, and return how many."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            return int((await self._pool.execute(_FORGET_OLDER, than)).rpartition(" ")[2])
+
+
+def _arrays(device: Sequence[KeyedHash]) -> tuple[list[str], list[bytes]]:
+    return [value.key_id for value in device], [value.digest for value in device]

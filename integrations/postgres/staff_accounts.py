@@ -1,0 +1,118 @@
+"""The staff of one cell: the first administrator is made once, and the last one cannot be disabled."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+import asyncpg
+
+from domain.accounts import KeyedHash, LookupKind
+from domain.errors import ErrorCode
+from domain.staff import DisabledStaff, StaffMember
+from domain.tokens import Role
+from integrations.postgres.durable import acknowledged
+from integrations.postgres.failures import unavailable_as
+
+_ADD = """
+INSERT INTO identity.staff (staff_id, roles, first) VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING RETURNING true
+"""
+_KNOWN = "SELECT first FROM identity.staff WHERE staff_id = $1"
+_LOG_IN = """
+INSERT INTO identity.staff_login AS found (kind, key_id, digest, staff_id)
+SELECT DISTINCT $1, key_id, digest, $4 FROM unnest($2::text[], $3::bytea[]) AS wanted (key_id, digest)
+ORDER BY key_id, digest
+ON CONFLICT ON CONSTRAINT pk_staff_login DO UPDATE SET staff_id = found.staff_id
+RETURNING staff_id
+"""
+_CHANGED = "INSERT INTO identity.change (subject, change, reason, actor) VALUES ($1, $2, $3, $4)"
+_FIND = """
+SELECT staff_id, roles, false AS disabled FROM identity.staff JOIN identity.staff_login USING (staff_id)
+WHERE kind = $1 AND (key_id, digest) IN (SELECT * FROM unnest($2::text[], $3::bytea[])) AND disabled_at IS NULL
+LIMIT 1
+"""
+_GET = "SELECT staff_id, roles, disabled_at IS NOT NULL AS disabled FROM identity.staff WHERE staff_id = $1"
+# Every administrator is locked, in order: of two who disable each other at once the second finds one left.
+_ADMINISTRATORS = """
+SELECT staff_id FROM identity.staff WHERE disabled_at IS NULL AND 'admin' = ANY (roles) ORDER BY staff_id FOR UPDATE
+"""
+_DISABLE = """
+UPDATE identity.staff SET disabled_at = now() WHERE staff_id = $1 AND disabled_at IS NULL RETURNING true
+"""
+_LOG_OUT = "DELETE FROM identity.staff_login WHERE staff_id = $1"
+
+
+class _TakenError(Exception):
+    """Somebody else has it; ends the transaction."""
+
+
+class PostgresStaffAccounts:
+    """Implements `StaffAccounts`; made for the role `comitia_identity` in the cell's database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def bootstrap(self, staff_id: str, kind: LookupKind, login: Sequence[KeyedHash], actor: str) -> bool:
+        """Add the first administrator; False where there was one before."""
+        return await self._add(staff_id, {Role.ADMIN}, kind, login, actor, first=True)
+
+    async def add(
+        self, staff_id: str, roles: AbstractSet[Role], kind: LookupKind, login: Sequence[KeyedHash], actor: str
+    ) -> bool:
+        """Add a member of staff; False where another one has the login."""
+        return await self._add(staff_id, roles, kind, login, actor, first=False)
+
+    async def _add(
+        self,
+        staff_id: str,
+        roles: AbstractSet[Role],
+        kind: LookupKind,
+        login: Sequence[KeyedHash],
+        actor: str,
+        *,
+        first: bool,
+    ) -> bool:
+        names = sorted(roles)
+        keys, digests = [value.key_id for value in login], [value.digest for value in login]
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            try:
+                async with acknowledged(self._pool) as connection:
+                    if await connection.fetchval(_ADD, staff_id, names, first) is None:
+                        return await connection.fetchval(_KNOWN, staff_id) is first
+                    holders = await connection.fetch(_LOG_IN, kind, keys, digests, staff_id)
+                    if any(row["staff_id"] != staff_id for row in holders):
+                        raise _TakenError
+                    await connection.execute(_CHANGED, staff_id, "staff_added", ",".join(names), actor)
+            except _TakenError:
+                return False
+        return True
+
+    async def disable(self, staff_id: str, actor: str) -> DisabledStaff:
+        """Let a member of staff log in no more, and free the login."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                administrators = [row["staff_id"] for row in await connection.fetch(_ADMINISTRATORS)]
+                if administrators == [staff_id]:
+                    return DisabledStaff.LAST_ADMINISTRATOR
+                if await connection.fetchval(_DISABLE, staff_id):
+                    await connection.execute(_LOG_OUT, staff_id)
+                    await connection.execute(_CHANGED, staff_id, "staff_disabled", "", actor)
+                    return DisabledStaff.DISABLED
+                known = await connection.fetchval(_KNOWN, staff_id) is not None
+        return DisabledStaff.DISABLED if known else DisabledStaff.UNKNOWN
+
+    async def find(self, kind: LookupKind, login: Sequence[KeyedHash]) -> StaffMember | None:
+        """Return who logs in with this and is not disabled, or None."""
+        keys, digests = [value.key_id for value in login], [value.digest for value in login]
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            row = await self._pool.fetchrow(_FIND, kind, keys, digests)
+        return None if row is None else _member(row)
+
+    async def get(self, staff_id: str) -> StaffMember | None:
+        """Return a member of staff, also a disabled one, or None."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            row = await self._pool.fetchrow(_GET, staff_id)
+        return None if row is None else _member(row)
+
+
+def _member(row: asyncpg.Record) -> StaffMember:
+    return StaffMember(row["staff_id"], frozenset(Role(role) for role in row["roles"]), row["disabled"])
