@@ -91,6 +91,11 @@ def open_vote(vote: SealedVote, box: BallotBox | None) -> tuple[Outcome, bytes, 
     return Outcome.RECORDED, packed, ballot
 
 
+def same_key(key_mac: bytes, known_mac: bytes | None) -> bool:
+    """Tell whether a vote came with the idempotency key of the recorded one; none came is never the same."""
+    return bool(key_mac) and known_mac is not None and hmac.compare_digest(key_mac, known_mac)
+
+
 class BatchRecording:
     """One batch on its way into the ledger: votes are opened first, then met with windows and earlier votes."""
 
@@ -121,6 +126,7 @@ class BatchRecording:
             self._outcomes[index] = Outcome.REFUSED
         self._first: dict[VoteKey, int] = {}
         self._new: list[int] = []
+        self.late: list[SealedVote] = []  # after the end, with an idempotency key: each may repeat one that was in time
 
     def close_outside(self, windows: Mapping[str, Window], accepted_at: datetime) -> list[int]:
         """Refuse votes outside their survey's window; return the indices that a sealed survey refused (faults)."""
@@ -134,6 +140,8 @@ class BatchRecording:
                 self._outcomes[index] = refusal
                 if refusal is Outcome.REFUSED:
                     faults.append(index)
+                elif refusal is Outcome.SURVEY_CLOSED and vote.key_mac:
+                    self.late.append(vote)
         return faults
 
     def claims(self) -> list[SealedVote]:
@@ -150,20 +158,25 @@ class BatchRecording:
         """Turn claims into outcomes.
 
         `inserted` are the claims that the unique constraint let in; `earlier` holds the key MAC of the others' first
-        votes. Only the first index of each key can be new; what comes later repeats it.
+        votes, and of the first votes of whoever is `late`. Only the first index of each key can be new; what comes
+        later repeats it. A late vote repeats or stays closed: nothing is new after the end.
         """
         new = set(inserted)
         for index, vote in enumerate(self.batch.votes):
-            if self._outcomes[index] is not Outcome.RECORDED:
+            outcome = self._outcomes[index]
+            if outcome is not Outcome.RECORDED and outcome is not Outcome.SURVEY_CLOSED:
                 continue
             key = (vote.survey_id, vote.nullifier)
+            if outcome is Outcome.SURVEY_CLOSED:
+                if same_key(vote.key_mac, earlier.get(key)):
+                    self._outcomes[index] = Outcome.REPLAYED
+                continue
             first = self._first[key]
             if key in new and index == first:
                 self._new.append(index)
                 continue
             known_mac = self.batch.votes[first].key_mac if key in new else earlier[key]
-            same = bool(vote.key_mac) and hmac.compare_digest(vote.key_mac, known_mac)
-            self._outcomes[index] = Outcome.REPLAYED if same else Outcome.ALREADY_VOTED
+            self._outcomes[index] = Outcome.REPLAYED if same_key(vote.key_mac, known_mac) else Outcome.ALREADY_VOTED
 
     @property
     def outcomes(self) -> bytes:

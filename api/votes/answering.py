@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from api.votes.asking import enter
-from api.votes.cells import VotingCells
-from api.votes.endpoint import check_window, confirm, known_survey, sealed_vote
+from api.votes.asking import asked, enter, is_recorded, known_survey, window_refusal
+from api.votes.cells import VotingCell, VotingCells
+from api.votes.endpoint import confirm, sealed_vote
 from api.votes.queue import Verdict
 from domain.answer_sessions import Choice, add_choice, ballot_of
 from domain.errors import DomainError, ErrorCode
@@ -30,7 +30,9 @@ class Answering:
             DomainError: a rule of the survey, its window, `answer_session_not_found`, `answer_session_finished`,
                 `overloaded` where the survey must be read first and too many votes wait.
         """
-        survey = await self._open_survey(claims)
+        survey = await self._survey(claims)
+        if (closed := window_refusal(survey)) is not None:
+            raise closed
         sessions = self._cells.of(claims.cell).sessions
         if session_id is None:
             choices, number = add_choice(survey.box.rules, (), choice)
@@ -48,16 +50,18 @@ class Answering:
     async def finish(self, claims: VotingClaims, session_id: str) -> tuple[AnswerSession, str]:
         """Cast the session's ballot; return the session and the submission's id, empty where it was finished before.
 
-        Safe to repeat: the session's id is the vote's idempotency key. `finished_at` is None while the vote is
-        accepted and not yet confirmed.
+        Safe to repeat, also after the end: the session's id is the vote's idempotency key. `finished_at` is None
+        while the vote is accepted and not yet confirmed.
 
         Raises:
-            DomainError: a rule of the survey (the session is then as it was), `already_voted`, `overloaded`,
-                `outcome_unknown`.
+            DomainError: a rule of the survey or its window (the session is then as it was), `already_voted`,
+                `overloaded`, `outcome_unknown`.
         """
         cell = self._cells.of(claims.cell)
         sessions = cell.sessions
-        survey = await self._open_survey(claims)
+        survey = await self._survey(claims)
+        if (closed := window_refusal(survey)) is not None:
+            return await self._finished_before(cell, claims, survey, session_id, closed), ""
         if not cell.gateway.intake.takes(claims.survey_id):
             raise DomainError(ErrorCode.OVERLOADED)
         session = await sessions.freeze(session_id, claims.survey_id, claims.nullifier, survey.box.rules)
@@ -75,11 +79,24 @@ class Answering:
             return session.finished(await sessions.finish(session_id)), confirmation.submission_id
         return session, confirmation.submission_id
 
-    async def _open_survey(self, claims: VotingClaims) -> VotingSurvey:
+    @staticmethod
+    async def _finished_before(
+        cell: VotingCell, claims: VotingClaims, survey: VotingSurvey, session_id: str, closed: DomainError
+    ) -> AnswerSession:
+        """Return a session whose vote is recorded, whether or not its voter was told; raise `closed` for any other."""
+        session = await cell.sessions.look(session_id, claims.survey_id, claims.nullifier)
+        if session is None:
+            raise closed
+        if session.finished_at is not None:
+            return session
+        if not await is_recorded(cell, claims, survey, session_id.encode()):
+            raise closed
+        return session.finished(await cell.sessions.finish(session_id))
+
+    async def _survey(self, claims: VotingClaims) -> VotingSurvey:
         cell = self._cells.of(claims.cell)
         survey = cell.surveys.peek(claims.survey_id)
         if survey is None:
             enter(cell.gateway.intake, claims.survey_id)
-            survey = await known_survey(cell, claims)
-        check_window(survey)
+            survey = await asked(cell.gateway.intake, claims.survey_id, lambda: known_survey(cell, claims))
         return survey

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
 from api.http.lean import LeanRequest
 from api.http.patience import patience_of
-from api.votes.asking import asked, enter
+from api.votes.asking import asked, enter, is_recorded, known_survey, may_repeat, window_refusal
 from api.votes.authority import VotingAuthority
 from api.votes.cells import VotingCell, VotingCells
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict
@@ -21,7 +20,6 @@ from domain.tokens import VotingClaims
 from integrations.postgres.voting_surveys import VotingSurvey
 
 OVERLOADED_RETRY_AFTER_S = 1
-PAUSED_RETRY_AFTER_S = 10
 _KEY_CHARACTERS_MAX = 255
 
 
@@ -105,32 +103,60 @@ class CastVotes:
             cell = self._cells.of(claims.cell)
             survey = cell.surveys.peek(claims.survey_id)
             if survey is None:
-                enter(cell.gateway.intake, claims.survey_id)
-                asyncio.ensure_future(self._load_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself
+                self._ask_first(request, claims, cell, trace)
                 return
             self._submit(request, claims, cell, survey, trace)
         except DomainError as error:
             self._refuse(request, trace, error)
 
-    async def _load_and_cast(
+    def _ask_first(self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, trace: CastTrace) -> None:
+        enter(cell.gateway.intake, claims.survey_id)
+        asyncio.ensure_future(self._ask_and_cast(request, claims, cell, trace))  # noqa: RUF006 - ends by itself
+
+    async def _ask_and_cast(
         self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, trace: CastTrace
     ) -> None:
         try:
-            survey = await known_survey(cell, claims)
-            self._submit(request, claims, cell, survey, trace)
+            survey, repeats = await asked(
+                cell.gateway.intake, claims.survey_id, lambda: self._ask(request, claims, cell)
+            )
+            self._submit(request, claims, cell, survey, trace, repeats=repeats)
         except DomainError as error:
             self._refuse(request, trace, error, cell, claims)
         except Exception:
             self._refuse(request, trace, DomainError(ErrorCode.INTERNAL))
             raise
 
+    @staticmethod
+    async def _ask(request: LeanRequest, claims: VotingClaims, cell: VotingCell) -> tuple[VotingSurvey, bool]:
+        """Return the survey, and whether its end is no matter: the vote repeats one that is recorded."""
+        survey = await known_survey(cell, claims)
+        closed = window_refusal(survey)
+        if closed is None:
+            return survey, False
+        key = idempotency_key(request)
+        if may_repeat(closed, key) and await is_recorded(cell, claims, survey, key):
+            return survey, True
+        raise closed
+
     def _submit(
-        self, request: LeanRequest, claims: VotingClaims, cell: VotingCell, survey: VotingSurvey, trace: CastTrace
+        self,
+        request: LeanRequest,
+        claims: VotingClaims,
+        cell: VotingCell,
+        survey: VotingSurvey,
+        trace: CastTrace,
+        *,
+        repeats: bool = False,
     ) -> None:
         try:
             key = idempotency_key(request)
             answers = read_ballot(request).answers
-            check_window(survey)
+            if not repeats and (closed := window_refusal(survey)) is not None:
+                if not may_repeat(closed, key):
+                    raise closed
+                self._ask_first(request, claims, cell, trace)  # a new vote that is late costs one read, not a batch
+                return
             survey.box.rules.check(answers)
             vote = sealed_vote(claims, survey, answers, key)
             wait_s = patience_of(request)
@@ -171,18 +197,6 @@ class CastVotes:
             cell.attempts.note(claims, request.client, error.code)
 
 
-async def known_survey(cell: VotingCell, claims: VotingClaims) -> VotingSurvey:
-    """Return the survey of a vote that has entered the intake, from the ledger where this process has none yet.
-
-    Raises:
-        DomainError: `survey_not_found`, or why it could not be had.
-    """
-    survey = await asked(cell.gateway.intake, claims.survey_id, lambda: cell.surveys.get(claims.survey_id))
-    if survey is None:
-        raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
-    return survey
-
-
 def sealed_vote(claims: VotingClaims, survey: VotingSurvey, answers: Sequence[Answer], key: bytes) -> SealedVote:
     """Return checked answers as a sealed vote; `key` is the idempotency key, empty where none came."""
     return SealedVote.model_construct(
@@ -193,20 +207,6 @@ def sealed_vote(claims: VotingClaims, survey: VotingSurvey, answers: Sequence[An
         sealed_answers=survey.seal.seal(survey.box.rules.pack(claims.region, answers)),
         key_mac=survey.seal.key_mac(key, claims.nullifier) if key else b"",
     )
-
-
-def check_window(survey: VotingSurvey) -> None:
-    """Accept a vote now, or raise `survey_not_open`, `survey_closed` or `survey_paused`: a good error early.
-
-    Of the window recording has the truth; a pause is held here alone, since what was accepted before is recorded.
-    """
-    refusal = survey.window.refusal(datetime.now(UTC))
-    if refusal is Outcome.SURVEY_NOT_OPEN:
-        raise DomainError(ErrorCode.SURVEY_NOT_OPEN)
-    if refusal is not None:
-        raise DomainError(ErrorCode.SURVEY_CLOSED)
-    if survey.is_paused:
-        raise DomainError(ErrorCode.SURVEY_PAUSED, retry_after_s=PAUSED_RETRY_AFTER_S)
 
 
 def confirm(

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from domain.answer_sessions import Choice, ballot_of
 from domain.ballots import BallotRules
 from domain.errors import DomainError, ErrorCode
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import ledger_failures
 
 SESSIONS_MAX = 5  # open at once for one voter in one survey; the oldest makes room
@@ -37,6 +38,10 @@ DELETE FROM voting.answer_session WHERE session_hash IN (
 _LOCK = """
 SELECT state, initialized_at, finishing_at, finished_at FROM voting.answer_session
 WHERE session_hash = $1 AND survey_id = $2 AND nullifier = $3 FOR UPDATE
+"""
+_LOOK = """
+SELECT initialized_at, finished_at FROM voting.answer_session
+WHERE session_hash = $1 AND survey_id = $2 AND nullifier = $3
 """
 _UPDATE = "UPDATE voting.answer_session SET state = $2 WHERE session_hash = $1"
 _FREEZE = "UPDATE voting.answer_session SET finishing_at = now() WHERE session_hash = $1"
@@ -118,6 +123,17 @@ class AnswerSessions:
                     rules.check(ballot_of(choices))
                     await connection.execute(_FREEZE, _hash(session_id))
         return AnswerSession(session_id, survey_id, row["initialized_at"], row["finished_at"], choices)
+
+    async def look(self, session_id: str, survey_id: str, nullifier: bytes) -> AnswerSession | None:
+        """Return a session without its choices, or None where this voter has no such one.
+
+        Raises:
+            DomainError: `ledger_unavailable`.
+        """
+        with ledger_failures():
+            async with acknowledged(self._pool) as connection:
+                row = await connection.fetchrow(_LOOK, _hash(session_id), survey_id, nullifier)
+        return None if row is None else AnswerSession(session_id, survey_id, row[0], row[1], ())
 
     async def finish(self, session_id: str) -> datetime:
         """Mark a session as recorded and forget its choices; safe to repeat, the first instant stands.

@@ -21,7 +21,7 @@ from domain.contracts.voting import (
 )
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
-from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participation_leaf
+from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participation_leaf, same_key
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import ROW_ERRORS, ledger_failures
 from integrations.postgres.voting_surveys import VotingSurveys
@@ -172,6 +172,7 @@ class PostgresLedger:
             rows = await connection.fetch(_CLAIM, *_participation_columns(claims))
             inserted = {(row[0], row[1]) for row in rows}
         missing = [key for vote in claims if (key := (vote.survey_id, vote.nullifier)) not in inserted]
+        missing += [(vote.survey_id, vote.nullifier) for vote in recording.late]
         if missing:
             rows = await connection.fetch(_EARLIER, [key[0] for key in missing], [key[1] for key in missing])
             earlier = {(row[0], row[1]): row[2] for row in rows}
@@ -248,6 +249,17 @@ class PostgresLedger:
                     raise DomainError(ErrorCode.BATCH_DIGEST_MISMATCH, str(batch_id))
                 counts = await connection.fetch(_COUNTS, batch_id.gateway_id, batch_id.number)
         return RecordedVotes(outcomes=row["outcomes"], summaries=_summaries(cell, batch_id, counts))
+
+    async def is_recorded(self, survey_id: str, nullifier: bytes, key_mac: bytes) -> bool:
+        """Tell whether a vote of this person with this idempotency key (its MAC) is recorded, as `find` would.
+
+        Raises:
+            DomainError: `ledger_unavailable`.
+        """
+        with ledger_failures():
+            async with acknowledged(self._pool) as connection:
+                row = await connection.fetchrow(_EARLIER, [survey_id], [nullifier])
+        return row is not None and same_key(key_mac, row["key_mac"])
 
     async def _refused(self, votes: Sequence[SealedVote]) -> set[int]:
         """Return the indices of the votes whose rows the database does not take, by halving; nothing is kept."""

@@ -73,7 +73,7 @@ async def _taken(votes: Votes, booth: Booth, token: str) -> httpx.Response:
 
 
 def loading() -> int:
-    return sum("_load_and_cast" in repr(task.get_coro()) for task in asyncio.all_tasks())
+    return sum("_ask_and_cast" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 async def test_votes_of_a_survey_that_cannot_be_read_yet_are_bounded_and_told_soon_to_come_back(
