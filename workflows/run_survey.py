@@ -38,8 +38,10 @@ with workflow.unsafe.imports_passed_through():
 
 _LONGEST_TIMER = timedelta(days=30)  # a survey may be scheduled further away than any one timer should reach
 _EXTENSION_MARGIN = timedelta(seconds=5)  # a later end must reach every cell before the earlier one does
+_PATIENCE = timedelta(seconds=5)  # a cell that has not answered by then is away: as long as one attempt may take
 _CERTIFY = "certify"  # surveys that ended under the release before it have no certificate
 _APART = "steer-cells-apart"  # before it, whoever asked waited in turn until every cell had it
+_EXTEND_APART = "extend-cells-apart"
 
 
 @workflow.defn(name="RunSurvey")
@@ -126,7 +128,10 @@ class RunSurveyWorkflow:
 
     @workflow.update
     async def extend(self, request: ExtendSurvey) -> SurveyChanged:
-        """Return once every cell and the catalogue have the later end."""
+        """Return once the catalogue has the later end, and every cell that is not away; an end asked for goes first.
+
+        A cell that comes back before its earlier end is extended then.
+        """
         async with self._changing:
             self._require_open(request.expected_version)
             survey = self._still_open().survey
@@ -137,7 +142,13 @@ class RunSurveyWorkflow:
             if survey.finish_at - workflow.now() < _EXTENSION_MARGIN:
                 raise refused(ErrorCode.SURVEY_CLOSED, "too near to its end")
             assert survey.start_at is not None
-            await self._set_window(survey.start_at, request.finish_at)
+            self._ask_for_window(survey.start_at, request.finish_at)
+            if workflow.patched(_EXTEND_APART):
+                await self._cells.windows.settled(_PATIENCE, or_if=lambda: self._asked_to_finish is not None)
+                if self._asked_to_finish is not None:  # its window follows this one in every cell
+                    raise refused(ErrorCode.SURVEY_CLOSED, "the survey has ended")
+            else:
+                await self._cells.windows.settled()
             extended: Survey = await workflow.execute_activity_method(
                 SteeringActivities.extend_survey,
                 ExtendSurveyInput(survey_id=survey.id, actor=request.actor, finish_at=request.finish_at),
@@ -210,7 +221,8 @@ class RunSurveyWorkflow:
         finish_at = survey.finish_at
         if finish_at is not None:
             finish_at = max(finish_at, start_at)  # the end may have passed while a cell could not be reached
-        await self._set_window(start_at, finish_at)
+        self._ask_for_window(start_at, finish_at)
+        await self._cells.windows.settled()
         opened: Survey = await workflow.execute_activity_method(
             SurveyActivities.open_survey,
             OpenSurveyInput(survey_id=survey.id, start_at=start_at, finish_at=finish_at),
@@ -276,7 +288,8 @@ class RunSurveyWorkflow:
         if asked is not None:
             finish_at = workflow.now() if finish_at is None else min(workflow.now(), finish_at)
             start_at = min(start_at, finish_at)
-            await self._set_window(start_at, finish_at)
+            self._ask_for_window(start_at, finish_at)
+            await self._cells.windows.settled()
         assert finish_at is not None
         self._finished = await workflow.execute_activity_method(
             SurveyActivities.finish_survey,
@@ -292,12 +305,11 @@ class RunSurveyWorkflow:
         self._announce(self._finished, SurveyStage.FINISHED)
         return self._finished
 
-    async def _set_window(self, start_at: datetime, finish_at: datetime | None) -> None:
-        """Return once every cell has the window; an end that has passed there stays."""
+    def _ask_for_window(self, start_at: datetime, finish_at: datetime | None) -> None:
+        """Have every cell brought to this window; an end that has passed there stays."""
         self._cells.windows.ask(
             SurveyWindow(cell="", survey_id=self._request.survey_id, start_at=start_at, finish_at=finish_at)
         )
-        await self._cells.windows.settled()
 
     async def _reinstall(self, corrected: OpenedSurvey) -> None:
         await self._cells.install(corrected)

@@ -103,6 +103,30 @@ async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client)
         await world.replayed("run-survey-extended")
 
 
+async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_wait_for_the_extension(client: Client):
+    first = datetime.now(UTC) + timedelta(hours=1)
+    async with working(client, finish_at=first) as world:
+        eu, us = world.cells["eu"], world.cells["us"]
+        await world.publish()
+        us.is_away = True
+        extended = await extend(world, first + timedelta(hours=1))
+        assert (extended.finish_at, world.survey.finish_at) == (first + timedelta(hours=1),) * 2
+        assert us.windows[-1].finish_at == first
+        extending = asyncio.create_task(extend(world, first + timedelta(hours=2)))
+        await happens(lambda: eu.windows[-1].finish_at == first + timedelta(hours=2))
+        finishing = asyncio.create_task(world.finish())
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await extending
+        assert code(refused) == ErrorCode.SURVEY_CLOSED
+        await happens(lambda: (eu.windows[-1].finish_at or first) <= datetime.now(UTC))
+        assert us.windows[-1].finish_at == first
+        us.is_away = False
+        finished = await finishing
+        await world.handle.result()
+        assert finished.finish_at == world.survey.finish_at == eu.windows[-1].finish_at == us.windows[-1].finish_at
+        await world.replayed("run-survey-finished-while-extending")
+
+
 async def test_what_has_no_end_or_nearly_ends_is_not_extended(client: Client):
     async with working(client) as world:
         await world.publish()
