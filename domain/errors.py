@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     LOGIN_FAILED = "login_failed"
     LOGIN_NOT_FOUND = "login_not_found"
     SESSION_REVOKED = "session_revoked"
+    SESSION_NOT_FOUND = "session_not_found"
     REFRESH_TOKEN_INVALID = "refresh_token_invalid"
     PASSWORD_NOT_ACCEPTED = "password_not_accepted"
     FACTOR_NOT_FOUND = "factor_not_found"
@@ -165,6 +166,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.LOGIN_FAILED: ErrorSpec(401, "The login was not accepted"),
     ErrorCode.LOGIN_NOT_FOUND: ErrorSpec(404, "No such login"),
     ErrorCode.SESSION_REVOKED: ErrorSpec(401, "The session has ended"),
+    ErrorCode.SESSION_NOT_FOUND: ErrorSpec(404, "No such session"),
     ErrorCode.REFRESH_TOKEN_INVALID: ErrorSpec(401, "The refresh token is not valid"),
     ErrorCode.PASSWORD_NOT_ACCEPTED: ErrorSpec(422, "The password cannot be used"),
     ErrorCode.FACTOR_NOT_FOUND: ErrorSpec(404, "No such factor"),

@@ -61,6 +61,14 @@ ADMISSION_VOTER = Policy("admission-voter", Subject.VOTER, 300, 60)
 ADMISSION_DEVICE = Policy("admission-device", Subject.DEVICE, 600, 60)
 ADMISSION_ADDRESS = Policy("admission-address", Subject.ADDRESS, 100_000, 10)
 ADMISSION_NETWORK = Policy("admission-network", Subject.NETWORK, 1_000_000, 10)
+# An app that lost its answer asks again; a session lives on one refresh in fifteen minutes.
+SESSION_VOTER = Policy("session-voter", Subject.VOTER, 120, 60)
+# Everybody behind a carrier's gateway refreshes once in fifteen minutes, and in the same minute after an outage.
+SESSION_ADDRESS = Policy("session-address", Subject.ADDRESS, 20_000, 10)
+SESSION_NETWORK = Policy("session-network", Subject.NETWORK, 200_000, 10)
+# An identity provider tells of each session that ends there; whoever else calls has nothing to say.
+LOGOUT_ADDRESS = Policy("logout-address", Subject.ADDRESS, 2_000, 10)
+LOGOUT_NETWORK = Policy("logout-network", Subject.NETWORK, 5_000, 10)
 # Tokens and keys that are not good. A tenth of a gateway's peak, which is more expired tokens than it can bring.
 FAILURE_ADDRESS = Policy("failure-address", Subject.ADDRESS, 60_000, 60)
 # Reads go through caches, which ask once a second for each page; without one, a small town behind one address.
@@ -92,6 +100,11 @@ POLICIES = {
         ADMISSION_DEVICE,
         ADMISSION_ADDRESS,
         ADMISSION_NETWORK,
+        SESSION_VOTER,
+        SESSION_ADDRESS,
+        SESSION_NETWORK,
+        LOGOUT_ADDRESS,
+        LOGOUT_NETWORK,
         FAILURE_ADDRESS,
         SURVEY_ADDRESS,
         SURVEY_NETWORK,

@@ -1,17 +1,33 @@
 """Opens what the service `auth` needs of each cell; a cell that is down keeps only its own people waiting."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
+from api.background import run_beside
 from domain.errors import DomainError, ErrorCode
+from domain.sessions import RevokedSessions
+from integrations.postgres.ended_sessions import EndedSessions
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
+from integrations.postgres.sessions import PostgresSessions
 from integrations.reaching import any_answers, reach_cells
+from integrations.redis.connection import open_redis
+from integrations.redis.ended_sessions import EndedSessionsChannel
+from integrations.revocation import RevocationFeed
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 
 POOL_SIZE = 8
+_REDIS_CONNECTIONS = 4  # one of them listens
+_SWEEP_EVERY_S = 600.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +36,17 @@ class AuthCell:
 
     name: str
     pool: Pool
+    sessions: PostgresSessions
+    channel: EndedSessionsChannel
 
 
 class AuthCells:
     """The cells of this process that have been reached."""
 
-    def __init__(self, settings: Settings, *, database: DatabaseMetrics) -> None:
+    def __init__(self, settings: Settings, *, database: DatabaseMetrics, now: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self.now = now
+        self.revoked = RevokedSessions()
         self._database = database
         self._open: dict[str, AuthCell] = {}
 
@@ -59,4 +79,19 @@ class AuthCells:
         pool = await open_pool(self._settings.cells[name].database, self._settings, IDENTITY, size=POOL_SIZE)
         stack.push_async_callback(pool.close)
         self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
-        self._open[name] = AuthCell(name, pool)
+        redis = open_redis(self._settings.cells[name].redis, connections=_REDIS_CONNECTIONS)
+        stack.push_async_callback(redis.aclose)
+        channel = EndedSessionsChannel(redis, name)
+        await RevocationFeed(name, self.revoked, pool, channel, now=self.now).open(stack, run_beside)
+        run_beside(stack, _sweep(name, EndedSessions(pool)))
+        self._open[name] = AuthCell(name, pool, PostgresSessions(pool), channel)
+
+
+async def _sweep(cell: str, old: EndedSessions) -> None:
+    """Delete what is too old to matter, until cancelled; what fails is tried again next time."""
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY_S)
+        try:
+            await old.sweep()
+        except DomainError as error:
+            log.warning("old_sessions_not_swept", cell=cell, error=error.detail)

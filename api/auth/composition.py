@@ -5,12 +5,20 @@ from contextlib import AsyncExitStack
 from api.auth.app import create_app
 from api.auth.cells import AuthCells
 from api.auth.key_routes import key_routes
+from api.auth.proving import KeyProofs
+from api.auth.session_routes import session_routes
+from api.auth.sessions import SessionDesk
 from api.background import run_beside
 from api.composition import Service
+from api.http.access import Access
 from api.http.limits_opening import open_limits
+from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, StaffClaims, VoterClaims
+from integrations.keys.access_tokens import VoterTokens
+from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, LIMITS
+from integrations.keys.purposes import ACCESS_TOKEN, LIMITS, STAFF_TOKEN, public
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
+from integrations.keys.tokens import TokenVerifier
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -18,13 +26,28 @@ from integrations.telemetry.telemetry import Telemetry
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
-    keys = open_keys(settings, ACCESS_TOKEN, LIMITS)
-    signer, access_keys = Ed25519Signer(keys, ACCESS_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
-    for held in (signer, access_keys):  # in this order: on a new system the first makes the key
+    public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
+    keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LIMITS)
+    signer = Ed25519Signer(keys, ACCESS_TOKEN)
+    access_keys, staff_keys = VerificationKeys(keys, ACCESS_TOKEN), VerificationKeys(keys, STAFF_TOKEN)
+    for held in (signer, access_keys, staff_keys):  # in this order: on a new system the first makes the key
         await held.refresh()
-    run_beside(lifetime, keep_fresh(signer, access_keys))
+    run_beside(lifetime, keep_fresh(signer, access_keys, staff_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
     cells = AuthCells(settings, database=DatabaseMetrics(telemetry.registry))
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
-    return Service(create_app([key_routes(access_keys, limits)], telemetry=telemetry, public_url=settings.public_url))
+    proofs = RequestProofs(DpopVerifier(), public_url)
+    access = Access(
+        staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
+        voters=TokenVerifier(VoterClaims, VOTER_ACCESS, access_keys),
+        proofs=proofs,
+        limits=limits,
+        revoked=cells.revoked,
+    )
+    desk = SessionDesk(cells, VoterTokens(signer))
+    routers = [
+        key_routes(access_keys, limits),
+        session_routes(desk, access.require_voter(), KeyProofs(proofs, limits), limits, tuple(settings.cells)),
+    ]
+    return Service(create_app(routers, telemetry=telemetry, public_url=settings.public_url))

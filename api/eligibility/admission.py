@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -47,15 +47,20 @@ class Admission:
         desks: Mapping[str, Desk],
         limits: Limits,
         metrics: AdmissionMetrics,
+        revoked: Container[str],
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Take the cells that this process serves, and their desks; one that is missing is not open yet."""
+        """Take the cells that this process serves, and their desks; one that is missing is not open yet.
+
+        `revoked` are the sessions that have ended while their access tokens are still good.
+        """
         self._voters = voters
         self._proofs = proofs
         self._desks = desks
         self._failures = limits.failures
         self._limits = {cell: _route_limits(limits, cell) for cell in cells}
         self._metrics = metrics
+        self._revoked = revoked
         self._now = now
         self._networks: dict[str, str] = {}
 
@@ -71,7 +76,8 @@ class Admission:
         """Take an application; `answer` is called once, later. Nothing is decided once it `is_wanted` no more.
 
         Raises:
-            DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `device_mismatch` (401),
+            DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `session_revoked`,
+                `device_mismatch` (401),
                 `step_up_required` (403), `malformed_request`, `survey_not_found`, `wrong_cell`, `rate_limited`,
                 `directory_unavailable` or `overloaded`.
         """
@@ -121,6 +127,8 @@ class Admission:
             raise DomainError(ErrorCode.TOKEN_INVALID, "the token's subject is no voter of its cell")
         if claims.cell not in self._limits:
             raise DomainError(ErrorCode.WRONG_CELL)
+        if claims.sid in self._revoked:
+            raise DomainError(ErrorCode.SESSION_REVOKED)
         if claims.device and not hmac.compare_digest(_device(request.headers), claims.device):
             raise DomainError(ErrorCode.DEVICE_MISMATCH)
         return claims

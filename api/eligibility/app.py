@@ -30,6 +30,7 @@ _ERRORS = (
     ErrorCode.TOKEN_INVALID,
     ErrorCode.TOKEN_EXPIRED,
     ErrorCode.PROOF_INVALID,
+    ErrorCode.SESSION_REVOKED,
     ErrorCode.DEVICE_MISMATCH,
     ErrorCode.STEP_UP_REQUIRED,
     ErrorCode.RISK_DENIED,

@@ -3,19 +3,23 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
+from api.background import run_beside
 from api.eligibility.desk import Desk
 from api.eligibility.telemetry import DeskMetrics
 from api.eligibility.velocity_risk import ProcessVelocity, VelocityRisk
 from api.eligibility.voting_tokens import VotingTokens
 from domain.ports import KeyManagement
 from domain.risk import Threshold, VelocityPolicy
+from domain.sessions import RevokedSessions
 from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
 from integrations.reaching import any_answers, reach_cells
 from integrations.redis.connection import open_redis
+from integrations.redis.ended_sessions import EndedSessionsChannel
 from integrations.redis.velocity import RedisVelocity
+from integrations.revocation import RevocationFeed
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics, DeskQueueMetrics, RiskMetrics
 
@@ -57,6 +61,7 @@ class Cells:
         self._queue = queue
         self._pools: dict[str, Pool] = {}
         self.desks: dict[str, Desk] = {}
+        self.revoked = RevokedSessions()
 
     async def open(self, lifetime: AsyncExitStack) -> None:
         """Open every cell that can be reached; the others follow when they can.
@@ -76,6 +81,9 @@ class Cells:
         stack.push_async_callback(pool.close)
         redis = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=POOL_SIZE)
         stack.push_async_callback(redis.aclose)
+        listening = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=1)
+        stack.push_async_callback(listening.aclose)
+        await RevocationFeed(name, self.revoked, pool, EndedSessionsChannel(listening, name)).open(stack, run_beside)
         self._pools[name] = pool
         self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
         policy = velocity_policy(self._settings)

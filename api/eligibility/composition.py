@@ -50,6 +50,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         desks=cells.desks,
         limits=await open_limits(settings, keys, lifetime, telemetry),
         metrics=metrics,
+        revoked=cells.revoked,
     )
     telemetry.readiness.add("cells", cells.ready)
     app = create_application(

@@ -1,7 +1,7 @@
 """FastAPI dependencies that decide who may call a route: staff by role, machine clients by key, voters by token."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
@@ -27,7 +27,12 @@ STAFF_RESPONSES: Final = problem_responses(
     ErrorCode.RATE_LIMITED,
 )
 VOTER_RESPONSES: Final = problem_responses(
-    ErrorCode.UNAUTHENTICATED, ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.PROOF_INVALID
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_INVALID,
+    ErrorCode.TOKEN_EXPIRED,
+    ErrorCode.PROOF_INVALID,
+    ErrorCode.SESSION_REVOKED,
+    ErrorCode.RATE_LIMITED,
 )
 _STAFF_TOKEN: Final = HTTPBearer(scheme_name="staffToken", bearerFormat="JWT", auto_error=False)
 _VOTER_TOKEN: Final = HTTPBearer(scheme_name="voterToken", bearerFormat="JWT", auto_error=False)
@@ -73,12 +78,15 @@ class Access:
         proofs: Proofs,
         limits: Limits,
         clients: MachineClients | None = None,
+        revoked: Container[str] = frozenset(),
         now: Callable[[], float] = time.time,
     ) -> None:
+        """Take the verifiers; `revoked` are ended sessions, and whoever lets in voters has to know them."""
         self._staff = staff
         self._voters = voters
         self._proofs = proofs
         self._clients = clients
+        self._revoked = revoked
         self._limits = limits
         self._staff_limits = limits.subjects(STAFF)
         self._now = now
@@ -137,6 +145,8 @@ class Access:
             body=await request.body(),
             now=now,
         )
+        if claims.sid in self._revoked:
+            raise DomainError(ErrorCode.SESSION_REVOKED)
         return claims
 
     async def _client(self, request: Request, api_key: str) -> Principal:

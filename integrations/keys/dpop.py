@@ -178,3 +178,13 @@ class RequestProofs:
             DomainError: `proof_invalid`.
         """
         self._verifier.verify(proof, method=method, url=self._base + path, token=token, body=body, jkt=jkt, now=now)
+
+    def key_of(self, proof: bytes | None, *, method: str, path: str, body: bytes, now: float) -> str:
+        """Return the thumbprint of the key that this request proves to hold, once; no token is bound to it yet.
+
+        Raises:
+            DomainError: `proof_invalid`.
+        """
+        return self._verifier.verify(
+            proof, method=method, url=self._base + path, token=None, body=body, jkt=None, now=now
+        )

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from domain.eligibility import VoterStatus, evidence_key, evidence_message
-from domain.ids import new_survey_id, new_voter_id
+from domain.ids import new_session_id, new_survey_id, new_voter_id
+from domain.sessions import EndReason, LoginMethod, NewSession, new_refresh_token
 from domain.tokens import LIFETIME_S, Assurance, RiskBand, Role
 from integrations.keys.digests import digest
 from integrations.keys.dpop_keys import ProofKey, make_proof
@@ -18,6 +19,7 @@ from integrations.keys.purposes import EVIDENCE, VOTING_TOKEN
 from integrations.keys.signing import VerificationKeys, is_signed
 from integrations.keys.tokens import VotingTokenVerifier
 from integrations.postgres.roles import IDENTITY
+from integrations.postgres.sessions import PostgresSessions
 from integrations.settings import RedisAddress
 from tests.api.eligibility.conftest import PUBLIC_URL, Eligibility, eligibility_service, payload_of
 from tests.conftest import OwnerPool, SettingsFor
@@ -434,3 +436,18 @@ class TestWithoutRedis:
                 token = identity_world.token(await identity_world.voter(), device=digest(device.encode()))
                 codes.append((await alone.ask(survey_id, token, X_Device_Id=device)).status_code)
         assert codes == [201] * 5 + [403] * 2
+
+
+async def test_an_ended_session_admits_no_more(eligibility: Eligibility, identity_world: IdentityWorld) -> None:
+    survey, voter, key = await identity_world.survey(), await identity_world.voter(), ProofKey.generate()
+    sessions = PostgresSessions(identity_world.identity["eu"])
+    login = NewSession(new_session_id("eu"), voter, key.jkt, LoginMethod.PASSKEY, Assurance.SUBSTANTIAL, RiskBand.LOW)
+    await sessions.open(login, new_refresh_token("eu"))
+    token = identity_world.token(voter, session_id=login.session_id)
+    assert (await eligibility.ask(survey, token)).status_code == 201
+    assert await sessions.end(voter, login.session_id, EndReason.LOGGED_OUT)
+    give_up_at = asyncio.get_running_loop().time() + 20
+    while (answer := await eligibility.ask(survey, token)).status_code == 201:
+        assert asyncio.get_running_loop().time() < give_up_at
+        await asyncio.sleep(0.05)
+    assert (answer.status_code, answer.json()["code"]) == (401, "session_revoked")
