@@ -23,7 +23,7 @@ class Delivery:
     body: bytes
     sign: Sign
     answers: list[int] = field(default_factory=list)
-    over: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def arrived(self) -> bool:
@@ -42,17 +42,21 @@ class Deliveries:
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent: list[Delivery] = []
 
-    def send(self, kind: str, body: bytes, sign: Sign, *, after_s: float = 0) -> None:
-        """Begin to send an event; `sign` returns the headers of one attempt at the body that it is given."""
+    def send(self, kind: str, body: bytes, sign: Sign, *, after: Delivery | None = None) -> Delivery:
+        """Begin to send an event, once another one has ended where there is one to wait for.
+
+        `sign` returns the headers of one attempt at the body that it is given.
+        """
         delivery = Delivery(kind, body, sign)
         self.sent.append(delivery)
         del self.sent[:-KEPT_MAX]
         if not self._url:
-            delivery.over = True
-            return
-        task = asyncio.create_task(self._deliver(delivery, after_s))
+            delivery.ended.set()
+            return delivery
+        task = asyncio.create_task(self._deliver(delivery, after))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return delivery
 
     async def close(self) -> None:
         """Give up what is on its way."""
@@ -60,13 +64,15 @@ class Deliveries:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _deliver(self, delivery: Delivery, after_s: float) -> None:
-        for pause_s in (after_s, *self._settings.resend_after_s):
+    async def _deliver(self, delivery: Delivery, after: Delivery | None) -> None:
+        if after is not None:
+            await after.ended.wait()
+        for pause_s in (0.0, *self._settings.resend_after_s):
             await asyncio.sleep(pause_s)
             delivery.answers.append(await self._attempt(delivery))
             if delivery.arrived:
                 break
-        delivery.over = True
+        delivery.ended.set()
 
     async def _attempt(self, delivery: Delivery) -> int:
         headers = {"content-type": "application/json", **delivery.sign(delivery.body)}

@@ -137,4 +137,4 @@ def _add_switches(router: APIRouter, applicants: Applicants, access: Access, eve
     @router.get("/webhooks")
     async def webhooks() -> list[dict[str, Any]]:
         sent = events.deliveries.sent
-        return [{"type": each.kind, "answers": each.answers, "over": each.over} for each in sent]
+        return [{"type": each.kind, "answers": each.answers, "over": each.ended.is_set()} for each in sent]

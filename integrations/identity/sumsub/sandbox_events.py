@@ -11,7 +11,7 @@ from pydantic import Field
 from integrations.identity.sumsub.sandbox_applicants import Applicant
 from integrations.identity.sumsub.webhook import ALGORITHM_HEADER, DIGEST_HEADER, payload_digest
 from integrations.sandboxes.control import ControlModel
-from integrations.sandboxes.deliveries import Deliveries
+from integrations.sandboxes.deliveries import Deliveries, Delivery
 
 
 class WebhookFaultKind(StrEnum):
@@ -65,12 +65,12 @@ class Events:
                 return
             case WebhookFaultKind.REPEATED:
                 self._send(kind, body, None)
-        self._send(kind, body, fault)
+        delivery = self._send(kind, body, fault)
         held, self._held = self._held, []
         for later_kind, later_body in held:
-            self.deliveries.send(later_kind, later_body, self._sign, after_s=0.05)
+            self.deliveries.send(later_kind, later_body, self._sign, after=delivery)
 
-    def _send(self, kind: str, body: bytes, fault: WebhookFaultKind | None) -> None:
+    def _send(self, kind: str, body: bytes, fault: WebhookFaultKind | None) -> Delivery:
         def sign(content: bytes) -> dict[str, str]:
             match fault:
                 case WebhookFaultKind.WRONG_DIGEST:
@@ -85,7 +85,7 @@ class Events:
                     return self._sign(content)
 
         sent = body.replace(b'"type"', b' "type"', 1) if fault is WebhookFaultKind.ALTERED else body
-        self.deliveries.send(kind, sent, sign)
+        return self.deliveries.send(kind, sent, sign)
 
     def _sign(self, content: bytes) -> dict[str, str]:
         digest = payload_digest(self._secret, self._algorithm, content)

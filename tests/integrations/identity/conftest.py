@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from integrations.sandboxes.serving import serve_sandboxes
 from integrations.settings import Environment, LettersSettings, SandboxSettings, Settings, SumsubSettings
 from integrations.vendor_http import open_vendor_client
 
-WITHIN_S = 5.0
+WITHIN_S = 20.0
 
 
 @dataclass
@@ -81,37 +81,45 @@ class World:
         return self.settings.letters
 
 
-def settings_for(address: str) -> Settings:
+def settings_for(address: str, webhook_timeout_s: float) -> Settings:
     return Settings(
         environment=Environment.TEST,
         sumsub=SumsubSettings(
             base_url=f"{address}/sumsub",
-            timeout_s=2,
+            timeout_s=20,
             app_token="sbx:public.private",
             secret_key="a secret",
             level="basic level",
             webhook_secret="another secret",
         ),
         letters=LettersSettings(
-            base_url=f"{address}/letters", timeout_s=2, api_key="a key", webhook_secret="a third secret"
+            base_url=f"{address}/letters", timeout_s=20, api_key="a key", webhook_secret="a third secret"
         ),
         sandboxes=SandboxSettings(
-            webhooks_url=f"{address}/receiver", webhook_timeout_s=0.2, resend_after_s=(0.02, 0.05, 0.05, 0.05)
+            webhooks_url=f"{address}/receiver",
+            webhook_timeout_s=webhook_timeout_s,
+            resend_after_s=(0.02, 0.05, 0.05, 0.05),
         ),
     )
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world() -> AsyncIterator[World]:
+@asynccontextmanager
+async def open_world(*, webhook_timeout_s: float = WITHIN_S) -> AsyncIterator[World]:
     receiver, mounted = Receiver(), {}
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
         await mounted["app"](scope, receive, send)
 
     async with AsyncExitStack() as lifetime, serve_sandboxes(late) as address:
-        settings = settings_for(address)
+        settings = settings_for(address, webhook_timeout_s)
         mounted["app"] = mount({**await open_sandboxes(settings, lifetime), "receiver": receiver})
         yield World(address, settings, receiver)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world() -> AsyncIterator[World]:
+    async with open_world() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -125,21 +133,25 @@ class Control:
 
     client: httpx.AsyncClient
 
-    async def __call__(self, method: str, path: str, **body: Any) -> Any:
-        answer = await self.client.request(method, f"/_control{path}", json=body or None)
+    async def __call__(self, method: str, path: str, /, **body: Any) -> Any:
+        answer = await self.client.request(method, f"/_control{path}", json=None if method == "GET" else body)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sumsub_client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_vendor_client(world.sumsub.base_url) as client:
+        yield client
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def sumsub_control(world: World) -> AsyncIterator[Control]:
-    async with httpx.AsyncClient(base_url=world.sumsub.base_url) as client:
-        control = Control(client)
-        yield control
-        await control("DELETE", "/faults")
-        await control("PUT", "/switches")
-        world.receiver.delay_s = 0
-        world.receiver.statuses.clear()
+async def sumsub_control(world: World, sumsub_client: httpx.AsyncClient) -> AsyncIterator[Control]:
+    control = Control(sumsub_client)
+    yield control
+    await control("DELETE", "/faults")
+    await control("PUT", "/switches")
+    world.receiver.statuses.clear()
 
 
 @dataclass
@@ -173,11 +185,13 @@ REAL = "COMITIA_SUMSUB__APP_TOKEN"
 
 
 @pytest_asyncio.fixture(params=["sandbox", *(["vendor"] if REAL in os.environ else [])], loop_scope="session")
-async def sumsub(world: World, request: pytest.FixtureRequest) -> AsyncIterator[Sumsub]:
-    settings = world.sumsub
-    if request.param == "vendor":
-        given = Settings(environment=Environment.TEST).sumsub
-        assert given is not None
-        settings = given
+async def sumsub(
+    world: World, sumsub_client: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> AsyncIterator[Sumsub]:
+    if request.param == "sandbox":
+        yield Sumsub(world.sumsub, sumsub_client, SumsubProofing(sumsub_client, world.sumsub))
+        return
+    settings = Settings(environment=Environment.TEST).sumsub
+    assert settings is not None
     async with open_vendor_client(settings.base_url) as client:
         yield Sumsub(settings, client, SumsubProofing(client, settings))
