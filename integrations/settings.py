@@ -4,6 +4,7 @@ Every address can be replaced alone, for example `COMITIA_CELLS__EU__REDIS__PORT
 databases, namespaces and Redis databases keep them apart, and topics and keys carry the cell's name.
 """
 
+import re
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -171,6 +172,59 @@ class LettersSettings(VendorSettings):
     webhook_age_max_s: int = Field(default=300, ge=10)  # each delivery is signed anew
 
 
+class FingerprintSettings(VendorSettings):
+    """Device intelligence with Fingerprint's server API v4, at the base of one region."""
+
+    timeout_s: float = Field(default=3.0, gt=0, le=60)  # a person waits for it
+    api_key: SecretStr
+    sealed_keys: tuple[SecretStr, ...] = ()  # base64 of 32 bytes each, newest first; none: no sealed results
+    webhook_secrets: tuple[SecretStr, ...] = ()  # none: no webhooks
+    webhook_age_max_s: int = Field(default=900, ge=60)  # the only repeat comes after five minutes
+    origins: frozenset[str] = frozenset()  # where our clients run: https://host, android:package, ios:bundle
+
+
+class TurnstileSettings(VendorSettings):
+    """Bot challenges with Cloudflare Turnstile; `hostnames` are where our widgets are shown."""
+
+    timeout_s: float = Field(default=4.0, gt=0, le=60)
+    secret: SecretStr
+    hostnames: frozenset[str] = Field(min_length=1)
+
+    @property
+    def is_testing(self) -> bool:
+        """Tell whether the secret is one of the published ones, which pass whoever asks, or nobody."""
+        return re.fullmatch(r"[1-3]x0{31}AA", self.secret.get_secret_value(), re.IGNORECASE) is not None
+
+
+class BreachesSettings(VendorSettings):
+    """Breached passwords by the range of their hashes; the public service takes no key."""
+
+    timeout_s: float = Field(default=3.0, gt=0, le=60)
+
+
+class MailSettings(_Frozen):
+    """The mail server that takes our messages, and who they are from.
+
+    `security` is `tls` from the first byte, `starttls` (demanded, never just hoped for), or `plain`.
+    """
+
+    host: str = Field(min_length=1)
+    port: int = Field(ge=1, le=65_535)
+    security: Literal["tls", "starttls", "plain"] = "tls"
+    ca: Path | None = None  # who signed the server, where the system does not know them
+    username: str = ""
+    password: SecretStr | None = None
+    sender: str = Field(pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$")
+    sender_name: str = Field(default="Comitia", pattern=r"^[^\x00-\x1f\x7f]{0,64}$")
+    timeout_s: float = Field(default=20.0, gt=0, le=300)  # for one message, from connecting to its acceptance
+    connections_max: int = Field(default=8, ge=1)
+
+    @property
+    def is_plain_between_hosts(self) -> bool:
+        """Tell whether messages would travel readable."""
+        return self.security == "plain" and not is_loopback(self.host)
+
+
 class ProofingSettings(_Frozen):
     """Which provider proofs whom; a change is a new version. `by_region` in the environment is JSON."""
 
@@ -230,6 +284,10 @@ class Settings(BaseSettings):
 
     sumsub: SumsubSettings | None = None
     letters: LettersSettings | None = None
+    fingerprint: FingerprintSettings | None = None
+    turnstile: TurnstileSettings | None = None
+    breaches: BreachesSettings | None = None
+    mail: MailSettings | None = None
     proofing: ProofingSettings = ProofingSettings()
     sandboxes: SandboxSettings = SandboxSettings()
 
@@ -274,6 +332,10 @@ class Settings(BaseSettings):
         vendors = (value for _, value in self if isinstance(value, VendorSettings))
         if bare := [vendor.base_url for vendor in vendors if not vendor.is_encrypted]:
             raise ValueError(f"production refuses vendors without TLS: {', '.join(bare)}")
+        if self.turnstile is not None and self.turnstile.is_testing:
+            raise ValueError("production refuses the testing keys of bot challenges")
+        if self.mail is not None and self.mail.is_plain_between_hosts:
+            raise ValueError(f"production refuses plaintext mail to {self.mail.host}")
         return self
 
     def password(self, role: str) -> SecretStr:

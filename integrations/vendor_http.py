@@ -79,13 +79,17 @@ class VendorHttp:
             DomainError: as `send`, and for whatever is no JSON object.
         """
         answer = await self.send(method, path, **request)
+        return answer, self.json_of(answer)
+
+    def json_of(self, answer: VendorAnswer) -> JsonObject:
+        """Return the JSON object in an answer. Raises the vendor's "unavailable" where there is none."""
         try:
             content = json.loads(answer.content)
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise self.unavailable(f"status {answer.status} without a JSON object", answer)
-        return answer, content
+        return content
 
     def unavailable(self, detail: str, answer: VendorAnswer | None = None) -> DomainError:
         """Return the error to raise; `detail` must be ours, never the vendor's text."""
