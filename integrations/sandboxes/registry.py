@@ -21,6 +21,7 @@ from integrations.settings import Settings
 SANDBOXES: Final[dict[str, str]] = {
     # name, the prefix of its paths: module
     "sumsub": "integrations.identity.sumsub.sandbox",
+    "fingerprint": "integrations.devices.sandbox.app",
 }
 
 OpenSandbox = Callable[[Settings, AsyncExitStack], Awaitable[ASGIApp | None]]

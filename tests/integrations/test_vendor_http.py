@@ -21,6 +21,7 @@ from integrations.sandboxes.serving import serve_sandboxes
 from integrations.vendor_http import VendorHttp, open_vendor_client
 
 TIMEOUT_S = 0.3
+BOUND_S = 3.0  # far less than what a vendor could take, on a busy machine
 
 
 async def vendor(request: Request) -> Response:
@@ -59,6 +60,12 @@ async def control() -> AsyncIterator[httpx.AsyncClient]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def http(control: httpx.AsyncClient) -> AsyncIterator[VendorHttp]:
     async with open_vendor_client(str(control.base_url)) as client:
+        yield VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=5.0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def hasty(control: httpx.AsyncClient) -> AsyncIterator[VendorHttp]:
+    async with open_vendor_client(str(control.base_url)) as client:
         yield VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=TIMEOUT_S)
 
 
@@ -81,17 +88,19 @@ async def test_an_answer_of_any_status_is_an_answer(control: httpx.AsyncClient, 
         {"kind": "never"},
         {"kind": "drop"},
         {"kind": "drop", "after": True},
-        {"kind": "slow", "delayS": 1},
+        {"kind": "slow", "delayS": 4},
     ],
     ids=lambda fault: "-".join(map(str, fault.values())),
 )
-async def test_what_is_no_answer_is_unavailable_in_time(control: httpx.AsyncClient, http: VendorHttp, fault: dict):
+async def test_what_is_no_answer_is_unavailable_in_time(
+    control: httpx.AsyncClient, http: VendorHttp, hasty: VendorHttp, fault: dict[str, object]
+):
     await control.post("/_control/faults", json=fault)
     began = time.monotonic()
     with pytest.raises(DomainError) as raised:
-        await http.send_for_json("GET", "/here")
+        await hasty.send_for_json("GET", "/here")
     assert raised.value.code is ErrorCode.DEVICES_UNAVAILABLE
-    assert time.monotonic() - began < 4 * TIMEOUT_S
+    assert time.monotonic() - began < BOUND_S
     assert (await http.send_for_json("GET", "/here"))[0].status == 200
 
 
@@ -105,7 +114,7 @@ async def test_what_is_packed_or_no_object_or_elsewhere_is_unavailable(http: Ven
 async def test_a_byte_now_and_then_is_no_answer():
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
-        while not writer.is_closing():
+        for _ in range(100):
             writer.write(b" ")
             await asyncio.sleep(0.05)
 
@@ -115,7 +124,7 @@ async def test_a_byte_now_and_then_is_no_answer():
         began = time.monotonic()
         with pytest.raises(DomainError, match="mail_unavailable"):
             await VendorHttp(client, ErrorCode.MAIL_UNAVAILABLE, timeout_s=TIMEOUT_S).send("GET", "/")
-        assert time.monotonic() - began < 4 * TIMEOUT_S
+        assert time.monotonic() - began < BOUND_S
 
 
 async def test_nobody_home_and_no_http_are_unavailable():
@@ -139,6 +148,6 @@ async def test_no_call_outlives_the_caller(control: httpx.AsyncClient, http: Ven
     began = time.monotonic()
     with until(began + 0.05), pytest.raises(DomainError):
         await http.send("GET", "/here")
-    assert time.monotonic() - began < TIMEOUT_S
+    assert time.monotonic() - began < BOUND_S
     with until(time.monotonic() - 1), pytest.raises(DomainError, match="deadline_exceeded"):
         await http.send("GET", "/here")
