@@ -7,6 +7,7 @@ import re
 import secrets
 from base64 import b32encode
 from dataclasses import dataclass
+from uuid import UUID
 
 CELL = re.compile(r"[a-z][a-z0-9]{0,15}")
 VOTER_ID = re.compile(r"v_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
@@ -32,6 +33,11 @@ def new_voter_id(cell: str) -> str:
 def new_person_id() -> str:
     """Return a new person id, 128 random bits; it outlives every account of the person."""
     return f"p_{_random(128)}"
+
+
+def person_id_of(unique: UUID) -> str:
+    """Return the person id made of a UUID (version 4): whoever repeats a step proposes the same one."""
+    return f"p_{b32encode(unique.bytes).decode('ascii').rstrip('=').lower()}"
 
 
 def new_registration_id(cell: str) -> str:

@@ -3,15 +3,20 @@
 All of it is data with a version: a decision keeps the version that it was made under.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 from domain.proofing import ProofingPolicy
 
+MAIL_FIELD = "mail"  # of a voter's personal data
+ADVICE_FIELD = "proofing_advice"  # what the provider last said to the person
+
 CODE_DIGITS = 8
 CODE_TRIES_MAX = 5  # of one code
 CODES_MAX = 4  # sent to one address in one registration
+CODE_PAUSE = timedelta(seconds=30)  # between two codes
 CASES_MAX = 3  # of one registration: the first, and two appeals
 ATTEMPTS_MAX = 5  # at one case: who was asked to try again four times has shown what there is
 
@@ -22,7 +27,6 @@ class Reason(StrEnum):
     MAIL_REFUSED = "mail_refused"
     MAIL_IN_USE = "mail_in_use"
     CODES_USED_UP = "codes_used_up"
-    REGION_NOT_ELIGIBLE = "region_not_eligible"
     UNDER_AGE = "under_age"
     DUPLICATE_FACE = "duplicate_face"
     ALREADY_REGISTERED = "already_registered"
@@ -32,10 +36,19 @@ class Reason(StrEnum):
     CLAIM_CONTRADICTED = "claim_contradicted"  # a fault: staff must look
     REVERSED = "reversed"  # the provider took its approval back
     NOT_FINISHED = "not_finished"  # the time was over
+    CANCELLED = "cancelled"  # by the person
+    NOT_DECIDED = "not_decided"  # a fault: staff must look
 
 
 # What a second look can change. Who has an account keeps it, and who let the time pass begins again.
-APPEALABLE = frozenset({Reason.UNDER_AGE, Reason.DUPLICATE_FACE, Reason.ATTEMPTS_USED_UP, Reason.CASE_GONE})
+_FINAL = frozenset(
+    {Reason.ALREADY_REGISTERED, Reason.REGISTERED_ELSEWHERE, Reason.NOT_FINISHED, Reason.CANCELLED, Reason.REVERSED}
+)
+
+
+def may_appeal(reasons: Sequence[str]) -> bool:
+    """Tell whether what these reasons ended may be looked at once more, in a new case."""
+    return not _FINAL.intersection(reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +57,6 @@ class Schedule:
 
     expires_after: timedelta
     remind_after: tuple[timedelta, ...] = ()
-
-    def reminders_due(self, waited: timedelta) -> int:
-        """Return how many reminders should have been sent by now."""
-        return sum(after <= waited for after in self.remind_after)
 
     def next_reminder(self, sent: int) -> timedelta | None:
         """Return after how long the next reminder is due, or None where there is none."""
@@ -58,6 +67,8 @@ CONTACT = Schedule(timedelta(days=3), (timedelta(days=1),))
 PROOFING = Schedule(timedelta(days=14), (timedelta(days=2), timedelta(days=7), timedelta(days=12)))
 REVIEW = Schedule(timedelta(days=30))  # nobody is reminded: it is the provider who takes so long
 APPEAL = Schedule(timedelta(days=14))
+ERASED_WITHIN = timedelta(days=30)  # a provider confirms an erasure by then, or somebody has to ask it
+CASE_LASTS = timedelta(days=90)  # at most, however often it goes back and forth
 
 # A webhook is only a hint, and may be lost: how long the next look waits where none came,
 # doubled from look to look.
@@ -86,6 +97,21 @@ class RegistrationPolicy:
     def admits_age(self, age_class: int) -> bool:
         """Tell whether an age class (0, 16 or 18: years known to be reached) may register."""
         return age_class >= self.minimum_age
+
+
+def contact_code(seed: bytes) -> str:
+    """Return the digits of a code made from the keyed hash of `code_seed`: the same number is the same code."""
+    return str(int.from_bytes(seed, "big") % 10**CODE_DIGITS).zfill(CODE_DIGITS)
+
+
+def code_seed(registration_id: str, number: int) -> str:
+    """Return what the code of a number (from 1) is made from."""
+    return f"seed/{registration_id}/{number}"
+
+
+def code_value(registration_id: str, code: str) -> str:
+    """Return what is hashed of a code, so that a hash is good for one registration alone."""
+    return f"code/{registration_id}/{code}"
 
 
 def age_class_of(years: int) -> int:

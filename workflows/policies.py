@@ -34,3 +34,21 @@ LOOK = ActivityConfig(  # reads what is new; given up soon, since the next look 
     heartbeat_timeout=timedelta(seconds=30),
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3),
 )
+
+ASK_VENDOR = ActivityConfig(  # given up after a minute or so: the process then waits longer, and asks again
+    start_to_close_timeout=timedelta(seconds=15),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=20), maximum_attempts=6
+    ),
+)
+
+CLAIM = ActivityConfig(  # one transaction in another cell; no limit: who is claimed waits until that cell is back
+    start_to_close_timeout=timedelta(seconds=5),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=15)),
+)
+
+NOTIFY = ActivityConfig(  # a message to a person; after three days nobody needs it any more
+    start_to_close_timeout=timedelta(seconds=30),
+    schedule_to_close_timeout=timedelta(days=3),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
+)

@@ -2,14 +2,18 @@
 
 from workflows.export_results import ExportResultsWorkflow
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
+from workflows.register_voter import RegisterVoterWorkflow
 from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.submit_votes import SubmitVotesWorkflow
+from workflows.verify_identity import VerifyIdentityWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
     ExportResultsWorkflow,
     ReconcileSurveyWorkflow,
+    RegisterVoterWorkflow,
     RotateKeysWorkflow,
     RunSurveyWorkflow,
     SubmitVotesWorkflow,
+    VerifyIdentityWorkflow,
 )

@@ -26,12 +26,18 @@ GENERATE = "generate:"
 MANAGE = "manage:"
 
 SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE, CERTIFICATE})
+HISTORY = "history"  # encrypts histories that last: of registration, login and accounts; kept until retention
 DAILY = "in-flight"  # everything under it gets a new key every day (UTC)
 
 
 def in_flight(cell: str) -> str:
     """Return the purpose of the keys that encrypt a cell's workflow payloads: `in-flight/{cell}`."""
     return f"{DAILY}/{cell}"
+
+
+def history(cell: str) -> str:
+    """Return the purpose of the keys that encrypt a cell's histories of identity: `history/{cell}`."""
+    return f"{HISTORY}/{cell}"
 
 
 def public(purpose: str) -> str:

@@ -1,0 +1,70 @@
+"""Claims of documents, each in the cell that its hash selects."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from temporalio import activity
+
+from activities.failures import to_application_error
+from domain.accounts import DocumentClaims, KeyedHash
+from domain.contracts.registration import ClaimDocumentInput, ClaimedDocument
+from domain.errors import DomainError, ErrorCode
+
+
+class ClaimActivities:
+    """Claims in any cell; holds the ports so that a test can pass its own."""
+
+    def __init__(self, cells: Mapping[str, DocumentClaims]) -> None:
+        self._cells = cells
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Return every activity, for a worker."""
+        return [self.claim_document, self.release_document, self.settle_document]
+
+    @activity.defn(name="claim_document")
+    async def claim_document(self, request: ClaimDocumentInput) -> ClaimedDocument:
+        """Claim a document for a voter. Safe to repeat: the holder is granted it again.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            found = await self._claims(request).claim(
+                _hash(request), request.person_id, request.home_cell, request.voter_id
+            )
+        except DomainError as error:
+            raise to_application_error(error) from error
+        return ClaimedDocument(state=found.state, person_id=found.person_id, home_cell=found.home_cell)
+
+    @activity.defn(name="release_document")
+    async def release_document(self, request: ClaimDocumentInput) -> None:
+        """Let go of a claim. Safe to repeat, and no-op for who does not hold it.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            await self._claims(request).release(_hash(request), request.voter_id)
+        except DomainError as error:
+            raise to_application_error(error) from error
+
+    @activity.defn(name="settle_document")
+    async def settle_document(self, request: ClaimDocumentInput) -> None:
+        """Note that a claim has led to an account. Safe to repeat.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            await self._claims(request).settle(_hash(request), request.voter_id)
+        except DomainError as error:
+            raise to_application_error(error) from error
+
+    def _claims(self, request: ClaimDocumentInput) -> DocumentClaims:
+        if request.claim_cell not in self._cells:  # a worker that does not know the cell yet; another one may
+            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE, f"no address of cell {request.claim_cell}")
+        return self._cells[request.claim_cell]
+
+
+def _hash(request: ClaimDocumentInput) -> KeyedHash:
+    return KeyedHash(request.document.key_id, request.document.digest)
