@@ -57,7 +57,7 @@ def test_a_code_has_its_digits_and_belongs_to_one_registration() -> None:
 @pytest.mark.parametrize(
     ("reason", "appealable"), [(Reason.UNDER_AGE, True), ("forgery", True), (Reason.ALREADY_REGISTERED, False)]
 )
-def test_who_has_an_account_already_cannot_appeal(reason: str, appealable: bool) -> None:
+def test_who_has_an_account_already_cannot_appeal(reason: str, *, appealable: bool) -> None:
     assert may_appeal(["whatever", reason]) is appealable
 
 
