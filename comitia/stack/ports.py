@@ -66,15 +66,25 @@ def free_port(taken: Iterable[int]) -> int:
     raise RuntimeError("no free port found")
 
 
-def choose(names: Iterable[str], wanted: dict[str, int], say: Callable[[str], None] = lambda _: None) -> dict[str, int]:
-    """Return a port for each name: the wanted one where it is free, else any, saying so."""
+def choose(
+    names: Iterable[str],
+    wanted: dict[str, int],
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    taken: Iterable[int] = (),
+) -> dict[str, int]:
+    """Return a port for each name: the wanted one where it is free, else any, saying so.
+
+    `taken` are kept for others, who may not listen yet.
+    """
     chosen: dict[str, int] = {}
+    kept = set(taken)
     for name in names:
         port = wanted.get(name)
-        if port is not None and port not in chosen.values() and is_free(port):
+        if port is not None and port not in {*chosen.values(), *kept} and is_free(port):
             chosen[name] = port
             continue
-        chosen[name] = free_port(chosen.values())
+        chosen[name] = free_port({*chosen.values(), *kept})
         if port is not None:
             say(f"port {port} of {name} is taken: using {chosen[name]}")
     return chosen

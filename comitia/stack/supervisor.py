@@ -50,7 +50,9 @@ class Supervisor:
     ) -> None:
         self.applications = applications
         self.processes: dict[str, ManagedProcess] = {}
-        self._ports = ports.choose([a.name for a in applications], dict(wanted_ports or {}), say)
+        self._ports = ports.choose(
+            [a.name for a in applications], dict(wanted_ports or {}), say, taken=state.ports.values()
+        )
         self._keeper = Keeper(say)
         self._keeping = False
         self._replaced: set[ManagedProcess] = set()  # still running beside their successors
