@@ -1,9 +1,10 @@
 """Compares what voters were told with what the ledgers keep and what the results show, and names every difference.
 
-Nothing here asks the services how they are doing: it reads the client's notes, the rows of the ledgers with the
-development key of the survey, and the public results.
+Nothing here asks the services how they are doing, nor uses their code to read: it takes the client's notes, the rows of
+the ledgers with the development key of the survey, and the public results.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,10 @@ import asyncpg
 
 from comitia.demo.glasgow import Totals
 from comitia.demo.survey import PublishedElection
-from domain.ballots import unpack
-from domain.tally import BALLOTS, Counts
+from domain.tally import BALLOTS
 from integrations.keys.file_kms import FileKms
-from integrations.keys.sealing import SurveySeal
-from integrations.postgres.tally import LedgerSnapshots
-from tests.faults.notes import Notes
+from tests.faults.notes import Asked, Notes
+from tests.faults.papers import Opener, Paper, Papers, Sums, apart, sums_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +24,19 @@ class Kept:
     """What the ledgers of all cells have of one survey; `evidence` has the rows of each nullifier."""
 
     evidence: Mapping[str, Sequence[str]]
-    ballots: int
-    opened: Totals  # of the sealed ballots, opened one by one
+    opened: Papers  # the sealed ballots, opened one by one
     unreadable: int
-    counted: Totals  # what the batches say
+    counted: Sums  # what the batches say
 
     @property
     def participations(self) -> int:
         """Rows, whoever they are of."""
         return sum(len(rows) for rows in self.evidence.values())
+
+    @property
+    def ballots(self) -> int:
+        """Rows, also of what cannot be read."""
+        return self.opened.total() + self.unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Verdict:
     """What a fault came to. Everything from `missing` on is 0, or something is broken.
 
     `missing`: acknowledged voters whom no ledger has. `double`: rows, ballots or receipts more than one per person.
-    `wrong`: differences between the choices that are kept and those that their voters made, and participations that
+    `wrong`: differences between the ballots that are kept and those that their voters cast, and participations that
     nobody asked for. `difference`: between ballots, counts and results. `unserved`: voters without a receipt.
     """
 
@@ -59,45 +62,49 @@ class Verdict:
         return not any((self.missing, self.double, self.wrong, self.difference, self.unserved))
 
 
-def judge(notes: Notes, kept: Kept, shown: Totals, survey: PublishedElection) -> Verdict:
-    """Compare the three."""
-    asked = {one.nullifier: one for one in notes.asked.values()}
-    acknowledged = notes.acknowledged
-    missing = sum(notes.asked[voter].nullifier not in kept.evidence for voter in acknowledged)
+def judge(notes: Notes, kept: Kept, shown: Totals, survey: PublishedElection, *, closing: bool = False) -> Verdict:
+    """Compare the three.
+
+    Where the survey was `closing` while people voted, some were told that it is closed: at once, or after their vote
+    was accepted without a receipt. They are served, and in no ledger.
+    """
+    turned_away = notes.turned_away if closing else set()
+    missing = sum(notes.asked[voter].nullifier not in kept.evidence for voter in notes.acknowledged - turned_away)
     rows_too_many = sum(len(rows) - 1 for rows in kept.evidence.values())
     ballots_too_many = max(0, kept.ballots - kept.participations)
-    expected: Totals = Counter()
+    expected, unasked = expected_papers(notes, kept, survey)
+    opened = sums_of(kept.opened)
+    return Verdict(
+        acknowledged=len(notes.acknowledged),
+        recorded=kept.participations,
+        missing=missing,
+        double=rows_too_many + ballots_too_many + len(notes.twice),
+        wrong=unasked + kept.unreadable + len(notes.two_receipts) + apart(expected, kept.opened),
+        difference=apart(opened, kept.counted) + apart(opened, _shown(shown, survey)),
+        unserved=len(notes.asked.keys() - notes.confirmed - turned_away),
+    )
+
+
+def expected_papers(notes: Notes, kept: Kept, survey: PublishedElection) -> tuple[Papers, int]:
+    """Return the papers of those who are in the ledgers, as they cast them, and how many rows nobody asked for."""
+    asked = {one.nullifier: one for one in notes.asked.values()}
+    papers: Papers = Counter()
     unasked = 0
     for nullifier, rows in kept.evidence.items():
         one = asked.get(nullifier)
         if one is None or set(rows) != {one.evidence}:
             unasked += 1
-            continue
-        expected[one.region, 0, BALLOTS] += 1
-        for question, parties in one.ballot:
-            for party in parties:
-                expected[one.region, survey.questions.index(question) + 1, party] += 1
-    return Verdict(
-        acknowledged=len(acknowledged),
-        recorded=kept.participations,
-        missing=missing,
-        double=rows_too_many + ballots_too_many + len(notes.twice),
-        wrong=unasked + kept.unreadable + len(notes.two_receipts) + _apart(expected, kept.opened),
-        difference=_apart(kept.opened, kept.counted) + _apart(kept.opened, shown),
-        unserved=len(notes.asked.keys() - notes.confirmed),
-    )
-
-
-def _apart(one: Totals, other: Totals) -> int:
-    return sum(abs(one[key] - other[key]) for key in {*one, *other})
+        else:
+            papers[_cast(one, survey)] += 1
+    return papers, unasked
 
 
 async def read_kept(owners: Mapping[str, asyncpg.Pool], keys: FileKms, survey: PublishedElection) -> Kept:
     """Read the ledgers of these cells, opening every ballot."""
     evidence: dict[str, list[str]] = {}
-    opened: Totals = Counter()
-    counted: Totals = Counter()
-    ballots = unreadable = 0
+    opened: Papers = Counter()
+    counted: Sums = Counter()
+    unreadable = 0
     for pool in owners.values():
         for row in await pool.fetch(
             "SELECT nullifier, evidence FROM voting.participation WHERE survey_id = $1", survey.survey_id
@@ -106,38 +113,34 @@ async def read_kept(owners: Mapping[str, asyncpg.Pool], keys: FileKms, survey: P
         wrapped = await pool.fetchval(
             "SELECT wrapped_ballot_key FROM voting.survey WHERE survey_id = $1", survey.survey_id
         )
-        seal = SurveySeal(survey.survey_id, await keys.unwrap(wrapped, survey.survey_id))
+        opener = Opener(survey.survey_id, await keys.unwrap(wrapped, survey.survey_id))
         for row in await pool.fetch("SELECT sealed FROM voting.ballot WHERE survey_id = $1", survey.survey_id):
-            ballots += 1
             try:
-                opened.update(_votes(survey, seal.open(row["sealed"])))
+                opened[opener.open(row["sealed"])] += 1
             except ValueError:
                 unreadable += 1
-        async with LedgerSnapshots(pool).open() as snapshot:
-            counted.update(_totals(survey, await snapshot.counts(survey.survey_id)))
-    return Kept(evidence, ballots, opened, unreadable, counted)
+        for row in await pool.fetch(
+            "SELECT region, ballots, options FROM voting.batch_count WHERE survey_id = $1", survey.survey_id
+        ):
+            counted[row["region"], ""] += row["ballots"]
+            counted.update({(row["region"], option): votes for option, votes in json.loads(row["options"]).items()})
+    return Kept(evidence, opened, unreadable, counted)
 
 
-def _votes(survey: PublishedElection, packed: bytes) -> Totals:
-    """Return what one ballot adds."""
-    ballot = unpack(packed)
-    votes: Totals = Counter({(ballot.region, 0, BALLOTS): 1})
-    for question, options, _ in ballot.answers:
-        number = survey.questions.index(question)
-        party_of = {option: party for party, option in survey.options[number].items()}
-        for option in options:
-            votes[ballot.region, number + 1, party_of[option]] += 1
-    return votes
-
-
-def _totals(survey: PublishedElection, counts: Counts) -> Totals:
-    places = {
-        option: (number, party)
-        for number, options in enumerate(survey.options, start=1)
-        for party, option in options.items()
+def _cast(one: Asked, survey: PublishedElection) -> Paper:
+    """Return the paper that a voter asked to cast, with the options' ids."""
+    chosen = {
+        (question, survey.options[survey.questions.index(question)][party])
+        for question, parties in one.ballot
+        for party in parties
     }
-    totals: Totals = Counter()
-    for (region, option), votes in counts.items():
-        number, party = (0, BALLOTS) if option == BALLOTS else places[option]
-        totals[region, number, party] += votes
-    return totals
+    return one.region, frozenset(chosen)
+
+
+def _shown(totals: Totals, survey: PublishedElection) -> Sums:
+    """Return public results by option id, what nobody chose left out."""
+    sums: Sums = Counter()
+    for (region, number, party), votes in totals.items():
+        if votes:
+            sums[region, "" if party == BALLOTS and not number else survey.options[number - 1][party]] += votes
+    return sums

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 CONFIRMED, ACCEPTED, NO_ANSWER = 201, 202, 0
+CLOSED = "survey_closed"
 RIGHT_BALLOT = 0  # the number of what a voter wants; later numbers are second thoughts, which must not count
 
 
@@ -114,6 +115,13 @@ class Notes:
         at_once = {voter for voter, said in self.said.items() if any(one.status == CONFIRMED for one in said)}
         later = {voter for voter, found in self.learnt.items() if any(one.status == "confirmed" for one in found)}
         return at_once | later
+
+    @property
+    def turned_away(self) -> set[int]:
+        """The voters who were told that the survey is closed, and hold no receipt."""
+        at_once = {voter for voter, said in self.said.items() if any(one.code == CLOSED for one in said)}
+        later = {voter for voter, found in self.learnt.items() if any(one.code == CLOSED for one in found)}
+        return (at_once | later) - self.confirmed
 
     @property
     def twice(self) -> set[int]:
