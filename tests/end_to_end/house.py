@@ -244,8 +244,14 @@ class House:
     @asynccontextmanager
     async def locked_ledger(self, survey: OpenSurvey, cell: str) -> AsyncIterator[None]:
         """Keep the ledger of one cell from recording votes of a survey."""
+        async with self.locked_survey(survey.id, cell):
+            yield
+
+    @asynccontextmanager
+    async def locked_survey(self, survey_id: str, cell: str) -> AsyncIterator[None]:
+        """The same, of a survey that is known by its id alone."""
         async with self.owners[cell].acquire() as connection, connection.transaction():
-            await connection.execute("SELECT FROM voting.survey WHERE survey_id = $1 FOR UPDATE", survey.id)
+            await connection.execute("SELECT FROM voting.survey WHERE survey_id = $1 FOR UPDATE", survey_id)
             yield
 
     @asynccontextmanager

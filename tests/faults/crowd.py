@@ -16,12 +16,11 @@ from comitia.demo.voters import Habit, Voter
 from integrations.keys import base64url
 from integrations.keys.access_tokens import AccessTokens
 from tests.end_to_end.house import claims_of, nullifier_of
-from tests.faults.notes import ACCEPTED, CONFIRMED, NO_ANSWER, Asked, Learnt, Notebook, Said
+from tests.faults.notes import ACCEPTED, CLOSED, CONFIRMED, NO_ANSWER, Asked, Learnt, Notebook, Said
 
 ANSWER_WITHIN_S = 6.0  # then the client asks another process, as behind any balancer
 _PATIENCE_S = 90.0  # of one voter, outages included
 _COME_BACK_S, _COME_BACK_MAX_S = 0.1, 3.0  # doubled with every try in vain, and spread
-_REFUSED = {"already_voted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,14 @@ class Crowd:
         notebook: Notebook,
         *,
         patience_s: float = _PATIENCE_S,
+        closing: bool = False,
     ) -> None:
+        """`closing` is a survey that ends while they vote: then it is an outcome to hear that it is closed."""
         self._survey = survey
         self._access = access
         self._notebook = notebook
         self._patience_s = patience_s
+        self._refused = {"already_voted", CLOSED} if closing else {"already_voted"}
         self._votes = {name: HttpClient(url) for name, url in doors.votes.items()}
         self._eligibility = HttpClient(doors.eligibility)
         self._turn = itertools.cycle(doors.votes)
@@ -100,7 +102,9 @@ class Crowd:
     async def _serve(self, number: int, voter: Voter) -> None:
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._vote(_Visit(number, voter.cell, await self._admit(number, voter)), voter)
+                token = await self._admit(number, voter)
+                if token:
+                    await self._vote(_Visit(number, voter.cell, token), voter)
         except TimeoutError:
             self.unserved += 1
 
@@ -124,12 +128,15 @@ class Crowd:
                 await self._send(visit, ballot, key)
 
     async def _admit(self, number: int, voter: Voter) -> str:
+        """Return a voting token, or nothing where the survey is closed already."""
         for tries in itertools.count():
             access = self._access.voter(voter.voter_id, voter.cell, voter.ballot.region)
             answer = await _answer(self._eligibility, "POST", self._survey.token_path, access)
             if isinstance(answer, Answer) and answer.status == CONFIRMED:
                 break
             if isinstance(answer, Answer) and answer.status not in {429, 503}:
+                if problem_code(answer) in self._refused:
+                    return ""
                 self._surprise("admission", answer)
             await _come_back(answer, tries)
         token: str = answer.json()["votingToken"]
@@ -187,7 +194,7 @@ class Crowd:
             if answer.status == ACCEPTED:
                 await self._learn(visit, door, answer.headers["location"])
                 return False
-            if said.code in _REFUSED:
+            if said.code in self._refused:
                 return False
             if answer.status not in {429, 503}:
                 self._surprise("voting", answer)

@@ -51,7 +51,7 @@ def full(server: str) -> Fault:
     def impossible(stage: Stage) -> str:
         return "" if server in stage.disks else stage.undiskable or "this stack has no disks of its own"
 
-    return Fault(f"disk-full/{server}", inject, seconds=FULL_S, impossible=impossible)
+    return Fault(f"disk-full/{server}", inject, seconds=FULL_S, impossible=impossible, processes=frozenset({server}))
 
 
 async def _keep_full(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""One fault under load: vote, break, heal, wait for quiet, and compare what was told with what is kept and shown."""
+"""One fault under load: vote, break, heal, wait for quiet, and compare what was told with what is kept and shown.
+
+Where it is asked for, the survey is then finished, and its certificate compared as well.
+"""
 
 import asyncio
 import contextlib
@@ -7,20 +10,32 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from comitia.demo.checking import read_results
 from comitia.demo.client import HttpClient, NoAnswerError
 from comitia.demo.glasgow import Totals
 from comitia.demo.survey import PublishedElection, RefusedError
 from comitia.demo.voters import Habit
-from tests.faults.checking import Verdict, judge, read_kept
+from tests.faults.checking import Kept, Verdict, expected_papers, judge, read_kept
 from tests.faults.crowd import Crowd, habits
+from tests.faults.ending import Ended, certified, finish
 from tests.faults.notes import Notebook, Notes
 from tests.faults.stage import Stage
 from tests.faults.watching import Watch, confirmed_since
 
 _BEGIN_WITHIN_S = 60.0
+_SOME_MORE_WITHIN_S = 30.0
 _LOOK_EVERY_S, _WEIGH_EVERY_S = 0.1, 0.4
+_NOT_FINISHED = Ended(None, ("it was not finished",))
+
+
+class During(Enum):
+    """What goes on when a fault strikes."""
+
+    VOTING = auto()
+    CLOSING = auto()  # staff have just asked for the survey's end, and people vote
+    CERTIFYING = auto()  # the survey is closed, and its certificate is being made
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,7 @@ class Fault:
 
     `seconds` it lasts; 0 is over at once, and the time to recover counts from its beginning. `tolerated` are codes
     that voters may hear meanwhile besides `overloaded` and its like. `impossible` says why it cannot be made here.
+    `processes` are stopped or started by it, so that no other fault may do that meanwhile.
     """
 
     name: str
@@ -37,6 +53,8 @@ class Fault:
     tolerated: frozenset[str] = frozenset()
     impossible: Callable[[Stage], str] = lambda _: ""
     habit: Habit | None = None  # what every voter does, where that is not as the load says
+    during: During = During.VOTING
+    processes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one fault came to; None where votes or results did not recover."""
+    """What one fault came to; None where votes or results did not recover.
+
+    Nothing is confirmed again in a survey that the fault met at its end: how long its certificate took says it all.
+    """
 
     fault: str
     verdict: Verdict
@@ -64,6 +85,13 @@ class Row:
     refused: int  # requests of people who had voted
     surprises: tuple[str, ...]
     revived: tuple[str, ...]
+    ended: Ended | None = None  # None: it goes on
+    during: During = During.VOTING
+
+    @property
+    def recovered(self) -> bool:
+        """Whether votes and results came back, where they have to."""
+        return self.during is not During.VOTING or None not in (self.confirmed_again_s, self.right_again_s)
 
     @property
     def holds(self) -> bool:
@@ -72,19 +100,28 @@ class Row:
             self.verdict.holds
             and self.verdict.acknowledged > 0
             and not self.surprises
-            and self.confirmed_again_s is not None
-            and self.right_again_s is not None
+            and self.recovered
+            and (self.ended is None or not self.ended.problems)
         )
 
 
 class Experiment:
     """A survey, its crowd and its watch; made anew for each fault."""
 
-    def __init__(self, stage: Stage, survey: PublishedElection, notebook: Notebook, load: Load) -> None:
-        self._stage, self._survey, self._load = stage, survey, load
+    def __init__(
+        self, stage: Stage, survey: PublishedElection, notebook: Notebook, load: Load, *, closing: bool
+    ) -> None:
+        self._stage, self._survey, self._load, self._closing = stage, survey, load, closing
         self.notebook = notebook
-        self.crowd = Crowd(stage.doors, survey, stage.house.access, notebook, patience_s=load.patience_s)
+        self.crowd = Crowd(
+            stage.doors, survey, stage.house.access, notebook, patience_s=load.patience_s, closing=closing
+        )
         self.watch = Watch(stage.house, survey)
+
+    @property
+    def votes_after(self) -> int:
+        """How many more confirmed voters there are to be once all goes on."""
+        return round(self._load.rate * self._load.after_s / 2)
 
     async def close(self) -> None:
         """End what still runs."""
@@ -122,14 +159,15 @@ class Experiment:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def verdict(self) -> tuple[Verdict, Notes]:
+    async def compared(self) -> tuple[Verdict, Notes, Kept]:
         """Compare notes, ledgers and results."""
         notes = Notes.read(self.notebook.path)
         house = self._stage.house
         owners = {cell: house.owners[cell] for cell in house.directories}
         kept = await read_kept(owners, self._stage.keys, self._survey)
         regions = sorted({one.region for one in notes.asked.values()})
-        return judge(notes, kept, await self._results(regions), self._survey), notes
+        verdict = judge(notes, kept, await self._results(regions), self._survey, closing=self._closing)
+        return verdict, notes, kept
 
     async def _results(self, regions: list[str]) -> Totals:
         results = HttpClient(self._stage.house.supervisor.url("results"))
@@ -141,41 +179,95 @@ class Experiment:
             results.close()
 
 
-async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | None = None) -> Row:
-    """Let one fault happen under load and say what it came to."""
+async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | None = None, ends: bool = False) -> Row:
+    """Let one fault happen under load and say what it came to; `ends` has the survey finished and certified."""
     load = load or Load()
     chance = random.Random(f"{seed}/{fault.name}")
     survey = await stage.publish()
     voters = chance.sample(stage.voters, len(stage.voters))
     odd = [fault.habit] * len(voters) if fault.habit else habits(len(voters), load.habits, chance)
     voters = [replace(voter, habit=habit) for voter, habit in zip(voters, odd, strict=True)]
-    path = stage.folder / f"{survey.survey_id}.notes"
-    with Notebook(path) as notebook:
-        experiment = Experiment(stage, survey, notebook, load)
+    at_end = fault.during is not During.VOTING
+    with Notebook(stage.folder / f"{survey.survey_id}.notes") as notebook:
+        experiment = Experiment(stage, survey, notebook, load, closing=at_end)
         stop = asyncio.Event()
         coming = asyncio.create_task(experiment.crowd.come(voters, load.rate, stop, at_once=load.at_once))
         try:
             if not await experiment.confirmed(round(load.rate * load.before_s / 2), _BEGIN_WITHIN_S):
                 raise RuntimeError(f"{fault.name}: nothing was confirmed before the fault")
-            began = time.monotonic()
-            async with fault.inject(stage):
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(fault.seconds):
-                        await asyncio.Event().wait()
-            revived = await stage.revive()
-            healed = time.monotonic()
-            confirmed, right = await experiment.recovered(healed if fault.seconds else began, healed)
-            if confirmed is not None:
-                await experiment.confirmed(experiment.crowd.confirmed + round(load.rate * load.after_s / 2), 30)
+            strike = _strike_at_end if at_end else _strike
+            struck = await strike(experiment, stage, survey, fault)
             stop.set()
             await coming
             await experiment.quiet()
-            verdict, notes = await experiment.verdict()
+            verdict, notes, kept = await experiment.compared()
         finally:
             coming.cancel()
             await experiment.close()
+    ended = None
+    if struck.finished or ends:
+        asked_at = struck.finished or time.monotonic()
+        papers, _ = expected_papers(notes, kept, survey)
+        finished = bool(struck.finished) or await finish(stage.house, survey)
+        ended = await certified(stage.house, survey, papers, since=asked_at) if finished else _NOT_FINISHED
     strange = tuple(sorted({text for text in experiment.crowd.surprises if text.split()[-1] not in fault.tolerated}))
-    return Row(fault.name, verdict, confirmed, right, notes.statuses(), notes.refused, strange, tuple(revived))
+    return Row(
+        fault.name,
+        verdict,
+        struck.confirmed_again_s,
+        struck.right_again_s,
+        notes.statuses(),
+        notes.refused,
+        strange,
+        tuple(struck.revived),
+        ended,
+        fault.during,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Struck:
+    """When and how it was healed; `finished` is when the survey's end was asked for, 0 where it was not."""
+
+    confirmed_again_s: float | None
+    right_again_s: float | None
+    revived: list[str]
+    finished: float = 0.0
+
+
+async def _strike(experiment: Experiment, stage: Stage, _: PublishedElection, fault: Fault) -> _Struck:
+    """Let the fault happen while people vote, and wait until all goes on."""
+    began = time.monotonic()
+    await _happen(stage, fault)
+    revived = await stage.revive()
+    healed = time.monotonic()
+    confirmed, right = await experiment.recovered(healed if fault.seconds else began, healed)
+    if confirmed is not None:
+        await experiment.confirmed(experiment.crowd.confirmed + experiment.votes_after, _SOME_MORE_WITHIN_S)
+    return _Struck(confirmed, right, revived)
+
+
+async def _strike_at_end(experiment: Experiment, stage: Stage, survey: PublishedElection, fault: Fault) -> _Struck:
+    """Let the fault meet the end of the survey, asked for while people go on coming."""
+    asked_at = time.monotonic()
+    finishing = asyncio.create_task(finish(stage.house, survey))
+    try:
+        if fault.during is During.CERTIFYING:
+            await finishing
+        await _happen(stage, fault)
+        revived = await stage.revive()
+        if not await finishing:
+            raise RuntimeError(f"{fault.name}: the survey was not finished after it was healed")
+    finally:
+        finishing.cancel()
+    return _Struck(None, None, revived, asked_at)
+
+
+async def _happen(stage: Stage, fault: Fault) -> None:
+    async with fault.inject(stage):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(fault.seconds):
+                await asyncio.Event().wait()
 
 
 async def _until(holds: Callable[[], bool], within_s: float, *, every_s: float = _LOOK_EVERY_S) -> bool:

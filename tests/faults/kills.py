@@ -11,7 +11,7 @@ from integrations.settings import RedisAddress
 from tests.faults.experiment import Fault
 from tests.faults.stage import Stage
 
-PAUSE_S, _HELD_S = 10.0, 1.0
+PAUSE_S, _HELD_S = 8.0, 1.0  # longer than any call waits for its answer
 REDIS = "redis"
 _Inject = Callable[[Stage], AbstractAsyncContextManager[None]]
 
@@ -69,13 +69,17 @@ def killed_while_paused(victim: str, server: str) -> _Inject:
 
 def kill(name: str) -> Fault:
     """A killed process."""
-    return Fault(f"kill/{name}", killed(name))
+    return Fault(f"kill/{name}", killed(name), processes=frozenset({name}))
 
 
 def pause(name: str) -> Fault:
     """A stopped process."""
-    return Fault(f"pause/{name}", paused(name), seconds=PAUSE_S)
+    return Fault(f"pause/{name}", paused(name), seconds=PAUSE_S, processes=frozenset({name}))
 
 
-KILL_BEFORE_COMMIT = Fault("kill/api-votes-while-temporal-hangs", killed_while_paused("api-votes", "temporal"))
-EMPTY_REDIS = Fault("kill/redis-with-its-data", emptied)
+KILL_BEFORE_COMMIT = Fault(
+    "kill/api-votes-while-temporal-hangs",
+    killed_while_paused("api-votes", "temporal"),
+    processes=frozenset({"api-votes", "temporal"}),
+)
+EMPTY_REDIS = Fault("kill/redis-with-its-data", emptied, processes=frozenset({REDIS}))

@@ -56,6 +56,7 @@ class Stage:
     proxies: Proxies | None = None  # on every way from a process to a server
     disks: Mapping[str, Path] = field(default_factory=dict)  # file systems that one server has alone
     undiskable: str = ""  # why there are none
+    survey: PublishedElection | None = None  # of the experiment that goes on
 
     @classmethod
     async def of(cls, house: House, folder: Path, *, voters: int, seed: int) -> "Stage":
@@ -100,9 +101,10 @@ class Stage:
         """Put up the election as a fresh survey, open in every cell."""
         surveys = HttpClient(self.house.supervisor.url("surveys"))
         try:
-            return await publish(surveys, self.house.access.staff("u_faults", [Role.ADMIN]), self.election)
+            self.survey = await publish(surveys, self.house.access.staff("u_faults", [Role.ADMIN]), self.election)
         finally:
             surveys.close()
+        return self.survey
 
     async def start(self, name: str) -> None:
         """Start a process that ended, and wait until it is ready."""
@@ -154,11 +156,15 @@ class Stage:
     async def changed(
         self, names: Sequence[str], environment: dict[str, str] | None = None, folder: Path | None = None
     ) -> AsyncIterator[None]:
-        """Run applications with more variables, or from another folder's source, until the end of the block."""
-        processes = [self.house.supervisor.processes[name] for name in names]
+        """Run processes with more variables, or applications from another folder's source, until the end of the block.
+
+        A server is started anew with everything else still running.
+        """
+        processes = [self.processes[name] for name in names]
         before = [(process.environment, process.folder) for process in processes]
         for process in processes:
-            process.environment = {**(process.environment or {}), **(environment or {})}
+            own = os.environ if process.environment is None else process.environment
+            process.environment = {**own, **(environment or {})}
             if folder is not None:
                 process.folder, process.environment = folder, _unmeasured(process.environment)
         try:
@@ -170,11 +176,11 @@ class Stage:
             await self._restart(names)
 
     async def _restart(self, names: Sequence[str]) -> None:
-        await asyncio.gather(*(self.house.supervisor.processes[name].stop() for name in names))
+        await asyncio.gather(*(self.processes[name].stop() for name in names))
         # the stand-alone worker first: whoever starts eagerly needs somebody who can go on with it
         for group in (True, False):
             chosen = [name for name in names if name.startswith("workers") is group]
-            await asyncio.gather(*(self.house.supervisor.start(name) for name in chosen))
+            await asyncio.gather(*(self.start(name) for name in chosen))
 
 
 def _unmeasured(environment: Mapping[str, str]) -> dict[str, str]:

@@ -18,3 +18,5 @@ async def _nothing(_: Stage) -> AsyncIterator[None]:
 NOTHING = Fault("nothing", _nothing, seconds=_LASTS_S)
 # Every voter sends two requests at the same moment, with two keys, to two processes where there are two.
 TWINS = Fault("voters/twice-at-once", _nothing, seconds=_LASTS_S, habit=Habit.DOUBLE_CLICK)
+# Every voter votes again after the answer, so never in the same batch.
+AGAIN = Fault("voters/again", _nothing, seconds=_LASTS_S, habit=Habit.AGAIN)
