@@ -1,19 +1,31 @@
 """Processes whose clock is an hour off, by libfaketime: the wall clock only, as a wrong clock is."""
 
 import importlib.util
-from collections.abc import AsyncIterator, Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.faults.experiment import Fault
+from tests.faults.closings import at_end
+from tests.faults.experiment import During, Fault
 from tests.faults.stage import Stage
 
 _HOUR_S = 3600
-_LASTS_S = 8.0
+_LASTS_S = 6.0
 _DEBIAN = "/usr/lib/*/faketime/libfaketime.so.1"
 # A process an hour off cannot tell a good token from an old one: it may refuse, never record wrongly.
 _MAY_SAY = frozenset({"token_expired", "token_invalid", "step_up_required"})
-SKEWED = ("api-votes", "api-eligibility", "workers-voting", "workers-tally", "workers-platform")
+# Alone who judges tokens and windows; the others by what they do, since each start takes as long as a fault.
+_GROUPS = {
+    "api-votes": ("api-votes",),
+    "api-eligibility": ("api-eligibility",),
+    "workers-voting": ("workers-voting",),
+    "showing": ("workers-tally", "api-results", "api-streams"),
+    "steering": ("workers-platform", "api-surveys"),
+}
+_CERTIFYING = ("workers-reconciliation", "workers-certification")
+# What no library can do here; said after every run.
+NEVER = "clock/temporal: its server is a static program that asks the kernel itself"
 
 
 def library() -> Path | None:
@@ -26,29 +38,47 @@ def library() -> Path | None:
     return next(iter(sorted(Path("/").glob(_DEBIAN.lstrip("/")))), None)
 
 
-def skewed(process: str, seconds: int) -> Fault:
-    """A process that was started with its clock so many seconds ahead, or behind."""
+def skewed(name: str, processes: Sequence[str], seconds: int) -> Fault:
+    """Processes that were started with their clock so many seconds ahead, or behind."""
 
     @asynccontextmanager
     async def inject(stage: Stage) -> AsyncIterator[None]:
-        preloaded = library()
-        assert preloaded is not None
         variables = {
-            "LD_PRELOAD": str(preloaded),
+            "LD_PRELOAD": str(_reachable(stage)),
             "FAKETIME": f"{seconds:+d}",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # what waits and measures goes on as it is
         }
-        async with stage.changed([process], variables):
+        async with stage.changed(processes, variables):
             yield
 
     def impossible(_: Stage) -> str:
         return "" if library() is not None else "libfaketime is not installed"
 
     side = "ahead" if seconds > 0 else "behind"
-    return Fault(f"clock/{process}-{side}", inject, seconds=_LASTS_S, tolerated=_MAY_SAY, impossible=impossible)
+    return Fault(
+        f"clock/{name}-{side}",
+        inject,
+        seconds=_LASTS_S,
+        tolerated=_MAY_SAY,
+        impossible=impossible,
+        processes=frozenset(processes),
+    )
 
 
-def clocks() -> Iterator[Fault]:
-    """Each process an hour ahead, and an hour behind."""
-    for process in SKEWED:
-        yield from (skewed(process, _HOUR_S), skewed(process, -_HOUR_S))
+def clocks(own_postgres: str) -> Iterator[Fault]:
+    """Every application an hour ahead and behind, and one cell's database; who certifies, while it does."""
+    for seconds in (_HOUR_S, -_HOUR_S):
+        yield from (skewed(name, processes, seconds) for name, processes in _GROUPS.items())
+        yield at_end(skewed("certifying", _CERTIFYING, seconds), During.CERTIFYING)
+        yield skewed(own_postgres, (own_postgres,), seconds)
+
+
+def _reachable(stage: Stage) -> Path:
+    """Return a copy of the library that a server's account can read too."""
+    preloaded = library()
+    assert preloaded is not None
+    copy = Path(stage.house.state.folder) / preloaded.name
+    if not copy.exists():
+        shutil.copyfile(preloaded, copy)
+        copy.chmod(0o755)
+    return copy

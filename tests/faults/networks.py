@@ -8,14 +8,14 @@ from tests.faults.proxies import MODES
 from tests.faults.stage import Stage
 from tests.faults.whole_stack import OWN_POSTGRES, SERVERS
 
-DISTURBED_S = 8.0
+DISTURBED_S = 6.0
 _DATABASES = ("postgres", OWN_POSTGRES)
-# Who talks to whom: what is not named here is never connected.
+# Who talks to whom: what is not named here is never connected, which tests/faults/test_networks.py sees to.
 PAIRS: dict[str, tuple[str, ...]] = {
-    "api-votes": (*_DATABASES, "temporal", "kafka"),
-    "api-votes-2": (*_DATABASES, "temporal", "kafka"),
+    "api-votes": (*_DATABASES, "temporal", "kafka", "redis"),
+    "api-votes-2": (*_DATABASES, "temporal", "kafka", "redis"),
     "api-eligibility": (*_DATABASES, "redis"),
-    "api-surveys": ("postgres", "temporal"),
+    "api-surveys": ("postgres", "temporal", "redis"),
     "api-results": (*_DATABASES, "redis"),
     "api-streams": (*_DATABASES, "redis"),
     "workers-voting": (*_DATABASES, "temporal", "kafka"),

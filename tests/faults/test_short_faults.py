@@ -2,9 +2,12 @@
 
 import pytest
 
+from tests.faults.closings import WHO_CERTIFIES_KILLED
 from tests.faults.experiment import Fault, Load, run_experiment
 from tests.faults.kills import EMPTY_REDIS, KILL_BEFORE_COMMIT, kill
+from tests.faults.ledgers import CELL_AWAY
 from tests.faults.messages import REPEATED
+from tests.faults.overlaps import together
 from tests.faults.stage import Stage
 from tests.faults.voters import TWINS
 
@@ -14,8 +17,11 @@ KILLS = [
     *(kill(f"api-{service}") for service in ("votes", "eligibility", "streams")),
     *(kill(f"workers-{area}") for area in ("voting", "platform", "tally")),
     *(kill(server) for server in ("temporal", "postgres", "kafka", "redis")),
+    together(kill("api-surveys"), kill("api-results")),  # no vote needs them: the two cost one survey
+    CELL_AWAY,
     EMPTY_REDIS,
     KILL_BEFORE_COMMIT,
+    WHO_CERTIFIES_KILLED,
 ]
 
 
