@@ -33,18 +33,24 @@ def show(lines: Sequence[Line], console: Console) -> None:
     console.print(table)
 
 
-def write(results: Results) -> Path:
-    """Write `<date>-<machine>.json` and `.md`, and `latest.json`: one object per line of the table."""
+def write(results: Results, of: str = "") -> Path:
+    """Write `<date>-<machine>.json` and `.md`, and `latest.json`: one object per line of the table.
+
+    What something else than the benchmarks found has its name, `of`, before those.
+    """
     FOLDER.mkdir(exist_ok=True)
+    prefix = f"{of}-" if of else ""
     machine = re.sub(r"[^a-z0-9]+", "-", f"{results.machine['cores']}x {results.machine['processor']}".lower())
-    path = FOLDER / f"{results.measured_at[:10]}-{machine.strip('-')}.json"
+    path = FOLDER / f"{prefix}{results.measured_at[:10]}-{machine.strip('-')}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     path.with_suffix(".md").write_text(_markdown(results))
     rows = [
         {"name": each.name, "value": each.value, "unit": each.unit, "goal": each.goal, "holds": each.holds}
         for each in results.lines
     ]
-    LATEST.write_text("[\n" + ",\n".join(msgspec.json.encode(row).decode() for row in rows) + "\n]\n")
+    (FOLDER / f"{prefix}{LATEST.name}").write_text(
+        "[\n" + ",\n".join(msgspec.json.encode(row).decode() for row in rows) + "\n]\n"
+    )
     return path
 
 
