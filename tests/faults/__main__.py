@@ -13,8 +13,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,12 +23,13 @@ from rich.table import Table
 
 from benchmarks.machine import describe_machine, load_average
 from benchmarks.results import Results, now, write
-from comitia.stack.built_tools import TOXIPROXY, built_tool
+from comitia.stack.built_tools import TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, built_tool
 from integrations.postgres.pool import DURABILITY
 from tests.faults.catalogue import at_random, chosen
 from tests.faults.clocks import NEVER
-from tests.faults.experiment import Fault, Load, Row, run_experiment
+from tests.faults.experiment import Fault, Load, Place, Row, run_experiment
 from tests.faults.report import CONFIRMED_WITHIN_S, HEADINGS, RIGHT_WITHIN_S, cells, lines
+from tests.faults.servers_apart import open_servers_apart
 from tests.faults.stage import Stage
 from tests.faults.whole_stack import open_whole_stack
 
@@ -36,6 +37,11 @@ _VOTERS = 5000
 _LIMIT_MINUTES = 30.0  # of a run that is not told otherwise, its start included
 _LAST_TAKES_S = 60.0  # a fault that begins later would end after the limit
 _NO_TIME = "no time was left"
+_Opened = Callable[..., AbstractAsyncContextManager[Stage]]
+_STACKS: Mapping[Place, _Opened] = {
+    Place.SERVERS_APART: open_servers_apart,  # first: few faults, which are made nowhere else
+    Place.WHOLE_STACK: open_whole_stack,
+}
 
 
 @dataclass
@@ -46,6 +52,18 @@ class _Made:
     gone_wrong: list[str] = field(default_factory=list)  # nothing could be compared
     impossible: list[str] = field(default_factory=list)  # here, for want of a tool
     late: list[str] = field(default_factory=list)
+    durability: dict[str, str] = field(default_factory=dict)  # as PostgreSQL reports it
+
+    def add(self, other: "_Made") -> None:
+        """Put what was made in another stack behind this."""
+        for mine, more in (
+            (self.gone_wrong, other.gone_wrong),
+            (self.impossible, other.impossible),
+            (self.late, other.late),
+        ):
+            mine.extend(more)
+        self.rows.extend(other.rows)
+        self.durability |= other.durability
 
     @property
     def left_out(self) -> list[str]:
@@ -116,10 +134,17 @@ async def run(options: argparse.Namespace, console: Console) -> bool:
     limit_s = 60 * _LIMIT_MINUTES if not options.only else float("inf")
     if options.minutes:
         faults, limit_s = until(at_random(options.seed, options.only), options.minutes), float("inf")
-    with folders() as (stack, notes):
-        async with open_whole_stack(stack, notes, voters=_VOTERS, seed=options.seed) as stage:
-            made = await make(stage, faults, options, began + limit_s - _LAST_TAKES_S)
-            durability = await _durability(stage)
+    deadline = began + limit_s - _LAST_TAKES_S
+    if options.minutes:
+        made = await _made_in(open_whole_stack, faults, options, deadline)
+    else:
+        made = _Made()
+        for place, opened in _STACKS.items():
+            here = [fault for fault in faults if fault.place is place]
+            if missing := _missing(place):
+                made.impossible += [f"{fault.name}: {missing}" for fault in here]
+            elif here:
+                made.add(await _made_in(opened, here, options, deadline))
     table = Table(*HEADINGS, title=f"seed {options.seed}, {options.rate:g} votes per second")
     for row in made.rows:
         table.add_row(*cells(row))
@@ -130,9 +155,25 @@ async def run(options: argparse.Namespace, console: Console) -> bool:
     console.print(f"{len(made.rows)} faults in {(time.monotonic() - began) / 60:.0f} minutes", markup=False)
     if not options.only and not options.minutes:
         found = lines(made.rows, made.gone_wrong, [*made.impossible, *made.late, NEVER])
-        results = Results(now(), describe_machine(), durability, (load_before, load_average()), found)
+        results = Results(now(), describe_machine(), made.durability, (load_before, load_average()), found)
         console.print(f"written to {write(results, 'faults')}", markup=False)
     return made.holds
+
+
+def _missing(place: Place) -> str:
+    """Return which tools a stack lacks, in words."""
+    needed = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL) if place is Place.SERVERS_APART else ()
+    missing = [name for name in needed if built_tool(name) is None]
+    return f"{', '.join(missing)} is missing: make tools" if missing else ""
+
+
+async def _made_in(opened: _Opened, faults: Iterable[Fault], options: argparse.Namespace, deadline: float) -> _Made:
+    """Make faults in a stack of their own."""
+    with folders() as (stack, notes):
+        async with opened(stack, notes, voters=_VOTERS, seed=options.seed) as stage:
+            made = await make(stage, faults, options, deadline)
+            made.durability = await _durability(stage)
+            return made
 
 
 async def _durability(stage: Stage) -> dict[str, str]:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from comitia.stack.applications import APPLICATIONS
+from tests.faults.between import between
 from tests.faults.clocks import clocks
 from tests.faults.closings import closings
 from tests.faults.disks import full
-from tests.faults.experiment import Fault
+from tests.faults.experiment import Fault, Place
 from tests.faults.kills import EMPTY_REDIS, KILL_BEFORE_COMMIT, kill, pause
 from tests.faults.ledgers import HELD_LEDGERS
 from tests.faults.messages import REPEATED
@@ -30,6 +31,7 @@ def usual() -> Iterator[Fault]:
     yield from overlaps()
     yield from (full(server) for server in (OWN_POSTGRES, "kafka"))
     yield from networks()
+    yield from between()
     yield from clocks(OWN_POSTGRES)
     yield from (pause(name) for name in (*SERVERS, *processes))
 
@@ -56,9 +58,10 @@ def chosen(patterns: str) -> list[Fault]:
 
 
 def at_random(seed: int, patterns: str = "") -> Iterator[Fault]:
-    """Return faults for ever, the same for the same seed; now and then two that overlap."""
+    """Return faults of the whole stack for ever, the same for the same seed; now and then two that overlap."""
     chance = random.Random(seed)
-    faults = [fault for name, fault in every().items() if not patterns or _matches(name, patterns)]
+    found = [fault for name, fault in every().items() if not patterns or _matches(name, patterns)]
+    faults = [fault for fault in found if fault.place is Place.WHOLE_STACK]
     while faults:
         fault = chance.choice(faults)
         yield meeting(fault, faults, chance) if chance.randrange(_MEET_IN) == 0 else fault

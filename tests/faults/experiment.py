@@ -38,6 +38,13 @@ class During(Enum):
     CERTIFYING = auto()  # the survey is closed, and its certificate is being made
 
 
+class Place(Enum):
+    """Which stack a fault is made in."""
+
+    WHOLE_STACK = auto()
+    SERVERS_APART = auto()  # where servers can be kept from each other
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something that goes wrong: `inject(stage)` makes it happen, and heals it at the end of the block.
@@ -55,6 +62,7 @@ class Fault:
     habit: Habit | None = None  # what every voter does, where that is not as the load says
     during: During = During.VOTING
     processes: frozenset[str] = frozenset()
+    place: Place = Place.WHOLE_STACK
 
 
 @dataclass(frozen=True, slots=True)
