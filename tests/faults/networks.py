@@ -16,6 +16,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "api-votes-2": (*_DATABASES, "temporal", "kafka", "redis"),
     "api-eligibility": (*_DATABASES, "redis"),
     "api-surveys": ("postgres", "temporal", "redis"),
+    "api-auth": (*_DATABASES, "redis"),
     "api-results": (*_DATABASES, "redis"),
     "api-streams": (*_DATABASES, "redis"),
     "workers-voting": (*_DATABASES, "temporal", "kafka"),
