@@ -1,6 +1,7 @@
 """The public life of one survey: into every cell, open, steered by staff, closed, and certified."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -41,7 +42,9 @@ _EXTENSION_MARGIN = timedelta(seconds=5)  # a later end must reach every cell be
 _PATIENCE = timedelta(seconds=5)  # a cell that has not answered by then is away: as long as one attempt may take
 _CERTIFY = "certify"  # surveys that ended under the release before it have no certificate
 _APART = "steer-cells-apart"  # before it, whoever asked waited in turn until every cell had it
+_OPEN_APART = "open-cells-apart"
 _EXTEND_APART = "extend-cells-apart"
+_CLOSE_APART = "close-cells-apart"
 
 
 @workflow.defn(name="RunSurvey")
@@ -94,7 +97,11 @@ class RunSurveyWorkflow:
 
     @workflow.update
     async def finish(self, request: FinishSurvey) -> SurveyChanged:
-        """Return once the survey is closed in every cell and in the catalogue; asked twice, the first end stays."""
+        """Return once the survey is closed in the catalogue, and in every cell that is not away.
+
+        A cell that is away closes as soon as it has the end; nothing is certified before. Asked twice, the first end
+        stays.
+        """
         if self._asked_to_finish is None:
             self._asked_to_finish = request
         await workflow.wait_condition(lambda: self._finished is not None or self._refusal is not None)
@@ -161,6 +168,7 @@ class RunSurveyWorkflow:
     @workflow.update
     async def certify(self, request: RequestCertification) -> CertificationState | None:
         """Try again to certify what was found to differ; anything else goes on by itself."""
+        self._cells.windows.ask_again()
         self._certification.ask_again(request.actor)
         return self._certification.state
 
@@ -222,7 +230,8 @@ class RunSurveyWorkflow:
         if finish_at is not None:
             finish_at = max(finish_at, start_at)  # the end may have passed while a cell could not be reached
         self._ask_for_window(start_at, finish_at)
-        await self._cells.windows.settled()
+        apart = workflow.patched(_OPEN_APART)
+        await self._cells.windows.settled(or_if=lambda: apart and self._asked_to_finish is not None)
         opened: Survey = await workflow.execute_activity_method(
             SurveyActivities.open_survey,
             OpenSurveyInput(survey_id=survey.id, start_at=start_at, finish_at=finish_at),
@@ -289,7 +298,8 @@ class RunSurveyWorkflow:
             finish_at = workflow.now() if finish_at is None else min(workflow.now(), finish_at)
             start_at = min(start_at, finish_at)
             self._ask_for_window(start_at, finish_at)
-            await self._cells.windows.settled()
+            with suppress(ActivityError):  # a cell that has lost the survey: the drain will say so
+                await self._cells.windows.settled(_PATIENCE if workflow.patched(_CLOSE_APART) else None)
         assert finish_at is not None
         self._finished = await workflow.execute_activity_method(
             SurveyActivities.finish_survey,

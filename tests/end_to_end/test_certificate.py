@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -181,15 +182,32 @@ async def test_votes_in_flight_while_it_closes_are_counted_or_were_told_that_it_
 
 async def test_a_cell_that_is_down_at_the_end_delays_the_certificate_only(house: House) -> None:
     survey = await house.open_survey("A cell down")
-    await cast(house, survey, [0], "us")
-    await house.settled(survey, 1)
-    await house.finish(survey)
+    await asyncio.gather(cast(house, survey, [0], "us"), cast(house, survey, [1], "eu"))
+    await house.settled(survey, 2)
+    late = house.token(survey)
     async with house.cell_cut_off("us"):
-        state = await certification(house, survey)
-        assert state.get("stage") != "certified"
+        await house.finish(survey)
+
+        async def is_closed() -> bool:
+            answer = await house.cast(survey, late)
+            return answer.status_code == 409 and answer.json()["code"] == "survey_closed"
+
+        async def is_sealed() -> bool:
+            sealed = "SELECT sealed_at IS NOT NULL FROM voting.survey WHERE survey_id = $1"
+            return bool(await house.owners["eu"].fetchval(sealed, survey.id))
+
+        await eventually(is_closed, what="closed in the other cell")
+        await eventually(is_sealed, within_s=WITHIN_S, what="sealed in the other cell")
+        assert (await certification(house, survey))["stage"] == "draining"
         answer = await house.clients["surveys"].get(f"/v1/surveys/{survey.id}")
-        assert answer.json()["finishDate"] is not None
+        ended_at = answer.json()["finishDate"]
+        assert ended_at is not None
     await reached(house, survey, "certified")
+    found = (await house.clients["surveys"].get(f"/v1/surveys/{survey.id}/certificate")).json()["certificate"]
+    closed = {cell["cell"]: cell["closedAt"] for cell in found["cells"]}
+    assert datetime.fromisoformat(ended_at) <= datetime.fromisoformat(closed["eu"])
+    assert datetime.fromisoformat(closed["eu"]) < datetime.fromisoformat(closed["us"])
+    assert found["ballots"] == 2
 
 
 async def test_a_paused_survey_says_so_and_takes_votes_again(house: House) -> None:

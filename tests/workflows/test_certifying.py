@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError
 
 from domain.certificates import certificate_id
 from domain.contracts.certification import (
@@ -15,8 +15,9 @@ from domain.contracts.certification import (
     RequestCertification,
 )
 from domain.contracts.reconciliation import Difference, DifferenceKind
-from domain.contracts.surveys import OpenedSurvey
+from domain.contracts.surveys import OpenedSurvey, SteerIntake
 from domain.draining import BatchExecution
+from domain.errors import ErrorCode
 from domain.ids import run_survey_workflow_id
 from tests.workflows.survey_world import CELLS, World, happens, working
 from workflows.run_survey import RunSurveyWorkflow
@@ -138,6 +139,43 @@ async def test_a_cell_that_is_away_at_the_end_delays_the_certificate_and_not_the
         await world.handle.result()
         assert shown(world).certificate is not None
         await world.replayed("run-survey-cell-away-at-the-end")
+
+
+async def test_a_cell_that_is_away_delays_an_end_by_hand_for_itself_only(client: Client):
+    async with working(client) as world:
+        eu, us = world.cells["eu"], world.cells["us"]
+        await world.publish()
+        us.is_away = True
+        finished = await world.finish()
+        assert world.catalogue.finished == 1
+        assert eu.windows[-1].finish_at == world.survey.finish_at == finished.finish_at
+        assert us.windows[-1].finish_at is None
+        await happens(lambda: eu.sealed_at is not None)
+        assert shown(world).stage is S.DRAINING
+        us.is_away = False
+        await world.handle.result()
+        assert us.windows[-1].finish_at == finished.finish_at
+        assert shown(world).certificate is not None
+        assert shown(world).attempt == 1
+        await world.replayed("run-survey-finished-with-a-cell-away")
+
+
+async def test_a_cell_that_has_lost_the_survey_keeps_it_from_its_certificate_and_not_from_its_end(client: Client):
+    async with working(client) as world:
+        await world.publish()
+        world.cells["us"].has_lost_it = True
+        with pytest.raises(WorkflowUpdateFailedError):
+            await world.handle.execute_update(RunSurveyWorkflow.set_intake, SteerIntake(actor="staff:u_x", paused=True))
+        assert world.cells["eu"].intakes == [True]
+        await world.finish()
+        assert world.cells["eu"].windows[-1].finish_at == world.survey.finish_at
+        (found,) = (await uncertified(world)).differences
+        assert (found.kind, found.row, found.detail) == ("step_failed", "drain_cell", ErrorCode.SURVEY_NOT_FOUND)
+        world.cells["us"].has_lost_it = False
+        await certify(world)
+        await world.handle.result()
+        assert world.cells["us"].windows[-1].finish_at == world.survey.finish_at
+        await world.replayed("run-survey-lost-in-a-cell")
 
 
 @pytest.mark.parametrize("step", ["drain_cell", "seal_survey", "sign_certificate", "destroy_cell_keys"])

@@ -119,6 +119,27 @@ async def test_an_end_asked_for_before_the_opening_comes_right_after_it(client: 
         await world.replayed("run-survey-ended-while-publishing")
 
 
+async def test_an_end_asked_for_while_it_opens_does_not_wait_for_the_cell_that_it_waits_for(client: Client):
+    world = World(client)
+    eu, us = world.cells["eu"], world.cells["us"]
+
+    async def leave(_step: str) -> None:
+        us.is_away = us.is_away or (bool(us.installed) and not us.windows and not world.catalogue.finished)
+
+    world.after = leave
+    async with asyncio.timeout(120), world.worker():
+        publication = asyncio.create_task(world.publish())
+        await happens(lambda: bool(eu.windows))
+        finished = await world.finish()
+        assert eu.windows[-1].finish_at == finished.finish_at == world.survey.finish_at
+        assert not us.windows
+        us.is_away = False
+        await publication
+        await happens(lambda: bool(us.windows) and us.windows[-1].finish_at == finished.finish_at)
+        await world.handle.result()
+        await world.replayed("run-survey-ended-while-opening")
+
+
 async def test_a_draft_that_cannot_be_frozen_ends_the_process_and_can_be_tried_again(client: Client):
     async with working(client) as world:
         for _ in range(2):
