@@ -13,12 +13,15 @@ from domain.contracts.keys import (
     ReplaceKeyInput,
     RewrapCellInput,
     Rewrapped,
+    RewrapPersonalInput,
 )
 from domain.contracts.surveys import SurveyKeys
 from domain.errors import DomainError, ErrorCode
-from domain.key_ports import CatalogueKeys, CellKeys
+from domain.key_ports import CatalogueKeys, CellKeys, PersonalKey, PersonalKeys
 from domain.key_versions import is_due
 from domain.ports import KeyManagement
+
+PAGE = 200  # personal keys in one transaction
 
 
 class KeyNames(Protocol):
@@ -33,16 +36,29 @@ class KeyRotationActivities:
     """Rotates key-encryption keys; sees none of them, and no data key."""
 
     def __init__(
-        self, keys: KeyManagement, names: KeyNames, catalogue: CatalogueKeys, cells: Mapping[str, CellKeys]
+        self,
+        keys: KeyManagement,
+        names: KeyNames,
+        catalogue: CatalogueKeys,
+        cells: Mapping[str, CellKeys],
+        personal: Mapping[str, PersonalKeys],
     ) -> None:
         self._keys = keys
         self._names = names
         self._catalogue = catalogue
         self._cells = cells
+        self._personal = personal
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
-        return [self.list_keys, self.replace_key, self.rewrap_catalogue, self.rewrap_cell, self.destroy_old_keys]
+        return [
+            self.list_keys,
+            self.replace_key,
+            self.rewrap_catalogue,
+            self.rewrap_cell,
+            self.rewrap_personal,
+            self.destroy_old_keys,
+        ]
 
     @activity.defn(name="list_keys")
     async def list_keys(self, request: KeyVersions) -> KeyVersions:
@@ -124,12 +140,47 @@ class KeyRotationActivities:
             raise to_application_error(error) from error
         return Rewrapped(surveys=done)
 
+    @activity.defn(name="rewrap_personal")
+    async def rewrap_personal(self, request: RewrapPersonalInput) -> Rewrapped:
+        """Re-wrap the personal keys of a cell's voters, page by page. Heartbeats; safe to repeat.
+
+        What is done is done: a repeat goes on with what is left. A key that cannot be re-wrapped stays as it is, and
+        the version that wraps it is kept. So does one that was made under an old version meanwhile.
+
+        Raises:
+            ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
+        """
+        counted = activity.info().heartbeat_details
+        done, failed = int(counted[0]) if counted else 0, 0
+        try:
+            cell = self._personal_of(request.cell)
+            *old, newest = await self._keys.key_ids(request.purpose) or ("",)
+            for key_id in old:
+                after = ""
+                while page := await cell.under(key_id, after, PAGE):
+                    wrapped = [(key, await self._personal_rewrapped(key)) for key in page]
+                    failed += sum(new is None for _, new in wrapped)
+                    done += await cell.replace(newest, [(key, new) for key, new in wrapped if new is not None])
+                    after = page[-1].voter_id
+                    activity.heartbeat(done)
+        except DomainError as error:
+            raise to_application_error(error) from error
+        return Rewrapped(surveys=0, failed=failed, voters=done)
+
+    async def _personal_rewrapped(self, key: PersonalKey) -> bytes | None:
+        try:
+            return await self._keys.rewrap(key.wrapped, key.voter_id)
+        except DomainError as error:
+            activity.logger.error("personal_key_not_rewrapped", extra={"code": error.code.value})
+            return None
+
     @activity.defn(name="destroy_old_keys")
     async def destroy_old_keys(self, request: DestroyOldKeysInput) -> KeyVersions:
         """Destroy versions that nothing live needs, and return them. Safe to repeat.
 
         Raises:
-            ApplicationError: `catalogue_unavailable`, `ledger_unavailable`, `key_unavailable` (retried).
+            ApplicationError: `catalogue_unavailable`, `ledger_unavailable`, `directory_unavailable`,
+                `key_unavailable` (retried).
         """
         try:
             old = await self._unneeded(request)
@@ -154,9 +205,16 @@ class KeyRotationActivities:
             }
         for cell in request.cells:
             needed |= {self._names.key_id_of(wrapped) for wrapped in await self._cell(cell).wrapped()}
+            personal = self._personal_of(cell)
+            needed |= {key_id for key_id in versions[:-1] if await personal.uses(key_id)}
         return [key_id for key_id in versions[:-1] if key_id not in needed]
 
     def _cell(self, name: str) -> CellKeys:
         if name not in self._cells:  # a worker that does not know the cell yet; another one may
             raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"no address of cell {name}")
         return self._cells[name]
+
+    def _personal_of(self, name: str) -> PersonalKeys:
+        if name not in self._personal:
+            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE, f"no address of cell {name}")
+        return self._personal[name]

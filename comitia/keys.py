@@ -14,8 +14,9 @@ from comitia.stack.state import read_state
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import KEY_ENCRYPTION_KEYS
+from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS
 from integrations.platform import IN_FLIGHT, KEYS_QUEUE
+from integrations.postgres.personal_records import KEY_MADE_WITHIN_S
 from integrations.settings import Settings
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
@@ -25,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, help="Key-encryption keys.")
 
 DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 _NEVER_DAYS = 365_000
+_SETTLE_S = int(2 * KEY_MADE_WITHIN_S)  # nobody is in the middle of keeping a key under the old version
 
 
 @app.callback()
@@ -42,9 +44,13 @@ def rotate(
     at_once: Annotated[
         bool, typer.Option("--at-once", help="Destroy what was replaced without two days of grace: after a leak.")
     ] = False,
+    hashes: Annotated[
+        bool,
+        typer.Option("--hashes", help="Also of the keys of look-ups and documents, whose old versions stay for good."),
+    ] = False,
     data: DataFolder = Path(".comitia"),
 ) -> None:
-    """Make new versions, re-wrap the keys of every live survey, and destroy what nothing needs any more."""
+    """Make new versions, re-wrap the keys of live surveys and of voters, and destroy what nothing needs any more."""
     console = Console(soft_wrap=True)
     settings = _settings(data)
     if settings is None or settings.platform_temporal is None:
@@ -55,6 +61,10 @@ def rotate(
         cells=tuple(settings.cells),
         age_days=_NEVER_DAYS if only_rewrap else 0,
         grace_days=0 if at_once else 2,
+        personal_purpose=KEK_PERSONAL,
+        settle_s=_SETTLE_S if at_once else 0,
+        hash_purposes=HASH_KEYS if hashes else (),
+        hash_age_days=0,
     )
     try:
         rotated = asyncio.run(rotate_keys(settings, request))
@@ -64,7 +74,9 @@ def rotate(
     for what, ids in (("made", rotated.made), ("destroyed", rotated.destroyed)):
         for key_id in ids:
             console.print(f"{what} {key_id}", markup=False, highlight=False)
-    console.print(f"re-wrapped the keys of {rotated.rewrapped} surveys; {rotated.failed} could not be")
+    console.print(
+        f"re-wrapped the keys of {rotated.rewrapped} surveys and {rotated.voters} voters; {rotated.failed} could not be"
+    )
     raise typer.Exit(1 if rotated.failed else 0)
 
 

@@ -1,6 +1,7 @@
 """What the rotation of key-encryption keys needs besides the key management service."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from domain.contracts.surveys import SurveyKeys
@@ -31,4 +32,31 @@ class CellKeys(Protocol):
 
     async def wrapped(self) -> Collection[bytes]:
         """Return every wrapped key of the cell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalKey:
+    """The wrapped data key of one voter's personal data."""
+
+    voter_id: str
+    wrapped: bytes
+
+
+class PersonalKeys(Protocol):
+    """The wrapped personal keys of one cell's voters. All calls raise DomainError `directory_unavailable`."""
+
+    async def under(self, key_id: str, after: str, limit: int) -> Sequence[PersonalKey]:
+        """Return keys wrapped under a version, of voters behind `after` in the order of their ids."""
+        ...
+
+    async def replace(self, key_id: str, keys: Sequence[tuple[PersonalKey, bytes]]) -> int:
+        """Put other wrappings, all under `key_id`, in the place of those given, and note it; return how many.
+
+        One that is no longer there, or destroyed, is left alone.
+        """
+        ...
+
+    async def uses(self, key_id: str) -> bool:
+        """Tell whether any key is wrapped under a version."""
         ...

@@ -1,5 +1,6 @@
 """The daily look at key-encryption keys: most days nothing is due."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -12,12 +13,14 @@ from temporalio.client import (
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
 )
 from temporalio.service import RPCError
 
 from domain.contracts.keys import RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
-from integrations.keys.purposes import KEY_ENCRYPTION_KEYS
+from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS
 from integrations.platform import KEYS_QUEUE
 from workflows.rotate_keys import RotateKeysWorkflow
 
@@ -29,26 +32,33 @@ log = structlog.get_logger()
 
 
 async def schedule_key_rotation(client: Client, cells: tuple[str, ...]) -> None:
-    """Make the schedule where there is none; one that is there stays as it is. Safe to repeat.
+    """Make the schedule where there is none; one that is there gets this release's input and stays otherwise as it is.
+
+    Safe to repeat.
 
     Where Temporal does not answer the next process to start makes it: that holds up nobody's surveys.
     """
     action = ScheduleActionStartWorkflow(
         RotateKeysWorkflow.run,
-        RotateKeysInput(purposes=KEY_ENCRYPTION_KEYS, cells=cells),
+        RotateKeysInput(
+            purposes=KEY_ENCRYPTION_KEYS, cells=cells, personal_purpose=KEK_PERSONAL, hash_purposes=HASH_KEYS
+        ),
         id=rotate_keys_workflow_id("scheduled"),
         task_queue=KEYS_QUEUE,
     )
+    schedule = Schedule(
+        action=action,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=_EVERY)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_MADE_UP_FOR),
+    )
+
+    def with_this_input(found: ScheduleUpdateInput) -> ScheduleUpdate:
+        return ScheduleUpdate(replace(found.description.schedule, action=action))
+
     try:
-        await client.create_schedule(
-            SCHEDULE_ID,
-            Schedule(
-                action=action,
-                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=_EVERY)]),
-                policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_MADE_UP_FOR),
-            ),
-        )
-    except ScheduleAlreadyRunningError:
-        return
+        try:
+            await client.create_schedule(SCHEDULE_ID, schedule)
+        except ScheduleAlreadyRunningError:
+            await client.get_schedule_handle(SCHEDULE_ID).update(with_this_input)
     except RPCError as error:
         log.warning("key_rotation_not_scheduled", error=error.status.name)

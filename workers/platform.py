@@ -18,7 +18,7 @@ from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import KEY_ENCRYPTION_KEYS, generate, manage
+from integrations.keys.purposes import HASH_KEYS, KEY_ENCRYPTION_KEYS, generate, manage
 from integrations.keys.wrapping import KeyNames
 from integrations.objects.file_store import FileObjectStore
 from integrations.platform import (
@@ -35,6 +35,7 @@ from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.certifications import PostgresCertifications
+from integrations.postgres.personal_keys import PostgresPersonalKeys
 from integrations.postgres.roles import SURVEYS
 from integrations.postgres.wrapped_keys import PostgresCatalogueKeys, PostgresCellKeys
 from integrations.results.opening import open_results
@@ -64,6 +65,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     keys = open_keys(
         settings,
         *(permission(purpose) for permission in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
+        *(manage(purpose) for purpose in HASH_KEYS),
         IN_FLIGHT,
     )
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
@@ -97,6 +99,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
                 KeyNames(),
                 PostgresCatalogueKeys(clients.catalogue),
                 {cell: PostgresCellKeys(pool) for cell, pool in pools.items()},
+                {cell: PostgresPersonalKeys(pool) for cell, pool in pools.items()},
             ),
         ),
     ]

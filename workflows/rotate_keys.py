@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         ReplaceKeyInput,
         RewrapCellInput,
         Rewrapped,
+        RewrapPersonalInput,
         RotatedKeys,
         RotateKeysInput,
     )
@@ -33,6 +34,8 @@ class RotateKeysWorkflow:
         made: list[str] = []
         for purpose in request.purposes:
             made += await self._replace_where_due(purpose, timedelta(days=request.age_days))
+        for purpose in request.hash_purposes:
+            made += await self._replace_where_due(purpose, timedelta(days=request.hash_age_days))
         rewrapped: Rewrapped = await workflow.execute_activity_method(
             KeyRotationActivities.rewrap_catalogue, **LONG_WORK
         )
@@ -40,6 +43,7 @@ class RotateKeysWorkflow:
             await workflow.execute_activity_method(
                 KeyRotationActivities.rewrap_cell, RewrapCellInput(cell=cell), **LONG_WORK
             )
+        personal = await self._rewrap_personal(request)
         destroyed: list[str] = []
         for purpose in request.purposes:
             gone: KeyVersions = await workflow.execute_activity_method(
@@ -49,8 +53,26 @@ class RotateKeysWorkflow:
             )
             destroyed += gone.key_ids
         return RotatedKeys(
-            made=tuple(made), destroyed=tuple(destroyed), rewrapped=rewrapped.surveys, failed=rewrapped.failed
+            made=tuple(made),
+            destroyed=tuple(destroyed),
+            rewrapped=rewrapped.surveys,
+            failed=rewrapped.failed + personal.failed,
+            voters=personal.voters,
         )
+
+    @staticmethod
+    async def _rewrap_personal(request: RotateKeysInput) -> Rewrapped:
+        voters, failed = 0, 0
+        if request.personal_purpose and request.settle_s:
+            await workflow.sleep(timedelta(seconds=request.settle_s))
+        for cell in request.cells if request.personal_purpose else ():
+            done: Rewrapped = await workflow.execute_activity_method(
+                KeyRotationActivities.rewrap_personal,
+                RewrapPersonalInput(cell=cell, purpose=request.personal_purpose),
+                **LONG_WORK,
+            )
+            voters, failed = voters + done.voters, failed + done.failed
+        return Rewrapped(surveys=0, failed=failed, voters=voters)
 
     @staticmethod
     async def _replace_where_due(purpose: str, age: timedelta) -> list[str]:

@@ -8,12 +8,20 @@ class RotateKeysInput(Contract):
 
     A version is destroyed once nothing live is wrapped under it and its successor is `grace_days` old, so that nobody
     is in the middle of using it. `age_days` 0 makes new versions at once.
+
+    Personal keys of voters are wrapped under `personal_purpose`; `settle_s` is waited for before they are re-wrapped,
+    so that none is on its way into a cell under the old version. Keys of hashes (`hash_purposes`) get a new version
+    where the newest is `hash_age_days` old, and lose none.
     """
 
     purposes: tuple[str, ...]
     cells: tuple[str, ...]
     age_days: int = 30
     grace_days: int = 2
+    personal_purpose: str = ""  # of executions of before: none
+    settle_s: int = 0
+    hash_purposes: tuple[str, ...] = ()
+    hash_age_days: int = 365
 
 
 class KeyVersions(Contract):
@@ -36,11 +44,22 @@ class RewrapCellInput(Contract):
     cell: str
 
 
+class RewrapPersonalInput(Contract):
+    """Names a cell whose voters' personal keys get the newest version of `purpose` as their wrapping."""
+
+    cell: str
+    purpose: str
+
+
 class Rewrapped(Contract):
-    """How many surveys got their keys in another wrapping, and how many could not: what wraps theirs is kept."""
+    """How many surveys got their keys in another wrapping, and how many could not: what wraps theirs is kept.
+
+    The same of voters and their personal keys.
+    """
 
     surveys: int
     failed: int = 0
+    voters: int = 0
 
 
 class DestroyOldKeysInput(Contract):
@@ -58,3 +77,4 @@ class RotatedKeys(Contract):
     destroyed: tuple[str, ...] = ()
     rewrapped: int = 0
     failed: int = 0
+    voters: int = 0

@@ -19,7 +19,8 @@ LOOKUP = "lookup"  # keyed hashes of contact addresses, logins and devices, for 
 DOCUMENT = "document"  # keyed hashes of documents, under which persons are claimed; never destroyed while claims live
 INBOX = "inbox"  # encrypts webhooks until they are handled
 
-KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY)
+KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY, KEK_PERSONAL)
+HASH_KEYS = (LOOKUP, DOCUMENT)  # get new versions and lose none: what was hashed under one cannot be hashed anew
 
 PUBLIC = "public:"
 GENERATE = "generate:"

@@ -3,30 +3,48 @@
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, ScheduleActionStartWorkflow
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 
+from activities import key_rotation
 from activities.key_rotation import KeyRotationActivities
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.contracts.surveys import SurveyKeys
 from domain.errors import DomainError, ErrorCode
-from domain.ids import new_survey_id, rotate_keys_workflow_id
+from domain.ids import new_survey_id, new_voter_id, rotate_keys_workflow_id
+from domain.key_ports import PersonalKey
 from integrations.keys.file_kms import FileKms
-from integrations.keys.purposes import KEK_BALLOT, KEK_ELIGIBILITY, KEY_ENCRYPTION_KEYS, generate, manage
+from integrations.keys.purposes import (
+    DOCUMENT,
+    HASH_KEYS,
+    KEK_BALLOT,
+    KEK_ELIGIBILITY,
+    KEK_PERSONAL,
+    KEY_ENCRYPTION_KEYS,
+    LOOKUP,
+    generate,
+    manage,
+)
 from integrations.keys.wrapping import KeyNames, key_id_of
 from integrations.temporal.worker import sandbox
 from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
+from workers.key_schedule import SCHEDULE_ID, schedule_key_rotation
 from workflows.rotate_keys import RotateKeysWorkflow
 
 CELLS = ("eu", "us")
+SURVEY_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY)
+PERSONAL = {"purposes": KEY_ENCRYPTION_KEYS, "personal_purpose": KEK_PERSONAL}
 
 
 class Wrapped:
@@ -65,6 +83,36 @@ class CellWrapped(Wrapped):
         return True
 
 
+class PersonalWrapped:
+    """The wrapped personal keys of a cell; `away` calls fail before it answers."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, bytes] = {}
+        self.pages: list[int] = []
+        self.away = 0
+
+    async def under(self, key_id: str, after: str, limit: int) -> list[PersonalKey]:
+        if self.away and self.pages:
+            self.away -= 1
+            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
+        found = [
+            PersonalKey(voter, wrapped)
+            for voter, wrapped in sorted(self.keys.items())
+            if voter > after and KeyNames().key_id_of(wrapped) == key_id
+        ][:limit]
+        self.pages.append(len(found))
+        return found
+
+    async def replace(self, key_id: str, keys: Sequence[tuple[PersonalKey, bytes]]) -> int:
+        for key, wrapped in keys:
+            assert (self.keys[key.voter_id], key_id_of(wrapped)) == (key.wrapped, key_id)
+            self.keys[key.voter_id] = wrapped
+        return len(keys)
+
+    async def uses(self, key_id: str) -> bool:
+        return any(KeyNames().key_id_of(wrapped) == key_id for wrapped in self.keys.values())
+
+
 @dataclass
 class Vault:
     """Keys in a folder, surveys wrapped under them, and whoever rotates."""
@@ -74,6 +122,7 @@ class Vault:
     today: date
     catalogue: CatalogueWrapped
     cells: dict[str, CellWrapped]
+    personal: dict[str, PersonalWrapped]
 
     def kms(self, *allowed: str) -> FileKms:
         return FileKms(self.folder, frozenset(allowed), today=lambda: self.today)
@@ -89,13 +138,25 @@ class Vault:
             place.surveys[survey_id] = keys
         return survey_id, made[0].plaintext, made[1].plaintext
 
-    async def rotate(self, name: str = "", **fields: int) -> RotatedKeys:
+    async def register(self, cell: str, voters: int) -> dict[str, bytes]:
+        """Return the personal keys of new voters, wrapped in a cell."""
+        kms, made = self.kms(KEK_PERSONAL), {}
+        for _ in range(voters):
+            voter = new_voter_id(cell)
+            key = await kms.generate_data_key(KEK_PERSONAL, voter)
+            self.personal[cell].keys[voter], made[voter] = key.wrapped, key.plaintext
+        return made
+
+    async def rotate(self, name: str = "", **fields: Any) -> RotatedKeys:
         """Run a rotation with the permissions of the platform's worker, which show no key; replay it."""
-        kms = self.kms(*(permit(purpose) for permit in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS))
+        kms = self.kms(
+            *(permit(purpose) for permit in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
+            *(manage(purpose) for purpose in HASH_KEYS),
+        )
         queue = f"keys-{secrets.token_hex(4)}"
         cells = dict(self.cells)
-        activities = KeyRotationActivities(kms, KeyNames(), self.catalogue, cells)
-        request = RotateKeysInput(purposes=KEY_ENCRYPTION_KEYS, cells=CELLS, **fields)
+        activities = KeyRotationActivities(kms, KeyNames(), self.catalogue, cells, self.personal)
+        request = RotateKeysInput(**{"purposes": SURVEY_KEYS, "cells": CELLS, **fields})
         async with Worker(
             self.client,
             task_queue=queue,
@@ -125,7 +186,8 @@ class Vault:
 @pytest.fixture
 def vault(tmp_path: Path, client: Client) -> Vault:
     before = (datetime.now(UTC) - timedelta(days=40)).date()
-    return Vault(tmp_path, client, before, CatalogueWrapped(), {cell: CellWrapped() for cell in CELLS})
+    cells, personal = {cell: CellWrapped() for cell in CELLS}, {cell: PersonalWrapped() for cell in CELLS}
+    return Vault(tmp_path, client, before, CatalogueWrapped(), cells, personal)
 
 
 async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_destroyed(vault: Vault):
@@ -200,3 +262,74 @@ async def test_whoever_rotates_sees_no_key(vault: Vault):
         with pytest.raises(DomainError) as refused:
             await step
         assert refused.value.code is ErrorCode.KEY_UNAVAILABLE
+
+
+async def test_personal_keys_follow_and_the_old_version_is_destroyed(vault: Vault):
+    made = {cell: await vault.register(cell, 3) for cell in CELLS}
+    old = {voter: wrapped for cell in CELLS for voter, wrapped in vault.personal[cell].keys.items()}
+    vault.today = datetime.now(UTC).date()
+    rotated = await vault.rotate("rotate-keys-personal", **PERSONAL, grace_days=0, settle_s=1)
+    assert (rotated.voters, rotated.failed) == (6, 0)
+    (version,) = [key_id for key_id in rotated.made if key_id.startswith(KEK_PERSONAL)]
+    opener = vault.kms(KEK_PERSONAL)
+    for cell in CELLS:
+        for voter, key in made[cell].items():
+            wrapped = vault.personal[cell].keys[voter]
+            assert key_id_of(wrapped) == version
+            assert await opener.unwrap(wrapped, voter) == key
+            with pytest.raises(DomainError) as refused:
+                await opener.unwrap(old[voter], voter)  # also from a backup
+            assert refused.value.code is ErrorCode.KEY_DESTROYED
+
+
+async def test_a_cell_away_in_the_middle_is_gone_on_with_where_it_was(vault: Vault, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(key_rotation, "PAGE", 2)
+    await vault.register("us", 5)
+    vault.today = datetime.now(UTC).date()
+    vault.personal["us"].away = 1  # after the first page
+    rotated = await vault.rotate(**PERSONAL)
+    assert (rotated.voters, rotated.failed) == (5, 0)
+    assert vault.personal["us"].pages == [2, 2, 1, 0]
+    assert {key_id_of(wrapped) for wrapped in vault.personal["us"].keys.values()} < set(rotated.made)
+
+
+async def test_a_personal_key_that_cannot_be_rewrapped_keeps_its_version_and_holds_up_no_other(vault: Vault):
+    await vault.register("eu", 2)
+    stranger, victim = sorted(vault.personal["eu"].keys)
+    vault.personal["eu"].keys[victim] = vault.personal["eu"].keys[stranger]  # the context is another voter's
+    vault.today = datetime.now(UTC).date()
+    rotated = await vault.rotate(**PERSONAL, grace_days=0)
+    assert (rotated.voters, rotated.failed) == (1, 1)
+    old = key_id_of(vault.personal["eu"].keys[victim])
+    assert old not in rotated.destroyed
+    assert old in await vault.kms(KEK_PERSONAL).key_ids(KEK_PERSONAL)
+
+
+async def test_keys_of_hashes_get_a_new_version_and_lose_none(vault: Vault):
+    kms = vault.kms(LOOKUP, DOCUMENT)
+    old = [(await kms.current(purpose)).key_id for purpose in HASH_KEYS]
+    vault.today = datetime.now(UTC).date()
+    await kms.rotate(DOCUMENT)  # by hand, a moment ago
+    rotated = await vault.rotate("rotate-keys-hashes", purposes=(), hash_purposes=HASH_KEYS, hash_age_days=30)
+    assert (len(rotated.made), rotated.destroyed) == (1, ())
+    for purpose, first in zip(HASH_KEYS, old, strict=True):
+        versions = await kms.key_ids(purpose)
+        assert (versions[0], len(versions)) == (first, 2)
+
+
+async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client):
+    with suppress(RPCError):
+        await client.get_schedule_handle(SCHEDULE_ID).delete()
+    await schedule_key_rotation(client, ("eu",))
+    handle = client.get_schedule_handle(SCHEDULE_ID)
+    await handle.pause(note="by an operator")
+    try:
+        for _ in range(2):
+            await schedule_key_rotation(client, CELLS)
+        found = (await handle.describe()).schedule
+        assert isinstance(found.action, ScheduleActionStartWorkflow)
+        (given,) = await client.data_converter.decode(found.action.args, [RotateKeysInput])
+        assert (given.cells, given.personal_purpose, given.hash_purposes) == (CELLS, KEK_PERSONAL, HASH_KEYS)
+        assert (found.state.paused, found.state.note) == (True, "by an operator")
+    finally:
+        await handle.delete()
