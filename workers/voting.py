@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 from activities.voting import VotingActivities
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import DAILY, KEK_BALLOT
+from integrations.postgres.answer_sessions import AnswerSessions
 from integrations.postgres.pool import NotDurableError
 from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
@@ -22,6 +23,7 @@ from integrations.temporal.worker import Release, build_worker
 from integrations.voting_cell import DEPLOYMENT, VotingCellClients, open_voting_cell
 from workers.key_retirement import retire_in_flight_keys
 from workers.releases import drain, take_over
+from workers.session_purge import purge_answer_sessions
 from workflows.submit_votes import SubmitVotesWorkflow
 
 log = structlog.get_logger()
@@ -41,7 +43,11 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
         clients = await open_voting_cell(cell, settings, keys, stack, telemetry.tracing)
-        for work in (keep_refreshed(clients.codec), retire_in_flight_keys(cell, keys, clients.temporal)):
+        for work in (
+            keep_refreshed(clients.codec),
+            retire_in_flight_keys(cell, keys, clients.temporal),
+            purge_answer_sessions(cell, AnswerSessions(clients.pool)),
+        ):
             stack.callback(asyncio.create_task(work).cancel)
         worker = await stack.enter_async_context(_worker(clients, release))
         await take_over(clients.temporal, release, settings, stopping)

@@ -2,16 +2,18 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from api.votes.asking import asked, enter, is_recorded, known_survey, window_refusal
 from api.votes.cells import VotingCell, VotingCells
 from api.votes.endpoint import confirm, sealed_vote
-from api.votes.queue import Verdict
+from api.votes.queue import Confirmed, NotTaken, Verdict
 from domain.answer_sessions import Choice, add_choice, ballot_of
+from domain.contracts.voting import Outcome
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
 from integrations.deadlines import current_deadline
-from integrations.postgres.answer_sessions import AnswerSession
+from integrations.postgres.answer_sessions import AnswerSession, AnswerSessions
 from integrations.postgres.voting_surveys import VotingSurvey
 
 
@@ -54,8 +56,8 @@ class Answering:
         while the vote is accepted and not yet confirmed.
 
         Raises:
-            DomainError: a rule of the survey or its window (the session is then as it was), `already_voted`,
-                `overloaded`, `outcome_unknown`.
+            DomainError: a rule of the survey, its window, `overloaded` or `cell_unavailable` (the session is then as
+                it was); `already_voted` or `vote_refused` (it is gone); `outcome_unknown`.
         """
         cell = self._cells.of(claims.cell)
         sessions = cell.sessions
@@ -74,7 +76,13 @@ class Answering:
             lambda found: None if verdict.done() else verdict.set_result(found),
             wait_s=current_deadline() - time.monotonic(),
         )
-        status, confirmation = confirm(await verdict, claims, cell.submission_ids, survey)
+        found = await verdict
+        try:
+            status, confirmation = confirm(found, claims, cell.submission_ids, survey)
+        except DomainError:
+            with suppress(DomainError):  # it makes room in time; its voter hears of the vote
+                await _let_go(sessions, session, found)
+            raise
         if status == 201:  # noqa: PLR2004 - Created: recorded
             return session.finished(await sessions.finish(session_id)), confirmation.submission_id
         return session, confirmation.submission_id
@@ -100,3 +108,17 @@ class Answering:
             enter(cell.gateway.intake, claims.survey_id)
             survey = await asked(cell.gateway.intake, claims.survey_id, lambda: known_survey(cell, claims))
         return survey
+
+
+async def _let_go(sessions: AnswerSessions, session: AnswerSession, refused: Verdict) -> None:
+    """Leave nothing behind of a session whose vote was refused for good; give back one that was refused for now.
+
+    After the end both are left to the purge: another call's vote for the same session may still be recorded.
+    """
+    match refused:
+        case Confirmed(_, Outcome.SURVEY_CLOSED | Outcome.SURVEY_NOT_OPEN) | NotTaken(ErrorCode.OUTCOME_UNKNOWN):
+            return
+        case Confirmed():
+            await sessions.remove(session.session_id)
+        case NotTaken():
+            await sessions.thaw(session)

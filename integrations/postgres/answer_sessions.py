@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from secrets import token_bytes, token_urlsafe
 
@@ -18,7 +18,9 @@ from domain.errors import DomainError, ErrorCode
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import ledger_failures
 
-SESSIONS_MAX = 5  # open at once for one voter in one survey; the oldest makes room
+SESSIONS_MAX = 5  # of one voter in one survey, open, frozen or finished; the finished one stays, the oldest make room
+KEPT_AFTER_END = timedelta(hours=1)  # longer than a voting token lasts: nobody can ask about a session then
+_PURGED_AT_ONCE = 500
 _SECRET_BYTES = 32
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -31,8 +33,8 @@ RETURNING initialized_at
 _MAKE_ROOM = """
 DELETE FROM voting.answer_session WHERE session_hash IN (
     SELECT session_hash FROM voting.answer_session
-    WHERE survey_id = $1 AND nullifier = $2 AND finishing_at IS NULL
-    ORDER BY initialized_at DESC OFFSET $3
+    WHERE survey_id = $1 AND nullifier = $2
+    ORDER BY finished_at IS NULL, initialized_at DESC OFFSET $3
 )
 """
 _LOCK = """
@@ -44,7 +46,22 @@ SELECT initialized_at, finished_at FROM voting.answer_session
 WHERE session_hash = $1 AND survey_id = $2 AND nullifier = $3
 """
 _UPDATE = "UPDATE voting.answer_session SET state = $2 WHERE session_hash = $1"
-_FREEZE = "UPDATE voting.answer_session SET finishing_at = now() WHERE session_hash = $1"
+_FREEZE = """
+UPDATE voting.answer_session SET finishing_at = clock_timestamp() WHERE session_hash = $1 RETURNING finishing_at
+"""
+_THAW = """
+UPDATE voting.answer_session SET finishing_at = NULL
+WHERE session_hash = $1 AND finishing_at = $2 AND finished_at IS NULL
+"""
+_REMOVE = "DELETE FROM voting.answer_session WHERE session_hash = $1"
+_PURGE = """
+DELETE FROM voting.answer_session WHERE session_hash IN (
+    SELECT past.session_hash FROM voting.survey CROSS JOIN LATERAL (
+        SELECT session_hash FROM voting.answer_session WHERE answer_session.survey_id = survey.survey_id LIMIT $2
+    ) AS past WHERE survey.finish_at < now() - $1::interval LIMIT $2
+)
+RETURNING 1
+"""
 _FINISH = """
 UPDATE voting.answer_session SET finished_at = coalesce(finished_at, now()), state = ''
 WHERE session_hash = $1 RETURNING finished_at
@@ -53,13 +70,17 @@ WHERE session_hash = $1 RETURNING finished_at
 
 @dataclass(frozen=True, slots=True)
 class AnswerSession:
-    """A session as its voter sees it; `session_id` is the secret that opens it."""
+    """A session as its voter sees it; `session_id` is the secret that opens it.
+
+    `frozen_at` is set where the call that returned it has frozen an open session: what `thaw` takes back.
+    """
 
     session_id: str
     survey_id: str
     initialized_at: datetime
     finished_at: datetime | None
     choices: tuple[Choice, ...]
+    frozen_at: datetime | None = None
 
     def finished(self, at: datetime) -> "AnswerSession":
         """Return the same session as finished."""
@@ -118,11 +139,45 @@ class AnswerSessions:
         with ledger_failures():
             async with self._pool.acquire() as connection, connection.transaction():
                 row = await self._lock(connection, session_id, survey_id, nullifier)
-                choices = _decrypt(session_id, row["state"]) if row["finished_at"] is None else ()
-                if row["finishing_at"] is None:
+                if row["finished_at"] is not None:
+                    return AnswerSession(session_id, survey_id, row["initialized_at"], row["finished_at"], ())
+                choices = _decrypt(session_id, row["state"])
+                was_open = row["finishing_at"] is None
+                if was_open:
                     rules.check(ballot_of(choices))
-                    await connection.execute(_FREEZE, _hash(session_id))
-        return AnswerSession(session_id, survey_id, row["initialized_at"], row["finished_at"], choices)
+                at = await connection.fetchval(_FREEZE, _hash(session_id))
+        frozen_at = at if was_open else None
+        return AnswerSession(session_id, survey_id, row["initialized_at"], None, choices, frozen_at)
+
+    async def thaw(self, session: AnswerSession) -> None:
+        """Let a session be changed again whose vote was refused before anything was durable; safe to repeat.
+
+        Only whoever froze it can tell that, and only while nobody else has frozen it again: their vote may count.
+
+        Raises:
+            DomainError: `ledger_unavailable`.
+        """
+        if session.frozen_at is not None:
+            with ledger_failures():
+                await self._pool.execute(_THAW, _hash(session.session_id), session.frozen_at)
+
+    async def remove(self, session_id: str) -> None:
+        """Forget a session whose ballot can never count; safe to repeat.
+
+        Raises:
+            DomainError: `ledger_unavailable`.
+        """
+        with ledger_failures():
+            await self._pool.execute(_REMOVE, _hash(session_id))
+
+    async def purge(self) -> int:
+        """Forget sessions of surveys that ended `KEPT_AFTER_END` ago, some hundreds; return how many. Safe to repeat.
+
+        Raises:
+            DomainError: `ledger_unavailable`.
+        """
+        with ledger_failures():
+            return len(await self._pool.fetch(_PURGE, KEPT_AFTER_END, _PURGED_AT_ONCE))
 
     async def look(self, session_id: str, survey_id: str, nullifier: bytes) -> AnswerSession | None:
         """Return a session without its choices, or None where this voter has no such one.
@@ -138,12 +193,14 @@ class AnswerSessions:
     async def finish(self, session_id: str) -> datetime:
         """Mark a session as recorded and forget its choices; safe to repeat, the first instant stands.
 
+        One that has made room for others meanwhile is finished now.
+
         Raises:
             DomainError: `ledger_unavailable`.
         """
         with ledger_failures():
-            at: datetime = await self._pool.fetchval(_FINISH, _hash(session_id))
-        return at
+            at: datetime | None = await self._pool.fetchval(_FINISH, _hash(session_id))
+        return at if at is not None else datetime.now(UTC)
 
     @staticmethod
     async def _lock(

@@ -6,10 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.votes.conftest import CELL, Votes
+from integrations.settings import Settings
+from tests.api.votes.conftest import CELL, Votes, votes_service
 from tests.api.votes.test_casting import problem
+from tests.api.votes.test_outages import ledger_standing_still
 from tests.conftest import OwnerPool
 from tests.voting_world import Booth, TokenDesk
+
+KEPT = "SELECT count(*) FROM voting.answer_session WHERE nullifier = $1"
 
 
 class Voter:
@@ -117,5 +121,36 @@ async def test_open_sessions_of_one_voter_are_bounded(voter: Voter, owner_pool: 
     for _ in range(8):
         await voter.answer(question="1", option="1")
     owner = await owner_pool(CELL)
-    count = "SELECT count(*) FROM voting.answer_session WHERE nullifier = $1"
-    assert await owner.fetchval(count, voter.nullifier) <= 5
+    assert await owner.fetchval(KEPT, voter.nullifier) <= 5
+
+
+async def test_whoever_has_voted_leaves_nothing_behind_by_trying_again(voter: Voter, owner_pool: OwnerPool) -> None:
+    first = (await voter.answer(question="1", option="1")).json()["surveyAnswer"]["id"]
+    assert (await voter.finish(first)).status_code == 200
+    for _ in range(20):
+        session = (await voter.answer(question="1", option="2")).json()["surveyAnswer"]["id"]
+        assert problem(await voter.finish(session)) == (409, "already_voted")
+    owner = await owner_pool(CELL)
+    assert await owner.fetchval(KEPT, voter.nullifier) == 1
+    assert (await voter.finish(first)).status_code == 200
+
+
+async def test_a_session_that_was_refused_for_now_can_be_changed_and_finished(
+    votes_settings: Settings, booth: Booth, desk: TokenDesk, owner_pool: OwnerPool
+) -> None:
+    hasty = votes_settings.model_copy(update={"vote_start_timeout_s": 0.5, "vote_confirm_timeout_s": 0.3})
+    async with votes_service(hasty) as votes:
+        voter = Voter(votes, booth, desk)
+        session = (await voter.answer(question="1", option="1")).json()["surveyAnswer"]["id"]
+        async with ledger_standing_still(owner_pool), asyncio.timeout(60):
+            while (await votes.cast(booth, desk.token(booth.survey.id, CELL))).status_code != 202:
+                await asyncio.sleep(0.1)
+            refused = await voter.finish(session)  # waits behind the batch that is not recorded
+            assert problem(refused)[0] == 503
+            assert refused.json()["code"] in {"overloaded", "cell_unavailable"}
+            assert (await voter.answer(surveyAnswerId=session, question="1", option="2")).status_code == 201
+        async with asyncio.timeout(60):
+            while (finished := await voter.finish(session)).status_code in {202, 503}:
+                await asyncio.sleep(0.1)
+        assert finished.status_code == 200
+        assert (await booth.settled(2))["counted"] == 2
