@@ -22,6 +22,8 @@ SANDBOXES: Final[dict[str, str]] = {
     # name, the prefix of its paths: module
     "sumsub": "integrations.identity.sumsub.sandbox",
     "fingerprint": "integrations.devices.sandbox.app",
+    "turnstile": "integrations.challenges.sandbox",
+    "breaches": "integrations.login.breaches_sandbox",
 }
 
 OpenSandbox = Callable[[Settings, AsyncExitStack], Awaitable[ASGIApp | None]]
