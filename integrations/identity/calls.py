@@ -14,9 +14,9 @@ _T = TypeVar("_T")
 
 
 class Failure(msgspec.Struct, rename="camel"):
-    """The body of a provider's error, without its text: that quotes what we sent."""
+    """The body of a provider's error, without its text: that quotes what we sent. `code` repeats the status."""
 
-    code: int | None = None
+    code: int
     error_code: int | None = None
 
 
@@ -62,7 +62,10 @@ class ProviderCalls:
 
     def failure(self, answer: VendorAnswer) -> Failure:
         """Return what an error says. Raises DomainError `proofing_unavailable` where it is not the provider's."""
-        return self._decode(answer, Failure)
+        failure = self._decode(answer, Failure)
+        if failure.code != answer.status:
+            raise self.unavailable(f"status {answer.status} of somebody else")
+        return failure
 
     def succeeded(self, answer: VendorAnswer) -> VendorAnswer:
         """Return the answer if it is a success.

@@ -24,6 +24,7 @@ SANDBOXES: Final[dict[str, str]] = {
     "fingerprint": "integrations.devices.sandbox.app",
     "turnstile": "integrations.challenges.sandbox",
     "breaches": "integrations.login.breaches_sandbox",
+    "letters": "integrations.identity.letters.sandbox",
 }
 
 OpenSandbox = Callable[[Settings, AsyncExitStack], Awaitable[ASGIApp | None]]

@@ -14,6 +14,7 @@ import pytest_asyncio
 from starlette.types import Receive, Scope, Send
 
 from domain.ids import new_registration_id, proofing_case_id
+from integrations.identity.letters.client import LettersProofing
 from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.signing import SumsubAuth
 from integrations.sandboxes.mounting import mount, open_sandboxes
@@ -152,6 +153,17 @@ async def sumsub_control(world: World, sumsub_client: httpx.AsyncClient) -> Asyn
     await control("DELETE", "/faults")
     await control("PUT", "/switches")
     world.receiver.statuses.clear()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def letters_client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_vendor_client(world.letters.base_url) as client:
+        yield client
+
+
+@pytest.fixture
+def letters(world: World, letters_client: httpx.AsyncClient) -> LettersProofing:
+    return LettersProofing(letters_client, world.letters)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_registration_id, proofing_case_id
 from domain.proofing import Document, ProofingState
+from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.signing import request_signature
 from tests.integrations.identity.conftest import WITHIN_S, Control, Sumsub, World
 
@@ -102,12 +103,13 @@ async def test_many_open_one_case_at_once(sumsub_only: Sumsub, case_id: str):
     assert len(set(references)) == 1
 
 
-async def test_the_page_of_a_balancer_is_not_the_vendors_404(sumsub_only: Sumsub):
+@pytest.mark.parametrize("body", [b"<h1>Not found</h1>", b'{"detail":"Not Found"}', b"", b'{"code":403}'])
+async def test_somebody_elses_404_does_not_mean_that_a_case_is_gone(sumsub_only: Sumsub, body: bytes):
     def balancer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(404, stream=httpx.ByteStream(b"<h1>Not found</h1>"))
+        return httpx.Response(404, stream=httpx.ByteStream(body))
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(balancer), base_url="http://vendor.example") as client:
-        proofing = type(sumsub_only.proofing)(client, sumsub_only.settings)
+        proofing = SumsubProofing(client, sumsub_only.settings)
         await unavailable(proofing.read_case("a"))
         await unavailable(proofing.erase("a"))
 
