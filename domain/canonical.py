@@ -71,6 +71,17 @@ def login(issuer_and_subject: str) -> str:
     return issuer_and_subject
 
 
+def provider_login(issuer: str, subject: str) -> str:
+    """Return the login of who an identity provider (`iss`, which has no space in it) calls `subject`.
+
+    Raises:
+        DomainError: `malformed_request`; one of them is missing, or cannot be such.
+    """
+    if not issuer or not subject or " " in issuer:
+        raise _malformed("login")
+    return login(f"{issuer} {subject}")
+
+
 def device(device_id: str) -> str:
     """Return a vendor's device id as it is. Raises DomainError `malformed_request` where it can be none."""
     return login(device_id)

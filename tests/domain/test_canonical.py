@@ -140,7 +140,12 @@ def test_what_is_no_document_is_refused_without_repeating_it(country: str, kind:
 
 
 def test_what_a_provider_calls_somebody_is_compared_exactly():
-    assert canonical.login("https://issuer.example|Anna") != canonical.login("https://issuer.example|anna")
-    for written in ("", "a\nb", "a" * 513):
-        with pytest.raises(DomainError):
-            canonical.login(written)
+    logins = [("https://one.example", "Anna"), ("https://one.example", "anna"), ("https://two.example", "Anna")]
+    assert len({canonical.provider_login(*login) for login in logins}) == 3
+
+
+@pytest.mark.parametrize(("issuer", "subject"), [("", "a"), ("i", ""), ("i ", "a"), ("i", "a\nb"), ("i", "a" * 512)])
+def test_what_no_provider_calls_anybody_is_refused(issuer: str, subject: str):
+    with pytest.raises(DomainError) as refused:
+        canonical.provider_login(issuer, subject)
+    assert refused.value.code is ErrorCode.MALFORMED_REQUEST
