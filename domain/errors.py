@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     SESSION_REVOKED = "session_revoked"
     SESSION_NOT_FOUND = "session_not_found"
     REFRESH_TOKEN_INVALID = "refresh_token_invalid"
+    LOGOUT_TOKEN_INVALID = "logout_token_invalid"
     PASSWORD_NOT_ACCEPTED = "password_not_accepted"
     FACTOR_NOT_FOUND = "factor_not_found"
     RECOVERY_LINK_INVALID = "recovery_link_invalid"
@@ -168,6 +169,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.SESSION_REVOKED: ErrorSpec(401, "The session has ended"),
     ErrorCode.SESSION_NOT_FOUND: ErrorSpec(404, "No such session"),
     ErrorCode.REFRESH_TOKEN_INVALID: ErrorSpec(401, "The refresh token is not valid"),
+    ErrorCode.LOGOUT_TOKEN_INVALID: ErrorSpec(400, "The logout token is not valid"),
     ErrorCode.PASSWORD_NOT_ACCEPTED: ErrorSpec(422, "The password cannot be used"),
     ErrorCode.FACTOR_NOT_FOUND: ErrorSpec(404, "No such factor"),
     ErrorCode.RECOVERY_LINK_INVALID: ErrorSpec(410, "The link is not valid, or not any more"),

@@ -49,6 +49,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_secure_url(url: str) -> bool:
+    """Tell whether a URL is https, or http on this machine; without credentials and fragment."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # ValueError where it is none
+    except ValueError:
+        return False
+    if not parts.hostname or parts.fragment or "@" in parts.netloc:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+
+
 class Address(_Frozen):
     """A server; without `tls` only loopback is accepted in production."""
 
@@ -233,6 +245,47 @@ class ProofingSettings(_Frozen):
     by_region: dict[str, str] = Field(default_factory=dict)
 
 
+class IdentityProviderSettings(_Frozen):
+    """Logins at an OpenID Connect provider. `issuer` is exactly as in its tokens: Auth0's ends with a slash.
+
+    Its tokens are taken under one `algorithm`. Where people are sent back to is `redirect_uri` and nothing else; each
+    provider has one of its own (RFC 9700, section 4.4). `client_secret` is of confidential clients; Apple's is a token
+    that its owner renews.
+    """
+
+    issuer: str
+    client_id: str = Field(min_length=1)
+    client_secret: SecretStr | None = None
+    redirect_uri: str
+    algorithm: Literal["RS256", "PS256", "ES256"] = "RS256"
+    scope: str = "openid email"
+    authorize_parameters: dict[str, str] = Field(default_factory=dict)  # `connection`, `prompt`, `acr_values`, ...
+    timeout_s: float = Field(default=5.0, gt=0, le=60)
+
+    @field_validator("issuer", "redirect_uri")
+    @classmethod
+    def _is_secure(cls, url: str) -> str:
+        if not is_secure_url(url):
+            raise ValueError("an https address, or http on this machine")
+        return url
+
+
+class PasskeySettings(_Frozen):
+    """Passkeys: the domain that they are of, what people call it, and the pages that may use them, as origins."""
+
+    rp_id: str = Field(min_length=1)
+    rp_name: str = "Comitia"
+    origins: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("origins")
+    @classmethod
+    def _are_secure(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not is_secure_url(origin) or origin.count("/") != 2:  # noqa: PLR2004 - of the scheme
+                raise ValueError(f"{origin!r} is no origin")
+        return origins
+
+
 class SandboxSettings(_Frozen):
     """Where sandboxes send webhooks (`{webhooks_url}/{vendor}`; nowhere if empty), and when again after failures."""
 
@@ -290,6 +343,8 @@ class Settings(BaseSettings):
     mail: MailSettings | None = None
     proofing: ProofingSettings = ProofingSettings()
     sandboxes: SandboxSettings = SandboxSettings()
+    identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
+    passkeys: PasskeySettings | None = None
 
     survey_retention_days: int = Field(default=1826, ge=0)  # from the certificate; then the survey's keys are destroyed
 
@@ -302,6 +357,13 @@ class Settings(BaseSettings):
     # in the environment for example COMITIA_LIMITS__VOTE_TOKEN as the text "[300, 600]"
     limits: dict[str, tuple[int, int]] = Field(default_factory=dict)
     streams_per_address_max: int = Field(default=15_000, ge=1)  # open at once in one process, which takes 20,000
+
+    @model_validator(mode="after")
+    def _providers_are_named(self) -> "Settings":
+        for name in self.identity_providers:
+            if re.fullmatch(r"[a-z0-9_-]{1,32}", name) is None:
+                raise ValueError(f"{name!r} is no name of an identity provider")
+        return self
 
     @model_validator(mode="after")
     def _limits_are_known(self) -> "Settings":

@@ -12,7 +12,9 @@ import structlog
 from api.background import run_beside
 from domain.errors import DomainError, ErrorCode
 from domain.sessions import RevokedSessions
+from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.ended_sessions import EndedSessions
+from integrations.postgres.login_transactions import PostgresLoginTransactions
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
 from integrations.postgres.sessions import PostgresSessions
@@ -38,6 +40,8 @@ class AuthCell:
     pool: Pool
     sessions: PostgresSessions
     channel: EndedSessionsChannel
+    accounts: PostgresAccounts
+    transactions: PostgresLoginTransactions
 
 
 class AuthCells:
@@ -84,7 +88,9 @@ class AuthCells:
         channel = EndedSessionsChannel(redis, name)
         await RevocationFeed(name, self.revoked, pool, channel, now=self.now).open(stack, run_beside)
         run_beside(stack, _sweep(name, EndedSessions(pool)))
-        self._open[name] = AuthCell(name, pool, PostgresSessions(pool), channel)
+        self._open[name] = AuthCell(
+            name, pool, PostgresSessions(pool), channel, PostgresAccounts(pool, name), PostgresLoginTransactions(pool)
+        )
 
 
 async def _sweep(cell: str, old: EndedSessions) -> None:

@@ -52,7 +52,11 @@ _END_SURPLUS = f"""
 _END_ONE = f"{_END} AND voter_id = $2 AND session_id = $3 RETURNING session_id"
 _END_ALL = f"{_END} AND voter_id = $2 AND session_id <> $3 RETURNING session_id"
 _END_KNOWN = f"{_END} AND session_id = $2"
-_END_OF_PROVIDER_SESSION = f"{_END} AND provider = $2 AND provider_session = $3 RETURNING session_id"
+# Of a session that came without the provider's session id nobody can say that it is another.
+_END_OF_PROVIDER_SESSION = f"""
+{_END} AND provider = $2 AND (provider_session = $3 OR (provider_session IS NULL AND voter_id = $4))
+RETURNING session_id
+"""
 _END_OF_PROVIDER = f"{_END} AND provider = $2 AND voter_id = $3 RETURNING session_id"
 _OBEY = """
 INSERT INTO identity.logout_token (provider, jti_hash) VALUES ($1, $2)
@@ -170,7 +174,8 @@ class PostgresSessions:
                     return None
                 if sid:
                     hashed = _provider_session(provider, sid)
-                    return _ids(await connection.fetch(_END_OF_PROVIDER_SESSION, reason, provider, hashed))
+                    rows = await connection.fetch(_END_OF_PROVIDER_SESSION, reason, provider, hashed, voter_id)
+                    return _ids(rows)
                 return _ids(await connection.fetch(_END_OF_PROVIDER, reason, provider, voter_id))
 
 

@@ -25,6 +25,7 @@ from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import SettingsFor
 from tests.identity_world import IdentityWorld, open_identity_world
+from tests.provider_world import IssuerServer, issuer_server
 
 PUBLIC_URL = "http://auth.test"
 
@@ -46,6 +47,7 @@ class Auth:
     world: IdentityWorld
     desk: SessionDesk
     cells: AuthCells
+    provider: IssuerServer
 
     async def log_in(self, voter_id: str = "", cell: str = "eu", **fields: Any) -> LoggedIn:
         """Open a session of a voter, or of a new one."""
@@ -104,11 +106,13 @@ async def identity_world(settings_for: SettingsFor) -> AsyncIterator[IdentityWor
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def auth(settings_for: SettingsFor, identity_world: IdentityWorld) -> AsyncIterator[Auth]:
     """The service, and a desk of another process that opens sessions as a login will."""
-    settings = settings_for(IDENTITY, public_url=PUBLIC_URL)
     async with AsyncExitStack() as lifetime:
+        provider = await lifetime.enter_async_context(issuer_server())
+        providers = {"sandbox": provider.settings}
+        settings = settings_for(IDENTITY, public_url=PUBLIC_URL, identity_providers=providers)
         telemetry = make_telemetry(settings, "auth-beside")
         cells = AuthCells(settings, database=DatabaseMetrics(telemetry.registry))
         await cells.open(lifetime)
         desk = SessionDesk(cells, VoterTokens(identity_world.tokens.signers[0]))
         client = await lifetime.enter_async_context(auth_service(settings))
-        yield Auth(client, identity_world, desk, cells)
+        yield Auth(client, identity_world, desk, cells, provider)

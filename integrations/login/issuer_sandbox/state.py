@@ -1,0 +1,121 @@
+"""What the sandbox issuer knows: its keys, its people, and the codes that it has given out."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from integrations.settings import IdentityProviderSettings
+
+CODE_LIFETIME_S = 60.0
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+_KEY_BITS = 2048
+_ID_TOKEN_LIFETIME_S = 36_000
+_LOGOUT_LIFETIME_S = 120
+
+
+@dataclass(slots=True)
+class SigningKey:
+    """A key pair; one that is not published is unknown to whoever reads the key set."""
+
+    key_id: str
+    private: rsa.RSAPrivateKey
+    published: bool = True
+
+    @property
+    def jwk(self) -> dict[str, Any]:
+        """The public key as listed."""
+        members: dict[str, Any] = RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
+        members.pop("key_ops", None)
+        return {**members, "kid": self.key_id, "use": "sig", "alg": "RS256"}
+
+    @property
+    def public_pem(self) -> bytes:
+        """What a confused verifier would take for the secret of a MAC."""
+        return self.private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedCode:
+    """An authorization code's terms."""
+
+    redirect_uri: str
+    challenge: str
+    nonce: str
+    subject: str
+    expires_at: float
+
+
+@dataclass(slots=True)
+class Issuer:
+    """One tenant with one client, as the settings name them; `subject` logs in next, unless `error` is set."""
+
+    settings: IdentityProviderSettings
+    now: Callable[[], float] = time.time
+    subject: str = "auth0|sandbox"
+    mail: str = "sandbox@example.org"
+    error: str = ""
+    flaw: dict[str, Any] = field(default_factory=dict)  # claims that the next ID tokens have instead
+    keys: list[SigningKey] = field(default_factory=list)
+    codes: dict[str, GrantedCode] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the current key and the next, where none are given."""
+        self.keys = self.keys or [new_key(), new_key()]
+
+    def rotate(self, *, publish: bool = True) -> None:
+        """Sign with a new key from now on; the one before stays listed."""
+        made = new_key()
+        made.published = publish
+        self.keys = [made, *self.keys[:2]]
+
+    def grant(self, redirect_uri: str, challenge: str, nonce: str) -> str:
+        """Return a code for the person who logs in, good once and for a minute."""
+        code = secrets.token_urlsafe(32)
+        expires_at = self.now() + CODE_LIFETIME_S
+        self.codes[code] = GrantedCode(redirect_uri, challenge, nonce, self.subject, expires_at)
+        return code
+
+    def id_token(self, subject: str, nonce: str, **other: Any) -> str:
+        """Return an ID token; claims of `other` replace ours, and None leaves one out."""
+        claims = self._claims(_ID_TOKEN_LIFETIME_S) | {
+            "sub": subject,
+            "nonce": nonce,
+            "sid": f"sid-{subject}",
+            "email": self.mail,
+            "email_verified": True,
+        }
+        return self.sign(claims | self.flaw | other)
+
+    def logout_token(self, **other: Any) -> str:
+        """Return a logout token of the person who logs in; claims of `other` replace ours, None leaves one out."""
+        claims = self._claims(_LOGOUT_LIFETIME_S) | {
+            "sub": self.subject,
+            "sid": f"sid-{self.subject}",
+            "jti": secrets.token_urlsafe(16),
+            "events": {LOGOUT_EVENT: {}},
+        }
+        return self.sign(claims | other, typ="logout+jwt")
+
+    def sign(self, claims: dict[str, Any], *, typ: str = "JWT") -> str:
+        """Return a token with those claims that are not None, under the current key."""
+        present = {name: value for name, value in claims.items() if value is not None}
+        key = self.keys[0]
+        return jwt.encode(present, key.private, algorithm="RS256", headers={"kid": key.key_id, "typ": typ})
+
+    def _claims(self, lifetime_s: int) -> dict[str, Any]:
+        now = int(self.now())
+        return {"iss": self.settings.issuer, "aud": self.settings.client_id, "iat": now, "exp": now + lifetime_s}
+
+
+def new_key() -> SigningKey:
+    """Return a new key pair, published."""
+    return SigningKey(secrets.token_hex(8), rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS))

@@ -1,0 +1,181 @@
+"""Logins at any OpenID Connect provider: authorization code with PKCE (RFC 6749, RFC 7636, RFC 9700).
+
+Where the provider sends people back to is in the settings and in no request, so there is nothing to redirect openly.
+"""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+import jwt
+import structlog
+
+from domain.errors import DomainError, ErrorCode
+from domain.federation import (
+    TRANSACTION_LIFETIME,
+    LoginTransactions,
+    ProviderIdentity,
+    ProviderLogout,
+    cell_of_state,
+    challenge_of,
+    derived,
+    new_state,
+)
+from integrations.login.provider_keys import ProviderKeys
+from integrations.login.provider_tokens import ProviderTokenError, ProviderTokens, refused
+from integrations.settings import IdentityProviderSettings, Settings
+from integrations.vendor_http import VendorHttp, open_vendor_client
+
+_KIND: Final = "oidc"
+_OK: Final = 200
+_REFUSED: Final = (400, 403)  # Auth0 answers `invalid_grant` with either
+_CODE_CHARACTERS_MAX: Final = 4096
+
+log = structlog.get_logger(__name__)
+
+
+class OidcProvider:
+    """One provider. Calls raise DomainError `identity_provider_unavailable`."""
+
+    def __init__(self, name: str, settings: IdentityProviderSettings, http: VendorHttp) -> None:
+        self._name = name
+        self._settings = settings
+        self._http = http
+        self._keys = ProviderKeys(settings, http)
+        self._tokens = ProviderTokens(name, settings, self._keys)
+
+    @property
+    def issuer(self) -> str:
+        """The issuer's name, exactly as in its tokens."""
+        return self._settings.issuer
+
+    async def authorization_url(self, state: str, secret: bytes) -> str:
+        """Return where to send somebody to log in."""
+        parameters = {
+            **self._settings.authorize_parameters,
+            "response_type": "code",
+            "client_id": self._settings.client_id,
+            "redirect_uri": self._settings.redirect_uri,
+            "scope": self._settings.scope,
+            "state": state,
+            "nonce": derived(secret, state, "nonce"),
+            "code_challenge": challenge_of(derived(secret, state, "verifier")),
+            "code_challenge_method": "S256",
+        }
+        endpoint = await self._keys.endpoint("authorization_endpoint")
+        return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(parameters)}"
+
+    async def identity(self, code: str, state: str, secret: bytes) -> ProviderIdentity:
+        """Exchange an authorization code and return who logged in.
+
+        Raises:
+            DomainError: `login_failed`.
+        """
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": self._settings.client_id,
+            "code": code,
+            "code_verifier": derived(secret, state, "verifier"),
+            "redirect_uri": self._settings.redirect_uri,
+        }
+        if self._settings.client_secret is not None:
+            form["client_secret"] = self._settings.client_secret.get_secret_value()
+        answer, body = await self._http.send_for_json("POST", await self._keys.endpoint("token_endpoint"), data=form)
+        if answer.status in _REFUSED and body.get("error") in {"invalid_grant", "access_denied"}:
+            raise refused()
+        if answer.status != _OK or not isinstance(body.get("id_token"), str):
+            raise self._http.unavailable(f"token: status {answer.status}", answer)
+        try:
+            return await self._tokens.identity(body["id_token"], derived(secret, state, "nonce"))
+        except ProviderTokenError as error:
+            log.warning("provider_token_refused", provider=self._name, reason=str(error))
+            raise refused() from None
+
+    async def logout(self, token: str) -> ProviderLogout:
+        """Return what a logout token tells. Raises DomainError `logout_token_invalid`."""
+        try:
+            return await self._tokens.logout(token)
+        except ProviderTokenError as error:
+            log.warning("logout_token_refused", provider=self._name, reason=str(error))
+            raise DomainError(ErrorCode.LOGOUT_TOKEN_INVALID) from None
+
+
+class OidcLogins:
+    """Begins logins at providers and ends them, each once and by the client that began it."""
+
+    def __init__(self, providers: Mapping[str, OidcProvider]) -> None:
+        self._providers = providers
+
+    def provider(self, name: str) -> OidcProvider:
+        """Return a provider by its name in the settings. Raises DomainError `not_found`."""
+        found = self._providers.get(name)
+        if found is None:
+            raise DomainError(ErrorCode.NOT_FOUND, "no such identity provider")
+        return found
+
+    def of_issuer(self, issuer: str) -> OidcProvider | None:
+        """Return the provider of an issuer, or None."""
+        return next((provider for provider in self._providers.values() if provider.issuer == issuer), None)
+
+    async def logout(self, token: str) -> ProviderLogout:
+        """Return what a logout token of any of the providers tells.
+
+        Raises:
+            DomainError: `logout_token_invalid`, `identity_provider_unavailable`.
+        """
+        provider = self.of_issuer(_issuer_of(token))
+        if provider is None:
+            raise DomainError(ErrorCode.LOGOUT_TOKEN_INVALID)
+        return await provider.logout(token)
+
+    async def begin(self, name: str, cell: str, transactions: LoginTransactions, jkt: str) -> str:
+        """Return where to send somebody; the answer is taken from the client with the key of this thumbprint alone.
+
+        Raises:
+            DomainError: `not_found`, `identity_provider_unavailable`, `directory_unavailable`.
+        """
+        provider = self.provider(name)
+        state = new_state(cell)
+        secret = await transactions.begin(_KIND, state, f"{name} {jkt}", TRANSACTION_LIFETIME)
+        return await provider.authorization_url(state, secret)
+
+    async def finish(
+        self, transactions: LoginTransactions, jkt: str, *, state: str, code: str, issuer: str = ""
+    ) -> ProviderIdentity:
+        """Return who logged in, for the state and code that came back, and the `iss` of RFC 9207 where one came.
+
+        The state is used up, also where the answer is no. `transactions` are those of the cell that the state names.
+
+        Raises:
+            DomainError: `login_failed`, `identity_provider_unavailable`, `directory_unavailable`.
+        """
+        if cell_of_state(state) is None or not 1 <= len(code) <= _CODE_CHARACTERS_MAX:
+            raise refused()
+        transaction = await transactions.take(_KIND, state)
+        if transaction is None:
+            raise refused()
+        name, _, begun_by = transaction.subject.partition(" ")
+        provider = self._providers.get(name)
+        if provider is None or begun_by != jkt or issuer not in {"", provider.issuer}:
+            raise refused()
+        return await provider.identity(code, state, transaction.secret)
+
+
+def _issuer_of(token: str) -> str:
+    """Return whom a token says to be of, unverified: it selects who verifies it, who then demands the same."""
+    try:
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss", "")
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return ""
+    return issuer if isinstance(issuer, str) else ""
+
+
+async def open_providers(settings: Settings, lifetime: AsyncExitStack) -> OidcLogins:
+    """Return the providers of the settings, each with a client of its own that is closed with `lifetime`."""
+    providers = {}
+    for name, provider in settings.identity_providers.items():
+        client = await lifetime.enter_async_context(open_vendor_client(""))
+        http = VendorHttp(client, ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE, timeout_s=provider.timeout_s)
+        providers[name] = OidcProvider(name, provider, http)
+    return OidcLogins(providers)
