@@ -14,7 +14,7 @@ from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import VOTING
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.settings import Settings
-from integrations.telemetry.tracing import Tracing
+from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 
@@ -35,18 +35,18 @@ class VotingCellClients:
 
 
 async def open_voting_cell(
-    cell: str, settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, tracing: Tracing
+    cell: str, settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, telemetry: Telemetry
 ) -> VotingCellClients:
     """Open ledger, broker and Temporal of a cell as role `comitia_voting`.
 
     Raises:
         NotDurableError: PostgreSQL would acknowledge what a crash can undo.
     """
-    addresses = settings.cells[cell]
+    addresses, tracing = settings.cells[cell], telemetry.tracing
     pool = await open_pool(addresses.database, settings, VOTING, command_timeout=_STATEMENT_TIMEOUT_S)
     lifetime.push_async_callback(pool.close)
     surveys = VotingSurveys(pool, keys)
-    summaries = SummaryProducer(addresses.kafka, cell)
+    summaries = SummaryProducer(addresses.kafka, cell, metrics=telemetry.waiting)
     lifetime.push_async_callback(summaries.close)
     codec = EncryptionCodec(keys, in_flight(cell))
     await codec.refresh()

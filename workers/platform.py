@@ -69,13 +69,15 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         IN_FLIGHT,
     )
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
-    announcer = SurveyChangeProducer({cell: addresses.kafka for cell, addresses in settings.cells.items()})
+    announcer = SurveyChangeProducer(
+        {cell: addresses.kafka for cell, addresses in settings.cells.items()}, metrics=telemetry.waiting
+    )
     lifetime.push_async_callback(announcer.close)
     pools = await cell_pools(settings, lifetime)
     cells = {cell: PostgresCellSurveys(pool) for cell, pool in pools.items()}
     closing = {cell: PostgresCellClosing(pool, cell) for cell, pool in pools.items()}
     catalogue = PostgresCatalogue(clients.catalogue)
-    results = (await open_results(settings, lifetime, SURVEYS, from_standby=True)).results
+    results = (await open_results(settings, lifetime, SURVEYS, telemetry.waiting, from_standby=True)).results
     exports = PostgresExports(clients.catalogue)
     release = Release(DEPLOYMENT, settings.build)
     workers = [

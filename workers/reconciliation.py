@@ -26,6 +26,7 @@ from integrations.settings import Settings
 from integrations.telemetry.metrics import TallyMetrics
 from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.schedules import ReconciliationSchedules
 from integrations.temporal.worker import Release, build_worker
@@ -53,7 +54,9 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     pools = await open_cell_pools(settings, lifetime)
     metrics = ReconciliationMetrics(telemetry.registry)
     tally_metrics = TallyMetrics(telemetry.registry)
-    activities = compose_activities(settings, pools, EvidenceVerifier(keys), (metrics, tally_metrics), lifetime)
+    activities = compose_activities(
+        settings, pools, EvidenceVerifier(keys), (metrics, tally_metrics), lifetime, waiting=telemetry.waiting
+    )
     surveys = PublishedSurveys(clients.catalogue)
     keeper = ScheduleKeeper(
         surveys, ReconciliationSchedules(clients.temporal, RECONCILIATION_QUEUE, tuple(settings.cells))
@@ -107,6 +110,8 @@ def compose_activities(
     evidence: EvidenceVerifier,
     metrics: tuple[ReconciliationMetrics, TallyMetrics],
     lifetime: AsyncExitStack,
+    *,
+    waiting: WaitingMetrics | None = None,
 ) -> ReconciliationActivities:
     """Return the activities over these pools and the other servers of each cell."""
     executor = ThreadPoolExecutor(os.cpu_count(), "reconciliation")
@@ -114,7 +119,8 @@ def compose_activities(
     watch, tally_metrics = metrics
     cells = {}
     for cell, pool in pools.items():
-        redis = open_redis(settings.cells[cell].redis)
+        counted = None if waiting is None else waiting.watch_redis(f"reconciliation-{cell}")
+        redis = open_redis(settings.cells[cell].redis, watch=counted)
         lifetime.push_async_callback(redis.aclose)
         cells[cell] = CellPorts(
             ledger=PostgresLedgerAudit(pool, cell),

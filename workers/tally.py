@@ -20,6 +20,7 @@ from integrations.redis.tally import TallyStore
 from integrations.settings import CellSettings, Settings
 from integrations.telemetry.metrics import TallyMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 from workers.folding import Folding
 from workers.rebuilding import Rebuilder
 
@@ -34,12 +35,21 @@ log = structlog.get_logger(__name__)
 class CellTally:
     """One cell's tally, for as long as the process lives."""
 
-    def __init__(self, settings: Settings, cell: str, metrics: TallyMetrics, tracer: Tracer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cell: str,
+        metrics: TallyMetrics,
+        tracer: Tracer,
+        *,
+        waiting: WaitingMetrics | None = None,
+    ) -> None:
         self._settings = settings
         self._addresses: CellSettings = settings.cells[cell]
         self.cell = cell
         self._metrics = metrics
         self._tracer = tracer
+        self._watch = None if waiting is None else waiting.watch_redis(f"tally-{cell}")
         self._folding: Folding | None = None
         self._watermark_ms = 0
         self._clock_ahead_s = 0.0
@@ -82,7 +92,7 @@ class CellTally:
 
     async def _session(self, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
-            redis = open_redis(self._addresses.redis)
+            redis = open_redis(self._addresses.redis, watch=self._watch)
             stack.push_async_callback(redis.aclose)
             await durability(redis)
             pool = await open_tally_pool(self._settings, self.cell, stack)
@@ -116,7 +126,10 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     del lifetime
     metrics = TallyMetrics(telemetry.registry)
-    tallies = [CellTally(settings, cell, metrics, telemetry.tracing.tracer) for cell in settings.cells]
+    tallies = [
+        CellTally(settings, cell, metrics, telemetry.tracing.tracer, waiting=telemetry.waiting)
+        for cell in settings.cells
+    ]
     telemetry.readiness.add("cells", lambda: any_answers(tally.check for tally in tallies))
     telemetry.readiness.start()
     async with asyncio.TaskGroup() as running:

@@ -42,7 +42,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     checks: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def open_cell(cell: str, stack: AsyncExitStack) -> None:
-        clients = await open_voting_cell(cell, settings, keys, stack, telemetry.tracing)
+        clients = await open_voting_cell(cell, settings, keys, stack, telemetry)
         for work in (
             keep_refreshed(clients.codec),
             retire_in_flight_keys(cell, keys, clients.temporal),

@@ -22,6 +22,7 @@ from integrations.redis.velocity import RedisVelocity
 from integrations.revocation import RevocationFeed
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics, DeskQueueMetrics, RiskMetrics
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 POOL_SIZE = 4  # two groups are looked up at once; surveys and readiness take the rest
 REDIS_ANSWER_TIMEOUT_S = 1.0
@@ -51,6 +52,7 @@ class Cells:
         database: DatabaseMetrics,
         risk: RiskMetrics,
         queue: DeskQueueMetrics,
+        waiting: WaitingMetrics,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -59,6 +61,7 @@ class Cells:
         self._database = database
         self._risk = risk
         self._queue = queue
+        self._waiting = waiting
         self._pools: dict[str, Pool] = {}
         self.desks: dict[str, Desk] = {}
         self.revoked = RevokedSessions()
@@ -79,7 +82,8 @@ class Cells:
         cell = self._settings.cells[name]
         pool = await open_pool(cell.database, self._settings, IDENTITY, size=POOL_SIZE)
         stack.push_async_callback(pool.close)
-        redis = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=POOL_SIZE)
+        watch = self._waiting.watch_redis(f"velocity-{name}")
+        redis = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=POOL_SIZE, watch=watch)
         stack.push_async_callback(redis.aclose)
         listening = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=1)
         stack.push_async_callback(listening.aclose)

@@ -41,6 +41,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         database=DatabaseMetrics(telemetry.registry),
         risk=RiskMetrics(telemetry.registry),
         queue=DeskQueueMetrics(telemetry.registry),
+        waiting=telemetry.waiting,
     )
     await cells.open(lifetime)
     admission = Admission(

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from api.http.protocol import LeanProtocol, Reading
-from api.http.shared import ServingLimits, Shared
+from api.http.shared import Shared
 from domain.errors import ErrorCode
 
 
@@ -14,17 +14,19 @@ async def sweep(connections: set[LeanProtocol], shared: Shared) -> None:
         await asyncio.sleep(shared.limits.sweep_s)
         now = time.perf_counter()
         for connection in list(connections):
-            _examine(connection, now, shared.limits)
+            _examine(connection, now, shared)
         shared.forget_closed()
 
 
-def _examine(connection: LeanProtocol, now: float, limits: ServingLimits) -> None:
+def _examine(connection: LeanProtocol, now: float, shared: Shared) -> None:
+    limits = shared.limits
     waited = now - connection.since
     if connection.discarding:
         if waited > limits.linger_s:
             connection.transport.abort()
     elif connection.flow.write_paused:
         if now - connection.stuck_since > limits.write_s:
+            shared.cut_off.inc()
             connection.transport.abort()
     elif connection.reading is Reading.HEAD:
         if waited > limits.head_s:

@@ -32,7 +32,8 @@ async def open_limits(
     policies = policies_with(settings.limits)
     cells: dict[str, CellLimits] = {}
     for cell, addresses in settings.cells.items():
-        redis = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S, connections=1)
+        watch = telemetry.waiting.watch_redis(f"limits-{cell}")
+        redis = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S, connections=1, watch=watch)
         lifetime.push_async_callback(redis.aclose)
         cells[cell] = CellLimits(cell, RedisBuckets(redis, cell, telemetry.service, key), policies, metrics)
         run_beside(lifetime, cells[cell].run())

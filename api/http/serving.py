@@ -13,6 +13,7 @@ import structlog
 from uvicorn import Config, Server
 
 from api.composition import Service
+from api.http.backlog import waiting_to_be_accepted
 from api.http.client_addresses import ClientAddresses
 from api.http.deadlines import sweep
 from api.http.descriptors import connections_within
@@ -113,6 +114,9 @@ async def serve(
     server = _Server(config, listener, started)
     connections = cast("set[LeanProtocol]", server.server_state.connections)
     metrics.connections.set_function(lambda: len(connections) + len(shared.detached))
+    metrics.unaccepted.set_function(lambda: waiting_to_be_accepted(listener))
+    metrics.pipelined.set_function(lambda: sum(len(each.pipeline) for each in connections))
+    metrics.unread.set_function(lambda: sum(each.flow.write_paused for each in connections))
     tasks = [
         asyncio.create_task(sweep(connections, shared)),
         asyncio.create_task(shedder.run()),

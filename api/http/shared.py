@@ -64,6 +64,7 @@ class Shared:
         self.detached: dict[asyncio.Transport, Callable[[], None]] = {}
         self._metrics = metrics
         self._evictions = metrics.evictions
+        self.cut_off = metrics.cut_off  # connections whose client does not read
         self._by_route: dict[int, RouteMetrics] = {
             id(route): metrics.route(route.method, route.path) for route in (*routes.routes, self.turned_away)
         }

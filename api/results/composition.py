@@ -28,7 +28,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
-    opened = await open_results(settings, lifetime, TALLY)
+    opened = await open_results(settings, lifetime, TALLY, telemetry.waiting)
     limits = await open_limits(settings, keys, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),

@@ -22,10 +22,10 @@ from integrations.telemetry.telemetry import Telemetry
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
-    opened = await open_results(settings, lifetime, TALLY)
+    opened = await open_results(settings, lifetime, TALLY, telemetry.waiting)
     changes = []
     for cell, addresses in settings.cells.items():
-        redis = open_redis(addresses.redis, connections=2)
+        redis = open_redis(addresses.redis, connections=2, watch=telemetry.waiting.watch_redis(f"changes-{cell}"))
         lifetime.push_async_callback(redis.aclose)
         listener = TallyChanges(redis, cell)
         run_beside(lifetime, listener.run())

@@ -114,12 +114,12 @@ class VotingCells:
 
     async def _open_cell(self, cell: str, stack: AsyncExitStack) -> None:
         settings = self._settings
-        clients = await open_voting_cell(cell, settings, self._keys, stack, self._telemetry.tracing)
+        clients = await open_voting_cell(cell, settings, self._keys, stack, self._telemetry)
         run_beside(stack, keep_refreshed(clients.codec))
         batches = TemporalBatches(clients.temporal, cell)
         gateway = Gateway(cell, batches, clients.ledger, _limits(settings), GatewayTelemetry(self._metrics, cell))
         await clients.ledger.register_gateway(gateway.gateway_id, settings.build, settings.vote_batches_in_flight)
-        attempt_producer = AttemptProducer(settings.cells[cell].kafka, cell)
+        attempt_producer = AttemptProducer(settings.cells[cell].kafka, cell, metrics=self._telemetry.waiting)
         stack.push_async_callback(attempt_producer.close)
         attempts = Attempts(attempt_producer, self._secrets.pseudonym, gateway.gateway_id.hex())
         run_beside(stack, attempts.run())

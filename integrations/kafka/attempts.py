@@ -4,15 +4,16 @@ from domain.contracts.voting import VotesAttempted
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import VOTES_ATTEMPTED, ensure_topic
 from integrations.settings import KafkaAddress
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 
 class AttemptProducer:
     """Sends one message a second and process to a cell's topic."""
 
-    def __init__(self, address: KafkaAddress, cell: str) -> None:
+    def __init__(self, address: KafkaAddress, cell: str, *, metrics: WaitingMetrics | None = None) -> None:
         self._address = address
         self._topic = VOTES_ATTEMPTED.of(cell)
-        self._producer = DurableProducer(address, f"comitia-attempts-{cell}")
+        self._producer = DurableProducer(address, f"comitia-attempts-{cell}", metrics=metrics)
         self._topic_made = False
 
     async def publish_attempts(self, message: VotesAttempted) -> None:

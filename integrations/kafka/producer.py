@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from domain.errors import DomainError, ErrorCode
 from integrations.kafka.connection import connection_options, stop_client
 from integrations.settings import KafkaAddress
 from integrations.telemetry.tracing import to_kafka_headers
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 _OPTIONS: dict[str, Any] = {"acks": "all", "enable_idempotence": True, "linger_ms": 0}
 _METADATA_MAX_AGE_MS = 30_000
@@ -32,8 +34,16 @@ class Message:
 class DurableProducer:
     """Connects on first use, so that a process starts without its broker; a failed client is replaced by a new one."""
 
-    def __init__(self, address: KafkaAddress, client_id: str, *, timeout_s: float = 1.5) -> None:
+    def __init__(
+        self,
+        address: KafkaAddress,
+        client_id: str,
+        *,
+        timeout_s: float = 1.5,
+        metrics: WaitingMetrics | None = None,
+    ) -> None:
         """`timeout_s` bounds a send as a whole: under the two seconds of a local activity."""
+        self._metrics = None if metrics is None else metrics.sends(client_id)
         self._address = address
         self._client_id = client_id
         self._timeout_s = timeout_s
@@ -48,6 +58,10 @@ class DurableProducer:
         Raises:
             DomainError: `broker_unavailable`; some of the messages may be there, and sending again is safe.
         """
+        with nullcontext() if self._metrics is None else self._metrics.sending():
+            await self._send(messages)
+
+    async def _send(self, messages: Sequence[Message]) -> None:
         client: AIOKafkaProducer | None = None
         headers = to_kafka_headers()
         try:
@@ -60,6 +74,8 @@ class DurableProducer:
                 await asyncio.gather(*waiting)
         except (KafkaError, OSError, TimeoutError) as error:
             self._replace(client)
+            if self._metrics is not None:
+                self._metrics.failed()
             self._report(failing=True, error=type(error).__name__)
             raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
         self._report(failing=False)

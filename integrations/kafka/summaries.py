@@ -11,6 +11,7 @@ from domain.tally import BALLOTS, Addition, Counts
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import BATCH_RECORDED, ensure_topic
 from integrations.settings import KafkaAddress
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 _GATEWAY_BYTES = 16
 
@@ -18,10 +19,12 @@ _GATEWAY_BYTES = 16
 class SummaryProducer:
     """Tells a cell's tally; the port `SummaryPublisher`. The key is the survey's id."""
 
-    def __init__(self, address: KafkaAddress, cell: str, *, timeout_s: float = 1.5) -> None:
+    def __init__(
+        self, address: KafkaAddress, cell: str, *, timeout_s: float = 1.5, metrics: WaitingMetrics | None = None
+    ) -> None:
         self._address = address
         self._topic = BATCH_RECORDED.of(cell)
-        self._producer = DurableProducer(address, f"comitia-summaries-{cell}", timeout_s=timeout_s)
+        self._producer = DurableProducer(address, f"comitia-summaries-{cell}", timeout_s=timeout_s, metrics=metrics)
         self._topic_made = False
 
     async def publish(self, summaries: tuple[BatchSummary, ...]) -> None:

@@ -7,15 +7,16 @@ from domain.errors import DomainError, ErrorCode
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import SURVEYS_CHANGED, ensure_topic
 from integrations.settings import KafkaAddress
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 
 class SurveyChangeProducer:
     """Implements `SurveyAnnouncer` for every cell. The key is the survey's id, so that its changes stay in order."""
 
-    def __init__(self, addresses: Mapping[str, KafkaAddress]) -> None:
+    def __init__(self, addresses: Mapping[str, KafkaAddress], *, metrics: WaitingMetrics | None = None) -> None:
         self._addresses = addresses
         self._producers = {
-            cell: DurableProducer(address, f"comitia-surveys-{cell}", timeout_s=5.0)
+            cell: DurableProducer(address, f"comitia-surveys-{cell}", timeout_s=5.0, metrics=metrics)
             for cell, address in addresses.items()
         }
         self._made: set[str] = set()

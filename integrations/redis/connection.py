@@ -1,6 +1,6 @@
 """Connections to Redis, refused where the server may drop what it was told to keep."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from integrations.settings import RedisAddress
 _CONNECT_TIMEOUT_S = 1.0
 _ANSWER_TIMEOUT_S = 2.0
 _CONNECTIONS_MAX = 32
+Watch = Callable[[Callable[[], float]], None]
 
 
 class ForgetfulServerError(RuntimeError):
@@ -23,12 +24,20 @@ class ForgetfulServerError(RuntimeError):
 
 
 def open_redis(
-    address: RedisAddress, *, answer_timeout_s: float = _ANSWER_TIMEOUT_S, connections: int = _CONNECTIONS_MAX
+    address: RedisAddress,
+    *,
+    answer_timeout_s: float = _ANSWER_TIMEOUT_S,
+    connections: int = _CONNECTIONS_MAX,
+    watch: Watch | None = None,
 ) -> Redis:
     """Return a client that connects on first use; a connection that died while idle is replaced once per command.
 
-    That is a retry, and retries have a budget. Answers are bytes. The caller closes it with `aclose()`.
+    That is a retry, and retries have a budget. Answers are bytes. The caller closes it with `aclose()`. `watch` is told
+    how the commands that wait for an answer are read.
     """
+    retry = BudgetedRetry(RetryBudget())
+    if watch is not None:
+        watch(lambda: retry.in_flight)
     options: dict[str, Any] = {
         "host": address.host,
         "port": address.port,
@@ -38,7 +47,7 @@ def open_redis(
         "socket_timeout": answer_timeout_s,
         "socket_keepalive": True,
         "health_check_interval": 0,
-        "retry": BudgetedRetry(RetryBudget()),
+        "retry": retry,
     }
     connection_class: type[Connection] = Connection
     if address.tls is not None:

@@ -21,6 +21,7 @@ class BudgetedRetry(Retry):
     def __init__(self, budget: RetryBudget) -> None:
         super().__init__(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
         self._budget = budget
+        self.in_flight = 0  # commands without an answer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return itself: every connection of a client gets a copy, and they share the budget."""
@@ -34,6 +35,20 @@ class BudgetedRetry(Retry):
         with_failure_count: bool = False,  # noqa: FBT001, FBT002 - the driver's own signature
     ) -> T:
         """Call `do`, and once more where the connection broke and a retry is left."""
+        self.in_flight += 1
+        try:
+            return await self._call(do, fail, is_retryable, with_failure_count=with_failure_count)
+        finally:
+            self.in_flight -= 1
+
+    async def _call(
+        self,
+        do: Callable[[], Awaitable[T]],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None,
+        *,
+        with_failure_count: bool,
+    ) -> T:
         self._budget.requested()
         try:
             return await do()

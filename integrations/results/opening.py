@@ -16,6 +16,7 @@ from integrations.redis.tally_reader import TallyReader
 from integrations.results.published import PublishedSurveys
 from integrations.results.totals import SurveyResults
 from integrations.settings import Settings
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 _STATEMENT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 1.0
@@ -35,7 +36,12 @@ class OpenResults:
 
 
 async def open_results(
-    settings: Settings, lifetime: AsyncExitStack, role: str, *, from_standby: bool = False
+    settings: Settings,
+    lifetime: AsyncExitStack,
+    role: str,
+    waiting: WaitingMetrics | None = None,
+    *,
+    from_standby: bool = False,
 ) -> OpenResults:
     """Open every cell of the settings for reading results as `role`; none of them has to be there.
 
@@ -61,7 +67,8 @@ async def open_results(
                 command_timeout=_STATEMENT_TIMEOUT_S,
             )
         copies[cell] = SurveyCopies(reads)
-        clients[cell] = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S)
+        watch = None if waiting is None else waiting.watch_redis(f"results-{cell}")
+        clients[cell] = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S, watch=watch)
         lifetime.push_async_callback(clients[cell].aclose)
     tallies = {cell: TallyReader(redis, cell) for cell, redis in clients.items()}
     return OpenResults(SurveyResults(PublishedSurveys(copies), copies, tallies), pools, clients)

@@ -52,6 +52,18 @@ class HttpMetrics:
         self.evictions = Counter(
             "http_connections_evicted", "Idle connections closed to make room for new ones.", registry=registry
         )
+        self.unaccepted = Gauge(
+            "http_connections_unaccepted", "Connections that wait in the kernel to be accepted.", registry=registry
+        )
+        self.pipelined = Gauge(
+            "http_requests_pipelined", "Requests that wait for an earlier one of their connection.", registry=registry
+        )
+        self.unread = Gauge(
+            "http_connections_unread", "Connections whose client does not read its answers.", registry=registry
+        )
+        self.cut_off = Counter(
+            "http_connections_cut_off", "Connections closed because nobody read the answers.", registry=registry
+        )
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
 
     def route(self, method: str, template: str) -> RouteMetrics:

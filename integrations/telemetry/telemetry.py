@@ -18,6 +18,7 @@ from integrations.settings import Environment, Settings
 from integrations.telemetry.logs import configure_logs
 from integrations.telemetry.readiness import Readiness
 from integrations.telemetry.tracing import Tracing
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,6 +32,7 @@ class Telemetry:
     registry: CollectorRegistry
     tracing: Tracing
     readiness: Readiness
+    waiting: WaitingMetrics
     public_metrics: bool = True  # metrics count votes of surveys whose results nobody may see yet
 
     def exposition(self, accept: str = "") -> tuple[str, bytes]:
@@ -52,6 +54,7 @@ def make_telemetry(settings: Settings, service: str) -> Telemetry:
     Gauge("comitia_build_info", "The running build, always 1.", ["service", "build"], registry=registry).labels(
         service, settings.build
     ).set(1)
+    waiting = WaitingMetrics(registry)
     tracing = Tracing(
         service=service,
         environment=str(settings.environment),
@@ -59,6 +62,7 @@ def make_telemetry(settings: Settings, service: str) -> Telemetry:
         build=settings.build,
         ratio=settings.trace_sample_ratio,
         otlp_endpoint=settings.otlp_endpoint,
+        waiting=waiting,
     )
     return Telemetry(
         service=service,
@@ -66,6 +70,7 @@ def make_telemetry(settings: Settings, service: str) -> Telemetry:
         registry=registry,
         tracing=tracing,
         readiness=Readiness(),
+        waiting=waiting,
         public_metrics=settings.environment is not Environment.PRODUCTION,
     )
 

@@ -13,7 +13,6 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -22,6 +21,8 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from integrations.telemetry.request_trace import RequestTrace, TraceSink, parse_traceparent
 from integrations.telemetry.scrubbing import Scrubbing
+from integrations.telemetry.span_export import BoundedExport
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 SLOW_S: Final = 0.5  # the latency objective of a vote; what is slower is always kept
 EXPORT_S: Final = 3.0  # a collector that hangs must not hold a stopping process
@@ -75,6 +76,7 @@ class Tracing:
         otlp_endpoint: str = "",
         processors: Iterable[SpanProcessor] = (),
         slow_s: float = SLOW_S,
+        waiting: WaitingMetrics | None = None,
     ) -> None:
         resource = Resource(
             {
@@ -90,7 +92,7 @@ class Tracing:
         behind = list(processors)
         if otlp_endpoint:
             exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
-            behind.append(BatchSpanProcessor(exporter))
+            behind.append(BoundedExport(exporter, waiting))
         scrubbed = tuple(Scrubbing(processor) for processor in behind)
         for processor in scrubbed:
             self.provider.add_span_processor(processor)
