@@ -23,6 +23,7 @@ _CONNECTIONS = 64
 _DRAIN_S = 30.0
 _SETTLED_WITHIN_S = 90.0
 _LOOK_EVERY_S = 0.5
+_IN_A_ROW = 3  # one good answer may be luck
 _CONFIRMED, _ACCEPTED = 201, 202
 _EXPECTED = frozenset({_CONFIRMED, _ACCEPTED, 503})
 
@@ -31,7 +32,7 @@ _EXPECTED = frozenset({_CONFIRMED, _ACCEPTED, 503})
 class Interruption:
     """What a kill in the middle of a load came to."""
 
-    until_confirmed_s: float  # from the kill to the first receipt of a vote that was cast after it
+    until_confirmed_s: float  # from the kill to the first of three receipts in a row, of votes cast after it
     until_right_s: float  # from the end of the load until ledger and tally agree; what was accepted is in both
     statuses: dict[int, int]
     lost: int  # who was told 201 or 202 and is not in the ledger: 0, or this is not returned
@@ -90,11 +91,23 @@ async def vote_through(
     statuses = [entry.status for entry in entries]
     if unexpected := set(statuses) - _EXPECTED:
         raise CheckFailedError(f"answers that nobody should get: {unexpected}")
-    again = [e.answered for e in entries if e.status == _CONFIRMED and e.due > killed_at]
-    if not again:
-        raise CheckFailedError("no vote that was cast after the kill was confirmed")
+    again = _confirmed_again(entries, killed_at)
     counts = {status: statuses.count(status) for status in set(statuses)}
-    return Interruption(min(again) - killed_at, right_after, counts, lost, checked)
+    return Interruption(again - killed_at, right_after, counts, lost, checked)
+
+
+def _confirmed_again(entries: list[Entry], killed_at: float) -> float:
+    """Return when the first of three votes that were cast one after the other after the kill was confirmed.
+
+    Raises:
+        CheckFailedError: there are no such three.
+    """
+    cast_after = sorted((entry for entry in entries if entry.due > killed_at), key=lambda entry: entry.due)
+    for at in range(len(cast_after) - _IN_A_ROW + 1):
+        row = cast_after[at : at + _IN_A_ROW]
+        if all(entry.status == _CONFIRMED for entry in row):
+            return row[0].answered
+    raise CheckFailedError("no three votes in a row that were cast after the kill were confirmed")
 
 
 def _acknowledged(entries: list[Entry], requests: Path) -> set[bytes]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
+import asyncpg
+
 from benchmarks.ground import CELL, Ground
 from benchmarks.load.spec import LoadResult, LoadSpec, write_requests
 from benchmarks.processes import CpuWatch, run_load
@@ -146,7 +148,12 @@ async def check(ground: Ground, supervisor: Supervisor, survey_id: str, result: 
 
 async def recorded_votes(ground: Ground, survey_id: str) -> dict[str, int]:
     """Return what the ledger has of a survey: participations, ballots, and the ballots that its batches count."""
-    row = await ground.owner.fetchrow(_LEDGER, survey_id)
+    return await recorded_in(ground.owner, survey_id)
+
+
+async def recorded_in(owner: asyncpg.Pool, survey_id: str) -> dict[str, int]:
+    """Return the same of the ledger whose owner this is."""
+    row = await owner.fetchrow(_LEDGER, survey_id)
     assert row is not None
     return {name: int(row[name]) for name in ("participations", "ballots", "counted")}
 

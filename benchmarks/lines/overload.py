@@ -6,18 +6,15 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
 
-import msgspec
-
-from benchmarks.ground import CELL, Ground
-from benchmarks.load.spec import percentile, write_requests
-from benchmarks.load.surge import Answered, Stage, SurgeResult, SurgeSpec, read_records
-from benchmarks.processes import PYTHON, ROOT, CpuWatch, memory_bytes
-from benchmarks.products import VoteLoad, cast_votes, pids, recorded_votes, services, settled
-from benchmarks.report import Goal, Line, check_equal, line
+from benchmarks.ground import CELL
+from benchmarks.load.spec import percentile
+from benchmarks.load.surge import Answered, Stage
+from benchmarks.processes import CpuWatch, memory_bytes
+from benchmarks.products import VoteLoad, cast_votes, pids, services
+from benchmarks.report import Goal, Line, line
 from benchmarks.run import Run
+from benchmarks.surging import check_surge, surge_votes
 from benchmarks.voters import Polling
 from comitia.stack.supervisor import Supervisor
 
@@ -32,6 +29,9 @@ _COLD_CONNECTIONS = 40
 _BUCKET_S = 0.25
 _MEMORY_EVERY_S = 0.2
 _MIB = 2**20
+# What docs/load.md lets wait: 64 KiB read and 64 KiB unanswered on each connection are 125 MiB, and 4,000 votes of a
+# sealed ballot and what is known of it, 8 KiB, are 31 MiB; a quarter more is the allocator's.
+_GROWTH_MIB = 200
 
 
 @dataclass(slots=True)
@@ -44,14 +44,6 @@ class _Memory:
     @property
     def most(self) -> int:
         return max([self.before, *self.readings])
-
-
-@dataclass(frozen=True, slots=True)
-class _Surged:
-    """One open-loop run: what the client counted, and every answer."""
-
-    result: SurgeResult
-    records: list[Answered]
 
 
 async def measure(run: Run) -> list[Line]:
@@ -70,16 +62,21 @@ async def _overload(run: Run, supervisor: Supervisor, peak: float) -> list[Line]
     stages = [Stage(peak / 2, _CALM_S), Stage(_TIMES * peak, seconds), Stage(peak / 2, _AFTER_S)]
     whole = sum(stage.seconds for stage in stages)
     hot, cold = await ground.open_survey(), await ground.open_survey()
+
+    def votes_at(survey_id: str) -> Polling:
+        return Polling(CELL, survey_id, supervisor.url("votes"))
+
+    wanted, together = int(peak * (whole + 2 * _TIMES * 2)), asyncio.Barrier(2)
     watch = CpuWatch(pids(ground, supervisor))
     async with _watched(supervisor.pids["api-votes"]) as memory:
         watch.start()
         surged, beside = await asyncio.gather(
-            _surge(ground, supervisor, hot.id, stages, _CONNECTIONS, wanted=int(peak * (whole + 2 * _TIMES * 2))),
-            _surge(ground, supervisor, cold.id, [Stage(_COLD_RATE, whole)], _COLD_CONNECTIONS, wanted=0),
+            surge_votes(ground, votes_at(hot.id), stages, _CONNECTIONS, wanted=wanted, together=together),
+            surge_votes(ground, votes_at(cold.id), [Stage(_COLD_RATE, whole)], _COLD_CONNECTIONS, together=together),
         )
         cores = watch.cores()
-    checked = await _check(ground, hot.id, surged.result)
-    await _check(ground, cold.id, beside.result)
+    checked = await check_surge(ground.owner, hot.id, surged.result)
+    await check_surge(ground.owner, cold.id, beside.result)
     began = surged.result.started_at + _CALM_S
     ended = began + seconds
     during = [answer for answer in surged.records if began <= answer.due < ended]
@@ -115,7 +112,7 @@ async def _overload(run: Run, supervisor: Supervisor, peak: float) -> list[Line]
             "memory during overload, growth",
             growth,
             "MiB",
-            Goal(at_most=200),
+            Goal(at_most=_GROWTH_MIB),
             f"before {memory.before / _MIB:.0f} MiB, most {memory.most / _MIB:.0f} MiB, "
             f"at the end {memory.readings[-1] / _MIB:.0f} MiB",
         ),
@@ -140,53 +137,6 @@ async def _overload(run: Run, supervisor: Supervisor, peak: float) -> list[Line]
             Goal(at_least=0.99),
         ),
     ]
-
-
-async def _surge(
-    ground: Ground, supervisor: Supervisor, survey_id: str, stages: list[Stage], connections: int, *, wanted: int
-) -> _Surged:
-    polling = Polling(CELL, survey_id, supervisor.url("votes"))
-    wanted = wanted or int(sum(2 * stage.rate * stage.seconds for stage in stages)) + connections
-    requests, records = ground.folder / f"requests-{survey_id}", ground.folder / f"records-{survey_id}"
-    spec = SurgeSpec(
-        port=urlsplit(polling.url).port or 0,
-        requests=str(requests),
-        records=str(records),
-        connections=connections,
-        stages=stages,
-    )
-    try:
-        await asyncio.to_thread(write_requests, requests, ground.voters.requests(polling, wanted))
-        process = await asyncio.create_subprocess_exec(
-            PYTHON, "-m", "benchmarks.load.surge", cwd=ROOT, stdin=-1, stdout=-1, stderr=-1
-        )
-        try:
-            async with asyncio.timeout(sum(stage.seconds for stage in stages) + spec.drain_s + 60):
-                out, errors = await process.communicate(msgspec.json.encode(spec))
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode or errors:
-            raise RuntimeError(f"the load client failed\n{errors.decode()}")
-        found = await asyncio.to_thread(read_records, Path(spec.records))
-    finally:
-        requests.unlink(missing_ok=True)
-    return _Surged(msgspec.json.decode(out, type=SurgeResult), found)
-
-
-async def _check(ground: Ground, survey_id: str, result: SurgeResult) -> str:
-    """Compare what voters were told with the ledger.
-
-    Raises:
-        CheckFailedError: they differ.
-    """
-    confirmed, accepted = result.counts.get("201", 0), result.counts.get("202", 0)
-    check_equal("receipts", confirmed=confirmed, receipts=result.distinct_receipts)
-    answers = sum(result.counts.get(status, 0) for status in ("201", "202", "503", "429", "504"))
-    check_equal(f"answers {result.counts}", sent=result.sent, answered=answers)
-    counts = await settled(lambda: recorded_votes(ground, survey_id), confirmed + accepted)
-    return check_equal(f"survey {survey_id}", taken=confirmed + accepted, **counts)
 
 
 def _normal_after(records: list[Answered], ended: float, bound_ms: float) -> float:

@@ -29,6 +29,7 @@ _NEW = 10_000  # ballots since the last pass: some seconds of a full load
 _CHECKED = 20_000
 _WITHIN = timedelta(minutes=10)
 _ANNOUNCED_AT_ONCE = 500
+_PLANTED = 13  # kinds: twelve of the ledger's, and the tally's
 _K = DifferenceKind
 
 
@@ -64,13 +65,15 @@ async def measure(run: Run) -> list[Line]:
         line(f"incremental reconciliation at {what}", _seconds(fresh), "s", Goal(at_most=2), detail),
         line(
             f"complete reconciliation, {what}",
-            min(seconds),
+            max(seconds),
             "s",
             Goal(at_most=60),
-            f"two passes: {seconds[0]:.1f} s, {seconds[1]:.1f} s; every root, every evidence, both cells compared",
+            f"slower of {seconds[0]:.1f} s and {seconds[1]:.1f} s; every root, every evidence, both cells compared",
         ),
         line("evidence checked per second and core", rate, "/s", Goal(at_least=10_000), f"{_CHECKED:,} on one thread"),
-        line("planted faults found", found, "kinds", Goal(at_least=found), "each by the next pass, named to the row"),
+        line(
+            "planted faults found", found, "kinds", Goal(at_least=_PLANTED), "each by the next pass, named to the row"
+        ),
     ]
 
 

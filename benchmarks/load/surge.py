@@ -24,6 +24,7 @@ _TICK_S = 0.001
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length: "
 _RETRY_AFTER = b"\r\nretry-after: "
+_GOOD_ANSWERS = frozenset({b"200", b"201", b"202"})  # a read, a vote confirmed, a vote accepted
 _REFUSALS = frozenset({b"503", b"429"})
 _UNANSWERED, _GOOD, _REFUSED, _OTHER = 0, 1, 2, 3
 
@@ -45,6 +46,8 @@ class SurgeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stages: list[Stage]
     drain_s: float = 10.0
     host: str = "127.0.0.1"
+    comes_again: bool = False  # also who lost the connection before the answer, with the same request
+    until: str = ""  # a file with which the load ends, where that comes before the end of the stages
 
 
 class SurgeResult(msgspec.Struct, frozen=True):
@@ -56,6 +59,7 @@ class SurgeResult(msgspec.Struct, frozen=True):
     unsent: int  # no connection was free before the end
     unanswered: int
     counts: dict[str, int]  # by status, and `retry-after missing`
+    tries: dict[str, int]  # voters with an outcome, by how many requests that took
     distinct_receipts: int
     voters: int  # different voters who asked at least once
     exhausted: bool  # there were no more voters
@@ -73,7 +77,7 @@ class Answered(msgspec.Struct, frozen=True):
 
     @property
     def good(self) -> bool:
-        """It was confirmed or accepted."""
+        """It was confirmed, accepted, or shown what it asked for."""
         return self.kind == _GOOD
 
     @property
@@ -139,6 +143,8 @@ class Surge:
         self._records = array("d")
         self._counts: Counter[str] = Counter()
         self._receipts: set[bytes] = set()
+        self._tries: dict[int, int] = {}  # in vain, by voter without an outcome yet
+        self._outcomes: Counter[str] = Counter()
         self._in_flight = 0
         self._due = 0
         self._exhausted = False
@@ -162,14 +168,17 @@ class Surge:
     async def _run_stage(self, stage: Stage, start: float) -> float:
         step, wanted, sent = 1 / stage.rate, int(stage.rate * stage.seconds), 0
         end = start + stage.seconds
-        while (now := time.perf_counter()) < end:
+        while (now := time.perf_counter()) < end and not self._is_over():
             while sent < wanted and self._free and (due := start + sent * step) <= now:
                 if not self._send(due, now):
                     break
                 sent += 1
             await asyncio.sleep(_TICK_S)
-        self._due += wanted
+        self._due += min(wanted, round(stage.rate * (now - start)))
         return end
+
+    def _is_over(self) -> bool:
+        return bool(self._spec.until) and Path(self._spec.until).exists()
 
     def _send(self, due: float, now: float) -> bool:
         if self._again and self._again[0][0] <= now:
@@ -200,8 +209,9 @@ class Surge:
         status = data[9:12]
         self._counts[status.decode()] += 1
         kind = _OTHER
-        if status in {b"201", b"202"}:
+        if status in _GOOD_ANSWERS:
             kind = _GOOD
+            self._outcomes[str(self._tries.pop(connection.voter, 0) + 1)] += 1
             if (at := data.find(b'"receipt":"', head)) > 0:
                 self._receipts.add(data[at + 11 : data.find(b'"', at + 11)])
         elif status in _REFUSALS:
@@ -211,7 +221,7 @@ class Surge:
             else:
                 kind = _REFUSED
                 wait_s = int(data[at + len(_RETRY_AFTER) : data.find(b"\r\n", at + 2, head + 2)])
-                self._again.append((time.perf_counter() + wait_s, connection.voter))
+                self._come_again(connection.voter, wait_s)
         self._records[4 * number + 2] = time.perf_counter()
         self._records[4 * number + 3] = kind
         self._free.append(connection)
@@ -222,9 +232,16 @@ class Surge:
         if connection.number >= 0:
             self._in_flight -= 1
             connection.number = -1
+            if self._spec.comes_again:
+                self._counts["broken, come again"] += 1
+                self._come_again(connection.voter, 0.0)
         task = asyncio.get_running_loop().create_task(self._reconnect())
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+
+    def _come_again(self, voter: int, wait_s: float) -> None:
+        self._tries[voter] = self._tries.get(voter, 0) + 1
+        self._again.append((time.perf_counter() + wait_s, voter))
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -248,6 +265,7 @@ class Surge:
             unsent=self._due - sent,
             unanswered=sum(1 for at in range(3, 4 * sent, 4) if self._records[at] == _UNANSWERED),
             counts=dict(self._counts),
+            tries=dict(self._outcomes) | ({"none": len(self._tries)} if self._tries else {}),
             distinct_receipts=len(self._receipts),
             voters=self._next_voter,
             exhausted=self._exhausted,
