@@ -7,7 +7,7 @@ its bytes behind a word that says what they are. Digests and roots are lowercase
 import hashlib
 import json
 from base64 import b32encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from domain.contracts.certification import (
     PublishedBallots,
     SealedCell,
 )
-from domain.contracts.reconciliation import Difference
+from domain.contracts.reconciliation import Difference, ReconciliationReport
 from domain.contracts.voting import RegionCounts
 from domain.framing import framed
 from domain.merkle import root
@@ -81,7 +81,7 @@ def certificate_of(request: CertifySurveyInput, build: str) -> Json:
         "reconciliation": {
             "execution": request.reconciled.workflow_id,
             "at": instant(request.reconciled.at),
-            "differences": 0,
+            "differences": 0,  # or there is no certificate: of open ones, and of what was not compared
         },
         "recount": {"ballots": sum(recount.ballots for recount in request.recounts), "differences": 0},
         "publishedBallots": {
@@ -155,6 +155,40 @@ def named(difference: Difference) -> CertificationDifference:
     return CertificationDifference(
         cell=difference.cell, kind=difference.kind.value, row=row, detail=difference.detail + more
     )
+
+
+def not_reconciled(report: ReconciliationReport, cells: Sequence[str]) -> list[CertificationDifference]:
+    """Return what a reconciliation has not compared in these cells; nothing of it shows as a difference there."""
+    missing = {f"{cell}/ledger" for cell in cells} - {f"{checked.cell}/ledger" for checked in report.checked}
+    places = [where.partition("/") for where in sorted(missing.union(report.unreached))]
+    return [
+        CertificationDifference(
+            cell=cell if cell in cells else "", kind="not_reconciled", row=row, detail="could not be compared"
+        )
+        for cell, _, row in places
+    ]
+
+
+def reconciliation_differences(
+    report: ReconciliationReport, recounts: Iterable[CellRecount]
+) -> list[CertificationDifference]:
+    """Return where the recount found other rows than the reconciliation had before it."""
+    checked = {found.cell: found for found in report.checked}
+    differences = []
+    for recount in recounts:
+        if (before := checked.get(recount.cell)) is None:
+            continue  # named as not reconciled
+        for row, compared, counted in (
+            ("participations", before.participations, recount.participations),
+            ("ballots", before.ballots, recount.ballots),
+            ("batches", before.batches, recount.batches),
+        ):
+            if compared != counted:
+                detail = f"{compared} reconciled, {counted} counted again"
+                differences.append(
+                    CertificationDifference(cell=recount.cell, kind="reconciliation_differs", row=row, detail=detail)
+                )
+    return differences
 
 
 def publication_differences(

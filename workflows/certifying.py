@@ -19,7 +19,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.certification import CertificationActivities
     from activities.closing import ClosingActivities
     from activities.draining import DrainActivities
-    from domain.certificates import named, publication_differences
+    from domain.certificates import (
+        named,
+        not_reconciled,
+        publication_differences,
+        reconciliation_differences,
+    )
     from domain.contracts.certification import (
         CellRecount,
         CellSurveyReference,
@@ -44,6 +49,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import reconcile_survey_workflow_id
     from domain.recount import counts_of, regions_of
 
+_COMPARED = "certify-what-was-compared"  # before it, what a reconciliation could not reach did not count
 _LONGEST_TIMER = timedelta(days=30)
 _TRY_AGAIN = timedelta(days=1)  # where keys could not be destroyed: somebody has to look
 _Failure = ActivityError | ChildWorkflowError
@@ -101,12 +107,18 @@ class Certification:
         if differences := await self._seal():
             return differences
         await self._enter(CertificationStage.RECONCILING)
-        reconciled, differences = await self._reconcile()
-        if differences:
+        reconciled, report = await self._reconcile()
+        if differences := [named(difference) for difference in report.differences]:
+            return differences
+        if (differences := not_reconciled(report, self._request.cells)) and workflow.patched(_COMPARED):
             return differences
         await self._enter(CertificationStage.RECOUNTING)
         recounts, differences = await self._recount(survey)
-        return differences or await self._certify(survey, reconciled, recounts)
+        if differences:
+            return differences
+        if (differences := reconciliation_differences(report, recounts)) and workflow.patched(_COMPARED):
+            return differences
+        return await self._certify(survey, reconciled, recounts)
 
     async def _seal(self) -> list[CertificationDifference]:
         """Drain and seal every cell, each as soon as it can be: one that is down keeps no other waiting."""
@@ -130,7 +142,7 @@ class Certification:
         self.state = self.state.model_copy(update={"sealed": sealed})
         return [difference for cell in found if isinstance(cell, DrainedCell) for difference in cell.differences]
 
-    async def _reconcile(self) -> tuple[ReconciledSurvey, list[CertificationDifference]]:
+    async def _reconcile(self) -> tuple[ReconciledSurvey, ReconciliationReport]:
         assert self.state is not None
         survey_id = self._request.survey_id
         execution = reconcile_survey_workflow_id(survey_id, f"certification-{self.state.attempt}")
@@ -141,8 +153,7 @@ class Certification:
             task_queue=self._request.reconciliation_queue,
             result_type=ReconciliationReport,
         )
-        reconciled = ReconciledSurvey(workflow_id=execution, at=workflow.now())
-        return reconciled, [named(difference) for difference in report.differences]
+        return ReconciledSurvey(workflow_id=execution, at=workflow.now()), report
 
     async def _recount(self, survey: Survey) -> tuple[tuple[CellRecount, ...], list[CertificationDifference]]:
         recounts = []

@@ -176,7 +176,8 @@ class ReconciliationReport(Contract):
     """What a pass came to.
 
     `differences` are all that are open in the cells that could be asked, whichever pass found them: with one open, a
-    survey cannot be certified. `unreached` names what an incremental pass could not read, as `{cell}/{what}`.
+    survey cannot be certified. `unreached` names what was not compared, as `{cell}/{what}`: what an incremental pass
+    could not read in time, and what a complete one met that no retry helps.
     """
 
     survey_id: str

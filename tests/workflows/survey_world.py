@@ -42,7 +42,12 @@ from domain.contracts.certification import (
     SealedCell,
 )
 from domain.contracts.exports import StoredObject
-from domain.contracts.reconciliation import Difference, ReconcileSurveyInput, ReconciliationReport
+from domain.contracts.reconciliation import (
+    CellChecked,
+    Difference,
+    ReconcileSurveyInput,
+    ReconciliationReport,
+)
 from domain.contracts.survey_runs import RunSurveyInput
 from domain.contracts.surveys import (
     AnnounceSurveyInput,
@@ -294,6 +299,9 @@ class World:
         self.retention = retention
         self.reconciled: list[ReconcileSurveyInput] = []
         self.differing: tuple[Difference, ...] = ()
+        self.unreached: tuple[str, ...] = ()
+        self.unchecked = ""  # the cell that reconciliation says nothing about
+        self.unseen = 0  # ballots that reconciliation has not seen
         self.told: list[AnnounceSurveyInput] = []
         self.client = client
         self.queue = f"surveys-{secrets.token_hex(4)}"
@@ -305,7 +313,18 @@ class World:
     @activity.defn(name="reconciled")
     async def reconcile(self, request: ReconcileSurveyInput) -> ReconciliationReport:
         self.reconciled.append(request)
-        return ReconciliationReport(survey_id=request.survey_id, complete=True, differences=self.differing)
+        checked = [
+            CellChecked(cell=cell, participations=found, ballots=found - self.unseen, batches=found)
+            for cell, found in ((cell, self.cells[cell].ballots) for cell in request.cells)
+            if cell != self.unchecked
+        ]
+        return ReconciliationReport(
+            survey_id=request.survey_id,
+            complete=True,
+            checked=tuple(checked),
+            differences=self.differing,
+            unreached=self.unreached,
+        )
 
     @property
     def handle(self) -> WorkflowHandle[RunSurveyWorkflow, SurveyChanged]:

@@ -67,7 +67,7 @@ async def test_an_ended_survey_is_certified_and_its_keys_are_destroyed_after_its
         assert envelope["certificate"]["participations"] == 3
         (reconciled,) = world.reconciled
         assert (reconciled.complete, reconciled.cells) == (True, CELLS)
-        await world.replayed("run-survey-certified")
+        await world.replayed("run-survey-certified-as-compared")
 
 
 async def test_what_reconciliation_finds_keeps_it_uncertified_until_staff_ask_after_a_repair(client: Client):
@@ -105,6 +105,32 @@ async def test_what_the_recount_finds_is_named_too(client: Client):
         await certify(world)
         await world.handle.result()
         await world.replayed("run-survey-recount-differs")
+
+
+async def test_what_reconciliation_has_not_compared_keeps_it_uncertified(client: Client):
+    async with working(client) as world:
+        world.cells["us"].ballots = 1
+        world.unreached = ("all/cells", "eu/tally")
+        await world.publish()
+        await world.finish()
+        assert await open_rows(world, 1) == [("", "not_reconciled", "cells"), ("eu", "not_reconciled", "tally")]
+        world.unreached, world.unchecked = ("us/ledger",), "us"
+        await certify(world)
+        assert await open_rows(world, 2) == [("us", "not_reconciled", "ledger")]
+        world.unreached, world.unchecked, world.unseen = (), "", 1
+        await certify(world)
+        assert await open_rows(world, 3) == [(cell, "reconciliation_differs", "ballots") for cell in CELLS]
+        world.unseen = 0
+        await certify(world)
+        await world.handle.result()
+        assert shown(world).certificate is not None
+        await world.replayed("run-survey-not-reconciled")
+
+
+async def open_rows(world: World, attempt: int) -> list[tuple[str, str, str]]:
+    """What ended a try, each by cell, kind and row."""
+    await happens(lambda: bool(world.certifications.states) and shown(world).attempt == attempt)
+    return [(found.cell, found.kind, found.row) for found in (await uncertified(world)).differences]
 
 
 async def test_a_batch_that_runs_is_waited_for_and_one_that_is_lost_is_named_before_anything_is_sealed(client: Client):

@@ -100,7 +100,7 @@ async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client)
             with pytest.raises(WorkflowUpdateFailedError) as refused:
                 await step
             assert code(refused) == ErrorCode.SURVEY_CLOSED
-        await world.replayed("run-survey-extended")
+        await world.replayed("run-survey-extended-everywhere")
 
 
 async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_wait_for_the_extension(client: Client):
