@@ -34,11 +34,11 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Where webhooks arrive; `statuses` are the next answers, and `delay_s` how late they come."""
+    """Where webhooks arrive; `statuses` are the next answers. The next `silent` deliveries are never answered."""
 
     deliveries: list[Received] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
-    delay_s: float = 0
+    silent: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
@@ -48,7 +48,11 @@ class Receiver:
             more = message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.deliveries.append(Received(scope["path"].rpartition("/")[2], headers, body))
-        await asyncio.sleep(self.delay_s)
+        if self.silent:
+            self.silent -= 1
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
         status = self.statuses.pop(0) if self.statuses else 204
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -135,9 +139,17 @@ class Control:
     client: httpx.AsyncClient
 
     async def __call__(self, method: str, path: str, /, **body: Any) -> Any:
-        answer = await self.client.request(method, f"/_control{path}", json=None if method == "GET" else body)
+        answer = await self.client.request(
+            method, f"/_control{path}", json=None if method == "GET" else body, timeout=WITHIN_S
+        )
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
+
+    async def end_fault(self, fault: dict[str, Any]) -> None:
+        """Make sure that a fault was met; a call that gives up early may have done so before it got there."""
+        if fault["kind"] not in {"never", "slow"}:
+            assert await self("GET", "/faults") == []
+        await self("DELETE", "/faults")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

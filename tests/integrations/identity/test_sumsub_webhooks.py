@@ -237,13 +237,14 @@ async def test_what_was_not_taken_comes_again(
 
 
 async def test_what_was_not_taken_in_time_comes_again(case_id: str):
-    async with open_world(webhook_timeout_s=0.05) as world, open_vendor_client(world.sumsub.base_url) as client:
-        world.receiver.delay_s = 30
+    async with open_world(webhook_timeout_s=0.3) as world, open_vendor_client(world.sumsub.base_url) as client:
+        world.receiver.silent = 1
         await SumsubProofing(client, world.sumsub).open_case(case_id)
-        received = await world.receiver.about(case_id, 5)
-        assert len({read(world, each).delivery_id for each in received}) == 1
+        first, second = (await world.receiver.about(case_id, 2))[:2]
+        assert read(world, first).delivery_id == read(world, second).delivery_id
         control = Control(client)
         async with asyncio.timeout(WITHIN_S):
             while not (found := (await control("GET", "/webhooks"))[0])["over"]:
                 await asyncio.sleep(0.01)
-        assert found["answers"] == [0, 0, 0, 0, 0]
+        assert found["answers"][0] == 0
+        assert found["answers"][-1] == 204
