@@ -72,7 +72,8 @@ async def test_a_new_vote_that_is_late_starts_no_batch(
     batches = "SELECT count(*) FROM voting.batch WHERE position($1::bytea IN outcomes) > 0"
     closed = bytes([Outcome.SURVEY_CLOSED])
     before = await owner.fetchval(batches, closed)
-    late = await asyncio.gather(*(votes.cast(booth, desk.token(booth.survey.id, CELL), key="late") for _ in range(20)))
+    tokens = [desk.token(booth.survey.id, CELL) for _ in range(20)]
+    late = await asyncio.gather(*(told(partial(votes.cast, booth, token, key="late")) for token in tokens))
     assert {problem(answer) for answer in late} == {(409, "survey_closed")}
     assert await owner.fetchval(batches, closed) == before
     assert (await booth.counts())["participations"] == 0
