@@ -19,7 +19,7 @@ from integrations.postgres.failures import ledger_failures
 from integrations.postgres.ledger_pass import BLOCKS_BACK, Horizon, PostgresLedgerPass
 from integrations.postgres.ledger_sums import counts_of, read_bits, read_sums
 
-_LOCK_SPACE = 0x7265636F  # "reco": one pass over a survey at a time
+LOCK_SPACE = 0x7265636F  # "reco": one pass over a survey at a time
 _LOOK_UP = 1_000  # nullifiers in one statement
 
 _HORIZON = """
@@ -97,7 +97,7 @@ class PostgresLedgerAudit:
         async with self._snapshot() as connection:
             with ledger_failures():
                 if not await connection.fetchval(
-                    "SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK_SPACE, survey_id
+                    "SELECT pg_try_advisory_xact_lock($1, hashtext($2))", LOCK_SPACE, survey_id
                 ):
                     raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, "another pass reads this survey")
                 horizon = Horizon(await connection.fetchrow(_HORIZON))

@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from comitia.stack.state import CATALOGUE, CELLS, PLATFORM
 from comitia.stack.supervisor import Supervisor
 from domain.ids import run_survey_workflow_id
 from integrations.keys.purposes import in_flight
+from integrations.postgres.ledger_audit import LOCK_SPACE
 from integrations.postgres.migrate import Tree, heads, migrate
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment
@@ -32,6 +33,7 @@ from integrations.temporal.worker import Release as BuildRelease
 from integrations.temporal.worker import open_executions, sandbox
 from integrations.voting_cell import DEPLOYMENT
 from tests.end_to_end.house import House, OpenSurvey, eventually, open_house
+from tests.end_to_end.test_certificate import certification, reached
 from tests.faults.load import Load
 from tests.faults.steady import Steady
 from tests.upgrade.release import Release, unpack, without_coverage
@@ -140,8 +142,9 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
         await leave_histories(upgrade, steady)
         steady.cells = ("eu",)  # what waits for the other cell's ledger would make everybody wait there
         held = await house.open_survey(title="Held back")
+        ended = await house.open_survey(title="Ended by the one, certified by the other")
         waiting = Load.of(house, held, 1, ["us"])
-        async with house.locked_ledger(held, "us"):
+        async with unreconciled(house, ended, "us"), house.locked_ledger(held, "us"):
             await waiting.run()
             assert waiting.accepted, waiting.statuses()  # durable, unrecorded, and the old release's to do
             assert not await house.participations(held)
@@ -152,11 +155,15 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
             await upgrade.retire("workers-tally")
             await steady.more_votes(20)  # announced by the old release and folded by nobody
             await upgrade.bring("workers-tally", *(application.name for application in API))
-            for application in API:
+            for application in [each for each in API if each in upgrade.old.applications]:
                 await upgrade.lead_to(application.service)
                 await steady.more_votes(5)
                 await upgrade.retire(application.name, grace_s=2 if application.service == "votes" else 0)
+            for name in ("workers-reconciliation", "workers-certification"):
+                await upgrade.bring(name)
+                await upgrade.retire(name)
             assert not await upgrade.drained()
+            assert (await certification(house, ended))["stage"] in {"draining", "reconciling"}
         await eventually(upgrade.drained, what="the old release's batches are done")
         await upgrade.retire(VOTING_WORKER.name)
         await upgrade.bring(*upgrade.new.processes.keys() - upgrade.new.pids.keys())  # what the old one did not have
@@ -170,8 +177,19 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
     await house.settled(held, len(waiting.tokens))
     await house.finish(survey)
     await steady.all_recorded_once()
+    await reached(house, ended, "certified")
     await upgrade.replay()
-    await goes_on(house, survey)
+    for each in (survey, ended):
+        await goes_on(house, each)
+
+
+@asynccontextmanager
+async def unreconciled(house: House, survey: OpenSurvey, cell: str) -> AsyncIterator[None]:
+    """End a survey, and keep its certification from going on: its rows are being read by another pass, say."""
+    async with house.owners[cell].acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", LOCK_SPACE, survey.id)
+        await house.finish(survey)
+        yield
 
 
 async def leave_histories(upgrade: Upgrade, steady: Steady) -> None:
