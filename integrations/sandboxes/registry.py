@@ -26,6 +26,7 @@ SANDBOXES: Final[dict[str, str]] = {
     "turnstile": "integrations.challenges.sandbox",
     "breaches": "integrations.login.breaches_sandbox",
     "letters": "integrations.identity.letters.sandbox",
+    "mail": "integrations.mail.sandbox",
 }
 
 OpenSandbox = Callable[[Settings, AsyncExitStack], Awaitable[ASGIApp | None]]

@@ -1,0 +1,96 @@
+"""The texts of our messages: plain, short, and without anything that a thief of the mailbox could not see anyway."""
+
+import unicodedata
+from typing import Final, NamedTuple
+
+from domain.mailing import Message, MessageKind
+
+_ADVICE_MAX: Final = 2000
+_FOOTER: Final = "\n\nComitia\nThis message was sent by a program; answers to it are not read.\n"
+
+
+class Text(NamedTuple):
+    """A subject of one line, and a body."""
+
+    subject: str
+    body: str
+
+
+# {code}, {link} and {advice} are the only fields. A code is never in a subject: subjects show on locked screens.
+_TEMPLATES: Final[dict[MessageKind, Text]] = {
+    MessageKind.PROVE_CONTACT: Text(
+        "Confirm your address",
+        "Somebody registers with this address. If it is you, enter this code:\n\n{code}\n\n"
+        "If it is not, do nothing: without the code nothing happens.",
+    ),
+    MessageKind.LOGIN_CODE: Text(
+        "Your code to log in",
+        "Enter this code to log in:\n\n{code}\n\n"
+        "Nobody of us will ever ask you for it. If you are not logging in, somebody else is trying to.",
+    ),
+    MessageKind.REMINDER: Text(
+        "Your registration is not finished",
+        "Your registration waits for you. Open the app or the page where you began, and go on from there.\n\n"
+        "If you do nothing, it expires and what we know of you is deleted.",
+    ),
+    MessageKind.PROOFING_RETRY: Text(
+        "Please show your document again",
+        "Your identity could not be confirmed yet, and you can try again.\n\n"
+        "Whoever examined it says:\n\n{advice}\n\nOpen the app or the page where you began, and go on from there.",
+    ),
+    MessageKind.PROOFING_REJECTED: Text(
+        "Your identity could not be confirmed",
+        "Your identity could not be confirmed.\n\nWhoever examined it says:\n\n{advice}\n\n"
+        "If you think that this is wrong, you can appeal in the app or on the page where you began.",
+    ),
+    MessageKind.WELCOME: Text("Welcome", "Your identity is confirmed and your account is active. You can vote now."),
+    MessageKind.RECOVERY: Text(
+        "Regain your account",
+        "Open this address to regain your account. It works once and not for long:\n\n{link}\n\n"
+        "If you did not ask for it, do nothing: your account stays as it is.",
+    ),
+    MessageKind.RECOVERY_AT_PROVIDER: Text(
+        "Regain your account",
+        "You log in to your account with another provider, so only that provider can help you to regain it.\n\n"
+        "If you did not ask for this, do nothing: your account stays as it is.",
+    ),
+    MessageKind.NEW_DEVICE: Text(
+        "A new device",
+        "Your account was used from a device that we have not seen before.\n\n"
+        "If that was not you, end its session in the app and change how you log in.",
+    ),
+    MessageKind.DELETED: Text(
+        "Your account is deleted",
+        "Your account is deleted, and with it what we knew of you. Votes that you cast stay counted, "
+        "and nothing leads from them to you.",
+    ),
+}
+
+
+def text_of(message: Message) -> Text:
+    """Return the text of a message. Raises ValueError where a code or link that the text needs is missing."""
+    subject, body = _TEMPLATES[message.kind]
+    fields = {
+        "code": _line(message.code),
+        "link": _line(message.link),
+        "advice": _quoted(message.advice) or "> (nothing more)",
+    }
+    if missing := [name for name, value in fields.items() if f"{{{name}}}" in body and not value]:
+        raise ValueError(f"{message.kind} needs {', '.join(missing)}")
+    return Text(subject, body.format(**fields) + _FOOTER)
+
+
+def _line(text: str) -> str:
+    """Return a code or link. Raises ValueError where it is more than one word."""
+    if text and (text.split() != [text] or not text.isprintable()):
+        raise ValueError("not one word")
+    return text
+
+
+def _quoted(advice: str) -> str:
+    """Return text from outside as a quotation: bounded, without control and formatting characters."""
+    kept = "".join(
+        letter if letter == "\n" or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else " "
+        for letter in advice[:_ADVICE_MAX]
+    )
+    return "\n".join(f"> {line.strip()}" for line in kept.splitlines() if line.strip())
