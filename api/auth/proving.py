@@ -10,6 +10,9 @@ from api.http.access import path_of
 from api.http.limits import FrameworkRequest, Limits
 from domain.errors import DomainError, ErrorCode
 
+ProofHeader = Annotated[str | None, Header(alias="dpop", description="RFC 9449, with `bdh`, without `ath`")]
+"""Documents the header; `KeyProofs` reads it as it was sent."""
+
 _HEADER = b"dpop"
 
 
@@ -22,19 +25,19 @@ class RequestKeys(Protocol):
 
 
 class KeyProofs:
-    """A dependency that returns the thumbprint of the client's key; what is no proof counts against the address."""
+    """Finds the keys that clients prove to hold; what is no proof counts against the address."""
 
     def __init__(self, proofs: RequestKeys, limits: Limits, *, now: Callable[[], float] = time.time) -> None:
         self._proofs = proofs
         self._failures = limits.failures
         self._now = now
 
-    async def __call__(
-        self,
-        request: Request,
-        _dpop: Annotated[str | None, Header(alias="dpop", description="RFC 9449, with `bdh`, without `ath`")] = None,
-    ) -> str:
-        """Return the thumbprint. Raises DomainError `proof_invalid`, or `rate_limited` after too many of them."""
+    async def of(self, request: Request) -> str:
+        """Return the thumbprint of the key that a request proves to hold; called once its body is what it must be.
+
+        Raises:
+            DomainError: `proof_invalid`, or `rate_limited` after too many of them.
+        """
         sent = [value for name, value in request.scope["headers"] if name == _HEADER]
         body = await request.body()
         try:

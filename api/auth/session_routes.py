@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
-from api.auth.proving import KeyProofs
+from api.auth.proving import KeyProofs, ProofHeader
 from api.auth.sessions import SessionDesk, Tokens
 from api.http.access import VOTER_RESPONSES
 from api.http.application import problem_responses
@@ -115,7 +115,8 @@ def session_routes(
     by_voter = Annotated[VoterClaims, Depends(limited_voter)]
 
     @router.post("/token", summary="Use a refresh token, once", responses=_REFRESH_ERRORS)
-    async def refresh(request: Request, body: RefreshBody, jkt: Annotated[str, Depends(key)]) -> TokensBody:
+    async def refresh(request: Request, body: RefreshBody, _dpop: ProofHeader = None) -> TokensBody:
+        jkt = await key.of(request)
         if cell_of_refresh_token(body.refresh_token) is None:
             raise DomainError(ErrorCode.REFRESH_TOKEN_INVALID)
         counted.take_stranger(request)

@@ -24,6 +24,7 @@ from tests.end_to_end.openapi_documents import RECORD, SERVICES, commit, committ
 
 EXAMPLES = 30
 TIMEOUT_S = 30
+PROVED = {"POST /v1/auth/token"}  # takes a key's proof of this very body and no token; tests/api/auth has the keys
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -113,7 +114,7 @@ def test_whatever_comes_in_the_answer_is_one_of_the_document(
     seen = fuzz(house, operation, service, *callers[service])
     assert seen
     assert max(seen) < 500
-    assert seen != {401}  # it came further than the door
+    assert seen != {401} or operation.label in PROVED  # it came further than the door
 
 
 @pytest.mark.parametrize("missing", ["status", "field"])
