@@ -207,3 +207,18 @@ class PersonalRecords(Protocol):
     async def destroy(self, voter_id: str) -> None:
         """Destroy the voter's key, and with it every copy of the data, backups included. Safe to repeat."""
         ...
+
+
+class VoterSeals(Protocol):
+    """Seals secrets under a voter's own data key for keeping elsewhere: they end with that key.
+
+    All calls raise DomainError `directory_unavailable` or `key_unavailable`.
+    """
+
+    async def seal(self, voter_id: str, data: PersonalData) -> bytes:
+        """Return fields sealed. Raises DomainError `key_destroyed`, `payload_too_large`."""
+        ...
+
+    async def unseal(self, voter_id: str, sealed: bytes) -> PersonalData | None:
+        """Return what was sealed for this voter, or None where the key is destroyed."""
+        ...

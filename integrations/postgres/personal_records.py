@@ -117,6 +117,25 @@ class PostgresPersonalRecords:
             return None
         return PersonalData(open_fields(row["ciphertext"], key, voter_id))
 
+    async def seal(self, voter_id: str, data: PersonalData) -> bytes:
+        """Return fields sealed under the voter's key, for keeping elsewhere."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            return seal_fields(data.fields, await self._data_key(voter_id), voter_id)
+
+    async def unseal(self, voter_id: str, sealed: bytes) -> PersonalData | None:
+        """Return what was sealed for this voter, or None where the key is destroyed."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            wrapped = await self._pool.fetchval(_KEY, voter_id)
+        if wrapped is None:
+            return None
+        try:
+            key = await self._keys.unwrap(wrapped, voter_id)
+        except DomainError as error:
+            if error.code is not ErrorCode.KEY_DESTROYED:
+                raise
+            return None
+        return PersonalData(open_fields(sealed, key, voter_id))
+
     async def destroy(self, voter_id: str) -> None:
         """Destroy the voter's key, and with it every copy of the data; a voter without a key never gets one."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
