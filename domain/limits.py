@@ -25,6 +25,7 @@ class Subject(StrEnum):
     DEVICE = "device"  # the key that a token is bound to, or else the device that it names
     ADDRESS = "address"
     NETWORK = "network"
+    CONTACT = "contact"  # an address that messages are sent to
     STAFF = "staff"
     CLIENT = "client"
 
@@ -82,6 +83,14 @@ RESULTS_NETWORK = Policy("results-network", Subject.NETWORK, 50_000, 10)
 # Everybody behind a gateway comes back within seconds when a process ends.
 STREAM_ADDRESS = Policy("stream-address", Subject.ADDRESS, 20_000, 10)
 STREAM_NETWORK = Policy("stream-network", Subject.NETWORK, 100_000, 10)
+# Whoever registers does so once, and mistypes; a carrier's gateway stands before a city on the day of an announcement.
+REGISTER_ADDRESS = Policy("register-address", Subject.ADDRESS, 2_000, 60)
+REGISTER_NETWORK = Policy("register-network", Subject.NETWORK, 20_000, 60)
+# Each sends a message to somebody who may not have asked for it.
+REGISTER_CONTACT = Policy("register-contact", Subject.CONTACT, 5, 86_400)
+# An app that looks every few seconds while its person is at the provider's pages.
+REGISTRATION_ADDRESS = Policy("registration-address", Subject.ADDRESS, 20_000, 60)
+REGISTRATION_NETWORK = Policy("registration-network", Subject.NETWORK, 100_000, 60)
 # A console with some tabs asks ten times a second; a script of a member of staff fifty times.
 STAFF = Policy("staff", Subject.STAFF, 3_000, 60)
 # Each starts a workflow that writes a file.
@@ -105,6 +114,11 @@ POLICIES = {
         SESSION_NETWORK,
         LOGOUT_ADDRESS,
         LOGOUT_NETWORK,
+        REGISTER_ADDRESS,
+        REGISTER_NETWORK,
+        REGISTER_CONTACT,
+        REGISTRATION_ADDRESS,
+        REGISTRATION_NETWORK,
         FAILURE_ADDRESS,
         SURVEY_ADDRESS,
         SURVEY_NETWORK,

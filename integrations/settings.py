@@ -342,6 +342,8 @@ class Settings(BaseSettings):
     breaches: BreachesSettings | None = None
     mail: MailSettings | None = None
     proofing: ProofingSettings = ProofingSettings()
+    registration_minimum_age: Literal[0, 16, 18] = 16  # years
+    registration_regions: frozenset[str] = frozenset()  # whose people may register; empty: everybody
     sandboxes: SandboxSettings = SandboxSettings()
     identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
     passkeys: PasskeySettings | None = None

@@ -68,7 +68,7 @@ class ContactProof:
     def take(self, tried: TriedCode) -> None:
         """Take a code. Raises ApplicationError `code_wrong`."""
         if not self.is_right(tried):
-            self._tries += 1
+            self._tries += self._code is not None  # none is known to be sent: nothing was guessed
             raise refused(ErrorCode.CODE_WRONG, "not the code that was sent")
         self.is_proved = True
 

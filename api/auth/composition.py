@@ -8,6 +8,8 @@ from api.auth.key_routes import key_routes
 from api.auth.logout_routes import BackChannel, logout_routes
 from api.auth.oidc_routes import oidc_routes
 from api.auth.proving import KeyProofs
+from api.auth.registering import open_registration
+from api.auth.registration_routes import registration_routes
 from api.auth.session_routes import session_routes
 from api.auth.sessions import SessionDesk
 from api.background import run_beside
@@ -19,7 +21,7 @@ from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
-from integrations.keys.purposes import ACCESS_TOKEN, LIMITS, LOOKUP, STAFF_TOKEN, public
+from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, KEK_PERSONAL, LIMITS, LOOKUP, STAFF_TOKEN, public
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.login.oidc import open_providers
@@ -31,7 +33,7 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LOOKUP, LIMITS)
+    keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LOOKUP, KEK_PERSONAL, HISTORY, LIMITS)
     signer = Ed25519Signer(keys, ACCESS_TOKEN)
     access_keys, staff_keys = VerificationKeys(keys, ACCESS_TOKEN), VerificationKeys(keys, STAFF_TOKEN)
     for held in (signer, access_keys, staff_keys):  # in this order: on a new system the first makes the key
@@ -53,7 +55,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     names = tuple(settings.cells)
     providers = await open_providers(settings, lifetime)
     back_channel = BackChannel(providers, desk, cells, names, KeyedLookupHashes(keys))
+    registrations = await open_registration(settings, keys, lifetime, telemetry)
     routers = [
+        registration_routes(registrations, limits),
         key_routes(access_keys, limits),
         session_routes(desk, access.require_voter(), KeyProofs(proofs, limits), limits, names),
         oidc_routes(providers, cells, names, limits),

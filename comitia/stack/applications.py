@@ -54,6 +54,7 @@ API = tuple(
             "results": (TALLY,),
             "streams": (TALLY,),
             "auth": (IDENTITY,),
+            "webhooks": (IDENTITY,),
         }.items(),
         start=8101,
     )
@@ -66,6 +67,7 @@ WORKERS = (
     Application("workers", "tally", (TALLY,), 8113),
     Application("workers", "reconciliation", (RECONCILIATION,), 8114),
     Application("workers", "certification", (CERTIFICATION,), 8115),
+    Application("workers", "identity", (IDENTITY,), 8116),
 )
 APPLICATIONS = (*WORKERS, *API)
 

@@ -71,6 +71,7 @@ async def callers(house: House) -> dict[str, Any]:
         "results": (staff, [survey.id, hidden.id]),
         "streams": ("", [hidden.id]),  # a live one would never end
         "auth": (f"Bearer {access}", []),
+        "webhooks": ("", []),
     }
 
 

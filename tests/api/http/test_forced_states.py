@@ -29,6 +29,7 @@ CALLS = {
     "results": [("GET", "/v1/surveys/s/results")],
     "streams": [("GET", "/v1/surveys/s/results/stream")],
     "auth": [("GET", "/.well-known/jwks.json")],
+    "webhooks": [("POST", "/v1/webhooks/sumsub")],
 }
 
 

@@ -1,0 +1,216 @@
+"""Takes people in: checks who asks, begins a registration, and shows and steers it afterwards."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import NAMESPACE_URL, uuid5
+
+from domain import canonical
+from domain.accounts import LookupHashes, LookupKind, PersonalData
+from domain.challenges import BotChallenge, ChallengeAction
+from domain.contracts.registration import HashedValue, RegisterVoterInput, RegistrationState, TriedCode
+from domain.device_policy import (
+    CURRENT_DEVICE_POLICY,
+    DeviceCircumstances,
+    DeviceDecision,
+    DeviceUse,
+    DeviceVerdict,
+    judge_device,
+)
+from domain.devices import DeviceEvent, DeviceIntelligence
+from domain.errors import DomainError, ErrorCode
+from domain.ids import REGISTRATION_ID, cell_in, new_registration_id, new_voter_id, proofing_case_id
+from domain.proofing import ClientAccess, IdentityProofing
+from domain.registration import ADVICE_FIELD, CONTACT, MAIL_FIELD, RegistrationPolicy, code_value
+from domain.registrations import Registration, RegistrationStage
+from integrations.identity.delivering import rules_for
+from integrations.identity_cell import IdentityCell
+
+_SEEN_FOR: Final = timedelta(days=90)  # how long an account counts on a device
+_OPENING_TAKES_S: Final = 2
+_ADVISED: Final = frozenset({RegistrationStage.RETRY, RegistrationStage.REJECTED})
+_PERSONS_TURN: Final = frozenset({RegistrationStage.PROOFING, RegistrationStage.RETRY})
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What somebody asks with; `nonce` is the one that the bot challenge and the device event were made for."""
+
+    region: str
+    mail: str = field(repr=False)
+    challenge_token: str = field(repr=False)
+    nonce: str = field(repr=False)
+    device_event_id: str
+    client_address: str = field(repr=False)
+    cell: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """Who is asked about a person; one that is not there is away, and nobody gets past it meanwhile."""
+
+    providers: Mapping[str, IdentityProofing]
+    challenges: BotChallenge | None = None
+    devices: DeviceIntelligence | None = None
+
+
+class RegistrationDesk:
+    """Begins registrations and answers for them; each is of the cell that its id names.
+
+    Whoever knows a registration's id may go on with it, so answers tell nothing else about who it is of.
+    """
+
+    def __init__(
+        self,
+        cells: tuple[str, ...],
+        cell_of: Callable[[str | None], IdentityCell],
+        hashes: LookupHashes,
+        vendors: Vendors,
+        policy: RegistrationPolicy,
+    ) -> None:
+        """`cells` are all cells of the deployment; `cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+        self._cells = cells
+        self._cell_of = cell_of
+        self._hashes = hashes
+        self._vendors = vendors
+        self._policy = policy
+
+    async def begin(self, asked: Application) -> Registration:
+        """Return a registration that is durably on its way. The same for an address with an account and without.
+
+        Raises:
+            DomainError: `malformed_request`, `region_not_eligible`, `challenge_failed`, `device_event_invalid`,
+                `device_refused`; `challenges_unavailable`, `devices_unavailable`: without them nobody is let in;
+                `wrong_cell`, `cell_unavailable`, `directory_unavailable`, `key_unavailable`, `workflows_unavailable`.
+        """
+        mail = canonical.mail(asked.mail)
+        if not self._policy.admits_region(asked.region):
+            raise DomainError(ErrorCode.REGION_NOT_ELIGIBLE, "people of this region cannot register here")
+        cell = self._cell_of(asked.cell or self._cells[0])
+        voter_id = new_voter_id(cell.name)
+        _, event = await asyncio.gather(self._require_human(asked), self._event(asked))
+        await self._admit_device(cell, voter_id, event, asked)
+        begun = Registration(
+            new_registration_id(cell.name), voter_id, asked.region, datetime.now(UTC), RegistrationStage.CONTACT_PROOF
+        )
+        await cell.records.put(voter_id, PersonalData({MAIL_FIELD: mail}))  # before anything could send to it
+        expires_at = begun.created_at + CONTACT.expires_after
+        await cell.registrations.begin(begun.registration_id, voter_id, asked.region, expires_at)
+        await cell.processes.start(  # where it fails, a sweep begins what is stored
+            RegisterVoterInput(
+                registration_id=begun.registration_id,
+                voter_id=voter_id,
+                cell=cell.name,
+                cells=self._cells,
+                region=asked.region,
+                rules=rules_for(self._policy, asked.region),
+            )
+        )
+        return begun
+
+    async def get(self, registration_id: str) -> tuple[Registration, str]:
+        """Return a registration, and what the provider advises the person (or nothing).
+
+        Raises:
+            DomainError: `registration_not_found`, `wrong_cell`, `cell_unavailable`, `directory_unavailable`,
+                `key_unavailable`.
+        """
+        cell, found = await self._find(registration_id)
+        if found.stage not in _ADVISED:
+            return found, ""
+        data = await cell.records.get(found.voter_id)
+        return found, "" if data is None else data.fields.get(ADVICE_FIELD, "")
+
+    async def prove_contact(self, registration_id: str, code: str) -> RegistrationState:
+        """Hand in a code; it goes on as its keyed hash.
+
+        Raises:
+            DomainError: `code_wrong`, `registration_stage`, `workflows_unavailable`, and as `get`.
+        """
+        cell, _ = await self._find(registration_id)
+        hashes = await self._hashes.every(LookupKind.CODE, code_value(registration_id, code))
+        tried = TriedCode(hashes=tuple(HashedValue(key_id=each.key_id, digest=each.digest) for each in hashes))
+        return await cell.processes.prove_contact(registration_id, tried)
+
+    async def resend_code(self, registration_id: str) -> RegistrationState:
+        """Have another code sent. Raises DomainError `rate_limited`, and as `prove_contact`."""
+        cell, _ = await self._find(registration_id)
+        return await cell.processes.resend_code(registration_id)
+
+    async def appeal(self, registration_id: str) -> RegistrationState:
+        """Begin a new case. Raises DomainError as `prove_contact`."""
+        cell, _ = await self._find(registration_id)
+        return await cell.processes.appeal(registration_id)
+
+    async def cancel(self, registration_id: str) -> RegistrationState:
+        """End a registration at the person's wish. Raises DomainError as `prove_contact`."""
+        cell, _ = await self._find(registration_id)
+        return await cell.processes.cancel(registration_id)
+
+    async def proofing_access(self, registration_id: str) -> tuple[str, ClientAccess]:
+        """Return the provider's name, and what the person's client opens its pages with.
+
+        Raises:
+            DomainError: `registration_stage`; `proofing_unavailable`, `proofing_refused`, and as `get`.
+        """
+        _, found = await self._find(registration_id)
+        if found.stage not in _PERSONS_TURN:
+            raise DomainError(ErrorCode.REGISTRATION_STAGE, "it is not the person's turn")
+        provider = self._vendors.providers.get(found.provider)
+        if provider is None or not found.reference:
+            raise DomainError(
+                ErrorCode.PROOFING_UNAVAILABLE, "the case is not open yet", retry_after_s=_OPENING_TAKES_S
+            )
+        return found.provider, await provider.client_access(proofing_case_id(registration_id, found.case_no))
+
+    async def _find(self, registration_id: str) -> tuple[IdentityCell, Registration]:
+        name = cell_in(REGISTRATION_ID, registration_id)
+        if name is None:
+            raise DomainError(ErrorCode.REGISTRATION_NOT_FOUND)
+        cell = self._cell_of(name)
+        found = await cell.registrations.get(registration_id)
+        if found is None:
+            raise DomainError(ErrorCode.REGISTRATION_NOT_FOUND)
+        return cell, found
+
+    async def _require_human(self, asked: Application) -> None:
+        if self._vendors.challenges is None:
+            raise DomainError(ErrorCode.CHALLENGES_UNAVAILABLE, "nobody to ask")
+        key = str(uuid5(NAMESPACE_URL, f"register/{asked.nonce}/{asked.challenge_token}"))
+        verdict = await self._vendors.challenges.redeem(
+            asked.challenge_token, ChallengeAction.REGISTER, asked.nonce, key
+        )
+        if not verdict.passed:
+            raise DomainError(ErrorCode.CHALLENGE_FAILED)
+
+    async def _event(self, asked: Application) -> DeviceEvent:
+        if self._vendors.devices is None:
+            raise DomainError(ErrorCode.DEVICES_UNAVAILABLE, "nobody to ask")
+        return await self._vendors.devices.event(asked.device_event_id)
+
+    async def _admit_device(
+        self, cell: IdentityCell, voter_id: str, event: DeviceEvent, asked: Application
+    ) -> DeviceVerdict:
+        """Note where an account is made, unless the device may not be used for it.
+
+        One that raises the risk may: what follows is the proofing of an identity, and no further proof is stronger.
+        """
+        now = datetime.now(UTC)
+        device = await self._hashes.every(LookupKind.DEVICE, event.device_id) if event.device_id else ()
+        seen = await cell.sightings.correlate(device, voter_id, now - _SEEN_FOR) if device else None
+        circumstances = DeviceCircumstances(
+            now=now,
+            nonce=asked.nonce,
+            used_before=False,  # a challenge's token is good once, and both were made for one nonce
+            client_address=asked.client_address,
+            accounts_on_device=0 if seen is None else seen.accounts_on_device,
+            devices_on_account=0 if seen is None else seen.devices_of_account,
+        )
+        verdict = judge_device(event, circumstances, DeviceUse.REGISTRATION, CURRENT_DEVICE_POLICY)
+        if verdict.error is not None and verdict.decision is not DeviceDecision.RISKY:
+            raise DomainError(verdict.error)
+        if device:
+            await cell.sightings.note(device, voter_id, event.at)
+        return verdict

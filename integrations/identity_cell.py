@@ -1,0 +1,131 @@
+"""What every process of registration opens of one cell."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import asyncpg
+from temporalio.client import Client, Interceptor
+
+from domain.errors import DomainError, ErrorCode
+from domain.ports import KeyManagement
+from integrations.keys.inbox import InboxSeal
+from integrations.keys.purposes import DOCUMENT, HISTORY, INBOX, KEK_PERSONAL, LOOKUP, history
+from integrations.postgres.accounts import PostgresAccounts
+from integrations.postgres.device_sightings import PostgresDeviceSightings
+from integrations.postgres.document_claims import PostgresDocumentClaims
+from integrations.postgres.personal_records import PostgresPersonalRecords
+from integrations.postgres.pool import pool_on_demand
+from integrations.postgres.registrations import PostgresRegistrations
+from integrations.postgres.roles import IDENTITY
+from integrations.postgres.webhook_inbox import PostgresWebhookInbox
+from integrations.reaching import any_answers, reach_cells
+from integrations.settings import Settings
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec, keep_refreshed
+from integrations.temporal.registrations import TemporalRegistrations
+
+KEYS = (KEK_PERSONAL, LOOKUP, DOCUMENT, INBOX, HISTORY)
+_STATEMENT_TIMEOUT_S = 4.0  # under the activity's own, so that the driver says what happened
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityCell:
+    """Open clients of one cell, closed with the lifetime that they were opened in."""
+
+    name: str
+    pool: asyncpg.Pool
+    codec: EncryptionCodec
+    temporal: Client
+    registrations: PostgresRegistrations
+    accounts: PostgresAccounts
+    records: PostgresPersonalRecords
+    inbox: PostgresWebhookInbox
+    sightings: PostgresDeviceSightings
+    processes: TemporalRegistrations
+
+
+async def identity_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
+    """Return a pool per cell as role `comitia_identity`; a cell that is away is noticed when it is asked."""
+    pools = {}
+    for cell, addresses in settings.cells.items():
+        pools[cell] = await pool_on_demand(
+            addresses.database,
+            settings,
+            IDENTITY,
+            lock_timeout="2s",
+            command_timeout=_STATEMENT_TIMEOUT_S,
+            timeout=_STATEMENT_TIMEOUT_S,
+        )
+        lifetime.push_async_callback(pools[cell].close)
+    return pools
+
+
+class IdentityCells:
+    """The cells of this process that have been reached."""
+
+    def __init__(self, settings: Settings, keys: KeyManagement, interceptor: Interceptor) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._interceptor = interceptor
+        self._opened: dict[str, IdentityCell] = {}
+
+    async def open(self, lifetime: AsyncExitStack) -> None:
+        """Open every cell that can be reached; the others follow when they can."""
+        pools = await identity_pools(self._settings, lifetime)
+
+        async def open_cell(name: str, stack: AsyncExitStack) -> None:
+            cell = await open_identity_cell(name, self._settings, self._keys, pools[name], self._interceptor)
+            stack.callback(asyncio.create_task(keep_refreshed(cell.codec)).cancel)
+            self._opened[name] = cell
+
+        await reach_cells(self._settings.cells, open_cell, lifetime)
+
+    def of(self, name: str | None) -> IdentityCell:
+        """Return an open cell, by the name that an id carries.
+
+        Raises:
+            DomainError: `wrong_cell` where this process does not serve it, `cell_unavailable` where it is down.
+        """
+        found = self._opened.get(name or "")
+        if found is None:
+            known = name in self._settings.cells
+            raise DomainError(ErrorCode.CELL_UNAVAILABLE if known else ErrorCode.WRONG_CELL, "the cell")
+        return found
+
+    async def ready(self) -> bool:
+        """Tell whether some cell can be served now."""
+        return await any_answers(partial(cell.pool.fetchval, "SELECT true") for cell in self._opened.values())
+
+
+def document_claims(pools: Mapping[str, asyncpg.Pool]) -> dict[str, PostgresDocumentClaims]:
+    """Return the claims of every cell."""
+    return {cell: PostgresDocumentClaims(pool) for cell, pool in pools.items()}
+
+
+async def open_identity_cell(
+    cell: str, settings: Settings, keys: KeyManagement, pool: asyncpg.Pool, interceptor: Interceptor
+) -> IdentityCell:
+    """Open a cell's Temporal under the keys of histories that last, and the stores on its pool.
+
+    Raises:
+        RuntimeError: the cell's Temporal cannot be reached.
+        DomainError: `key_unavailable`.
+    """
+    codec = EncryptionCodec(keys, history(cell))
+    await codec.refresh()
+    temporal = await connect(settings.cells[cell].temporal, codec, interceptors=[interceptor])
+    return IdentityCell(
+        name=cell,
+        pool=pool,
+        codec=codec,
+        temporal=temporal,
+        registrations=PostgresRegistrations(pool),
+        accounts=PostgresAccounts(pool, cell),
+        records=PostgresPersonalRecords(pool, keys),
+        sightings=PostgresDeviceSightings(pool),
+        inbox=PostgresWebhookInbox(pool, InboxSeal(keys)),
+        processes=TemporalRegistrations(temporal, cell),
+    )

@@ -1,0 +1,546 @@
+"""From an empty client to an active voter over HTTP: real databases, Temporal and sandboxes of the vendors."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+from temporalio.worker import Worker
+
+from activities.claims import ClaimActivities
+from activities.contact import ContactActivities
+from activities.proofing import ProofingActivities
+from activities.registration import RegistrationActivities
+from api.auth.registration_routes import registration_routes
+from api.auth.registrations import RegistrationDesk, Vendors
+from api.http.application import create_application
+from api.http.limits_opening import open_limits
+from api.webhooks.app import create_app
+from api.webhooks.intake import WebhookIntake
+from domain.eligibility import VoterStatus
+from domain.ids import new_registration_id, new_voter_id
+from domain.mailing import MessageKind
+from domain.proofing import IdentityProofing
+from domain.registrations import ENDED
+from integrations.challenges.client import open_turnstile
+from integrations.devices.client import open_fingerprint
+from integrations.identity.delivering import EvidenceDelivery
+from integrations.identity.opening import open_providers, webhook_verifiers
+from integrations.identity.policy import registration_policy
+from integrations.identity.sumsub.webhook import payload_digest
+from integrations.identity_cell import KEYS, IdentityCell, document_claims, identity_pools, open_identity_cell
+from integrations.keys.file_kms import open_keys
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.purposes import LIMITS
+from integrations.postgres.roles import IDENTITY
+from integrations.sandboxes.mounting import mount, open_sandboxes
+from integrations.sandboxes.serving import serve_sandboxes
+from integrations.settings import (
+    FingerprintSettings,
+    LettersSettings,
+    SandboxSettings,
+    Settings,
+    SumsubSettings,
+    TurnstileSettings,
+)
+from integrations.telemetry.telemetry import make_telemetry
+from integrations.temporal.registrations import TemporalRegistrations
+from integrations.temporal.worker import sandbox
+from tests.conftest import OwnerPool, SettingsFor
+from tests.workflows.registration_world import Claims, Mail
+from workers.identity_sweeps import begin_unstarted, deliver_waiting
+from workflows.register_voter import RegisterVoterWorkflow
+from workflows.verify_identity import VerifyIdentityWorkflow
+
+CELLS = ("eu", "us")
+WITHIN_S = 40.0
+_NONE = timedelta(0)
+
+
+@dataclass
+class Town:
+    """A service, its workers, its vendors, and the mail of everybody in it."""
+
+    settings: Settings
+    client: httpx.AsyncClient
+    vendor: httpx.AsyncClient
+    cells: dict[str, IdentityCell]
+    deliveries: dict[str, EvidenceDelivery]
+    mail: Mail
+    claims: dict[str, Any]
+    intake: WebhookIntake
+    told: list[str] = field(default_factory=list)
+
+    async def control(self, vendor: str, path: str, **body: Any) -> Any:
+        answer = await self.vendor.post(f"/{vendor}/_control/{path}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    async def begin(self, cell: str = "eu", *, profile: str = "clean_browser", **fields: Any) -> httpx.Response:
+        nonce = secrets.token_hex(16)
+        token = await self.control("turnstile", "tokens", action="register", cdata=nonce)
+        event = await self.control("fingerprint", "events", profile=profile, linkedId=nonce, readableAfterMs=0)
+        body = {
+            "cell": cell,
+            "region": "DE",
+            "mail": f"{secrets.token_hex(4)}@example.org",
+            "challengeToken": token["token"],
+            "challengeNonce": nonce,
+            "deviceEventId": event["eventId"],
+            **fields,
+        }
+        return await self.client.post("/v1/registrations", json=body)
+
+    async def at(self, registration: str, *stages: str) -> dict[str, Any]:
+        """Wait until a registration is at one of these stages, and return it."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                answer = await self.client.get(f"/v1/registrations/{registration}")
+                assert answer.status_code == 200, answer.text
+                found: dict[str, Any] = answer.json()
+                if found["stage"] in stages:
+                    return found
+                assert found["stage"] not in ENDED, found
+                await asyncio.sleep(0.05)
+
+    async def prove(self, registration: str, mail: str) -> None:
+        def codes() -> list[str]:
+            sent = self.mail.of(MessageKind.PROVE_CONTACT)
+            return [message.code for message in sent if message.to == mail and message.key.startswith(registration)]
+
+        async with asyncio.timeout(WITHIN_S):
+            while not codes():
+                await asyncio.sleep(0.02)
+            while True:  # the mail may be faster than the report of its sending
+                answer = await self.client.post(f"/v1/registrations/{registration}/contact", json={"code": codes()[-1]})
+                if answer.status_code == 200:
+                    return
+                assert answer.json()["code"] == "code_wrong", answer.text
+                await asyncio.sleep(0.2)
+
+    async def at_provider(self, registration: str) -> None:
+        """Wait until the case is open at the provider."""
+        async with asyncio.timeout(WITHIN_S):
+            while not (await self.row(registration)).reference:
+                await asyncio.sleep(0.05)
+
+    async def proofed(self, cell: str, number: str, **verdict: Any) -> dict[str, Any]:
+        """Register somebody with a document up to the provider's verdict, and return the end."""
+        mail = f"{secrets.token_hex(4)}@example.org"
+        begun = await self.begin(cell, mail=mail)
+        assert begun.status_code == 201, begun.text
+        registration: str = begun.json()["registrationId"]
+        await self.prove(registration, mail)
+        await self.at_provider(registration)
+        await self.show(registration, number, **verdict)
+        return await self.at(registration, "active", "refused", "rejected")
+
+    async def show(self, registration: str, number: str, **verdict: Any) -> None:
+        answer = {"reviewAnswer": "GREEN", **verdict}
+        await self.control("sumsub", f"applicants/{registration}-1/evidence", number=number, verdict=answer)
+
+    async def row(self, registration: str) -> Any:
+        found = await self.cells[registration.split("_")[1]].registrations.get(registration)
+        assert found is not None
+        return found
+
+
+def vendors_of(address: str) -> dict[str, Any]:
+    return {
+        "sumsub": SumsubSettings(
+            base_url=f"{address}/sumsub",
+            app_token="sbx:public.private",
+            secret_key="a secret",
+            level="basic level",
+            webhook_secret="another secret",
+        ),
+        "letters": LettersSettings(base_url=f"{address}/letters", api_key="a key", webhook_secret="a third secret"),
+        "fingerprint": FingerprintSettings(base_url=f"{address}/fingerprint/eu/v4", api_key="sk-eu", timeout_s=20),
+        "turnstile": TurnstileSettings(
+            base_url=f"{address}/turnstile/v0",
+            secret="a fourth secret",
+            hostnames=frozenset({"localhost"}),
+            timeout_s=20,
+        ),
+        "sandboxes": SandboxSettings(
+            webhooks_url=f"{address}/hooks/v1/webhooks", webhook_timeout_s=20, resend_after_s=(0.05, 0.2)
+        ),
+    }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def town(settings_for: SettingsFor) -> AsyncIterator[Town]:
+    mounted: dict[str, Any] = {}
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await mounted["app"](scope, receive, send)
+
+    async with AsyncExitStack() as lifetime:
+        address = await lifetime.enter_async_context(serve_sandboxes(late))
+        settings = settings_for(IDENTITY, **vendors_of(address))
+        town = await open_town(settings, lifetime, address)
+        hooks = create_app(town.intake, telemetry=make_telemetry(settings, "webhooks"))
+        mounted["app"] = mount({**await open_sandboxes(settings, lifetime), "hooks": hooks})
+        await town.vendor.put("/fingerprint/_control/limits", json={"perSecond": 10_000, "burst": 10_000})
+        yield town
+
+
+async def open_town(settings: Settings, lifetime: AsyncExitStack, address: str) -> Town:
+    keys = open_keys(settings, *KEYS, LIMITS)
+    hashes, policy, mail = KeyedLookupHashes(keys), registration_policy(settings), Mail()
+    telemetry = make_telemetry(settings, "auth")
+    pools = await identity_pools(settings, lifetime)
+    claims: dict[str, Any] = dict(document_claims(pools))
+    providers = await open_providers(settings, lifetime)
+    queue, cells = f"identity-{secrets.token_hex(4)}", {}
+    for name in CELLS:
+        opened = await open_identity_cell(name, settings, keys, pools[name], telemetry.tracing.temporal_interceptor())
+        cells[name] = replace(
+            opened, processes=TemporalRegistrations(opened.temporal, name, queue=queue, patience_s=20)
+        )
+        await lifetime.enter_async_context(worker_of(cells[name], queue, hashes, mail, providers, claims))
+    assert settings.turnstile is not None
+    assert settings.fingerprint is not None
+    vendors = Vendors(
+        providers,
+        await lifetime.enter_async_context(open_turnstile(settings.turnstile)),
+        await lifetime.enter_async_context(open_fingerprint(settings.fingerprint)),
+    )
+    desk = RegistrationDesk(CELLS, lambda name: cells[name or ""], hashes, vendors, policy)
+    deliveries = {
+        name: EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy) for name, cell in cells.items()
+    }
+    intake = WebhookIntake(webhook_verifiers(settings), lambda name: deliveries[name or ""])
+    lifetime.push_async_callback(intake.close)
+    limits = await open_limits(settings, keys, lifetime, telemetry)
+    app: FastAPI = create_application("auth", telemetry)
+    app.include_router(registration_routes(desk, limits))
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://auth"))
+    vendor = await lifetime.enter_async_context(httpx.AsyncClient(base_url=address, timeout=20, trust_env=False))
+    return Town(settings, client, vendor, cells, deliveries, mail, claims, intake)
+
+
+def worker_of(
+    cell: IdentityCell,
+    queue: str,
+    hashes: KeyedLookupHashes,
+    mail: Mail,
+    providers: Any,
+    claims: dict[str, Any],
+) -> Worker:
+    known: dict[str, IdentityProofing] = dict(providers)
+    return Worker(
+        cell.temporal,
+        task_queue=queue,
+        workflows=[RegisterVoterWorkflow, VerifyIdentityWorkflow],
+        activities=[
+            *RegistrationActivities(cell.registrations, cell.accounts, cell.records, hashes).all(),
+            *ContactActivities(cell.records, hashes, mail).all(),
+            *ProofingActivities(known, hashes, cell.records).all(),
+            *ClaimActivities(claims).all(),
+        ],
+        workflow_runner=sandbox(),
+    )
+
+
+def number() -> str:
+    return secrets.token_hex(5).upper()
+
+
+async def test_a_person_registers_over_http_and_is_an_active_voter(town: Town) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    begun = await town.begin(mail=mail)
+    assert begun.status_code == 201, begun.text
+    assert set(begun.json()) == {"registrationId", "stage", "expiresAt"}
+    registration = begun.json()["registrationId"]
+    early = await town.client.post(f"/v1/registrations/{registration}/proofing-access")
+    assert (early.status_code, early.json()["code"]) == (409, "registration_stage")
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    access = await town.client.post(f"/v1/registrations/{registration}/proofing-access", json={})
+    assert access.status_code == 200, access.text
+    assert access.json()["provider"] == "sumsub"
+    await town.control(
+        "sumsub", "sdk", token=access.json()["token"], number=number(), verdict={"reviewAnswer": "GREEN"}
+    )
+    ended = await town.at(registration, "active")
+    assert (ended["reasons"], ended["advice"], ended["expiresAt"], ended["caseNo"]) == ([], "", None, 1)
+    account = await town.cells["eu"].accounts.get((await town.row(registration)).voter_id)
+    assert account is not None
+    assert (account.status, account.age_class, account.region) == (VoterStatus.ACTIVE, 18, "DE")
+    assert account.person_id is not None
+    again = await town.begin(mail=mail)  # the same answer, until the address is proved
+    assert again.status_code == 201
+    second = again.json()["registrationId"]
+    await town.prove(second, mail)
+    assert (await town.at(second, "refused"))["reasons"] == ["mail_in_use"]
+
+
+async def test_a_retry_shows_reasons_and_advice_to_its_person(town: Town) -> None:
+    mail, document = f"{secrets.token_hex(4)}@example.org", number()
+    registration = (await town.begin(mail=mail)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    await town.show(
+        registration,
+        document,
+        reviewAnswer="RED",
+        rejectLabels=["UNSATISFACTORY_PHOTOS"],
+        reviewRejectType="RETRY",
+        moderationComment="Take it in better light",
+        clientComment="not for the person",
+    )
+    retry = await town.at(registration, "retry")
+    assert (retry["reasons"], retry["advice"]) == (["unsatisfactory_photos"], "Take it in better light")
+    async with asyncio.timeout(WITHIN_S):
+        while True:  # once the case takes evidence again
+            with suppress(AssertionError):
+                await town.show(registration, document)
+                break
+            await asyncio.sleep(0.1)
+    await town.at(registration, "active")
+
+
+async def test_one_person_in_two_cells_at_once_is_one_voter(town: Town, owner_pool: OwnerPool) -> None:
+    document = number()
+    ends = await asyncio.gather(*(town.proofed(cell, document) for cell in CELLS))
+    assert sorted(end["stage"] for end in ends) == ["active", "refused"]
+    (refused,) = [end for end in ends if end["stage"] == "refused"]
+    assert refused["reasons"] in (["already_registered"], ["registered_elsewhere", f"home_cell:{_other(refused)}"])
+    await alone(town, ends, owner_pool)
+
+
+async def test_one_person_in_two_cells_is_one_voter_also_where_the_claims_are_away_meanwhile(
+    town: Town, owner_pool: OwnerPool
+) -> None:
+    document, away = number(), {cell: Away(claims) for cell, claims in town.claims.items()}
+    kept = dict(town.claims)
+    town.claims.update(away)
+    try:
+        living = [asyncio.create_task(town.proofed(cell, document)) for cell in CELLS]
+        async with asyncio.timeout(WITHIN_S):
+            while sum(each.asked for each in away.values()) < 2:
+                await asyncio.sleep(0.02)
+        assert not any(task.done() for task in living)
+    finally:
+        town.claims.update(kept)
+    ends = await asyncio.gather(*living)
+    assert sorted(end["stage"] for end in ends) == ["active", "refused"]
+    await alone(town, ends, owner_pool)
+
+
+class Away(Claims):
+    """Claims that cannot be reached."""
+
+    def __init__(self, _claims: Any) -> None:
+        super().__init__()
+        self.is_away = True
+
+
+def _other(refused: dict[str, Any]) -> str:
+    own = refused["registrationId"].split("_")[1]
+    return next(cell for cell in CELLS if cell != own)
+
+
+async def alone(town: Town, ends: list[dict[str, Any]], owner_pool: OwnerPool) -> None:
+    """Assert that one of these registrations has an account, and the others left nothing."""
+    (active,) = [end for end in ends if end["stage"] == "active"]
+    voter_id = (await town.row(active["registrationId"])).voter_id
+    refused = [(await town.row(end["registrationId"])).voter_id for end in ends if end is not active]
+    held: list[asyncpg.Record] = []
+    for cell in CELLS:
+        pool = await owner_pool(cell)
+        held += await pool.fetch(
+            "SELECT holder, settled FROM identity.document_claim WHERE holder = ANY($1)", [voter_id, *refused]
+        )
+    assert held
+    assert {(row["holder"], row["settled"]) for row in held} == {(voter_id, True)}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"challengeToken": "made up"}, 403, "challenge_failed"),
+        ({"challengeNonce": "another nonce, another"}, 403, "challenge_failed"),
+        ({"deviceEventId": "1700000000000.made1p"}, 422, "device_event_invalid"),
+        ({"profile": "rooted"}, 403, "device_refused"),
+        ({"mail": "no address"}, 400, "malformed_request"),
+    ],
+    ids=["no token", "token of another request", "no event", "rooted", "no address"],
+)
+async def test_who_shows_no_person_on_a_device_of_their_own_does_not_begin(
+    town: Town, change: dict[str, Any], status: int, code: str
+) -> None:
+    answer = await town.begin(**change)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+
+
+async def test_a_registration_is_found_by_its_whole_id_alone(town: Town) -> None:
+    for wrong in ("r_eu_" + "a" * 26, "r_eu_a", "v_eu_" + "a" * 26, "x"):
+        answer = await town.client.get(f"/v1/registrations/{wrong}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "registration_not_found")
+
+
+async def test_who_cancels_leaves_no_personal_data(town: Town, owner_pool: OwnerPool) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration = (await town.begin(mail=mail)).json()["registrationId"]
+    voter_id = (await town.row(registration)).voter_id
+    answer = await town.client.delete(f"/v1/registrations/{registration}")
+    assert answer.status_code == 200, answer.text
+    await town.at(registration, "cancelled")
+    pool = await owner_pool("eu")
+    async with asyncio.timeout(WITHIN_S):
+        while await pool.fetchval("SELECT count(*) FROM identity.personal WHERE voter_id = $1", voter_id):
+            await asyncio.sleep(0.05)
+    late = await town.client.post(f"/v1/registrations/{registration}/appeal", json={})
+    assert (late.status_code, late.json()["code"]) == (409, "registration_stage")
+
+
+async def test_a_registration_whose_begin_was_lost_is_begun_later(town: Town) -> None:
+    cell = town.cells["us"]
+    answer = await town.begin("us")
+    registration = answer.json()["registrationId"]
+    lost = registration[:-4] + "aaaa"
+    voter = (await town.row(registration)).voter_id[:-4] + "aaaa"
+    await cell.registrations.begin(lost, voter, "DE")
+    policy = registration_policy(town.settings)
+    begin = partial(begin_unstarted, cell.registrations, cell.processes, policy, "us", CELLS)
+    assert await begin(older_than=_NONE) >= 1
+    await town.at(lost, "refused")  # no address was kept for it: nobody to write to
+
+
+async def signed(town: Town, body: bytes, **headers: str) -> httpx.Response:
+    assert town.settings.sumsub is not None
+    secret = town.settings.sumsub.webhook_secret.get_secret_value().encode()
+    given = {
+        "content-type": "application/json",
+        "x-payload-digest-alg": "HMAC_SHA256_HEX",
+        "x-payload-digest": payload_digest(secret, "HMAC_SHA256_HEX", body),
+        **headers,
+    }
+    return await town.vendor.post("/hooks/v1/webhooks/sumsub", content=body, headers=given)
+
+
+def event(registration: str, *, ago: timedelta = timedelta(0), **fields: Any) -> bytes:
+    """Return a webhook that says that a case is approved, as the vendor would."""
+    at = datetime.now(UTC) - ago
+    body = {
+        "applicantId": "5cb744200a975a67ed1798a4",
+        "externalUserId": f"{registration}-1",
+        "correlationId": secrets.token_hex(16),
+        "type": "applicantReviewed",
+        "reviewStatus": "completed",
+        "reviewResult": {"reviewAnswer": "GREEN"},
+        "createdAtMs": at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
+        **fields,
+    }
+    return json.dumps(body).encode()
+
+
+async def at_the_provider(town: Town, cell: str = "eu") -> str:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration: str = (await town.begin(cell, mail=mail)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    return registration
+
+
+async def stored(owner_pool: OwnerPool, registration: str) -> list[asyncpg.Record]:
+    """Return what the inbox has of a registration, but for what the sandbox itself has sent."""
+    pool = await owner_pool(registration.split("_")[1])
+    query = "SELECT kind, handled_at, body FROM identity.webhook WHERE case_id = $1 AND kind LIKE 'applicantReviewed%'"
+    rows: list[asyncpg.Record] = await pool.fetch(query, f"{registration}-1")
+    return rows
+
+
+async def test_a_webhook_that_is_forged_altered_or_late_is_not_even_kept(town: Town, owner_pool: OwnerPool) -> None:
+    registration = await at_the_provider(town)
+    good = event(registration)
+    for body, headers in (
+        (good, {"x-payload-digest": "0" * 64}),
+        (good, {"x-payload-digest": ""}),
+        (good, {"x-payload-digest-alg": "HMAC_SHA1_HEX"}),
+        (good, {"x-payload-digest-alg": "none"}),
+        (good + b" ", {"x-payload-digest": payload_digest(b"another secret", "HMAC_SHA256_HEX", good)}),
+        (event(registration, ago=timedelta(days=3)), {}),
+        (b"<html>", {}),
+    ):
+        answer = await signed(town, body, **headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "webhook_invalid"), headers
+    unknown = await town.vendor.post("/hooks/v1/webhooks/nobody", json={})
+    assert unknown.status_code == 404
+    assert await stored(owner_pool, registration) == []
+    assert (await town.row(registration)).stage == "proofing"
+
+
+async def test_a_webhook_is_a_hint_that_decides_nothing_and_counts_once(town: Town, owner_pool: OwnerPool) -> None:
+    registration = await at_the_provider(town)
+    body = event(registration)
+    answers = await asyncio.gather(*(signed(town, body) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {202}
+    async with asyncio.timeout(WITHIN_S):
+        while not all(row["handled_at"] for row in await stored(owner_pool, registration)):
+            await asyncio.sleep(0.05)
+    (kept,) = await stored(owner_pool, registration)
+    assert kept["body"] is None
+    row = await town.row(registration)
+    assert row.stage == "proofing"  # the vendor's API says that nothing was handed in
+    account = await town.cells["eu"].accounts.get(row.voter_id)
+    assert account is not None
+    assert account.status is VoterStatus.REGISTERED
+
+
+async def test_a_webhook_about_nobody_we_know_is_taken_and_forgotten(town: Town, owner_pool: OwnerPool) -> None:
+    assert (await signed(town, event("somebody else's"))).status_code == 401  # no id of anybody
+    assert (await signed(town, event("user-1"))).status_code == 202
+    registration = "r_eu_" + "b" * 26
+    assert (await signed(town, event(registration))).status_code == 202
+    async with asyncio.timeout(WITHIN_S):
+        while not all(row["handled_at"] for row in await stored(owner_pool, registration)):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_webhook_that_comes_before_its_process_waits_for_it(town: Town, owner_pool: OwnerPool) -> None:
+    cell = town.cells["us"]
+    begun = (await town.begin("us")).json()["registrationId"]
+    await town.client.delete(f"/v1/registrations/{begun}")
+    early = new_registration_id("us")
+    await cell.registrations.begin(early, new_voter_id("us"), "DE")  # its process is not there yet
+    assert (await signed(town, event(early))).status_code == 202
+    assert [row["handled_at"] for row in await stored(owner_pool, early)] == [None]
+    delivery = town.deliveries["us"]
+    await deliver_waiting(cell.inbox, delivery, _NONE)
+    assert [row["handled_at"] for row in await stored(owner_pool, early)] == [None]
+
+
+async def test_an_approval_that_is_taken_back_suspends_the_voter_after_a_webhook(town: Town) -> None:
+    end = await town.proofed("eu", number())
+    assert end["stage"] == "active", end
+    registration = end["registrationId"]
+    reference = (await town.row(registration)).reference
+    await town.control(
+        "sumsub",
+        f"applicants/{reference}/verdict",
+        reviewAnswer="RED",
+        rejectLabels=["FORGERY"],
+        reviewRejectType="FINAL",
+    )
+    async with asyncio.timeout(WITHIN_S):
+        while (row := await town.row(registration)).stage != "rejected":
+            await asyncio.sleep(0.05)
+    assert row.reasons == ("reversed", "forgery")
+    account = await town.cells["eu"].accounts.get(row.voter_id)
+    assert account is not None
+    assert account.status is VoterStatus.SUSPENDED

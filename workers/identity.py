@@ -1,0 +1,109 @@
+"""Serves registration and identity proofing, each cell's in its own namespace, under keys that last as long as they."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior
+from temporalio.worker import Worker
+
+from activities.claims import ClaimActivities
+from activities.contact import ContactActivities
+from activities.proofing import ProofingActivities
+from activities.registration import RegistrationActivities
+from domain.mailing import Mailer
+from domain.proofing import IdentityProofing
+from domain.registration import RegistrationPolicy
+from integrations.identity.delivering import EvidenceDelivery
+from integrations.identity.opening import open_providers
+from integrations.identity.policy import registration_policy
+from integrations.identity_cell import KEYS, IdentityCell, document_claims, identity_pools, open_identity_cell
+from integrations.keys.file_kms import open_keys
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.mailing import open_mailer
+from integrations.reaching import any_answers, reach_cells
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.registrations import IDENTITY_DEPLOYMENT, IDENTITY_QUEUE
+from integrations.temporal.worker import Release, build_worker
+from workers.identity_sweeps import FORGET_EVERY_S, begin_unstarted, deliver_waiting, forget_handled, sweep
+from workers.releases import drain, take_over
+from workflows.register_voter import RegisterVoterWorkflow
+from workflows.verify_identity import VerifyIdentityWorkflow
+
+_ACTIVITIES_AT_ONCE = 50
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    """Serve the queue `identity` of every cell; ready once this build is the current version where a cell answers.
+
+    A cell that is away keeps only its own registrations waiting, and those whose claims lie there.
+    """
+    keys = open_keys(settings, *KEYS)
+    hashes = KeyedLookupHashes(keys)
+    providers = await open_providers(settings, lifetime)
+    mailer = open_mailer(settings)
+    policy = registration_policy(settings)
+    pools = await identity_pools(settings, lifetime)
+    claims = ClaimActivities(document_claims(pools))
+    release = Release(IDENTITY_DEPLOYMENT, settings.build)
+    opened: dict[str, Client] = {}
+    checks: dict[str, Callable[[], Awaitable[object]]] = {}
+
+    async def open_cell(name: str, stack: AsyncExitStack) -> None:
+        interceptor = telemetry.tracing.temporal_interceptor()
+        cell = await open_identity_cell(name, settings, keys, pools[name], interceptor)
+        activities = _activities(cell, hashes, providers, mailer)
+        worker = await stack.enter_async_context(
+            build_worker(
+                cell.temporal,
+                IDENTITY_QUEUE,
+                release,
+                workflows=[RegisterVoterWorkflow, VerifyIdentityWorkflow],
+                activities=[*activities, *claims.all()],
+                behaviour=VersioningBehavior.AUTO_UPGRADE,  # people take days
+                max_concurrent_activities=_ACTIVITIES_AT_ONCE,
+            )
+        )
+        await take_over(cell.temporal, release, settings, stopping)
+        for work in (keep_refreshed(cell.codec), *_sweeps(cell, policy, tuple(settings.cells))):
+            stack.callback(asyncio.create_task(work).cancel)
+        opened[name] = cell.temporal
+        checks[name] = partial(_answers, cell, worker)
+
+    await reach_cells(settings.cells, open_cell, lifetime)
+    telemetry.readiness.add("cells", lambda: any_answers(checks.values()))
+    telemetry.readiness.start()
+    log.info("identity_worker_started", build=settings.build, providers=sorted(providers))
+    await stopping.wait()
+    await asyncio.gather(*(drain(client, release, settings.worker_drain_s) for client in opened.values()))
+
+
+def _activities(
+    cell: IdentityCell, hashes: KeyedLookupHashes, providers: Mapping[str, IdentityProofing], mailer: Mailer
+) -> list[Callable[..., object]]:
+    return [
+        *RegistrationActivities(cell.registrations, cell.accounts, cell.records, hashes).all(),
+        *ContactActivities(cell.records, hashes, mailer).all(),
+        *ProofingActivities(providers, hashes, cell.records).all(),
+    ]
+
+
+def _sweeps(cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ...]) -> list[Coroutine[Any, Any, None]]:
+    delivery = EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy)
+    return [
+        sweep(cell.name, partial(deliver_waiting, cell.inbox, delivery)),
+        sweep(cell.name, partial(begin_unstarted, cell.registrations, cell.processes, policy, cell.name, cells)),
+        sweep(cell.name, partial(forget_handled, cell.inbox), every_s=FORGET_EVERY_S),
+    ]
+
+
+async def _answers(cell: IdentityCell, worker: Worker) -> bool:
+    return worker.is_running and await cell.pool.fetchval("SELECT true") is True

@@ -1,0 +1,85 @@
+"""What was stored and never reached its process: registrations that were not begun, events that nobody was told of."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from domain.contracts.registration import RegisterVoterInput
+from domain.errors import DomainError
+from domain.registration import RegistrationPolicy
+from domain.registrations import Registrations
+from domain.webhook_inbox import WebhookInbox
+from integrations.identity.delivering import EvidenceDelivery, rules_for
+from integrations.temporal.registrations import TemporalRegistrations
+
+EVENTS_AFTER: Final = timedelta(seconds=3)  # who stored an event tells its process at once, unless it dies
+STARTS_AFTER: Final = timedelta(minutes=1)
+_LEASE: Final = timedelta(seconds=60)
+_AT_ONCE: Final = 100
+_KEPT: Final = timedelta(days=30)  # longer than any vendor repeats a delivery
+_EVERY_S: Final = 2.0
+FORGET_EVERY_S: Final = 3600.0
+
+log = structlog.get_logger()
+
+
+async def deliver_waiting(inbox: WebhookInbox, delivery: EvidenceDelivery, older_than: timedelta = EVENTS_AFTER) -> int:
+    """Tell processes of events that wait, and return how many were told. What cannot be told now comes again.
+
+    Raises:
+        DomainError: `directory_unavailable`, `key_unavailable`.
+    """
+    told = 0
+    for waiting in await inbox.take(_AT_ONCE, _LEASE, older_than=older_than):
+        try:
+            told += await delivery.deliver(waiting.delivery.event)
+        except DomainError as error:
+            log.warning("event_not_delivered", vendor=waiting.delivery.event.vendor, code=error.code)
+    return told
+
+
+async def begin_unstarted(
+    registrations: Registrations,
+    processes: TemporalRegistrations,
+    policy: RegistrationPolicy,
+    cell: str,
+    cells: tuple[str, ...],
+    *,
+    older_than: timedelta = STARTS_AFTER,
+) -> int:
+    """Begin registrations that were stored by who then died, and return how many. Safe to repeat.
+
+    Raises:
+        DomainError: `directory_unavailable`, `workflows_unavailable`.
+    """
+    found = await registrations.unstarted(datetime.now(UTC) - older_than, _AT_ONCE)
+    for registration in found:
+        await processes.start(
+            RegisterVoterInput(
+                registration_id=registration.registration_id,
+                voter_id=registration.voter_id,
+                cell=cell,
+                cells=cells,
+                region=registration.region,
+                rules=rules_for(policy, registration.region),
+            )
+        )
+    return len(found)
+
+
+async def forget_handled(inbox: WebhookInbox) -> None:
+    """Forget events that nobody repeats any more. Raises DomainError `directory_unavailable`."""
+    await inbox.forget(_KEPT)
+
+
+async def sweep(cell: str, work: Callable[[], Awaitable[object]], *, every_s: float = _EVERY_S) -> None:
+    """Do `work` again and again until cancelled; while something is away it is tried again the next time."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await work()
+        except DomainError as error:
+            log.warning("sweep_failed", cell=cell, code=error.code)
