@@ -2,6 +2,7 @@
 
 from domain.errors import DomainError, ErrorCode
 from domain.mailing import Mailer, Message
+from integrations.mail.smtp import SmtpMailer
 from integrations.settings import Settings
 
 
@@ -13,6 +14,6 @@ class NoMailServer:
         raise DomainError(ErrorCode.MAIL_UNAVAILABLE, f"no mail server is set: {message.kind} waits")
 
 
-def open_mailer(_settings: Settings) -> Mailer:
+def open_mailer(settings: Settings) -> Mailer:
     """Return the mailer of a process."""
-    return NoMailServer()
+    return NoMailServer() if settings.mail is None else SmtpMailer(settings.mail)
