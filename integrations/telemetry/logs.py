@@ -22,6 +22,7 @@ _QUIET: Final = {
     "aiokafka": logging.CRITICAL,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,  # would log the address of every call, and ids in it
+    "mail.log": logging.WARNING,  # of the mail sandbox: would log every line of SMTP, and addresses in it
     "uvicorn.access": logging.CRITICAL,
     "uvicorn.error": logging.WARNING,
 }
