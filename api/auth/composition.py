@@ -26,7 +26,7 @@ from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fres
 from integrations.keys.tokens import TokenVerifier
 from integrations.login.oidc import open_providers
 from integrations.settings import Settings
-from integrations.telemetry.metrics import DatabaseMetrics
+from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics
 from integrations.telemetry.telemetry import Telemetry
 
 
@@ -49,6 +49,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, access_keys),
         proofs=proofs,
         limits=limits,
+        metrics=AuthMetrics(telemetry.registry),
         revoked=cells.revoked,
     )
     desk = SessionDesk(cells, VoterTokens(signer))

@@ -16,6 +16,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.limits import STAFF
 from domain.tokens import Role, StaffClaims, VoterClaims
 from integrations.keys.tokens import TokenVerifier
+from integrations.telemetry.metrics import AuthMetrics
 
 API_KEY_HEADER: Final = "X-API-Key"
 STAFF_RESPONSES: Final = problem_responses(
@@ -77,6 +78,7 @@ class Access:
         voters: TokenVerifier[VoterClaims],
         proofs: Proofs,
         limits: Limits,
+        metrics: AuthMetrics,
         clients: MachineClients | None = None,
         revoked: Container[str] = frozenset(),
         now: Callable[[], float] = time.time,
@@ -89,6 +91,7 @@ class Access:
         self._revoked = revoked
         self._limits = limits
         self._staff_limits = limits.subjects(STAFF)
+        self._metrics = metrics
         self._now = now
 
     def require_role(self, *roles: Role) -> Callable[..., Awaitable[Principal]]:
@@ -117,19 +120,23 @@ class Access:
         """Return a dependency that lets in voters by access token; it raises the same 401 errors."""
 
         async def voter(request: Request, _token: Annotated[Any, Security(_VOTER_TOKEN)]) -> VoterClaims:
-            return await self._token(request, self._voters)
+            claims = await self._token(request, self._voters)
+            self._metrics.accepted("access").inc()
+            return claims
 
         return voter
 
     async def _member_of_staff(self, request: Request) -> Principal:
         claims = await self._token(request, self._staff)
+        self._metrics.accepted("staff").inc()
         self._staff_limits.take(FrameworkRequest(request), claims.sub)
         return Principal(f"staff:{claims.sub}", frozenset(claims.roles))
 
     async def _token(self, request: Request, verifier: TokenVerifier[C]) -> C:
         try:
             return await self._verified(request, verifier)
-        except DomainError:
+        except DomainError as error:
+            self._metrics.refused(error.code)
             self._limits.failures.count(FrameworkRequest(request))
             raise
 
@@ -157,6 +164,7 @@ class Access:
                 self._limits.failures.check(counted)
             client = await self._clients.find(api_key)
         if client is None:
+            self._metrics.refused(ErrorCode.UNAUTHENTICATED)
             self._limits.failures.count(counted)
             raise DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
         self._limits.take_client(counted, api_key, client)

@@ -17,6 +17,7 @@ from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.roles import TALLY
 from integrations.results.opening import open_results
 from integrations.settings import Settings
+from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
 
 
@@ -35,6 +36,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
+        metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(opened.pools),
     )
     telemetry.readiness.add("tally", opened.any_cell_answers)

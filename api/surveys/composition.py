@@ -25,6 +25,7 @@ from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.findings import CellFindingsReader
 from integrations.settings import Settings
+from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
 
@@ -50,6 +51,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
+        metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(pools),
     )
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))

@@ -9,6 +9,7 @@ from api.http.limits import FailureLimits, LimitedRequest
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
 from integrations.keys.tokens import VotingTokenVerifier
+from integrations.telemetry.metrics import AuthMetrics
 
 
 class VotingRequest(SignedRequest, LimitedRequest, Protocol):
@@ -19,13 +20,20 @@ class VotingAuthority:
     """Checks voting tokens and their proofs, without I/O."""
 
     def __init__(
-        self, tokens: VotingTokenVerifier, proofs: Proofs, cells: Iterable[str], failures: FailureLimits
+        self,
+        tokens: VotingTokenVerifier,
+        proofs: Proofs,
+        cells: Iterable[str],
+        failures: FailureLimits,
+        metrics: AuthMetrics,
     ) -> None:
         """Admit to the given cells, and count what is not admitted."""
         self._cells = frozenset(cells)
         self._tokens = tokens
         self._proofs = proofs
         self._failures = failures
+        self._metrics = metrics
+        self._accepted = metrics.accepted("voting")
 
     def admit(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
         """Return the claims that permit this request; `survey_id` None means that the token names the survey.
@@ -36,10 +44,13 @@ class VotingAuthority:
                 this address were not admitted, this one included.
         """
         try:
-            return self._verified(request, survey_id)
-        except DomainError:
+            claims = self._verified(request, survey_id)
+        except DomainError as error:
+            self._metrics.refused(error.code)
             self._failures.count(request)
             raise
+        self._accepted.inc()
+        return claims
 
     def _verified(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
         sent = credentials(request.headers)

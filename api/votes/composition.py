@@ -20,6 +20,7 @@ from integrations.keys.purposes import DAILY, KEK_BALLOT, LIMITS, PSEUDONYM, SUB
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import VotingTokenVerifier
 from integrations.settings import Settings
+from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
 
 
@@ -40,7 +41,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         "votes", telemetry, summary="Takes votes and says what became of them", public_url=settings.public_url
     )
     proofs = RequestProofs(DpopVerifier(), public_url)
-    authority = VotingAuthority(VotingTokenVerifier(token_keys), proofs, settings.cells, limits.failures)
+    authority = VotingAuthority(
+        VotingTokenVerifier(token_keys), proofs, settings.cells, limits.failures, AuthMetrics(telemetry.registry)
+    )
     add_routes(app, authority, cells, Answering(cells), Submissions(cells))
     cast = CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))
     return Service(app, lean_routes(cast, cells.gate))

@@ -9,6 +9,7 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
 
 from api.http.access import Access, Principal
 from api.http.application import create_application
@@ -23,6 +24,7 @@ from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
 from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import TokenVerifier
 from integrations.settings import Environment, Settings
+from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from tests.limits_world import lonely_limits
 
@@ -53,7 +55,9 @@ async def tokens(tmp_path: Path) -> AccessTokens:
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, clients: Clients, limits: Limits) -> AsyncIterator[httpx.AsyncClient]:
+async def served(
+    tmp_path: Path, clients: Clients, limits: Limits, registry: CollectorRegistry | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     keys = FileKms(tmp_path, frozenset({f"public:{ACCESS_TOKEN}", f"public:{STAFF_TOKEN}"}))
     staff, voters = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     await staff.refresh()
@@ -63,6 +67,7 @@ async def served(tmp_path: Path, clients: Clients, limits: Limits) -> AsyncItera
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voters),
         proofs=RequestProofs(DpopVerifier(), URL),
         limits=limits,
+        metrics=AuthMetrics(registry or CollectorRegistry()),
         clients=clients,
     )
     app = create_application("test", make_telemetry(Settings(environment=Environment.TEST), "test"), public_url=URL)
@@ -129,6 +134,17 @@ async def test_nobody_is_let_in_without_a_token(client: httpx.AsyncClient, heade
     answer = await client.post("/staff/1", headers=headers)
     assert await code_of(answer) == (401, "unauthenticated")
     assert answer.headers["www-authenticate"]
+
+
+async def test_who_is_let_in_and_who_is_not_is_counted(tmp_path: Path, tokens: AccessTokens) -> None:
+    registry = CollectorRegistry()
+    async with served(tmp_path, Clients(), lonely_limits(), registry) as client:
+        assert (await client.post("/staff/1", headers=bearer(tokens.staff("u_ada", [Role.ADMIN])))).status_code == 200
+        for headers in (bearer("nonsense"), {"X-API-Key": "ck_eu_" + "a" * 43}):
+            assert (await client.post("/staff/1", headers=headers)).status_code == 401
+    assert registry.get_sample_value("auth_tokens_accepted_total", {"kind": "staff"}) == 1
+    assert registry.get_sample_value("auth_failures_total", {"code": "token_invalid"}) == 1
+    assert registry.get_sample_value("auth_failures_total", {"code": "unauthenticated"}) == 1
 
 
 async def test_expired_token_is_refused(client: httpx.AsyncClient, tokens: AccessTokens) -> None:

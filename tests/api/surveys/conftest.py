@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
@@ -43,6 +44,7 @@ from integrations.postgres.findings import CellFindingsReader
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import SURVEYS
 from integrations.settings import Settings
+from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
@@ -202,6 +204,7 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=NoProofs(),
         limits=limits,
+        metrics=AuthMetrics(CollectorRegistry()),
     )
     async with AsyncExitStack() as opened:
 

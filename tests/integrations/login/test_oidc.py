@@ -129,7 +129,7 @@ async def test_a_refusal_of_the_person_is_told_with_the_state(provider: Provider
         {"sub": "a" * 256},
         {"events": {KIND: {}}},
     ],
-    ids=lambda claims: "-".join(claims) + f"={next(iter(claims.values()))}"[:24],
+    ids="-".join,
 )
 async def test_an_id_token_that_is_not_for_this_login_is_refused(provider: Provider, claims: dict[str, Any]) -> None:
     provider.issuer.flaw = claims
@@ -223,7 +223,7 @@ async def test_a_provider_that_gives_no_answer_is_away(provider: Provider, fault
         {"jti": None},
         {"sid": None, "sub": None},
     ],
-    ids=lambda claims: "-".join(claims) + f"={next(iter(claims.values()))}"[:24],
+    ids="-".join,
 )
 async def test_a_logout_token_that_is_none_is_refused(provider: Provider, claims: dict[str, Any]) -> None:
     assert (await provider.logins.logout(provider.issuer.logout_token())).sid == "sid-auth0|sandbox"
