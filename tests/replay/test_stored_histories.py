@@ -34,6 +34,39 @@ def test_every_end_of_a_batch_is_stored(case: str):
     assert f"submit-votes-{case}" in HISTORIES
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "active",
+        "already-registered",
+        "appealed",
+        "cancelled",
+        "claim-contradicted",
+        "codes-used-up",
+        "contact-expired",
+        "duplicate-face",
+        "expired",
+        "gone",
+        "mail-in-use",
+        "mail-refused",
+        "provider-away",
+        "provider-refuses",
+        "registered-elsewhere",
+        "rejected",
+        "retried",
+        "reversed-while-claiming",
+        "under-age",
+    ],
+)
+def test_every_end_of_a_registration_is_stored(case: str):
+    assert any(name.startswith(f"register-voter-{case}") for name in HISTORIES)
+
+
+@pytest.mark.parametrize("case", ["active", "reversed", "rechecked", "expired", "rejected", "duplicate-face"])
+def test_every_end_of_a_case_is_stored(case: str):
+    assert any(name.startswith(f"verify-identity-{case}") for name in HISTORIES)
+
+
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_stored_history_tells_nothing_of_the_machine_that_made_it(name: str):
     assert "stackTrace" not in HISTORIES[name]
