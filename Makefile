@@ -68,7 +68,7 @@ imports: $(VENV)/.installed ## import contracts
 	$(BIN)/lint-imports
 
 tests: setup ## pytest on real servers, two at a time, with branch coverage; what fails beside others again alone; ARGS for pytest
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile \
+	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup \
 		--cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS); status=$$?; \
 	if [ $$status -ne 1 ]; then exit $$status; fi; \
 	echo "Again, alone: what passes now is a test that does not bear company, which is a defect of the test"; \

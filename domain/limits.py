@@ -70,6 +70,10 @@ SESSION_NETWORK = Policy("session-network", Subject.NETWORK, 200_000, 10)
 # An identity provider tells of each session that ends there; whoever else calls has nothing to say.
 LOGOUT_ADDRESS = Policy("logout-address", Subject.ADDRESS, 2_000, 10)
 LOGOUT_NETWORK = Policy("logout-network", Subject.NETWORK, 5_000, 10)
+# A vendor tells from a handful of addresses, ten times as fast as a rush that it was measured with, and tells again
+# what was refused; signatures are checked for everybody else.
+WEBHOOK_ADDRESS = Policy("webhook-address", Subject.ADDRESS, 50_000, 10)
+WEBHOOK_NETWORK = Policy("webhook-network", Subject.NETWORK, 100_000, 10)
 # Tokens and keys that are not good. A tenth of a gateway's peak, which is more expired tokens than it can bring.
 FAILURE_ADDRESS = Policy("failure-address", Subject.ADDRESS, 60_000, 60)
 # Reads go through caches, which ask once a second for each page; without one, a small town behind one address.
@@ -114,6 +118,8 @@ POLICIES = {
         SESSION_NETWORK,
         LOGOUT_ADDRESS,
         LOGOUT_NETWORK,
+        WEBHOOK_ADDRESS,
+        WEBHOOK_NETWORK,
         REGISTER_ADDRESS,
         REGISTER_NETWORK,
         REGISTER_CONTACT,

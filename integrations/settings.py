@@ -348,6 +348,7 @@ class Settings(BaseSettings):
     identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
     passkeys: PasskeySettings | None = None
 
+    reconcile_every_s: float = Field(default=60.0, ge=1)  # each open survey's new rows; all of them once an hour
     survey_retention_days: int = Field(default=1826, ge=0)  # from the certificate; then the survey's keys are destroyed
 
     # Velocity of admissions: from these counts on a step-up is asked

@@ -23,10 +23,17 @@ from comitia.stack.state import StackState, read_state
 from comitia.stack.supervisor import Supervisor
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment, Settings
-from tests.end_to_end.house import House, open_house
+from tests.end_to_end.house import SELDOM, House, open_house
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of one platform in one test process: a second platform costs more than it wins on two cores."""
+    fixtures = getattr(item, "fixturenames", ())
+    shared = next((name for name in ("house", "platform") if name in fixtures), item.nodeid.partition("::")[0])
+    item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +71,7 @@ async def platform(servers: StackState) -> AsyncIterator[Supervisor]:
 
     A test that kills one of them takes a `Supervisor` of its own.
     """
-    async with Supervisor(servers, environment=Environment.TEST) as supervisor:
+    async with Supervisor(servers, environment=Environment.TEST, more=SELDOM) as supervisor:
         yield supervisor
 
 

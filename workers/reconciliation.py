@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import asyncpg
 import structlog
@@ -59,7 +60,13 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     )
     surveys = PublishedSurveys(clients.catalogue)
     keeper = ScheduleKeeper(
-        surveys, ReconciliationSchedules(clients.temporal, RECONCILIATION_QUEUE, tuple(settings.cells))
+        surveys,
+        ReconciliationSchedules(
+            clients.temporal,
+            RECONCILIATION_QUEUE,
+            tuple(settings.cells),
+            incremental_every=timedelta(seconds=settings.reconcile_every_s),
+        ),
     )
     references = {cell: CellReferences(pool) for cell, pool in pools.items()}
     release = Release(RECONCILIATION_DEPLOYMENT, settings.build)

@@ -2,17 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 
 from api.http.application import create_application, problem_responses
+from api.http.limits import Limits, limited
 from api.http.models import QueryText
 from api.webhooks.intake import WebhookIntake
 from domain.errors import ErrorCode
+from domain.limits import WEBHOOK_ADDRESS, WEBHOOK_NETWORK
 from domain.webhook_inbox import BODY_MAX
 from integrations.telemetry.telemetry import Telemetry
 
 
-def create_app(intake: WebhookIntake, *, telemetry: Telemetry, public_url: str = "") -> FastAPI:
+def create_app(intake: WebhookIntake, limits: Limits, *, telemetry: Telemetry, public_url: str = "") -> FastAPI:
     """Return the application."""
     app = create_application(
         "webhooks",
@@ -32,6 +34,7 @@ def create_app(intake: WebhookIntake, *, telemetry: Telemetry, public_url: str =
             ErrorCode.NOT_FOUND,
             ErrorCode.WEBHOOK_INVALID,
             ErrorCode.PAYLOAD_TOO_LARGE,
+            ErrorCode.RATE_LIMITED,
             ErrorCode.CELL_UNAVAILABLE,
             ErrorCode.DIRECTORY_UNAVAILABLE,
             ErrorCode.KEY_UNAVAILABLE,
@@ -43,6 +46,7 @@ def create_app(intake: WebhookIntake, *, telemetry: Telemetry, public_url: str =
                 "content": {"application/json": {"schema": {}}},
             }
         },
+        dependencies=[Depends(limited(limits.route(address=WEBHOOK_ADDRESS, network=WEBHOOK_NETWORK)))],
     )
     async def webhook(vendor: Annotated[QueryText, Path(max_length=32)], request: Request) -> Response:
         """Keep an event, and answer; sent again, it changes nothing."""

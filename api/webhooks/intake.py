@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from api.webhooks.grouping import GroupedStore
 from domain.errors import DomainError, ErrorCode
 from domain.ids import CASE_ID, cell_in
 from domain.webhook_inbox import Delivery
@@ -28,6 +29,7 @@ class WebhookIntake:
         """`cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
         self._verifiers = verifiers
         self._cell_of = cell_of
+        self._stores: dict[str, GroupedStore] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
     async def take(self, vendor: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -50,13 +52,17 @@ class WebhookIntake:
             if error.code is ErrorCode.WRONG_CELL:  # of a deployment that shares the vendor's account with us
                 return False
             raise
-        (is_new,) = await delivery.inbox.store([Delivery(event)])
+        if cell not in self._stores:
+            self._stores[cell] = GroupedStore(delivery.inbox.store)
+        is_new = await self._stores[cell].store(Delivery(event))
         if is_new:
             self._tell(delivery, event)
         return is_new
 
     async def close(self) -> None:
-        """Give up what is being told; it waits in the inbox."""
+        """Store what is being stored, and give up what is being told: it waits in the inbox."""
+        for store in self._stores.values():
+            await store.close()
         for task in list(self._telling):
             task.cancel()
         await asyncio.gather(*self._telling, return_exceptions=True)

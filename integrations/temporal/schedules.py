@@ -20,7 +20,6 @@ from domain.contracts.reconciliation import ReconcileSurveyInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import reconcile_survey_workflow_id
 
-INCREMENTAL_EVERY = timedelta(minutes=1)
 COMPLETE_EVERY = timedelta(hours=1)
 _WORKFLOW = "ReconcileSurvey"
 _SURVEY_ID = SearchAttributeKey.for_keyword("SurveyId")
@@ -36,7 +35,7 @@ class ReconciliationSchedules:
         queue: str,
         cells: tuple[str, ...],
         *,
-        incremental_every: timedelta = INCREMENTAL_EVERY,
+        incremental_every: timedelta,
         complete_every: timedelta = COMPLETE_EVERY,
     ) -> None:
         self._client = client

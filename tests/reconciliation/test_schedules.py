@@ -80,7 +80,9 @@ async def test_schedules_begin_with_publication_and_end_with_the_survey(
     assert settings.catalogue is not None
     pool = await open_pool(settings.catalogue, settings, RECONCILIATION, size=1)
     owner, survey_id = await owner_pool("catalogue"), new_survey_id()
-    schedules = ReconciliationSchedules(world.temporal, RECONCILIATION_QUEUE, tuple(settings.cells))
+    schedules = ReconciliationSchedules(
+        world.temporal, RECONCILIATION_QUEUE, tuple(settings.cells), incremental_every=timedelta(minutes=1)
+    )
     keeper = ScheduleKeeper(PublishedSurveys(pool), schedules)
     try:
         await owner.execute(INSERT, survey_id)

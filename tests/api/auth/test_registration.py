@@ -58,6 +58,7 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.registrations import TemporalRegistrations
 from integrations.temporal.worker import sandbox
 from tests.conftest import OwnerPool, SettingsFor
+from tests.limits_world import lonely_limits
 from tests.workflows.registration_world import Claims, Mail
 from workers.identity_sweeps import begin_unstarted, deliver_waiting
 from workflows.register_voter import RegisterVoterWorkflow
@@ -190,7 +191,7 @@ async def town(settings_for: SettingsFor) -> AsyncIterator[Town]:
         address = await lifetime.enter_async_context(serve_sandboxes(late))
         settings = settings_for(IDENTITY, **vendors_of(address))
         town = await open_town(settings, lifetime, address)
-        hooks = create_app(town.intake, telemetry=make_telemetry(settings, "webhooks"))
+        hooks = create_app(town.intake, lonely_limits(), telemetry=make_telemetry(settings, "webhooks"))
         mounted["app"] = mount({**await open_sandboxes(settings, lifetime), "hooks": hooks})
         await town.vendor.put("/fingerprint/_control/limits", json={"perSecond": 10_000, "burst": 10_000})
         yield town
