@@ -67,12 +67,9 @@ types: $(VENV)/.installed ## mypy, strict
 imports: $(VENV)/.installed ## import contracts
 	$(BIN)/lint-imports
 
-tests: setup ## pytest on real servers, two at a time, with branch coverage; what fails beside others again alone; ARGS for pytest
-	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup \
-		--cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS); status=$$?; \
-	if [ $$status -ne 1 ]; then exit $$status; fi; \
-	echo "Again, alone: what passes now is a test that does not bear company, which is a defect of the test"; \
-	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v
+tests: setup ## pytest on real servers, two at a time, with branch coverage; ARGS for pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder \
+		--cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)
 
 faults: setup tools ## break everything under load, one thing at a time; MINUTES=n at random, SEED=n, ONLY=patterns, RATE=n
 	$(BIN)/python -m tests.faults --minutes=$(or $(MINUTES),0) --seed=$(or $(SEED),1) --rate=$(or $(RATE),40) --only='$(ONLY)'

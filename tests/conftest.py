@@ -5,6 +5,7 @@ Tests keep apart by fresh ids, never by emptying anything.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,6 +17,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 from comitia.stack import postgres
 from comitia.stack.servers import Servers
@@ -29,11 +31,46 @@ OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+# Groups of tests in the order in which they run, each in one test process, so that few servers run at once: those that
+# start servers of their own, those that share a platform and break it or not, and last the many that need less
+_OWN_SERVERS = re.compile(r"tests/comitia/(test_up|demo/test_demo|test_readme|stack/test_postgres_pair)\.py")
+_GROUPS = {
+    "faults": re.compile(r"tests/faults/"),
+    "end to end": re.compile(r"tests/end_to_end/"),
+    "platform": re.compile(r"tests/(comitia/test_platform|api/http/test_forced_states|api/surveys/test_\w+)\.py"),
+}
+_SHARED = {"house": {"faults", "end to end"}, "platform": {"platform"}}
+
+
+def _place(nodeid: str) -> tuple[int, str]:
+    """Return when a test runs, and its group."""
+    module = nodeid.partition("::")[0]
+    if _OWN_SERVERS.fullmatch(module):
+        return 0, module
+    for place, (name, modules) in enumerate(_GROUPS.items(), start=1):
+        if modules.match(module):
+            return place, name
+    return len(_GROUPS) + 1, module
+
+
+class _Grouped(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return _place(nodeid)[1]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Grouped:
     """Keep the tests of one platform in one test process: a second platform costs more than it wins on two cores."""
-    fixtures = getattr(item, "fixturenames", ())
-    shared = next((name for name in ("house", "platform") if name in fixtures), item.nodeid.partition("::")[0])
-    item.add_marker(pytest.mark.xdist_group(shared))
+    return _Grouped(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the groups. Raises UsageError for a test that wants a platform outside the groups which share one."""
+    for item in items:
+        for fixture, groups in _SHARED.items():
+            place, group = _place(item.nodeid)
+            if place and fixture in getattr(item, "fixturenames", ()) and group not in groups:
+                raise pytest.UsageError(f"{item.nodeid} wants `{fixture}`: see the groups in tests/conftest.py")
+    items.sort(key=lambda item: _place(item.nodeid)[0])
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "api-votes-2": (*_DATABASES, "temporal", "kafka", "redis"),
     "api-eligibility": (*_DATABASES, "redis"),
     "api-surveys": ("postgres", "temporal", "redis"),
-    "api-auth": (*_DATABASES, "redis"),
+    "api-auth": (*_DATABASES, "temporal", "redis"),
+    "api-webhooks": (*_DATABASES, "temporal", "redis"),
     "api-results": (*_DATABASES, "redis"),
     "api-streams": (*_DATABASES, "redis"),
     "workers-voting": (*_DATABASES, "temporal", "kafka"),
@@ -24,6 +25,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "workers-tally": (*_DATABASES, "kafka", "redis"),
     "workers-reconciliation": (*_DATABASES, "temporal", "kafka", "redis"),
     "workers-certification": (*_DATABASES, "temporal"),
+    "workers-identity": (*_DATABASES, "temporal"),
 }
 
 

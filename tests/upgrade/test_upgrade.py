@@ -128,6 +128,7 @@ async def upgrade() -> AsyncIterator[Upgrade]:
             yield Upgrade(house, old, new, lifetime)
 
 
+@pytest.mark.long
 async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade) -> None:
     house = upgrade.house
     survey = await house.open_survey(title="Over two releases")
