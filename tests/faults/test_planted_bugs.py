@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from integrations.postgres.roles import VOTING
 from tests.faults.checking import Verdict
@@ -36,6 +37,7 @@ async def verdict_of(stage: Stage, fault: Fault) -> Verdict:
     return (await run_experiment(stage, fault, seed=SEED, load=BROKEN)).verdict
 
 
+@pytest.mark.long
 async def test_without_a_bug_the_same_faults_are_borne(stage: Stage) -> None:
     every = together(AGAIN, REPEATED, HELD_LEDGERS, KILL_BEFORE_COMMIT)
     # only the patience differs: whoever loses it is unserved, by which no bug is told
@@ -64,6 +66,7 @@ async def test_a_tally_that_counts_again_is_seen(stage: Stage, tmp_path: Path) -
     assert (found.missing, found.double, found.wrong) == (0, 0, 0)
 
 
+@pytest.mark.long
 async def test_a_commit_that_is_given_up_is_seen(stage: Stage, tmp_path: Path) -> None:
     async with planted(stage, tmp_path, [API, WORKER], GIVE_UP):
         found = await verdict_of(stage, HELD_LEDGERS)
@@ -77,6 +80,7 @@ async def test_a_ballot_that_nobody_cast_is_seen(stage: Stage) -> None:
     assert found.difference
 
 
+@pytest.mark.long
 async def test_a_whole_vote_of_nobody_is_seen(stage: Stage) -> None:
     found = await verdict_of(stage, Fault("stuffed/vote", stuffed_vote))
     assert (found.double, found.missing) == (0, 0)

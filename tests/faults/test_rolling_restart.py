@@ -1,5 +1,7 @@
 """Every process replaced, one after the other, under load: a client that repeats once sees nothing of it."""
 
+import pytest
+
 from comitia.stack.rolling import roll
 from comitia.stack.state import CELLS
 from tests.end_to_end.house import House
@@ -9,6 +11,7 @@ from tests.faults.steady import Steady
 STREAMS = 6
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_turns_nobody_away(house: House) -> None:
     survey = await house.open_survey(title="Goes on")
     steady = Steady(house, survey, [(await house.voter(cell))[1] for cell in CELLS for _ in range(20)], STREAMS)

@@ -94,7 +94,8 @@ async def test_without_kafka_votes_confirm_and_results_stand_still_until_it_is_b
 
     with house.frozen("kafka"):
         await load.run(load.tokens[10:])
-        assert load.statuses() == {201: 60}
+        assert len(load.acknowledged) == 60
+        await load.confirmed()
         assert await house.counts(survey) == (60, 60, 60)
         still = await eventually(lambda: _stands_still(house, survey), what="asOf stands still")
         assert still["totalResponses"] == 10
@@ -112,7 +113,8 @@ async def test_without_redis_votes_confirm_and_voters_are_admitted(house: House)
 
     with house.frozen("redis"):
         await load.run(load.tokens[10:])
-        assert load.statuses() == {201: 40}
+        assert len(load.acknowledged) == 40
+        await load.confirmed()
         for cell in ("eu", "us"):
             _, access = await house.voter(cell)
             admitted = await house.ask_to_vote(survey.id, access)
@@ -175,7 +177,8 @@ async def test_results_come_back_from_the_ledger_and_never_count_backwards(house
         public: list[int] = []
         await loss(house)
         await load.run(load.tokens[30:])
-        assert load.statuses() == {201: 60}
+        assert len(load.acknowledged) == 60
+        await load.confirmed()
 
         async def rebuilt() -> bool:
             found = await house.clients["results"].get(f"/v1/surveys/{survey.id}/results")

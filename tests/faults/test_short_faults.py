@@ -17,15 +17,25 @@ KILLS = [
     *(kill(f"api-{service}") for service in ("votes", "eligibility", "streams")),
     *(kill(f"workers-{area}") for area in ("voting", "platform", "tally")),
     *(kill(server) for server in ("temporal", "postgres", "kafka", "redis")),
-    together(kill("api-surveys"), kill("api-results")),  # no vote needs them: the two cost one survey
     CELL_AWAY,
     EMPTY_REDIS,
     KILL_BEFORE_COMMIT,
+]
+SLOW = [
+    together(kill("api-surveys"), kill("api-results")),  # no vote needs them: the two cost one survey
     WHO_CERTIFIES_KILLED,
 ]
 
 
-@pytest.mark.parametrize("fault", [*KILLS, REPEATED], ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *KILLS,
+        REPEATED,
+        *(pytest.param(fault, marks=pytest.mark.long) for fault in SLOW),
+    ],
+    ids=lambda fault: fault.name,
+)
 async def test_a_fault_loses_nothing_and_counts_nothing_twice(stage: Stage, fault: Fault) -> None:
     row = await run_experiment(stage, fault, seed=SEED, load=SHORT)
 

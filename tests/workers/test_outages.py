@@ -67,8 +67,12 @@ async def test_redis_away(tally_cell: TallyCell, own_redis: OwnRedis, tmp_path: 
             async def not_ready() -> bool:
                 return not await tally.check()
 
+            async def interrupted() -> bool:
+                return any(entry["event"] == "tally_interrupted" for entry in logs)
+
             await cell.vote(survey.id, "2")
             await until(not_ready, "the worker says that it cannot work")
+            await until(interrupted, "it has met the vote that it cannot count")
             if not keeps_its_data:
                 for file in (tmp_path / "appendonlydir").iterdir():
                     file.unlink()
