@@ -10,11 +10,20 @@ from functools import partial
 import structlog
 
 from api.background import run_beside
+from domain.accounts import LookupHashes
 from domain.errors import DomainError, ErrorCode
+from domain.ports import KeyManagement
 from domain.sessions import RevokedSessions
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.login.passkeys import Passkeys
+from integrations.login.recovery_codes import RecoveryCodes
+from integrations.login.totp import TotpFactor
 from integrations.postgres.accounts import PostgresAccounts
+from integrations.postgres.credentials import PostgresCredentials, PostgresSentCodes
+from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.ended_sessions import EndedSessions
 from integrations.postgres.login_transactions import PostgresLoginTransactions
+from integrations.postgres.personal_records import PostgresPersonalRecords
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
 from integrations.postgres.sessions import PostgresSessions
@@ -34,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AuthCell:
-    """What the service needs of one cell."""
+    """What the service needs of one cell; `passkeys` is None where the settings name no domain that they are of."""
 
     name: str
     pool: Pool
@@ -42,13 +51,29 @@ class AuthCell:
     channel: EndedSessionsChannel
     accounts: PostgresAccounts
     transactions: PostgresLoginTransactions
+    records: PostgresPersonalRecords
+    credentials: PostgresCredentials
+    sent_codes: PostgresSentCodes
+    totp: TotpFactor
+    recovery_codes: RecoveryCodes
+    passkeys: Passkeys | None
+    sightings: PostgresDeviceSightings
 
 
 class AuthCells:
-    """The cells of this process that have been reached."""
+    """The cells of this process that have been reached; `keys` may use `kek/personal` and `lookup`."""
 
-    def __init__(self, settings: Settings, *, database: DatabaseMetrics, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyManagement,
+        *,
+        database: DatabaseMetrics,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
+        self._keys = keys
+        self.hashes: LookupHashes = KeyedLookupHashes(keys)
         self.now = now
         self.revoked = RevokedSessions()
         self._database = database
@@ -88,8 +113,25 @@ class AuthCells:
         channel = EndedSessionsChannel(redis, name)
         await RevocationFeed(name, self.revoked, pool, channel, now=self.now).open(stack, run_beside)
         run_beside(stack, _sweep(name, EndedSessions(pool)))
-        self._open[name] = AuthCell(
-            name, pool, PostgresSessions(pool), channel, PostgresAccounts(pool, name), PostgresLoginTransactions(pool)
+        self._open[name] = self._cell(name, pool, channel)
+
+    def _cell(self, name: str, pool: Pool, channel: EndedSessionsChannel) -> AuthCell:
+        records, credentials = PostgresPersonalRecords(pool, self._keys), PostgresCredentials(pool)
+        transactions, passkeys = PostgresLoginTransactions(pool), self._settings.passkeys
+        return AuthCell(
+            name=name,
+            pool=pool,
+            sessions=PostgresSessions(pool),
+            channel=channel,
+            accounts=PostgresAccounts(pool, name),
+            transactions=transactions,
+            records=records,
+            credentials=credentials,
+            sent_codes=PostgresSentCodes(pool, self.hashes),
+            totp=TotpFactor(credentials, records),
+            recovery_codes=RecoveryCodes(credentials),
+            passkeys=None if passkeys is None else Passkeys(name, passkeys, credentials, records, transactions),
+            sightings=PostgresDeviceSightings(pool),
         )
 
 

@@ -20,7 +20,6 @@ from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, StaffClaims, VoterClaims
 from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, KEK_PERSONAL, LIMITS, LOOKUP, STAFF_TOKEN, public
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
@@ -40,7 +39,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         await held.refresh()
     run_beside(lifetime, keep_fresh(signer, access_keys, staff_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    cells = AuthCells(settings, database=DatabaseMetrics(telemetry.registry))
+    cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
     proofs = RequestProofs(DpopVerifier(), public_url)
@@ -55,7 +54,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     desk = SessionDesk(cells, VoterTokens(signer))
     names = tuple(settings.cells)
     providers = await open_providers(settings, lifetime)
-    back_channel = BackChannel(providers, desk, cells, names, KeyedLookupHashes(keys))
+    back_channel = BackChannel(providers, desk, cells, names, cells.hashes)
     registrations = await open_registration(settings, keys, lifetime, telemetry)
     routers = [
         registration_routes(registrations, limits),

@@ -19,6 +19,8 @@ from domain.sessions import LoginMethod, NewSession
 from domain.tokens import Assurance, RiskBand
 from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop_keys import ProofKey, make_proof
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.postgres.roles import IDENTITY, SURVEYS
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics
@@ -111,7 +113,8 @@ async def auth(settings_for: SettingsFor, identity_world: IdentityWorld) -> Asyn
         providers = {"sandbox": provider.settings}
         settings = settings_for(IDENTITY, public_url=PUBLIC_URL, identity_providers=providers)
         telemetry = make_telemetry(settings, "auth-beside")
-        cells = AuthCells(settings, database=DatabaseMetrics(telemetry.registry))
+        keys = open_keys(settings, KEK_PERSONAL, LOOKUP)
+        cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
         await cells.open(lifetime)
         desk = SessionDesk(cells, VoterTokens(identity_world.tokens.signers[0]))
         client = await lifetime.enter_async_context(auth_service(settings))
