@@ -54,7 +54,9 @@ class ErrorCode(StrEnum):
     LOGOUT_TOKEN_INVALID = "logout_token_invalid"
     PASSWORD_NOT_ACCEPTED = "password_not_accepted"
     FACTOR_NOT_FOUND = "factor_not_found"
+    PASSKEY_NOT_ACCEPTED = "passkey_not_accepted"
     RECOVERY_LINK_INVALID = "recovery_link_invalid"
+    DELETION_NOT_FOUND = "deletion_not_found"
     WEBHOOK_INVALID = "webhook_invalid"
 
     # Surveys
@@ -172,7 +174,9 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.LOGOUT_TOKEN_INVALID: ErrorSpec(400, "The logout token is not valid"),
     ErrorCode.PASSWORD_NOT_ACCEPTED: ErrorSpec(422, "The password cannot be used"),
     ErrorCode.FACTOR_NOT_FOUND: ErrorSpec(404, "No such factor"),
+    ErrorCode.PASSKEY_NOT_ACCEPTED: ErrorSpec(422, "The passkey cannot be used"),
     ErrorCode.RECOVERY_LINK_INVALID: ErrorSpec(410, "The link is not valid, or not any more"),
+    ErrorCode.DELETION_NOT_FOUND: ErrorSpec(404, "No such deletion"),
     ErrorCode.WEBHOOK_INVALID: ErrorSpec(401, "The webhook is not signed as agreed"),
     ErrorCode.SURVEY_NOT_FOUND: ErrorSpec(404, "No such survey"),
     ErrorCode.SURVEY_INVALID: ErrorSpec(422, "The survey breaks a rule"),

@@ -95,6 +95,15 @@ REGISTER_CONTACT = Policy("register-contact", Subject.CONTACT, 5, 86_400)
 # An app that looks every few seconds while its person is at the provider's pages.
 REGISTRATION_ADDRESS = Policy("registration-address", Subject.ADDRESS, 20_000, 60)
 REGISTRATION_NETWORK = Policy("registration-network", Subject.NETWORK, 100_000, 60)
+# Whoever changes how to log in does it some times in a row; a password costs a core for 50 ms.
+ACCOUNT_VOTER = Policy("account-voter", Subject.VOTER, 30, 600)
+# Whoever has forgotten asks for a link, looks, and asks again; each address is written to so many times a day.
+RECOVER_ADDRESS = Policy("recover-address", Subject.ADDRESS, 2_000, 60)
+RECOVER_NETWORK = Policy("recover-network", Subject.NETWORK, 20_000, 60)
+RECOVER_CONTACT = Policy("recover-contact", Subject.CONTACT, 5, 86_400)
+# Links that are used, and certificates of deletion that are read.
+ACCOUNT_ADDRESS = Policy("account-address", Subject.ADDRESS, 2_000, 60)
+ACCOUNT_NETWORK = Policy("account-network", Subject.NETWORK, 20_000, 60)
 # A console with some tabs asks ten times a second; a script of a member of staff fifty times.
 STAFF = Policy("staff", Subject.STAFF, 3_000, 60)
 # Each starts a workflow that writes a file.
@@ -125,6 +134,12 @@ POLICIES = {
         REGISTER_CONTACT,
         REGISTRATION_ADDRESS,
         REGISTRATION_NETWORK,
+        ACCOUNT_VOTER,
+        RECOVER_ADDRESS,
+        RECOVER_NETWORK,
+        RECOVER_CONTACT,
+        ACCOUNT_ADDRESS,
+        ACCOUNT_NETWORK,
         FAILURE_ADDRESS,
         SURVEY_ADDRESS,
         SURVEY_NETWORK,

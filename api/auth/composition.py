@@ -2,13 +2,14 @@
 
 from contextlib import AsyncExitStack
 
+from api.auth.account_opening import open_account_routes
 from api.auth.app import create_app
 from api.auth.cells import AuthCells
 from api.auth.key_routes import key_routes
 from api.auth.logout_routes import BackChannel, logout_routes
 from api.auth.oidc_routes import oidc_routes
 from api.auth.proving import KeyProofs
-from api.auth.registering import open_registration
+from api.auth.registering import open_vendors, registration_desk
 from api.auth.registration_routes import registration_routes
 from api.auth.session_routes import session_routes
 from api.auth.sessions import SessionDesk
@@ -17,6 +18,7 @@ from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, StaffClaims, VoterClaims
+from integrations.identity_cell import IdentityCells
 from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
@@ -55,12 +57,16 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     names = tuple(settings.cells)
     providers = await open_providers(settings, lifetime)
     back_channel = BackChannel(providers, desk, cells, names, cells.hashes)
-    registrations = await open_registration(settings, keys, lifetime, telemetry)
+    vendors = await open_vendors(settings, lifetime)
+    identity = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
+    await identity.open(lifetime)
+    voter = access.require_voter()
     routers = [
-        registration_routes(registrations, limits),
+        registration_routes(registration_desk(settings, identity, vendors, cells.hashes), limits),
         key_routes(access_keys, limits),
-        session_routes(desk, access.require_voter(), KeyProofs(proofs, limits), limits, names),
+        session_routes(desk, voter, KeyProofs(proofs, limits), limits, names),
         oidc_routes(providers, cells, names, limits),
         logout_routes(back_channel, limits),
+        *await open_account_routes(settings, lifetime, cells=cells, sessions=desk, voter=voter, limits=limits),
     ]
     return Service(create_app(routers, telemetry=telemetry, public_url=settings.public_url))

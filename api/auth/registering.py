@@ -1,31 +1,29 @@
-"""Opens what registration needs besides the service's own: its cells, and the vendors that it asks."""
+"""Opens what registration needs besides the service's own: the vendors that it asks."""
 
 from contextlib import AsyncExitStack
 
 from api.auth.registrations import RegistrationDesk, Vendors
-from domain.ports import KeyManagement
+from domain.accounts import LookupHashes
 from integrations.challenges.client import open_turnstile
 from integrations.devices.client import open_fingerprint
 from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
-from integrations.keys.lookups import KeyedLookupHashes
 from integrations.settings import Settings
-from integrations.telemetry.telemetry import Telemetry
 
 
-async def open_registration(
-    settings: Settings, keys: KeyManagement, lifetime: AsyncExitStack, telemetry: Telemetry
-) -> RegistrationDesk:
-    """Return the desk; `keys` may use `kek/personal`, `lookup` and `history`. What it opened ends with `lifetime`."""
-    cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
-    await cells.open(lifetime)
+async def open_vendors(settings: Settings, lifetime: AsyncExitStack) -> Vendors:
+    """Return the vendors of the settings; their clients are closed with `lifetime`."""
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
-    vendors = Vendors(
+    return Vendors(
         await open_providers(settings, lifetime),
         None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile)),
         None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint)),
     )
-    return RegistrationDesk(
-        tuple(settings.cells), cells.of, KeyedLookupHashes(keys), vendors, registration_policy(settings)
-    )
+
+
+def registration_desk(
+    settings: Settings, cells: IdentityCells, vendors: Vendors, hashes: LookupHashes
+) -> RegistrationDesk:
+    """Return the desk of registration."""
+    return RegistrationDesk(tuple(settings.cells), cells.of, hashes, vendors, registration_policy(settings))

@@ -14,7 +14,7 @@ from api.http.limits import FrameworkRequest, Limits
 from api.http.models import ApiModel, QueryText, Timestamp
 from domain.errors import DomainError, ErrorCode
 from domain.ids import cell_of_voter
-from domain.limits import SESSION_ADDRESS, SESSION_NETWORK, SESSION_VOTER
+from domain.limits import SESSION_ADDRESS, SESSION_NETWORK, SESSION_VOTER, Policy
 from domain.sessions import EndReason, Session, cell_of_refresh_token
 from domain.tokens import LIFETIME_S, VoterClaims
 
@@ -78,11 +78,10 @@ def tokens_body(tokens: Tokens) -> TokensBody:
 class SessionLimits:
     """Counts requests for their voter in the voter's cell, and others for their place."""
 
-    def __init__(self, limits: Limits, cells: Sequence[str]) -> None:
+    def __init__(self, limits: Limits, cells: Sequence[str], own: Policy = SESSION_VOTER) -> None:
         self._strangers = limits.route(address=SESSION_ADDRESS, network=SESSION_NETWORK)
         self._cells = {
-            cell: limits.route(cell, own=SESSION_VOTER, address=SESSION_ADDRESS, network=SESSION_NETWORK)
-            for cell in cells
+            cell: limits.route(cell, own=own, address=SESSION_ADDRESS, network=SESSION_NETWORK) for cell in cells
         }
 
     def take(self, request: Request, cell: str | None, subject: str) -> None:

@@ -22,11 +22,13 @@ from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.postgres.roles import IDENTITY, SURVEYS
-from integrations.settings import Settings
+from integrations.settings import BreachesSettings, PasskeySettings, Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import SettingsFor
 from tests.identity_world import IdentityWorld, open_identity_world
+from tests.integrations.login.authenticator import ORIGIN, RP_ID
+from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 from tests.provider_world import IssuerServer, issuer_server
 
 PUBLIC_URL = "http://auth.test"
@@ -50,6 +52,7 @@ class Auth:
     desk: SessionDesk
     cells: AuthCells
     provider: IssuerServer
+    breaches: Vendor
 
     async def log_in(self, voter_id: str = "", cell: str = "eu", **fields: Any) -> LoggedIn:
         """Open a session of a voter, or of a new one."""
@@ -110,12 +113,19 @@ async def auth(settings_for: SettingsFor, identity_world: IdentityWorld) -> Asyn
     """The service, and a desk of another process that opens sessions as a login will."""
     async with AsyncExitStack() as lifetime:
         provider = await lifetime.enter_async_context(issuer_server())
-        providers = {"sandbox": provider.settings}
-        settings = settings_for(IDENTITY, public_url=PUBLIC_URL, identity_providers=providers)
+        nowhere = BreachesSettings(base_url="http://127.0.0.1:1")
+        breaches = await lifetime.enter_async_context(open_vendor("breaches", breaches=nowhere))
+        settings = settings_for(
+            IDENTITY,
+            public_url=PUBLIC_URL,
+            identity_providers={"sandbox": provider.settings},
+            breaches=BreachesSettings(base_url=breaches.url, timeout_s=10),
+            passkeys=PasskeySettings(rp_id=RP_ID, origins=(ORIGIN,)),
+        )
         telemetry = make_telemetry(settings, "auth-beside")
         keys = open_keys(settings, KEK_PERSONAL, LOOKUP)
         cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
         await cells.open(lifetime)
         desk = SessionDesk(cells, VoterTokens(identity_world.tokens.signers[0]))
         client = await lifetime.enter_async_context(auth_service(settings))
-        yield Auth(client, identity_world, desk, cells, provider)
+        yield Auth(client, identity_world, desk, cells, provider, breaches)

@@ -1,0 +1,37 @@
+"""Opens what voters look after their accounts with."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from fastapi import APIRouter
+
+from api.auth.cells import AuthCells
+from api.auth.credential_routes import credential_routes
+from api.auth.credentials import CredentialDesk
+from api.auth.new_passwords import NewPasswords
+from api.auth.sessions import SessionDesk
+from api.http.limits import Limits
+from domain.tokens import VoterClaims
+from integrations.login.breaches import open_breaches
+from integrations.login.passwords import Passwords
+from integrations.settings import Settings
+
+
+async def open_account_routes(
+    settings: Settings,
+    lifetime: AsyncExitStack,
+    *,
+    cells: AuthCells,
+    sessions: SessionDesk,
+    voter: Callable[..., Awaitable[VoterClaims]],
+    limits: Limits,
+) -> list[APIRouter]:
+    """Return the routes; what was opened for them ends with `lifetime`."""
+    names = tuple(settings.cells)
+    breaches = None
+    if settings.breaches is not None:
+        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
+    passwords = NewPasswords(Passwords(), breaches)
+    return [
+        credential_routes(CredentialDesk(cells, sessions, passwords), voter, limits, names),
+    ]
