@@ -160,8 +160,13 @@ def restart(
         raise typer.Exit(1) from None
 
 
-@app.command()
+demos = typer.Typer(invoke_without_command=True)
+app.add_typer(demos, name="demo")
+
+
+@demos.callback()
 def demo(
+    context: typer.Context,
     *,
     every: Annotated[bool, typer.Option("--all", help="Cast every one of the 173,289 ballots.")] = False,
     votes: Annotated[int, typer.Option(min=1, max=173_289, help="How many of the ballots to cast.")] = 20_000,
@@ -177,6 +182,8 @@ def demo(
     ] = None,
 ) -> None:
     """Run the Glasgow election of 2022 through everything; exit 1 where a total differs from the file."""
+    if context.invoked_subcommand is not None:
+        return
     from comitia.demo.command import demo as run_demo  # noqa: PLC0415 - each command loads what it needs
     from comitia.demo.run import Wanted  # noqa: PLC0415
     from comitia.stack.process import StartError  # noqa: PLC0415
@@ -187,6 +194,31 @@ def demo(
     try:
         status = asyncio.run(run_demo(data, wanted, console, keep=keep, free_ports=free_ports))
     except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
+        console.print("not started:", str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    raise typer.Exit(status)
+
+
+@demos.command()
+def identity(
+    *,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take any free ports.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="A folder of yours, or of a running stack; otherwise .comitia/demo, emptied first."
+        ),
+    ] = None,
+) -> None:
+    """Go the way of one person past vendors that fail; exit 1 where anything ends otherwise than it must."""
+    from comitia.demo.command import demo_identity  # noqa: PLC0415 - each command loads what it needs
+    from comitia.stack.process import StartError  # noqa: PLC0415
+    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    try:
+        status = asyncio.run(demo_identity(data, console, free_ports=free_ports))
+    except (StartError, FolderInUseError) as error:
         console.print("not started:", str(error), markup=False, highlight=False)
         raise typer.Exit(1) from None
     raise typer.Exit(status)

@@ -17,12 +17,18 @@ from comitia.stack.control import Say, controlled
 from comitia.stack.keeper import Keeper
 from comitia.stack.ports import HOST, PRODUCTION_PORTS, SERVER_PORTS
 from comitia.stack.rolling import roll
+from comitia.stack.sandboxes import SANDBOX_PORTS, Sandboxes
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState
 from comitia.stack.supervisor import Supervisor
 from comitia.stack.topology import Topology
 
-FIXED_PORTS: Mapping[str, int] = {**SERVER_PORTS, **PRODUCTION_PORTS, **{a.name: a.port for a in APPLICATIONS}}
+FIXED_PORTS: Mapping[str, int] = {
+    **SERVER_PORTS,
+    **PRODUCTION_PORTS,
+    **SANDBOX_PORTS,
+    **{a.name: a.port for a in APPLICATIONS},
+}
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVER_LABELS = {
     "postgres": "PostgreSQL",
@@ -39,6 +45,7 @@ class Stack:
 
     servers: Servers
     supervisor: Supervisor | None
+    sandboxes: Sandboxes | None = None
 
     @property
     def state(self) -> StackState:
@@ -52,6 +59,7 @@ class Restarting:
 
     servers: Servers
     supervisor: Supervisor
+    sandboxes: Sandboxes
     say: Say
 
     async def __call__(self, names: Sequence[str], say: Say) -> None:
@@ -64,7 +72,7 @@ class Restarting:
         try:
             await roll(self.supervisor, names, say=say_twice)
         finally:
-            self.servers.record(self.supervisor.pids)
+            self.servers.record({**self.supervisor.pids, **self.sandboxes.pids})
 
 
 async def enter_stack(
@@ -92,16 +100,23 @@ async def enter_stack(
     await lifetime.enter_async_context(servers)
     keeper = Keeper(say)
     lifetime.push_async_callback(keeper.close)
-    supervisor = None
+    supervisor = sandboxes = None
     if services:
-        supervisor = Supervisor(servers.state, wanted_ports=wanted_ports, say=say)
+        sandboxes = Sandboxes(servers.state, wanted_ports=wanted_ports, say=say)
+        supervisor = Supervisor(
+            servers.state, wanted_ports=wanted_ports, more=sandboxes.variables, reserved=sandboxes.ports, say=say
+        )
+        sandboxes.webhooks_url = f"{supervisor.url('webhooks')}/v1/webhooks"
+        await lifetime.enter_async_context(sandboxes)
+        keeper.keep(sandboxes.process, sandboxes.process.start)
         await lifetime.enter_async_context(supervisor)
         supervisor.keep_running()
-        servers.record(supervisor.pids, supervisor.urls)
-        await lifetime.enter_async_context(controlled(servers.folder, Restarting(servers, supervisor, say)))
+        addresses = {**supervisor.urls, sandboxes.process.name: sandboxes.url}
+        servers.record({**supervisor.pids, **sandboxes.pids}, addresses)
+        await lifetime.enter_async_context(controlled(servers.folder, Restarting(servers, supervisor, sandboxes, say)))
     for name, process in servers.processes.items():
         keeper.keep(process, lambda name=name: servers.start(name))  # type: ignore[misc]
-    return Stack(servers, supervisor)
+    return Stack(servers, supervisor, sandboxes)
 
 
 async def up(
@@ -154,6 +169,8 @@ def address_table(stack: Stack) -> Table:
         for application in stack.supervisor.applications:
             url = stack.supervisor.url(application.name)
             table.add_row(application.name, url, f"{url}/docs" if application.package == "api" else f"{url}/metrics")
+    if stack.sandboxes is not None:
+        table.add_row("sandboxes of vendors", stack.sandboxes.url, f"{stack.sandboxes.url}/mail/messages")
     chosen = stack.state.ports
     for name in stack.servers.processes:
         table.add_row(_SERVER_LABELS.get(name, name), f"{HOST}:{chosen[name]}", "")

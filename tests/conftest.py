@@ -33,7 +33,9 @@ SettingsFor = Callable[..., Settings]
 
 # Groups of tests in the order in which they run, each in one test process, so that few servers run at once: those that
 # start servers of their own, those that share a platform and break it or not, and last the many that need less
-_OWN_SERVERS = re.compile(r"tests/comitia/(test_up|demo/test_demo|test_readme|stack/test_postgres_pair)\.py")
+_OWN_SERVERS = re.compile(
+    r"tests/comitia/(test_up|demo/test_demo|demo/test_identity|test_readme|stack/test_postgres_pair)\.py"
+)
 _GROUPS = {
     "faults": re.compile(r"tests/faults/"),
     "end to end": re.compile(r"tests/end_to_end/"),

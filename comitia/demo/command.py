@@ -3,15 +3,19 @@
 import asyncio
 import fcntl
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 from rich.console import Console
 
 from comitia.demo.checking import described
 from comitia.demo.client import NoAnswerError
 from comitia.demo.display import addresses
+from comitia.demo.identity import walk
+from comitia.demo.people import WalkError
 from comitia.demo.run import Place, Wanted, hold_election
 from comitia.demo.survey import RefusedError
 from comitia.stack import postgres
@@ -35,9 +39,38 @@ async def demo(folder: Path | None, wanted: Wanted, console: Console, *, keep: b
         FolderInUseError: something is being started in `folder`.
         StartError: the stack did not come up.
     """
+
+    async def hold(lifetime: AsyncExitStack) -> int:
+        return await _demo(lifetime, folder, wanted, console, free_ports=free_ports)
+
+    return await _until_told(hold, console, keep=keep)
+
+
+async def demo_identity(folder: Path | None, console: Console, *, free_ports: bool) -> int:
+    """Walk a person's way as `demo` runs the election; return the exit status. Raises as `demo`."""
+
+    async def go(lifetime: AsyncExitStack) -> int:
+        state = running_stack(folder or OWN_FOLDER)
+        if state is None:
+            state = await _start(lifetime, folder, console, free_ports=free_ports)
+        console.print(addresses(_rows(state)))
+        try:
+            await walk(state.urls, console)
+        except (WalkError, httpx.HTTPError, TimeoutError) as error:
+            console.print(f"not finished: {error!r}", markup=False, highlight=False)
+            return DIFFERS
+        console.print("every step ended as it must")
+        return AGREES
+
+    return await _until_told(go, console, keep=False)
+
+
+async def _until_told(
+    show: Callable[[AsyncExitStack], Coroutine[Any, Any, int]], console: Console, *, keep: bool
+) -> int:
     ended = end_on_signals()
     async with AsyncExitStack() as lifetime:
-        running = asyncio.create_task(_demo(lifetime, folder, wanted, console, free_ports=free_ports))
+        running = asyncio.create_task(show(lifetime))
         waiting = asyncio.create_task(ended.wait())
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():

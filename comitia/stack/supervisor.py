@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -34,7 +34,8 @@ class Supervisor:
     """The application processes of a stack whose servers are up.
 
     Within `async with`, `processes` has them by name (`api-votes`, `workers-voting`, ...) and all are ready.
-    `more` are further variables for every process; `source` is the code that they run, ours where it is not given.
+    `more` are further variables for every process, `reserved` ports that others will listen on; `source` is the code
+    that they run, ours where it is not given.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class Supervisor:
         environment: Environment = Environment.DEVELOPMENT,
         wanted_ports: Mapping[str, int] | None = None,
         more: Mapping[str, str] | None = None,
+        reserved: Iterable[int] = (),
         source: Source | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.applications = applications
         self.processes: dict[str, ManagedProcess] = {}
         self._ports = ports.choose(
-            [a.name for a in applications], dict(wanted_ports or {}), say, taken=state.ports.values()
+            [a.name for a in applications], dict(wanted_ports or {}), say, taken=(*state.ports.values(), *reserved)
         )
         self._keeper = Keeper(say)
         self._keeping = False
