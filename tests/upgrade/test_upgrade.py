@@ -40,6 +40,8 @@ from tests.upgrade.release import Release, unpack, without_coverage
 from tests.voting_world import voting_keys
 from workflows.registry import WORKFLOWS
 
+pytestmark = pytest.mark.long
+
 MIGRATIONS_TRIED = 5  # one that waits for a lock gives up after 2 s and is run again
 
 
@@ -128,7 +130,6 @@ async def upgrade() -> AsyncIterator[Upgrade]:
             yield Upgrade(house, old, new, lifetime)
 
 
-@pytest.mark.long
 async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade) -> None:
     house = upgrade.house
     survey = await house.open_survey(title="Over two releases")

@@ -50,12 +50,13 @@ async def drip(wire: Wire, data: bytes) -> Answer:
     return await answer
 
 
-def test_thousands_of_silent_connections_and_hundreds_of_slow_ones(many_files: None) -> None:
+@pytest.mark.parametrize("idle", [IDLE // 4, pytest.param(IDLE, marks=pytest.mark.long)])
+def test_thousands_of_silent_connections_and_hundreds_of_slow_ones(many_files: None, idle: int) -> None:
     big = LeanRoute("GET", "/big", lambda request: request.respond(200, b"x" * 4_000_000), work=Work.OPERATION)
 
     async def scenario() -> None:
         async with serving([big], head_s=0.5, request_s=0.7, write_s=0.5, keep_alive_s=60, linger_s=5) as served:
-            for _ in range(0, IDLE, 100):
+            for _ in range(0, idle, 100):
                 await asyncio.gather(*(served.connect() for _ in range(100)))
             slow = [await served.connect() for _ in range(60)]
             heads = [asyncio.create_task(drip(wire, b"POST /v1/held HTTP/1.1\r\n" + b"x" * 400)) for wire in slow[:20]]
@@ -69,7 +70,7 @@ def test_thousands_of_silent_connections_and_hundreds_of_slow_ones(many_files: N
             assert {answer.status for answer in await asyncio.gather(*heads, *bodies)} == {408}
             assert {(await wire.answer()).status for wire in huge} == {413}
             # Who reads nothing is cut off; of the answer no more is kept than what was already on its way
-            while (served.connections() or 0) > IDLE + 10:
+            while (served.connections() or 0) > idle + 10:
                 await asyncio.sleep(0.05)
             await everyone_else_is_served(served)
 
