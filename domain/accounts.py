@@ -22,6 +22,7 @@ class LookupKind(StrEnum):
     PHONE = "phone"
     LOGIN = "login"  # issuer and subject of an identity provider
     DEVICE = "device"
+    FEATURE = "feature"  # of a login: its network, its client; counted, and never led back
     DOCUMENT = "document"
     CODE = "code"  # sent to prove a contact address; hashed with what it was sent for, and kept as nothing else
 

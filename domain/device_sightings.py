@@ -14,12 +14,13 @@ COUNTED_MAX = 1000  # a device that more accounts share counts as this many
 class DeviceCorrelation:
     """How many accounts were seen on a device (this one among them), and how many devices an account was seen on.
 
-    `others` names some of the other accounts, newest first, for staff to read.
+    `others` names some of the other accounts, newest first, for staff to read. `known`: this account was seen on it.
     """
 
     accounts_on_device: int
     devices_of_account: int
     others: tuple[str, ...] = ()
+    known: bool = False
 
 
 class DeviceSightings(Protocol):

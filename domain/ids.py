@@ -50,6 +50,11 @@ def new_attempt_id(cell: str) -> str:
     return f"a_{cell}_{_random(128)}"
 
 
+def session_id_of(attempt_id: str) -> str:
+    """Return the id of the session that a login attempt leads to: one attempt, one session."""
+    return f"ss_{attempt_id.removeprefix('a_')}"
+
+
 def new_recovery_id(cell: str) -> str:
     """Return a new id of a recovery request, 128 random bits behind its cell."""
     return f"q_{cell}_{_random(128)}"

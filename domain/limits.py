@@ -67,6 +67,13 @@ SESSION_VOTER = Policy("session-voter", Subject.VOTER, 120, 60)
 # Everybody behind a carrier's gateway refreshes once in fifteen minutes, and in the same minute after an outage.
 SESSION_ADDRESS = Policy("session-address", Subject.ADDRESS, 20_000, 10)
 SESSION_NETWORK = Policy("session-network", Subject.NETWORK, 200_000, 10)
+# Everybody behind a carrier's gateway logs in on the day of a survey; each costs a hash, two vendors and a workflow.
+LOGIN_ADDRESS = Policy("login-address", Subject.ADDRESS, 6_000, 60)
+LOGIN_NETWORK = Policy("login-network", Subject.NETWORK, 60_000, 60)
+# Whoever guesses at an account from everywhere. It also bounds how often its owner is let in while that goes on.
+LOGIN_CONTACT = Policy("login-contact", Subject.CONTACT, 60, 600)
+# Each sends a message to somebody who may not have asked for it.
+LOGIN_CODE_CONTACT = Policy("login-code-contact", Subject.CONTACT, 10, 3_600)
 # An identity provider tells of each session that ends there; whoever else calls has nothing to say.
 LOGOUT_ADDRESS = Policy("logout-address", Subject.ADDRESS, 2_000, 10)
 LOGOUT_NETWORK = Policy("logout-network", Subject.NETWORK, 5_000, 10)
@@ -125,6 +132,10 @@ POLICIES = {
         SESSION_VOTER,
         SESSION_ADDRESS,
         SESSION_NETWORK,
+        LOGIN_ADDRESS,
+        LOGIN_NETWORK,
+        LOGIN_CONTACT,
+        LOGIN_CODE_CONTACT,
         LOGOUT_ADDRESS,
         LOGOUT_NETWORK,
         WEBHOOK_ADDRESS,

@@ -82,8 +82,8 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class VoterClaims(Claims, frozen=True, kw_only=True, omit_defaults=True):
     """A voter's access token.
 
-    `device` is the base64url SHA-256 of the device id, `network` the client's network (a /24 or /48) at login;
-    empty where the login knew none.
+    `device` is a keyed hash of the device id (32 bytes in base64url), `network` the client's network (a /24 or /48) at
+    login; empty where the login knew none.
     """
 
     sub: str

@@ -1,7 +1,7 @@
 """What every process of registration opens of one cell."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +14,10 @@ from domain.ports import KeyManagement
 from integrations.keys.inbox import InboxSeal
 from integrations.keys.purposes import DOCUMENT, HISTORY, INBOX, KEK_PERSONAL, LOOKUP, history
 from integrations.postgres.accounts import PostgresAccounts
+from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.document_claims import PostgresDocumentClaims
+from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.personal_records import PostgresPersonalRecords
 from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.registrations import PostgresRegistrations
@@ -25,6 +27,7 @@ from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec, keep_refreshed
+from integrations.temporal.logins import TemporalLogins
 from integrations.temporal.registrations import TemporalRegistrations
 
 KEYS = (KEK_PERSONAL, LOOKUP, DOCUMENT, INBOX, HISTORY)
@@ -44,7 +47,10 @@ class IdentityCell:
     records: PostgresPersonalRecords
     inbox: PostgresWebhookInbox
     sightings: PostgresDeviceSightings
+    credentials: PostgresCredentials
+    logins: PostgresLogins
     processes: TemporalRegistrations
+    login_processes: TemporalLogins
 
 
 async def identity_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
@@ -72,13 +78,22 @@ class IdentityCells:
         self._interceptor = interceptor
         self._opened: dict[str, IdentityCell] = {}
 
-    async def open(self, lifetime: AsyncExitStack) -> None:
-        """Open every cell that can be reached; the others follow when they can."""
+    async def open(
+        self,
+        lifetime: AsyncExitStack,
+        serve: Callable[[IdentityCell, AsyncExitStack], Awaitable[None]] | None = None,
+    ) -> None:
+        """Open every cell that can be reached; the others follow when they can.
+
+        `serve` opens what the process does in a cell before anybody is let into it.
+        """
         pools = await identity_pools(self._settings, lifetime)
 
         async def open_cell(name: str, stack: AsyncExitStack) -> None:
             cell = await open_identity_cell(name, self._settings, self._keys, pools[name], self._interceptor)
             stack.callback(asyncio.create_task(keep_refreshed(cell.codec)).cancel)
+            if serve is not None:
+                await serve(cell, stack)
             self._opened[name] = cell
 
         await reach_cells(self._settings.cells, open_cell, lifetime)
@@ -126,6 +141,9 @@ async def open_identity_cell(
         accounts=PostgresAccounts(pool, cell),
         records=PostgresPersonalRecords(pool, keys),
         sightings=PostgresDeviceSightings(pool),
+        credentials=PostgresCredentials(pool),
+        logins=PostgresLogins(pool),
         inbox=PostgresWebhookInbox(pool, InboxSeal(keys)),
         processes=TemporalRegistrations(temporal, cell),
+        login_processes=TemporalLogins(temporal, cell),
     )

@@ -1,4 +1,4 @@
-"""Serves registration and identity proofing, each cell's in its own namespace, under keys that last as long as they."""
+"""Serves registration, identity proofing and login, each cell's in its own namespace, under keys that last as long."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -13,11 +13,16 @@ from temporalio.worker import Worker
 
 from activities.claims import ClaimActivities
 from activities.contact import ContactActivities
+from activities.logins import LoginActivities
 from activities.proofing import ProofingActivities
 from activities.registration import RegistrationActivities
+from domain.challenges import BotChallenge
+from domain.devices import DeviceIntelligence
 from domain.mailing import Mailer
 from domain.proofing import IdentityProofing
 from domain.registration import RegistrationPolicy
+from integrations.challenges.client import open_turnstile
+from integrations.devices.client import open_fingerprint
 from integrations.identity.delivering import EvidenceDelivery
 from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
@@ -29,10 +34,20 @@ from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.logins import LOGIN_QUEUE
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT, IDENTITY_QUEUE
 from integrations.temporal.worker import Release, build_worker
-from workers.identity_sweeps import FORGET_EVERY_S, begin_unstarted, deliver_waiting, forget_handled, sweep
+from workers.identity_sweeps import (
+    FOLD_EVERY_S,
+    FORGET_EVERY_S,
+    begin_unstarted,
+    deliver_waiting,
+    fold_logins,
+    forget_handled,
+    sweep,
+)
 from workers.releases import drain, take_over
+from workflows.assess_login import AssessLoginWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
@@ -42,14 +57,18 @@ log = structlog.get_logger()
 
 
 async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
-    """Serve the queue `identity` of every cell; ready once this build is the current version where a cell answers.
+    """Serve the queues `identity` and `login`; ready once this build is the current version where a cell answers.
 
+    Processes of the auth API of the same build serve `login` too: what one that was killed had begun ends here.
     A cell that is away keeps only its own registrations waiting, and those whose claims lie there.
     """
     keys = open_keys(settings, *KEYS)
     hashes = KeyedLookupHashes(keys)
     providers = await open_providers(settings, lifetime)
     mailer = open_mailer(settings)
+    turnstile, fingerprint = settings.turnstile, settings.fingerprint
+    challenges = None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile))
+    devices = None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint))
     policy = registration_policy(settings)
     pools = await identity_pools(settings, lifetime)
     claims = ClaimActivities(document_claims(pools))
@@ -72,6 +91,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
                 max_concurrent_activities=_ACTIVITIES_AT_ONCE,
             )
         )
+        await stack.enter_async_context(_login_worker(cell, release, hashes, devices, challenges))
         await take_over(cell.temporal, release, settings, stopping)
         for work in (keep_refreshed(cell.codec), *_sweeps(cell, policy, tuple(settings.cells))):
             stack.callback(asyncio.create_task(work).cancel)
@@ -96,12 +116,35 @@ def _activities(
     ]
 
 
+def _login_worker(
+    cell: IdentityCell,
+    release: Release,
+    hashes: KeyedLookupHashes,
+    devices: DeviceIntelligence | None,
+    challenges: BotChallenge | None,
+) -> Worker:
+    activities = LoginActivities(
+        cell.logins,
+        cell.sightings,
+        cell.credentials,
+        cell.records,
+        hashes,
+        devices=devices,
+        challenges=challenges,
+    )
+    return build_worker(
+        cell.temporal, LOGIN_QUEUE, release, workflows=[AssessLoginWorkflow], activities=activities.all()
+    )
+
+
 def _sweeps(cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ...]) -> list[Coroutine[Any, Any, None]]:
     delivery = EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy)
     return [
         sweep(cell.name, partial(deliver_waiting, cell.inbox, delivery)),
         sweep(cell.name, partial(begin_unstarted, cell.registrations, cell.processes, policy, cell.name, cells)),
         sweep(cell.name, partial(forget_handled, cell.inbox), every_s=FORGET_EVERY_S),
+        sweep(cell.name, partial(fold_logins, cell.logins), every_s=FOLD_EVERY_S),
+        sweep(cell.name, cell.logins.purge, every_s=FORGET_EVERY_S),
     ]
 
 

@@ -13,6 +13,7 @@ from domain.registration import RegistrationPolicy
 from domain.registrations import Registrations
 from domain.webhook_inbox import WebhookInbox
 from integrations.identity.delivering import EvidenceDelivery, rules_for
+from integrations.postgres.logins import FOLDED_MAX, PostgresLogins
 from integrations.temporal.registrations import TemporalRegistrations
 
 EVENTS_AFTER: Final = timedelta(seconds=3)  # who stored an event tells its process at once, unless it dies
@@ -22,6 +23,7 @@ _AT_ONCE: Final = 100
 _KEPT: Final = timedelta(days=30)  # longer than any vendor repeats a delivery
 _EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 3600.0
+FOLD_EVERY_S: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -73,6 +75,12 @@ async def begin_unstarted(
 async def forget_handled(inbox: WebhookInbox) -> None:
     """Forget events that nobody repeats any more. Raises DomainError `directory_unavailable`."""
     await inbox.forget(_KEPT)
+
+
+async def fold_logins(logins: PostgresLogins) -> None:
+    """Add what logins have left to everybody's history. Raises DomainError `directory_unavailable`."""
+    while await logins.fold() >= FOLDED_MAX:
+        pass  # there is more
 
 
 async def sweep(cell: str, work: Callable[[], Awaitable[object]], *, every_s: float = _EVERY_S) -> None:

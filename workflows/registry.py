@@ -1,5 +1,6 @@
 """Every workflow there is, for replaying stored histories."""
 
+from workflows.assess_login import AssessLoginWorkflow
 from workflows.export_results import ExportResultsWorkflow
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
@@ -9,6 +10,7 @@ from workflows.submit_votes import SubmitVotesWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
+    AssessLoginWorkflow,
     ExportResultsWorkflow,
     ReconcileSurveyWorkflow,
     RegisterVoterWorkflow,

@@ -6,6 +6,8 @@ from api.auth.account_opening import open_account_routes
 from api.auth.app import create_app
 from api.auth.cells import AuthCells
 from api.auth.key_routes import key_routes
+from api.auth.login_opening import LoginParts, open_logins
+from api.auth.login_serving import LoginWorkers, RecordedLogins
 from api.auth.logout_routes import BackChannel, logout_routes
 from api.auth.oidc_routes import oidc_routes
 from api.auth.proving import KeyProofs
@@ -26,9 +28,12 @@ from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, KEK_PERSONAL, LIMI
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.login.oidc import open_providers
+from integrations.login.passwords import Passwords
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.registrations import IDENTITY_DEPLOYMENT
+from integrations.temporal.worker import Release
 
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
@@ -58,15 +63,21 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     providers = await open_providers(settings, lifetime)
     back_channel = BackChannel(providers, desk, cells, names, cells.hashes)
     vendors = await open_vendors(settings, lifetime)
-    identity = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
-    await identity.open(lifetime)
-    voter = access.require_voter()
+    identity, recorded = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor()), RecordedLogins()
+    release = Release(IDENTITY_DEPLOYMENT, settings.build)
+    workers = LoginWorkers(release, cells.hashes, recorded, devices=vendors.devices, challenges=vendors.challenges)
+    await identity.open(lifetime, workers.serve)
+    voter, key = access.require_voter(), KeyProofs(proofs, limits)
+    logins = LoginParts(
+        settings, cells, identity, desk, recorded, providers, vendors.challenges, Passwords(), key, limits
+    )
     routers = [
         registration_routes(registration_desk(settings, identity, vendors, cells.hashes), limits),
         key_routes(access_keys, limits),
-        session_routes(desk, voter, KeyProofs(proofs, limits), limits, names),
+        session_routes(desk, voter, key, limits, names),
         oidc_routes(providers, cells, names, limits),
         logout_routes(back_channel, limits),
+        *await open_logins(logins, lifetime),
         *await open_account_routes(settings, lifetime, cells=cells, sessions=desk, voter=voter, limits=limits),
     ]
     return Service(create_app(routers, telemetry=telemetry, public_url=settings.public_url))

@@ -1,8 +1,11 @@
 """What a login's decision was made from and what it was: kept, so that it can be replayed and judged again."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from domain.contracts.base import Contract
+from domain.contracts.registration import HashedValue
+from domain.sessions import LoginMethod
 
 
 class LoginFeature(StrEnum):
@@ -80,3 +83,179 @@ class LoginVerdict(Contract):
     score_permille: int
     reasons: tuple[str, ...]
     policy_version: int
+
+
+class FeatureValue(Contract):
+    """One value of one level of a feature, as keyed hashes under every live version of the key, oldest first."""
+
+    feature: LoginFeature
+    level: int  # 0 is the finest
+    hashes: tuple[HashedValue, ...]
+
+
+class FeatureCount(Contract):
+    """How often one value was seen: in logins of this voter, and of all voters of the cell."""
+
+    feature: LoginFeature
+    level: int
+    mine: int
+    everyone: int
+
+
+class StepUpFactor(StrEnum):
+    """What a challenged login is finished with."""
+
+    TOTP = "totp"
+    PASSKEY = "passkey"
+    RECOVERY_CODE = "recovery_code"
+    MAIL_CODE = "mail_code"
+    PASSWORD = "password"  # noqa: S105 - of who came by a code
+    IDP = "idp"  # the identity provider asked for a second factor in this very login
+
+
+class AssessLoginInput(Contract):
+    """A login whose proof was good.
+
+    `jkt` is the thumbprint of the client's key, `challenge_token`, `nonce` and `device_event_id` what the client
+    brought, `seen` the request's network and client. `provider_session` is sealed under the voter's key.
+    """
+
+    attempt_id: str
+    voter_id: str
+    cell: str
+    method: LoginMethod
+    jkt: str
+    challenge_token: str
+    nonce: str
+    device_event_id: str
+    seen: tuple[FeatureValue, ...]
+    leak: CredentialLeak
+    policy_version: int
+    device_policy_version: int
+    provider: str = ""
+    provider_session: bytes = b""
+    second_factor_at_provider: bool = False
+
+
+class LookAtDeviceInput(Contract):
+    """Asks for the device event of a login, and what the voter's history says of it."""
+
+    voter_id: str
+    device_event_id: str
+    nonce: str
+    network: FeatureValue
+    policy_version: int
+
+
+class SeenDevice(Contract):
+    """What the device event says, judged; `absent` where the vendor could not be asked.
+
+    `device` are the keyed hashes of its id (none where it has none), `values` what it adds to the request's features,
+    `place` where it was, sealed under the voter's key. `travel_kmh` as in `LoginSignals`.
+    """
+
+    absent: bool = False
+    refused: bool = False
+    known: bool = False
+    score_permille: int = 0
+    reasons: tuple[str, ...] = ()
+    device: tuple[HashedValue, ...] = ()
+    values: tuple[FeatureValue, ...] = ()
+    counts: tuple[FeatureCount, ...] = ()
+    place: bytes = b""
+    travel_kmh: int = -1
+
+
+class RedeemChallengeInput(Contract):
+    """Asks for the verdict on a bot challenge's token; repeated for the same attempt it is the same verdict."""
+
+    attempt_id: str
+    challenge_token: str
+    nonce: str
+
+
+class RedeemedChallenge(Contract):
+    """What the challenge came to."""
+
+    outcome: ChallengeOutcome
+
+
+class ReadLoginsInput(Contract):
+    """Asks what is known of a voter's logins, and of the network that this one comes from."""
+
+    voter_id: str
+    method: LoginMethod
+    seen: tuple[FeatureValue, ...]
+
+
+class PastLogins(Contract):
+    """A voter's logins and attempts, without this one; `factors` are those that the voter has besides the method."""
+
+    my_logins: int
+    all_logins: int
+    counts: tuple[FeatureCount, ...]
+    account_attempts_per_hour: int
+    network_attempts_per_minute: int
+    failures_per_hour: int
+    factors: tuple[StepUpFactor, ...] = ()
+
+
+class LoginCounts(Contract):
+    """What a login that was let in adds to the history."""
+
+    values: tuple[FeatureValue, ...]
+    device: tuple[HashedValue, ...] = ()
+    place: bytes = b""
+    at: datetime
+
+
+class RecordLoginInput(Contract):
+    """A judged login, with everything that it was judged by."""
+
+    request: AssessLoginInput
+    signals: LoginSignals
+    verdict: LoginVerdict
+    counts: LoginCounts
+    factors: tuple[StepUpFactor, ...] = ()
+
+
+class LoginOutcome(StrEnum):
+    """How a login ended."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    STEPPED_UP = "stepped_up"
+    STEP_UP_FAILED = "step_up_failed"
+    EXPIRED = "expired"
+
+
+class EndLoginInput(Contract):
+    """How a challenged login ended; what it adds to the history where it was let in."""
+
+    attempt_id: str
+    voter_id: str
+    outcome: LoginOutcome
+    factor: StepUpFactor | None = None
+    counts: LoginCounts
+
+
+class TriedFactor(Contract):
+    """A further factor that somebody brought, and whether it was good."""
+
+    factor: StepUpFactor
+    passed: bool
+
+
+class StepUpState(Contract):
+    """Where a challenged login stands; `outcome` once it has ended."""
+
+    outcome: LoginOutcome | None = None
+    failures_left: int = 0
+
+
+class AssessedLogin(Contract):
+    """How a login ended, and what it was judged to be at first."""
+
+    attempt_id: str
+    outcome: LoginOutcome
+    verdict: LoginVerdict

@@ -26,6 +26,7 @@ _CANONICAL: dict[LookupKind, Callable[[str], str]] = {
     LookupKind.PHONE: canonical.phone,
     LookupKind.LOGIN: canonical.login,
     LookupKind.DEVICE: canonical.device,
+    LookupKind.FEATURE: canonical.login,
     LookupKind.CODE: canonical.login,
 }
 

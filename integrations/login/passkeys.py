@@ -115,8 +115,18 @@ class Passkeys:
 
         A signature counter that does not grow is of a copy (WebAuthn, section 6.1.1), unless both are 0.
         """
-        challenge, begun = await self._taken(_LOGIN, response)
-        credential = await self._of(response)
+        return await self.answered(response, await self.taken(response))
+
+    async def taken(self, response: JsonObject) -> Transaction | None:
+        """Return what was kept of the login whose challenge is answered, and use it up; or None."""
+        return (await self._taken(_LOGIN, response))[1]
+
+    async def answered(self, response: JsonObject, begun: Transaction | None) -> str | None:
+        """Return the voter of this cell whose passkey answered the challenge of `begun`, of whatever cell; or None.
+
+        What answers a challenge of anybody may be a passkey of any cell: the others find none of theirs.
+        """
+        challenge, credential = challenge_in(response), await self._of(response)
         if begun is None or credential is None or begun.subject not in {ANYBODY, credential.voter_id}:
             return None
         opened = await self._seals.unseal(credential.voter_id, credential.secret)

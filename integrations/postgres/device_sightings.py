@@ -16,7 +16,7 @@ from integrations.postgres.failures import unavailable_as
 
 _OTHERS_MAX = 20
 
-_NOTE = """
+NOTE = """
 INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen)
 SELECT DISTINCT key_id, digest, $3, $4::timestamptz, $4::timestamptz
 FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest) ORDER BY key_id, digest
@@ -50,7 +50,7 @@ class PostgresDeviceSightings:
     async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime) -> None:
         """Note that an account was seen on a device."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pool.execute(_NOTE, *_arrays(device), voter_id, at)
+            await self._pool.execute(NOTE, *_arrays(device), voter_id, at)
 
     async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
         """Return what was seen of a device and of an account since then."""
@@ -63,6 +63,7 @@ class PostgresDeviceSightings:
             accounts_on_device=min(len(on_device), COUNTED_MAX),
             devices_of_account=devices,
             others=tuple(others[:_OTHERS_MAX]),
+            known=len(others) < len(on_device),
         )
 
     async def forget(self, voter_id: str) -> None:

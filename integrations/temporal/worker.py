@@ -27,6 +27,8 @@ _SHARED_MODULES = (
     "pydantic_core",
     "workflows.local_first",
     "workflows.policies",
+    "workflows.refusals",
+    "workflows.waiting",
 )
 _THREADS = 4
 _NOT_YET = {  # no worker was seen, or the server is too busy to say

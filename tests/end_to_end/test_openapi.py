@@ -25,7 +25,13 @@ from tests.end_to_end.openapi_documents import RECORD, SERVICES, commit, committ
 EXAMPLES = 8
 MANY_EXAMPLES = 200
 TIMEOUT_S = 30
-PROVED = {"POST /v1/auth/token"}  # takes a key's proof of this very body and no token; tests/api/auth has the keys
+PROVED = {  # take a key's proof of this very body and no token; tests/api/auth has the keys
+    "POST /v1/auth/token",
+    "POST /v1/auth/logins",
+    "POST /v1/auth/logins/{attempt_id}/step-up",
+    "POST /v1/auth/logins/{attempt_id}/step-up-code",
+    "POST /v1/auth/logins/{attempt_id}/passkey-options",
+}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

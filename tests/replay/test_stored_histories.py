@@ -67,6 +67,26 @@ def test_every_end_of_a_case_is_stored(case: str):
     assert any(name.startswith(f"verify-identity-{case}") for name in HISTORIES)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "allowed",
+        "denied-challenge_failed",
+        "denied-device_refused",
+        "denied-without-factor",
+        "directory-away",
+        "expired",
+        "step-up-failed",
+        "stepped-up-challenge_unavailable",
+        "stepped-up-device_unavailable",
+        "stepped-up-leak_unknown",
+        "stepped-up-new_device",
+    ],
+)
+def test_every_end_of_a_login_is_stored(case: str):
+    assert f"assess-login-{case}" in HISTORIES
+
+
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_stored_history_tells_nothing_of_the_machine_that_made_it(name: str):
     assert "stackTrace" not in HISTORIES[name]

@@ -49,12 +49,14 @@ from domain.registrations import Registration, RegistrationStage, StageNote
 from domain.tokens import Assurance
 from integrations.temporal.worker import sandbox
 from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
+from workflows.assess_login import AssessLoginWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 CELLS = ("eu", "us")
 BORN_ON = date(1990, 1, 2)
 WORKFLOWS = [RegisterVoterWorkflow, VerifyIdentityWorkflow]
+KNOWN = [AssessLoginWorkflow, *WORKFLOWS]
 
 Hook = Callable[[str], Any]
 
@@ -444,7 +446,7 @@ class Registering:
 
 async def replayed(handle: WorkflowHandle[Any, Any], name: str = "") -> None:
     history = await handle.fetch_history()
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=sandbox())
+    replayer = Replayer(workflows=KNOWN, data_converter=pydantic_data_converter, workflow_runner=sandbox())
     await replayer.replay_workflow(history)
     if name and os.environ.get(RECORD) and not (HISTORIES / f"{name}.json").exists():
         events = without_traces(json.loads(history.to_json()))

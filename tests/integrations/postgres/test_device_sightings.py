@@ -32,7 +32,7 @@ async def test_an_account_on_a_device_is_noted_once(sightings: PostgresDeviceSig
     assert await sightings.correlate(laptop, voter, MONTH_AGO) == DeviceCorrelation(0, 0)
     for _ in range(2):
         await sightings.note(laptop, voter, NOW)
-    assert await sightings.correlate(laptop, voter, MONTH_AGO) == DeviceCorrelation(1, 1)
+    assert await sightings.correlate(laptop, voter, MONTH_AGO) == DeviceCorrelation(1, 1, known=True)
 
 
 async def test_many_sightings_at_once_in_any_order_keep_first_and_last(
@@ -82,7 +82,7 @@ async def test_an_account_and_old_sightings_are_forgotten(sightings: PostgresDev
         await sightings.forget(gone)
     assert await sightings.forget_older(timedelta(days=1000)) >= 2
     found = await sightings.correlate(laptop, kept, datetime(2019, 1, 1, tzinfo=UTC))
-    assert found == DeviceCorrelation(1, 1)
+    assert found == DeviceCorrelation(1, 1, known=True)
 
 
 async def test_sightings_that_are_away_say_so(closed_pool: asyncpg.Pool) -> None:

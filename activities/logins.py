@@ -1,0 +1,268 @@
+"""What a login is judged by, read and asked for, and the record of what it came to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+from temporalio import activity
+
+from activities.failures import to_application_error
+from domain.accounts import KeyedHash, LookupHashes, LookupKind, PersonalData, VoterSeals
+from domain.challenges import BotChallenge, ChallengeAction
+from domain.contracts.login import (
+    ChallengeOutcome,
+    EndLoginInput,
+    FeatureValue,
+    LoginFeature,
+    LoginOutcome,
+    LookAtDeviceInput,
+    PastLogins,
+    ReadLoginsInput,
+    RecordLoginInput,
+    RedeemChallengeInput,
+    RedeemedChallenge,
+    SeenDevice,
+    StepUpFactor,
+    StepUpState,
+)
+from domain.contracts.registration import HashedValue
+from domain.credentials import CredentialKind, Credentials
+from domain.device_policy import (
+    DEVICE_POLICIES,
+    DeviceCircumstances,
+    DeviceDecision,
+    DeviceUse,
+    DeviceVerdict,
+    judge_device,
+)
+from domain.device_sightings import DeviceSightings
+from domain.devices import DeviceEvent, DeviceIntelligence
+from domain.errors import DomainError, ErrorCode
+from domain.login_features import event_values, network_value
+from domain.login_risk import travel_kmh
+from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, may_step_up
+from domain.risk import UNKNOWN_NETWORK
+
+LATITUDE_FIELD, LONGITUDE_FIELD = "latitude", "longitude"
+_SEEN_FOR: Final = timedelta(days=90)  # how long an account counts on a device
+_AWAY: Final = frozenset(
+    {
+        ErrorCode.DEVICES_UNAVAILABLE,
+        ErrorCode.DEVICES_MISCONFIGURED,
+        ErrorCode.CHALLENGES_UNAVAILABLE,
+        ErrorCode.CHALLENGES_MISCONFIGURED,
+        ErrorCode.DEADLINE_EXCEEDED,
+    }
+)
+_FACTORS: Final = {
+    CredentialKind.TOTP: StepUpFactor.TOTP,
+    CredentialKind.PASSKEY: StepUpFactor.PASSKEY,
+    CredentialKind.RECOVERY_CODE: StepUpFactor.RECOVERY_CODE,
+    CredentialKind.PASSWORD: StepUpFactor.PASSWORD,
+}
+
+LoginListener = Callable[[LoginAttempt], None]
+
+
+class LoginActivities:
+    """Judges the logins of one cell; holds the ports so that a test can pass its own.
+
+    A vendor that is None, does not answer within 1.5 s or answers nonsense is absent, which is a result.
+    """
+
+    def __init__(
+        self,
+        logins: Logins,
+        sightings: DeviceSightings,
+        credentials: Credentials,
+        seals: VoterSeals,
+        hashes: LookupHashes,
+        *,
+        devices: DeviceIntelligence | None,
+        challenges: BotChallenge | None,
+        on_recorded: LoginListener | None = None,
+    ) -> None:
+        """`on_recorded` hears of every login that this process recorded, right after its commit."""
+        self._logins = logins
+        self._sightings = sightings
+        self._credentials = credentials
+        self._seals = seals
+        self._hashes = hashes
+        self._devices = devices
+        self._challenges = challenges
+        self._on_recorded = on_recorded
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Return every activity, for a worker."""
+        return [self.look_at_device, self.redeem_challenge, self.read_logins, self.record_login, self.end_login]
+
+    @activity.defn(name="look_at_device")
+    async def look_at_device(self, request: LookAtDeviceInput) -> SeenDevice:
+        """Read a login's device event, judge it, and say how well it is known. Safe to repeat.
+
+        An event that is none, or of another request, refuses the device: who can show none has something to hide.
+
+        Raises:
+            ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
+        """
+        if self._devices is None:
+            return SeenDevice(absent=True)
+        try:
+            async with asyncio.timeout(VENDOR_WITHIN_S):
+                event = await self._devices.event(request.device_event_id)
+        except TimeoutError:
+            return SeenDevice(absent=True)
+        except DomainError as error:
+            if error.code in _AWAY:
+                return SeenDevice(absent=True)
+            if error.code is ErrorCode.DEVICE_EVENT_INVALID:
+                return SeenDevice(refused=True, reasons=(error.code.value,))
+            raise to_application_error(error) from error
+        try:
+            return await self._seen(request, event)
+        except DomainError as error:
+            raise to_application_error(error) from error
+
+    async def _seen(self, request: LookAtDeviceInput, event: DeviceEvent) -> SeenDevice:
+        now = datetime.now(UTC)
+        device = await self._hashes.every(LookupKind.DEVICE, event.device_id) if event.device_id else ()
+        values = []
+        for feature, level, value in event_values(event):
+            hashes = await self._hashes.every(LookupKind.FEATURE, value)
+            values.append(FeatureValue(feature=feature, level=level, hashes=_kept(hashes)))
+        seen, counts, (place, speed) = await asyncio.gather(
+            self._sightings.correlate(device, request.voter_id, now - _SEEN_FOR),
+            self._logins.count(request.voter_id, values),
+            self._travel(request.voter_id, event, now),
+        )
+        new = 0 if seen.known or not device else 1
+        verdict = judge_device(
+            event,
+            DeviceCircumstances(
+                now=now,
+                nonce=request.nonce,
+                used_before=False,  # a challenge's token is good once, and both were made for one nonce
+                client_address=await self._address_like(event, request.network),
+                accounts_on_device=seen.accounts_on_device + new,
+                devices_on_account=seen.devices_of_account + new,
+            ),
+            DeviceUse.LOGIN,
+            DEVICE_POLICIES[request.policy_version],
+        )
+        return SeenDevice(
+            refused=_is_refused(verdict),
+            known=seen.known,
+            score_permille=verdict.score_permille,
+            reasons=verdict.reasons,
+            device=_kept(device),
+            values=tuple(values),
+            counts=counts,
+            place=place,
+            travel_kmh=speed,
+        )
+
+    async def _address_like(self, event: DeviceEvent, network: FeatureValue) -> str:
+        """Return an address that is in the event's network if the request was: only its hash comes here."""
+        own = await self._hashes.every(LookupKind.FEATURE, network_value(event.ip_address))
+        same = {one.digest for one in own} & {one.digest for one in network.hashes}
+        return event.ip_address if same else UNKNOWN_NETWORK
+
+    async def _travel(self, voter_id: str, event: DeviceEvent, now: datetime) -> tuple[bytes, int]:
+        """Return where the event was, sealed, and how fast (km/h) somebody would have come there; -1 is not known."""
+        if event.latitude is None or event.longitude is None:
+            return b"", -1
+        here = {LATITUDE_FIELD: f"{event.latitude:.2f}", LONGITUDE_FIELD: f"{event.longitude:.2f}"}
+        sealed = await self._seals.seal(voter_id, PersonalData(here))
+        last = await self._logins.last_place(voter_id)
+        opened = None if last is None else await self._seals.unseal(voter_id, last[0])
+        if last is None or opened is None:
+            return sealed, -1
+        before = float(opened.fields[LATITUDE_FIELD]), float(opened.fields[LONGITUDE_FIELD])
+        hours = max(0.0, (now - last[1]).total_seconds()) / 3600
+        return sealed, travel_kmh(before, (event.latitude, event.longitude), hours)
+
+    @activity.defn(name="redeem_challenge")
+    async def redeem_challenge(self, request: RedeemChallengeInput) -> RedeemedChallenge:
+        """Redeem the token of a login's bot challenge. Safe to repeat: the vendor knows the attempt's key again."""
+        if self._challenges is None:
+            return RedeemedChallenge(outcome=ChallengeOutcome.ABSENT)
+        key = str(uuid5(NAMESPACE_URL, f"login/{request.attempt_id}"))
+        try:
+            async with asyncio.timeout(VENDOR_WITHIN_S):
+                verdict = await self._challenges.redeem(
+                    request.challenge_token, ChallengeAction.LOGIN, request.nonce, key
+                )
+        except TimeoutError:
+            return RedeemedChallenge(outcome=ChallengeOutcome.ABSENT)
+        except DomainError as error:
+            if error.code in _AWAY:
+                return RedeemedChallenge(outcome=ChallengeOutcome.ABSENT)
+            raise to_application_error(error) from error
+        return RedeemedChallenge(outcome=ChallengeOutcome.PASSED if verdict.passed else ChallengeOutcome.FAILED)
+
+    @activity.defn(name="read_logins")
+    async def read_logins(self, request: ReadLoginsInput) -> PastLogins:
+        """Return what is known of a voter's logins, and which further factors the voter has. Safe to repeat.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        network = next(value for value in request.seen if value.feature is LoginFeature.NETWORK).hashes[-1]
+        try:
+            known, counts, owned = await asyncio.gather(
+                self._logins.known(request.voter_id, network),
+                self._logins.count(request.voter_id, request.seen),
+                self._credentials.kinds(request.voter_id),
+            )
+        except DomainError as error:
+            raise to_application_error(error) from error
+        factors = (*(factor for kind, factor in _FACTORS.items() if kind in owned), StepUpFactor.MAIL_CODE)
+        return PastLogins(
+            my_logins=known.my_logins,
+            all_logins=known.all_logins,
+            counts=counts,
+            account_attempts_per_hour=known.attempts_per_hour,
+            network_attempts_per_minute=known.network_attempts_per_minute,
+            failures_per_hour=known.failures_per_hour,
+            factors=tuple(factor for factor in factors if may_step_up(factor, request.method)),
+        )
+
+    @activity.defn(name="record_login")
+    async def record_login(self, login: RecordLoginInput) -> StepUpState:
+        """Keep a judged login, once, and say how it stands.
+
+        Safe to repeat: the same attempt is one row, and counts once.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            attempt = await self._logins.record(login)
+        except DomainError as error:
+            raise to_application_error(error) from error
+        if self._on_recorded is not None:
+            self._on_recorded(attempt)
+        return StepUpState(outcome=attempt.outcome)
+
+    @activity.defn(name="end_login")
+    async def end_login(self, ended: EndLoginInput) -> StepUpState:
+        """Keep how a challenged login ended. Safe to repeat: the first end stays, and is returned.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            outcome: LoginOutcome = await self._logins.end(ended)
+        except DomainError as error:
+            raise to_application_error(error) from error
+        return StepUpState(outcome=outcome)
+
+
+def _is_refused(verdict: DeviceVerdict) -> bool:
+    return verdict.decision in {DeviceDecision.REFUSED, DeviceDecision.INVALID}
+
+
+def _kept(hashes: Sequence[KeyedHash]) -> tuple[HashedValue, ...]:
+    return tuple(HashedValue(key_id=one.key_id, digest=one.digest) for one in hashes)

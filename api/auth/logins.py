@@ -1,0 +1,177 @@
+"""Logs people in: the proof is checked, the login judged durably, and a session opened where it is let in."""
+
+import asyncio
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from typing import Final
+
+from api.auth.cells import AuthCells
+from api.auth.login_humans import HumanChecks
+from api.auth.login_proofs import LoginProofs, Offer, Proof
+from api.auth.login_serving import RecordedLogins, decided
+from api.auth.sessions import SessionDesk, Tokens
+from domain.accounts import Account, LookupKind, PersonalData
+from domain.contracts.login import (
+    AssessLoginInput,
+    FeatureValue,
+    LoginFeature,
+    LoginOutcome,
+    StepUpFactor,
+)
+from domain.contracts.registration import HashedValue
+from domain.device_policy import CURRENT_DEVICE_POLICY
+from domain.errors import DomainError, ErrorCode
+from domain.ids import new_attempt_id, session_id_of
+from domain.login_features import client_values, network_value
+from domain.login_risk import CURRENT_LOGIN_POLICY
+from domain.logins import LoginAttempt
+from domain.risk import network_of
+from domain.sessions import NewSession
+from domain.tokens import RiskBand
+from integrations.identity_cell import IdentityCells
+
+_PROVIDER_SESSION: Final = "provider_session"  # the field that is sealed
+_REFUSED_EVERY_S: Final = 0.25  # whoever is refused hears of it at a multiple of this: how long it took says nothing
+_BANDS: Final = {LoginOutcome.ALLOWED: RiskBand.LOW, LoginOutcome.STEPPED_UP: RiskBand.MEDIUM}
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """How somebody comes: the client's address and name, a bot challenge's token, and a device event."""
+
+    client_address: str = field(repr=False)
+    user_agent: str = field(repr=False)
+    challenge_token: str = field(repr=False)
+    device_event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a login came to: tokens, or the further factors that it waits for."""
+
+    attempt_id: str
+    tokens: Tokens | None = None
+    factors: tuple[StepUpFactor, ...] = ()
+
+
+class LoginDesk:
+    """Decides on logins. A secret that proves somebody never gets further than this process."""
+
+    def __init__(
+        self,
+        cells: AuthCells,
+        identity: IdentityCells,
+        *,
+        proofs: LoginProofs,
+        sessions: SessionDesk,
+        recorded: RecordedLogins,
+        humans: HumanChecks,
+        first_cell: str,
+    ) -> None:
+        """Failures without an account are counted in `first_cell`."""
+        self._cells = cells
+        self._identity = identity
+        self._proofs = proofs
+        self._sessions = sessions
+        self._recorded = recorded
+        self._humans = humans
+        self._first_cell = first_cell
+
+    async def log_in(self, offer: Offer, visit: Visit) -> Decided:
+        """Return what a login comes to.
+
+        Raises:
+            DomainError: `login_failed`, the same and as late for every reason; `risk_denied` also where a further
+                factor is needed that the voter has not; `workflows_unavailable`, and what says that something is away.
+        """
+        began = asyncio.get_running_loop().time()
+        proof = await self._proofs.check(offer)
+        if not proof.good or proof.account is None:
+            refusal = await self._refusal(offer, visit, proof)
+            waited = asyncio.get_running_loop().time() - began
+            await asyncio.sleep(_REFUSED_EVERY_S - waited % _REFUSED_EVERY_S)
+            raise refusal
+        cell = self._identity.of(proof.account.cell)
+        login = await self._login(offer, visit, proof, proof.account)
+        with self._recorded.expected(login.attempt_id) as heard:
+            await cell.login_processes.start(login)
+            attempt = await decided(cell.logins, login.attempt_id, heard)
+        if attempt.outcome is None:
+            return Decided(attempt.attempt_id, factors=attempt.factors)
+        if attempt.outcome is not LoginOutcome.ALLOWED:
+            raise DomainError(ErrorCode.RISK_DENIED)
+        return Decided(attempt.attempt_id, await self.open(attempt, proof.account, visit.client_address))
+
+    async def open(self, attempt: LoginAttempt, account: Account, client_address: str) -> Tokens:
+        """Open the one session of a login that was let in. Raises DomainError as `SessionDesk.open`."""
+        sid = ""
+        if attempt.provider_session:
+            records = self._cells.of(account.cell).records
+            opened = await records.unseal(account.voter_id, attempt.provider_session)
+            sid = "" if opened is None else opened.fields[_PROVIDER_SESSION]
+        outcome = attempt.outcome or LoginOutcome.STEPPED_UP
+        return await self._sessions.open(
+            NewSession(
+                session_id=session_id_of(attempt.attempt_id),
+                voter_id=attempt.voter_id,
+                jkt=attempt.jkt,
+                method=attempt.method,
+                assurance=account.assurance,
+                risk=_BANDS[outcome],
+                device=urlsafe_b64encode(attempt.device).decode("ascii").rstrip("="),
+                network=network_of(client_address),
+                provider=attempt.provider,
+                provider_sid=sid,
+            )
+        )
+
+    async def _login(self, offer: Offer, visit: Visit, proof: Proof, account: Account) -> AssessLoginInput:
+        identity, sealed = proof.identity, b""
+        if identity is not None and identity.sid:
+            records = self._cells.of(account.cell).records
+            sealed = await records.seal(account.voter_id, PersonalData({_PROVIDER_SESSION: identity.sid}))
+        return AssessLoginInput(
+            attempt_id=new_attempt_id(account.cell),
+            voter_id=account.voter_id,
+            cell=account.cell,
+            method=offer.method,
+            jkt=offer.jkt,
+            challenge_token=visit.challenge_token,
+            nonce=offer.nonce,
+            device_event_id=visit.device_event_id,
+            seen=await self._seen(visit),
+            leak=proof.leak,
+            policy_version=CURRENT_LOGIN_POLICY.version,
+            device_policy_version=CURRENT_DEVICE_POLICY.version,
+            provider="" if identity is None else identity.provider,
+            provider_session=sealed,
+            second_factor_at_provider=identity is not None and identity.with_second_factor,
+        )
+
+    async def _seen(self, visit: Visit) -> tuple[FeatureValue, ...]:
+        """Return the features of the request, the network first; addresses and clients leave here as hashes only."""
+        values = [(LoginFeature.NETWORK, 0, network_value(visit.client_address))]
+        values += [(LoginFeature.CLIENT, level, value) for level, value in enumerate(client_values(visit.user_agent))]
+        return tuple(
+            [
+                FeatureValue(
+                    feature=feature,
+                    level=level,
+                    hashes=tuple(
+                        HashedValue(key_id=one.key_id, digest=one.digest)
+                        for one in await self._cells.hashes.every(LookupKind.FEATURE, value)
+                    ),
+                )
+                for feature, level, value in values
+            ]
+        )
+
+    async def _refusal(self, offer: Offer, visit: Visit, proof: Proof) -> DomainError:
+        """Count a failure and return how it is told: without a human's token nobody learns whether a proof was good."""
+        voter_id = "" if proof.account is None else proof.account.voter_id
+        cell = self._identity.of(self._first_cell if proof.account is None else proof.account.cell)
+        network = await self._cells.hashes.newest(LookupKind.FEATURE, network_value(visit.client_address))
+        _, passed = await asyncio.gather(
+            cell.logins.failed(voter_id, network), self._humans.is_human(visit.challenge_token, offer.nonce)
+        )
+        return DomainError(ErrorCode.LOGIN_FAILED if passed else ErrorCode.RISK_DENIED)

@@ -1,0 +1,165 @@
+"""Logins as they are kept: what each was judged by, how it ended, and what a voter's history is made of."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from domain.accounts import KeyedHash
+from domain.contracts.login import (
+    AssessLoginInput,
+    EndLoginInput,
+    FeatureCount,
+    FeatureSighting,
+    FeatureValue,
+    LoginFeature,
+    LoginOutcome,
+    LoginSignals,
+    LoginVerdict,
+    PastLogins,
+    RecordLoginInput,
+    RedeemedChallenge,
+    SeenDevice,
+    StepUpFactor,
+)
+from domain.contracts.registration import HashedValue
+from domain.login_risk import LoginPolicy, judge_login
+from domain.sessions import LoginMethod
+
+STEP_UP_LIFETIME: Final = timedelta(minutes=10)
+STEP_UP_FAILURES_MAX: Final = 5
+VENDOR_WITHIN_S: Final = 1.5  # a person waits: who does not answer by then is away
+LEVELS: Final[Mapping[LoginFeature, int]] = MappingProxyType(
+    {LoginFeature.NETWORK: 3, LoginFeature.CLIENT: 3, LoginFeature.DEVICE: 1}
+)
+
+# A second factor that is no second one: who reads the mail has the code of the login as well.
+_SAME_AS: Final[Mapping[LoginMethod, StepUpFactor]] = MappingProxyType(
+    {
+        LoginMethod.MAIL_CODE: StepUpFactor.MAIL_CODE,
+        LoginMethod.PASSKEY: StepUpFactor.PASSKEY,
+    }
+)
+
+
+def may_step_up(factor: StepUpFactor, method: LoginMethod) -> bool:
+    """Tell whether a factor proves more than the method has proved; a password only beside a code by mail."""
+    if factor is StepUpFactor.PASSWORD:
+        return method is LoginMethod.MAIL_CODE
+    return _SAME_AS.get(method) is not factor
+
+
+def signals_of(
+    request: AssessLoginInput, device: SeenDevice, challenge: RedeemedChallenge, past: PastLogins
+) -> LoginSignals:
+    """Return everything that a login is judged by; counts of attempts include this one."""
+    return LoginSignals(
+        my_logins=past.my_logins,
+        all_logins=past.all_logins,
+        sightings=tuple(_sightings((*past.counts, *device.counts))),
+        challenge=challenge.outcome,
+        device_known=device.known or device.absent,  # of a device that nobody told of, nobody can say that it is new
+        device_refused=device.refused,
+        device_absent=device.absent,
+        device_score_permille=device.score_permille,
+        device_reasons=device.reasons,
+        account_attempts_per_hour=past.account_attempts_per_hour + 1,
+        network_attempts_per_minute=past.network_attempts_per_minute + 1,
+        failures_per_hour=past.failures_per_hour,
+        travel_kmh=device.travel_kmh,
+        leak=request.leak,
+    )
+
+
+def _sightings(counts: Iterable[FeatureCount]) -> Iterator[FeatureSighting]:
+    """Join levels; a coarser value that is not known was seen at least as often as the finer one inside it."""
+    found = {(count.feature, count.level): count for count in counts}
+    for feature, levels in LEVELS.items():
+        if (feature, 0) not in found:
+            continue
+        mine, everyone = [0], [0]
+        for level in range(levels):
+            count = found.get((feature, level))
+            mine.append(max(mine[-1], count.mine if count else 0))
+            everyone.append(max(everyone[-1], count.everyone if count else 0))
+        yield FeatureSighting(feature=feature, mine=tuple(mine[1:]), everyone=tuple(everyone[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class LoginAttempt:
+    """A login as it was recorded; `outcome` is None while a further factor is waited for.
+
+    `device` is a keyed hash of 32 bytes, or empty; `provider_session` is sealed under the voter's key.
+    """
+
+    attempt_id: str
+    voter_id: str
+    method: LoginMethod
+    jkt: str
+    signals: LoginSignals
+    verdict: LoginVerdict
+    factors: tuple[StepUpFactor, ...]
+    outcome: LoginOutcome | None
+    at: datetime
+    device: bytes = b""
+    provider: str = ""
+    provider_session: bytes = field(default=b"", repr=False)
+
+
+def rejudge(attempt: LoginAttempt, policy: LoginPolicy) -> LoginVerdict:
+    """Return what a recorded login comes to under another policy, or what it came to under its own."""
+    return judge_login(attempt.signals, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLogins:
+    """How often a voter logged in, tried and failed, all voters logged in, and a network was tried from."""
+
+    my_logins: int
+    all_logins: int
+    attempts_per_hour: int
+    network_attempts_per_minute: int
+    failures_per_hour: int
+
+
+class Logins(Protocol):
+    """The logins of one cell. Calls raise DomainError `directory_unavailable`."""
+
+    async def known(self, voter_id: str, network: HashedValue) -> KnownLogins:
+        """Return the counts of a voter and of a network; each is read up to a thousand or so."""
+        ...
+
+    async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
+        """Return how often each value was seen, in the same order."""
+        ...
+
+    async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
+        """Return where the last login was (sealed), and when; or None."""
+        ...
+
+    async def record(self, login: RecordLoginInput) -> LoginAttempt:
+        """Keep a judged login, and add it to the history where it was let in; return it as it stands.
+
+        Safe to repeat: it counts once.
+        """
+        ...
+
+    async def end(self, ended: EndLoginInput) -> LoginOutcome:
+        """Keep how a challenged login ended, and add it to the history where it was let in; return how it ended.
+
+        Safe to repeat, and the first end stays.
+        """
+        ...
+
+    async def get(self, attempt_id: str) -> LoginAttempt | None:
+        """Return a login, or None."""
+        ...
+
+    async def failed(self, voter_id: str, network: KeyedHash) -> None:
+        """Count a proof that was not good; `voter_id` is empty where the account is not known."""
+        ...
+
+    async def forget(self, voter_id: str) -> None:
+        """Forget the history of a voter; what was decided stays until it is purged. Safe to repeat."""
+        ...

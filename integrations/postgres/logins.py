@@ -1,0 +1,285 @@
+"""The logins of one cell, in `identity.login_attempt`, and the history that the next ones are compared with."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from domain.accounts import KeyedHash
+from domain.contracts.login import (
+    EndLoginInput,
+    FeatureCount,
+    FeatureValue,
+    LoginCounts,
+    LoginDecision,
+    LoginFeature,
+    LoginOutcome,
+    LoginSignals,
+    LoginVerdict,
+    RecordLoginInput,
+    StepUpFactor,
+)
+from domain.contracts.registration import HashedValue
+from domain.errors import DomainError, ErrorCode
+from domain.logins import KnownLogins, LoginAttempt
+from domain.sessions import LoginMethod
+from integrations.postgres.device_sightings import NOTE as NOTE_SIGHTING
+from integrations.postgres.durable import acknowledged
+from integrations.postgres.failures import unavailable_as
+
+KEPT = timedelta(days=400)  # what was decided, for whoever asks within a year
+FAILURES_KEPT = timedelta(days=30)
+FOLDED_MAX = 10_000  # logins at once
+_PURGED_MAX = 10_000
+_ANY = ("any", 0, "", bytes(32))  # the row that counts logins
+
+_COUNTED_MAX, _NETWORK_COUNTED_MAX = 1000, 5000
+_KNOWN = """
+SELECT
+    coalesce((SELECT seen FROM identity.login_feature
+        WHERE voter_id = $1 AND feature = $3 AND level = $4 AND key_id = $5 AND digest = $6), 0) AS my_logins,
+    coalesce((SELECT seen FROM identity.login_feature_total
+        WHERE feature = $3 AND level = $4 AND key_id = $5 AND digest = $6), 0) AS all_logins,
+    (SELECT count(*) FROM (SELECT FROM identity.login_attempt
+        WHERE voter_id = $1 AND at > now() - interval '1 hour' LIMIT $7) AS few) AS attempts,
+    (SELECT count(*) FROM (SELECT FROM identity.login_failure
+        WHERE voter_id = $1 AND at > now() - interval '1 hour' LIMIT $7) AS few) AS failures,
+    (SELECT count(*) FROM (SELECT FROM identity.login_attempt
+        WHERE network = $2 AND at > now() - interval '1 minute' LIMIT $8) AS few)
+    + (SELECT count(*) FROM (SELECT FROM identity.login_failure
+        WHERE network = $2 AND at > now() - interval '1 minute' LIMIT $8) AS few) AS network
+"""
+# Some logins were counted under the key's older versions, so a value's count is the sum over its hashes.
+_COUNT = """
+SELECT wanted.place, coalesce(sum(mine.seen), 0)::bigint AS mine, coalesce(sum(everyone.seen), 0)::bigint AS everyone
+FROM unnest($2::integer[], $3::text[], $4::smallint[], $5::text[], $6::bytea[])
+    AS wanted (place, feature, level, key_id, digest)
+LEFT JOIN identity.login_feature AS mine ON mine.voter_id = $1 AND mine.feature = wanted.feature
+    AND mine.level = wanted.level AND mine.key_id = wanted.key_id AND mine.digest = wanted.digest
+LEFT JOIN identity.login_feature_total AS everyone ON everyone.feature = wanted.feature
+    AND everyone.level = wanted.level AND everyone.key_id = wanted.key_id AND everyone.digest = wanted.digest
+GROUP BY wanted.place
+"""
+_LAST_PLACE = "SELECT sealed, at FROM identity.login_place WHERE voter_id = $1"
+
+_RECORD = """
+INSERT INTO identity.login_attempt (attempt_id, voter_id, method, jkt, device, network, provider, provider_session,
+    decision, score_permille, reasons, policy_version, signals, factors, outcome, ended_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15,
+    CASE WHEN $15::text IS NOT NULL THEN now() END)
+ON CONFLICT ON CONSTRAINT pk_login_attempt DO NOTHING RETURNING true
+"""
+_END = """
+UPDATE identity.login_attempt SET outcome = $2, factor = $3, ended_at = now()
+WHERE attempt_id = $1 AND outcome IS NULL RETURNING true
+"""
+_OUTCOME = "SELECT outcome FROM identity.login_attempt WHERE attempt_id = $1"
+_GET = """
+SELECT attempt_id, voter_id, method, jkt, device, provider, provider_session, decision, score_permille, reasons,
+    policy_version, signals::text AS signals, factors, outcome, at
+FROM identity.login_attempt WHERE attempt_id = $1
+"""
+_COUNT_MINE = """
+INSERT INTO identity.login_feature AS known (voter_id, feature, level, key_id, digest, seen)
+SELECT $1, feature, level, key_id, digest, 1
+FROM unnest($2::text[], $3::smallint[], $4::text[], $5::bytea[]) AS seen (feature, level, key_id, digest)
+ORDER BY feature, level, key_id, digest
+ON CONFLICT ON CONSTRAINT pk_login_feature DO UPDATE SET seen = known.seen + 1, last_seen = now()
+"""
+_COUNT_NEW = "INSERT INTO identity.login_feature_new (features, levels, key_ids, digests) VALUES ($1, $2, $3, $4)"
+_PUT_PLACE = """
+INSERT INTO identity.login_place AS known (voter_id, sealed, at) VALUES ($1, $2, $3)
+ON CONFLICT ON CONSTRAINT pk_login_place DO UPDATE SET sealed = excluded.sealed, at = excluded.at
+WHERE known.at <= excluded.at
+"""
+_FAILED = "INSERT INTO identity.login_failure (voter_id, network) VALUES ($1, $2)"
+_FORGET = (
+    "DELETE FROM identity.login_feature WHERE voter_id = $1",
+    "DELETE FROM identity.login_place WHERE voter_id = $1",
+    "DELETE FROM identity.login_failure WHERE voter_id = $1",
+)
+# Whoever folds at the same time takes other rows; what was taken is counted in the same statement.
+_FOLD = """
+WITH taken AS (
+    DELETE FROM identity.login_feature_new WHERE login_id IN (
+        SELECT login_id FROM identity.login_feature_new ORDER BY login_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) RETURNING features, levels, key_ids, digests
+), folded AS (
+    INSERT INTO identity.login_feature_total AS known (feature, level, key_id, digest, seen)
+    SELECT seen.feature, seen.level, seen.key_id, seen.digest, count(*)
+    FROM taken, unnest(taken.features, taken.levels, taken.key_ids, taken.digests)
+        AS seen (feature, level, key_id, digest)
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    ON CONFLICT ON CONSTRAINT pk_login_feature_total
+    DO UPDATE SET seen = known.seen + excluded.seen, last_seen = now()
+)
+SELECT count(*) FROM taken
+"""
+_PURGE = (
+    ("login_attempt", "at", KEPT),
+    ("login_failure", "at", FAILURES_KEPT),
+    ("login_feature", "last_seen", KEPT),
+    ("login_feature_total", "last_seen", KEPT),
+    ("login_place", "at", KEPT),
+)
+_ENDED = {LoginDecision.ALLOW: LoginOutcome.ALLOWED, LoginDecision.DENY: LoginOutcome.DENIED}
+
+
+class PostgresLogins:
+    """Implements `Logins`; made for the role `comitia_identity` in the cell's database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def known(self, voter_id: str, network: HashedValue) -> KnownLogins:
+        """Return the counts of a voter and of a network."""
+        limits = (_COUNTED_MAX, _NETWORK_COUNTED_MAX)
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            (row,) = await self._pool.fetch(_KNOWN, voter_id, network.digest, *_ANY, *limits)
+        return KnownLogins(
+            my_logins=row["my_logins"],
+            all_logins=row["all_logins"],
+            attempts_per_hour=row["attempts"] + row["failures"],
+            network_attempts_per_minute=row["network"],
+            failures_per_hour=row["failures"],
+        )
+
+    async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
+        """Return how often each value was seen, in the same order."""
+        wanted = [(place, value, one) for place, value in enumerate(values) for one in value.hashes]
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            rows = await self._pool.fetch(
+                _COUNT,
+                voter_id,
+                [place for place, _, _ in wanted],
+                [value.feature for _, value, _ in wanted],
+                [value.level for _, value, _ in wanted],
+                [one.key_id for _, _, one in wanted],
+                [one.digest for _, _, one in wanted],
+            )
+        found = {row["place"]: row for row in rows}
+        return tuple(
+            FeatureCount(feature=value.feature, level=value.level, mine=row["mine"], everyone=row["everyone"])
+            for place, value in enumerate(values)
+            if (row := found.get(place)) is not None
+        )
+
+    async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
+        """Return where the last login was (sealed), and when; or None."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            row = await self._pool.fetchrow(_LAST_PLACE, voter_id)
+        return None if row is None else (row["sealed"], row["at"])
+
+    async def record(self, login: RecordLoginInput) -> LoginAttempt:
+        """Keep a judged login once."""
+        request, verdict = login.request, login.verdict
+        outcome = _ENDED.get(verdict.decision)
+        if outcome is None and not login.factors:
+            outcome = LoginOutcome.DENIED  # there is nothing to wait for
+        network = next(value.hashes[-1].digest for value in request.seen if value.feature is LoginFeature.NETWORK)
+        row = (
+            request.attempt_id,
+            request.voter_id,
+            request.method,
+            request.jkt,
+            login.counts.device[0].digest if login.counts.device else None,
+            network,
+            request.provider,
+            request.provider_session or None,
+            verdict.decision,
+            verdict.score_permille,
+            list(verdict.reasons),
+            verdict.policy_version,
+            login.signals.model_dump_json(),
+            [str(factor) for factor in login.factors],
+            outcome,
+        )
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                is_new = await connection.fetchval(_RECORD, *row)
+                if is_new and outcome is LoginOutcome.ALLOWED:
+                    await _add(connection, request.voter_id, login.counts)
+                (found,) = await connection.fetch(_GET, request.attempt_id)
+        return _attempt(found)
+
+    async def end(self, ended: EndLoginInput) -> LoginOutcome:
+        """Keep how a challenged login ended; the first end stays."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                if await connection.fetchval(_END, ended.attempt_id, ended.outcome, ended.factor):
+                    if ended.outcome is LoginOutcome.STEPPED_UP:
+                        await _add(connection, ended.voter_id, ended.counts)
+                    return ended.outcome
+                kept = await connection.fetchval(_OUTCOME, ended.attempt_id)
+        if kept is None:
+            raise DomainError(ErrorCode.LOGIN_NOT_FOUND, ended.attempt_id)
+        return LoginOutcome(kept)
+
+    async def get(self, attempt_id: str) -> LoginAttempt | None:
+        """Return a login, or None."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            row = await self._pool.fetchrow(_GET, attempt_id)
+        return None if row is None else _attempt(row)
+
+    async def failed(self, voter_id: str, network: KeyedHash) -> None:
+        """Count a proof that was not good."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            await self._pool.execute(_FAILED, voter_id, network.digest)
+
+    async def forget(self, voter_id: str) -> None:
+        """Forget the history of a voter."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                for statement in _FORGET:
+                    await connection.execute(statement, voter_id)
+
+    async def fold(self) -> int:
+        """Add what logins have left to everybody's history; return how many, at most `FOLDED_MAX`. Each counts once."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            return int(await self._pool.fetchval(_FOLD, FOLDED_MAX))
+
+    async def purge(self) -> None:
+        """Forget what is too old to matter, a few thousand rows of each kind at a time."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            for table, time, kept in _PURGE:
+                old = f"SELECT ctid FROM identity.{table} WHERE {time} < now() - $1::interval LIMIT $2"  # noqa: S608
+                statement = f"DELETE FROM identity.{table} WHERE ctid = ANY (ARRAY({old}))"  # noqa: S608 - of constants
+                await self._pool.execute(statement, kept, _PURGED_MAX)
+
+
+async def _add(connection: Any, voter_id: str, counts: LoginCounts) -> None:
+    """Add a login that was let in to the histories, and its device to the voter's."""
+    newest = [
+        (str(value.feature), value.level, value.hashes[-1].key_id, value.hashes[-1].digest) for value in counts.values
+    ]
+    columns = [list(column) for column in zip(*newest, _ANY, strict=True)]
+    await connection.execute(_COUNT_MINE, voter_id, *columns)
+    await connection.execute(_COUNT_NEW, *columns)
+    if counts.device:
+        keys, digests = [one.key_id for one in counts.device], [one.digest for one in counts.device]
+        await connection.execute(NOTE_SIGHTING, keys, digests, voter_id, counts.at)
+    if counts.place:
+        await connection.execute(_PUT_PLACE, voter_id, counts.place, counts.at)
+
+
+def _attempt(row: asyncpg.Record) -> LoginAttempt:
+    return LoginAttempt(
+        attempt_id=row["attempt_id"],
+        voter_id=row["voter_id"],
+        method=LoginMethod(row["method"]),
+        jkt=row["jkt"],
+        signals=LoginSignals.model_validate_json(row["signals"]),
+        verdict=LoginVerdict(
+            decision=LoginDecision(row["decision"]),
+            score_permille=row["score_permille"],
+            reasons=tuple(row["reasons"]),
+            policy_version=row["policy_version"],
+        ),
+        factors=tuple(StepUpFactor(factor) for factor in row["factors"]),
+        outcome=None if row["outcome"] is None else LoginOutcome(row["outcome"]),
+        at=row["at"],
+        device=row["device"] or b"",
+        provider=row["provider"],
+        provider_session=row["provider_session"] or b"",
+    )

@@ -1,0 +1,85 @@
+"""Logins of one cell as durable executions: begun once their proof was good, and told of further factors."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateNotAnsweredError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.contracts.login import AssessLoginInput, StepUpState, TriedFactor
+from domain.errors import DomainError, ErrorCode
+from domain.ids import assess_login_workflow_id
+
+LOGIN_QUEUE: Final = "login"
+WORKFLOW_TYPE: Final = "AssessLogin"
+_TASK_TIMEOUT: Final = timedelta(seconds=3)  # a killed process's first task goes to another worker after this
+
+
+class TemporalLogins:
+    """The logins of one cell; the workflow is known here by name alone."""
+
+    def __init__(self, client: Client, cell: str, *, queue: str = LOGIN_QUEUE, patience_s: float = 5.0) -> None:
+        """`patience_s` is how long a caller waits for an answer."""
+        self._client = client
+        self._cell = cell
+        self._queue = queue
+        self._patience_s = patience_s
+
+    async def start(self, login: AssessLoginInput) -> None:
+        """Return once a login is durably on its way; its first task comes back at once (eager start).
+
+        Safe to repeat: one attempt, one execution.
+
+        Raises:
+            DomainError: `workflows_unavailable`; it may have started or not.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._client.start_workflow(
+                    WORKFLOW_TYPE,
+                    login,
+                    id=assess_login_workflow_id(self._cell, login.attempt_id),
+                    task_queue=self._queue,
+                    task_timeout=_TASK_TIMEOUT,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    request_eager_start=True,
+                )
+        except WorkflowAlreadyStartedError:
+            return
+        except (RPCError, TimeoutError) as error:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the login was not judged") from error
+
+    async def step_up(self, attempt_id: str, tried: TriedFactor) -> StepUpState:
+        """Tell a challenged login of a factor that somebody brought; return how it stands then.
+
+        Raises:
+            DomainError: `login_not_found` where it waits for none (any more), `factor_not_found` for one that is not
+                of this login, `workflows_unavailable`.
+        """
+        handle = self._client.get_workflow_handle(assess_login_workflow_id(self._cell, attempt_id))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                state: StepUpState = await handle.execute_update("step_up", tried, result_type=StepUpState)
+        except (TimeoutError, UpdateNotAnsweredError) as error:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "no answer yet") from error
+        except WorkflowUpdateFailedError as error:
+            raise _refusal(error) from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise DomainError(ErrorCode.LOGIN_NOT_FOUND, "the login waits for nothing") from error
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        return state
+
+
+def _refusal(error: WorkflowUpdateFailedError) -> Exception:
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type in set(ErrorCode):
+        return DomainError(ErrorCode(cause.type), cause.message)
+    if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
+        return DomainError(ErrorCode.LOGIN_NOT_FOUND, "the login waits for nothing")
+    return error

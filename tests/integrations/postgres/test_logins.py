@@ -1,0 +1,188 @@
+"""Logins in a real cell: kept once, counted once, folded once, forgotten."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from domain.accounts import KeyedHash
+from domain.contracts.login import (
+    AssessLoginInput,
+    ChallengeOutcome,
+    CredentialLeak,
+    EndLoginInput,
+    FeatureCount,
+    FeatureValue,
+    LoginCounts,
+    LoginDecision,
+    LoginFeature,
+    LoginOutcome,
+    LoginSignals,
+    LoginVerdict,
+    RecordLoginInput,
+    StepUpFactor,
+)
+from domain.contracts.registration import HashedValue
+from domain.errors import DomainError, ErrorCode
+from domain.ids import new_attempt_id, new_voter_id
+from domain.sessions import LoginMethod
+from integrations.postgres.logins import PostgresLogins
+from tests.conftest import OwnerPool
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def logins(identity_pool: asyncpg.Pool) -> PostgresLogins:
+    return PostgresLogins(identity_pool)
+
+
+def hashed(versions: int = 1) -> tuple[HashedValue, ...]:
+    return tuple(HashedValue(key_id=f"lookup/{number}", digest=secrets.token_bytes(32)) for number in range(versions))
+
+
+def login(
+    decision: LoginDecision = LoginDecision.ALLOW,
+    voter: str = "",
+    *,
+    values: tuple[FeatureValue, ...] = (),
+    factors: tuple[StepUpFactor, ...] = (),
+    **counts: Any,
+) -> RecordLoginInput:
+    values = values or (FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashed()),)
+    return RecordLoginInput(
+        request=AssessLoginInput(
+            attempt_id=new_attempt_id("eu"),
+            voter_id=voter or new_voter_id("eu"),
+            cell="eu",
+            method=LoginMethod.OIDC,
+            jkt="k" * 43,
+            challenge_token="t",
+            nonce="n",
+            device_event_id="e",
+            seen=values,
+            leak=CredentialLeak.NOT_APPLICABLE,
+            policy_version=1,
+            device_policy_version=1,
+            provider="sandbox",
+            provider_session=b"sealed",
+        ),
+        signals=LoginSignals(
+            my_logins=0, all_logins=0, sightings=(), challenge=ChallengeOutcome.PASSED, device_known=True
+        ),
+        verdict=LoginVerdict(decision=decision, score_permille=7, reasons=("new_device",), policy_version=1),
+        counts=LoginCounts(values=values, at=NOW, **counts),
+        factors=factors,
+    )
+
+
+async def test_a_login_is_kept_and_counted_once_however_often_it_is_recorded(logins: PostgresLogins) -> None:
+    made = login(device=hashed(2), place=b"sealed place")
+    found = await asyncio.gather(*(logins.record(made) for _ in range(6)), logins.record(made))
+    assert len({attempt.attempt_id for attempt in found}) == 1
+    kept = await logins.get(made.request.attempt_id)
+    assert kept is not None
+    assert (kept.outcome, kept.verdict, kept.signals) == (LoginOutcome.ALLOWED, made.verdict, made.signals)
+    assert (kept.provider, kept.provider_session, kept.device) == ("sandbox", b"sealed", made.counts.device[0].digest)
+    counts = await logins.count(made.request.voter_id, made.counts.values)
+    assert [count.mine for count in counts] == [1]
+    known = await logins.known(made.request.voter_id, made.counts.values[0].hashes[-1])
+    assert (known.my_logins, known.attempts_per_hour, known.network_attempts_per_minute) == (1, 1, 1)
+    assert await logins.last_place(made.request.voter_id) == (b"sealed place", NOW)
+
+
+async def test_what_is_denied_or_not_finished_adds_nothing_to_the_history(logins: PostgresLogins) -> None:
+    denied = await logins.record(login(LoginDecision.DENY))
+    unfinished = login(LoginDecision.CHALLENGE, factors=(StepUpFactor.TOTP,))
+    waiting = await logins.record(unfinished)
+    hopeless = await logins.record(login(LoginDecision.CHALLENGE))
+    assert [attempt.outcome for attempt in (denied, waiting, hopeless)] == [
+        LoginOutcome.DENIED,
+        None,
+        LoginOutcome.DENIED,
+    ]
+    for attempt in (denied, waiting, hopeless):
+        assert (await logins.known(attempt.voter_id, hashed()[0])).my_logins == 0
+
+
+@pytest.mark.parametrize(("outcome", "mine"), [(LoginOutcome.STEPPED_UP, 1), (LoginOutcome.EXPIRED, 0)])
+async def test_a_challenged_login_ends_once(logins: PostgresLogins, outcome: LoginOutcome, mine: int) -> None:
+    made = login(LoginDecision.CHALLENGE, factors=(StepUpFactor.TOTP,))
+    await logins.record(made)
+    end = EndLoginInput(
+        attempt_id=made.request.attempt_id, voter_id=made.request.voter_id, outcome=outcome, counts=made.counts
+    )
+    assert set(await asyncio.gather(*(logins.end(end) for _ in range(6)))) == {outcome}
+    other = LoginOutcome.EXPIRED if mine else LoginOutcome.STEPPED_UP
+    assert await logins.end(end.model_copy(update={"outcome": other})) is outcome  # the first end stays
+    assert [count.mine for count in await logins.count(made.request.voter_id, made.counts.values)] == [mine]
+    with pytest.raises(DomainError, match="login_not_found"):
+        await logins.end(end.model_copy(update={"attempt_id": new_attempt_id("eu")}))
+
+
+async def test_logins_of_everybody_are_folded_once_whoever_folds(logins: PostgresLogins) -> None:
+    value = FeatureValue(feature=LoginFeature.CLIENT, level=2, hashes=hashed())
+    network = FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashed())
+    before = (await logins.known(new_voter_id("eu"), hashed()[0])).all_logins
+    for _ in range(5):
+        await logins.record(login(values=(network, value)))
+    folded = sum(await asyncio.gather(*(logins.fold() for _ in range(4)))) + await logins.fold()
+    assert folded >= 5
+    assert [count.everyone for count in await logins.count(new_voter_id("eu"), [value])] == [5]
+    assert (await logins.known(new_voter_id("eu"), hashed()[0])).all_logins >= before + 5
+
+
+async def test_a_value_is_found_under_every_version_of_the_key(logins: PostgresLogins) -> None:
+    voter, hashes = new_voter_id("eu"), hashed(3)
+    for versions in (1, 2, 3):  # as versions were made in between
+        value = FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashes[:versions])
+        await logins.record(login(voter=voter, values=(value,)))
+    wanted = FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashes)
+    assert await logins.count(voter, [wanted]) == (
+        FeatureCount(feature=LoginFeature.NETWORK, level=0, mine=3, everyone=0),
+    )
+
+
+async def test_failures_count_for_the_account_and_the_network(logins: PostgresLogins) -> None:
+    voter, (network,) = new_voter_id("eu"), hashed()
+    for name in (voter, voter, ""):
+        await logins.failed(name, KeyedHash(network.key_id, network.digest))
+    known = await logins.known(voter, network)
+    assert (known.failures_per_hour, known.attempts_per_hour, known.network_attempts_per_minute) == (2, 2, 3)
+
+
+async def test_a_voter_is_forgotten_and_old_logins_are_purged(logins: PostgresLogins, owner_pool: OwnerPool) -> None:
+    made = login(place=b"sealed")
+    await logins.record(made)
+    voter = made.request.voter_id
+    for _ in range(2):
+        await logins.forget(voter)
+    assert await logins.last_place(voter) is None
+    assert (await logins.known(voter, hashed()[0])).my_logins == 0
+    await logins.purge()
+    assert await logins.get(made.request.attempt_id) is not None
+    pool = await owner_pool("eu")
+    await pool.execute(
+        "UPDATE identity.login_attempt SET at = at - $2::interval WHERE attempt_id = $1",
+        made.request.attempt_id,
+        timedelta(days=401),
+    )
+    await logins.purge()
+    assert await logins.get(made.request.attempt_id) is None
+
+
+async def test_logins_that_are_away_say_so(closed_pool: asyncpg.Pool) -> None:
+    logins, made = PostgresLogins(closed_pool), login()
+    for call in (
+        logins.record(made),
+        logins.get(made.request.attempt_id),
+        logins.known(made.request.voter_id, hashed()[0]),
+        logins.count(made.request.voter_id, made.counts.values),
+        logins.fold(),
+    ):
+        with pytest.raises(DomainError) as failure:
+            await call
+        assert failure.value.code is ErrorCode.DIRECTORY_UNAVAILABLE

@@ -1,0 +1,256 @@
+"""Everything around `AssessLogin` that a test can hold up, cut off or make say no."""
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
+
+from activities.logins import LoginActivities
+from domain.accounts import KeyedHash, LookupKind, PersonalData
+from domain.challenges import ChallengeVerdict
+from domain.contracts.login import (
+    AssessedLogin,
+    AssessLoginInput,
+    CredentialLeak,
+    EndLoginInput,
+    FeatureCount,
+    FeatureValue,
+    LoginDecision,
+    LoginFeature,
+    LoginOutcome,
+    RecordLoginInput,
+    StepUpFactor,
+    StepUpState,
+    TriedFactor,
+)
+from domain.contracts.registration import HashedValue
+from domain.credentials import CredentialKind
+from domain.device_sightings import DeviceCorrelation
+from domain.devices import DeviceEvent, DeviceFlag
+from domain.errors import DomainError, ErrorCode
+from domain.ids import assess_login_workflow_id, new_attempt_id, new_voter_id
+from domain.login_features import client_values, network_value
+from domain.logins import KnownLogins, LoginAttempt
+from domain.sessions import LoginMethod
+from integrations.temporal.worker import sandbox
+from tests.workflows.registration_world import Hashes, Hook, replayed
+from workflows.assess_login import AssessLoginWorkflow
+
+ADDRESS = "192.0.2.7"
+
+
+class Kept:
+    """Logins in memory; `failures` are raised first."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, LoginAttempt] = {}
+        self.added: list[str] = []
+        self.failures: list[ErrorCode] = []
+        self.place: tuple[bytes, datetime] | None = None
+        self.my_logins, self.failed_before = 20, 0
+        self.mine = 20  # logins with each value
+
+    async def known(self, voter_id: str, network: HashedValue) -> KnownLogins:
+        assert len(network.digest) == 32
+        return KnownLogins(self.my_logins, 1000, 1, 10, self.failed_before)
+
+    async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
+        return tuple(
+            FeatureCount(feature=value.feature, level=value.level, mine=self.mine, everyone=50) for value in values
+        )
+
+    async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
+        return self.place
+
+    async def record(self, login: RecordLoginInput) -> LoginAttempt:
+        if self.failures:
+            raise DomainError(self.failures.pop(0))
+        request, verdict = login.request, login.verdict
+        ended = {LoginDecision.ALLOW: LoginOutcome.ALLOWED, LoginDecision.DENY: LoginOutcome.DENIED}
+        outcome = ended.get(verdict.decision, None if login.factors else LoginOutcome.DENIED)
+        if request.attempt_id not in self.rows:
+            self.rows[request.attempt_id] = LoginAttempt(
+                request.attempt_id,
+                request.voter_id,
+                request.method,
+                request.jkt,
+                login.signals,
+                verdict,
+                login.factors,
+                outcome,
+                datetime.now(UTC),
+            )
+            if outcome is LoginOutcome.ALLOWED:
+                self.added.append(request.attempt_id)
+        return self.rows[request.attempt_id]
+
+    async def end(self, ended: EndLoginInput) -> LoginOutcome:
+        if self.failures:
+            raise DomainError(self.failures.pop(0))
+        row = self.rows[ended.attempt_id]
+        if row.outcome is None:
+            fields = {name: getattr(row, name) for name in row.__slots__}
+            self.rows[ended.attempt_id] = LoginAttempt(**{**fields, "outcome": ended.outcome})
+            if ended.outcome is LoginOutcome.STEPPED_UP:
+                self.added.append(ended.attempt_id)
+        return self.rows[ended.attempt_id].outcome or ended.outcome
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.known = True
+
+    async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
+        return DeviceCorrelation(1, 1, known=self.known)
+
+
+class Seals:
+    async def seal(self, voter_id: str, data: PersonalData) -> bytes:
+        return repr(dict(data.fields)).encode()
+
+    async def unseal(self, voter_id: str, sealed: bytes) -> PersonalData | None:
+        return PersonalData(eval(sealed))
+
+
+class Owned:
+    """The factors of everybody."""
+
+    def __init__(self) -> None:
+        self.owned = {CredentialKind.TOTP}
+
+    async def kinds(self, voter_id: str) -> frozenset[CredentialKind]:
+        return frozenset(self.owned)
+
+
+class Vendors:
+    """Both vendors: they fail as told, and answer as told."""
+
+    def __init__(self) -> None:
+        self.device_failure: ErrorCode | None = None
+        self.challenge_failure: ErrorCode | None = None
+        self.flags: frozenset[DeviceFlag] = frozenset()
+        self.passes = True
+        self.latitude = 52.5
+        self.keys: set[str] = set()
+        self.nonce = "a nonce of this login"
+
+    async def event(self, event_id: str) -> DeviceEvent:
+        if self.device_failure:
+            raise DomainError(self.device_failure)
+        return DeviceEvent(
+            event_id,
+            datetime.now(UTC),
+            device_id="a device",
+            confidence=0.99,
+            linked_id=self.nonce,
+            flags=self.flags,
+            ip_address=ADDRESS,
+            country="DE",
+            latitude=self.latitude,
+            longitude=13.4,
+            asn="64500",
+        )
+
+    async def redeem(self, token: str, action: str, nonce: str, idempotency_key: str) -> ChallengeVerdict:
+        self.keys.add(idempotency_key)
+        if self.challenge_failure:
+            raise DomainError(self.challenge_failure)
+        return ChallengeVerdict(passed=self.passes)
+
+
+class LoggingIn:
+    """One login and all around it."""
+
+    def __init__(self, client: Client, *, method: LoginMethod = LoginMethod.PASSWORD) -> None:
+        self.client, self.method = client, method
+        self.attempt_id, self.voter_id = new_attempt_id("eu"), new_voter_id("eu")
+        self.kept, self.seen, self.owned, self.vendors, self.hashes = Kept(), Seen(), Owned(), Vendors(), Hashes()
+        self.queue = f"login-{secrets.token_hex(4)}"
+        self.leak = CredentialLeak.NONE
+        self.second_factor_at_provider = False
+        self.steps: list[str] = []
+        self.after: Hook | None = None
+
+    @property
+    def row(self) -> LoginAttempt:
+        return self.kept.rows[self.attempt_id]
+
+    @property
+    def handle(self) -> WorkflowHandle[AssessLoginWorkflow, AssessedLogin]:
+        return self.client.get_workflow_handle_for(
+            AssessLoginWorkflow.run, assess_login_workflow_id("eu", self.attempt_id)
+        )
+
+    @property
+    def counted(self) -> Counter[str]:
+        return Counter(self.steps)
+
+    async def start(self) -> WorkflowHandle[AssessLoginWorkflow, AssessedLogin]:
+        values = [(LoginFeature.NETWORK, 0, network_value(ADDRESS))]
+        values += [(LoginFeature.CLIENT, level, value) for level, value in enumerate(client_values("A client/1.0"))]
+        seen = []
+        for feature, level, value in values:
+            hashes = await self.hashes.every(LookupKind.FEATURE, value)
+            kept = tuple(HashedValue(key_id=one.key_id, digest=one.digest) for one in hashes)
+            seen.append(FeatureValue(feature=feature, level=level, hashes=kept))
+        return await self.client.start_workflow(
+            AssessLoginWorkflow.run,
+            AssessLoginInput(
+                attempt_id=self.attempt_id,
+                voter_id=self.voter_id,
+                cell="eu",
+                method=self.method,
+                jkt="k" * 43,
+                challenge_token="a token",
+                nonce=self.vendors.nonce,
+                device_event_id="an event",
+                seen=tuple(seen),
+                leak=self.leak,
+                policy_version=1,
+                device_policy_version=1,
+                second_factor_at_provider=self.second_factor_at_provider,
+            ),
+            id=self.handle.id,
+            task_queue=self.queue,
+            task_timeout=timedelta(seconds=3),
+        )
+
+    async def step_up(self, *, passed: bool, factor: StepUpFactor = StepUpFactor.TOTP) -> StepUpState:
+        return await self.handle.execute_update(AssessLoginWorkflow.step_up, TriedFactor(factor=factor, passed=passed))
+
+    def worker(self, **options: Any) -> Worker:
+        vendors: Any = self.vendors
+        parts: tuple[Any, ...] = (self.kept, self.seen, self.owned, Seals(), self.hashes)
+        activities = LoginActivities(*parts, devices=vendors, challenges=vendors)
+        return Worker(
+            self.client,
+            task_queue=self.queue,
+            workflows=[AssessLoginWorkflow],
+            activities=[self._hooked(function) for function in activities.all()],
+            workflow_runner=sandbox(),
+            deployment_config=WorkerDeploymentConfig(
+                WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
+            ),
+            **{"max_cached_workflows": 50, **options},
+        )
+
+    def _hooked(self, function: Any) -> Any:
+        @wraps(function)
+        async def hooked(request: Any) -> Any:
+            result = await function(request)
+            self.steps.append(function.__name__)
+            if self.after is not None:
+                await self.after(function.__name__)
+            return result
+
+        return hooked
+
+    async def replayed(self, name: str = "") -> None:
+        """Replay what happened; keep it where that was asked for and there is nothing of this name."""
+        await replayed(self.handle, name and f"assess-login-{name}")

@@ -1,0 +1,298 @@
+"""Logins judged: as always, from elsewhere, without vendors, and with workers that die."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.testing import WorkflowEnvironment
+
+from domain.contracts.login import (
+    AssessedLogin,
+    ChallengeOutcome,
+    CredentialLeak,
+    LoginDecision,
+    LoginOutcome,
+    StepUpFactor,
+)
+from domain.credentials import CredentialKind
+from domain.devices import DeviceFlag
+from domain.errors import ErrorCode
+from domain.login_risk import CURRENT_LOGIN_POLICY, LoginReason
+from domain.logins import STEP_UP_FAILURES_MAX, rejudge
+from domain.sessions import LoginMethod
+from tests.workflows.login_world import LoggingIn
+from tests.workflows.registration_world import happens
+from workflows.assess_login import AssessLoginWorkflow
+
+Login = WorkflowHandle[AssessLoginWorkflow, AssessedLogin]
+SERVER = Path(sys.executable).parent / "temporal-test-server"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(SERVER), data_converter=pydantic_data_converter
+    ) as environment:
+        yield environment
+
+
+async def ended(world: LoggingIn, name: str = "") -> AssessedLogin:
+    async with asyncio.timeout(60), world.worker():
+        result = await (await world.start()).result()
+    await world.replayed(name)
+    return result
+
+
+async def challenged(world: LoggingIn) -> Login:
+    """Begin a login that waits for a further factor."""
+    handle = await world.start()
+    await happens(lambda: world.attempt_id in world.kept.rows)
+    assert world.row.outcome is None, world.row
+    return handle
+
+
+async def refused(awaited: Awaitable[Any]) -> str | None:
+    with pytest.raises((WorkflowUpdateFailedError, RPCError)) as failure:
+        await awaited
+    if isinstance(failure.value, RPCError):
+        return ErrorCode.LOGIN_NOT_FOUND if failure.value.status.name == "NOT_FOUND" else failure.value.status.name
+    cause = failure.value.cause
+    assert isinstance(cause, ApplicationError)
+    return cause.type
+
+
+def last_in_new_york() -> tuple[bytes, datetime]:
+    return repr({"latitude": "40.71", "longitude": "-74.01"}).encode(), datetime.now(UTC) - timedelta(hours=1)
+
+
+async def test_a_login_as_always_is_allowed_in_one_task(client: Client) -> None:
+    world = LoggingIn(client)
+    result = await ended(world, "allowed")
+    assert (result.outcome, result.verdict.decision) == (LoginOutcome.ALLOWED, LoginDecision.ALLOW)
+    assert world.kept.added == [world.attempt_id]
+    assert len(world.vendors.keys) == 1
+    history = await world.handle.fetch_history()
+    kinds = [event.event_type for event in history.events]
+    assert len(kinds) == 9  # started, one task of three events, four markers, completed: nothing waits for a queue
+    signals = world.row.signals
+    assert (signals.device_known, signals.challenge) == (True, ChallengeOutcome.PASSED)
+    assert (signals.account_attempts_per_hour, signals.network_attempts_per_minute) == (2, 11)
+    assert {len(sighting.mine) for sighting in signals.sightings} == {1, 3}
+
+
+async def test_the_history_names_neither_device_nor_place(client: Client) -> None:
+    world = LoggingIn(client)
+    await ended(world)
+    history = (await world.handle.fetch_history()).to_json()
+    for secret in ("a device", "192.0.2", "A client", "64500"):
+        assert secret not in history
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda world: setattr(world.vendors, "passes", False), LoginReason.CHALLENGE_FAILED),
+        (lambda world: setattr(world.vendors, "flags", frozenset({DeviceFlag.BOT})), LoginReason.DEVICE_REFUSED),
+        (
+            lambda world: setattr(world.vendors, "device_failure", ErrorCode.DEVICE_EVENT_INVALID),
+            LoginReason.DEVICE_REFUSED,
+        ),
+    ],
+    ids=["no human", "bot", "no event"],
+)
+async def test_what_the_policy_refuses_is_denied(
+    client: Client, change: Callable[[LoggingIn], None], reason: LoginReason
+) -> None:
+    world = LoggingIn(client)
+    change(world)
+    result = await ended(world, f"denied-{reason}")
+    assert (result.outcome, result.verdict.decision) == (LoginOutcome.DENIED, LoginDecision.DENY)
+    assert reason in result.verdict.reasons
+    assert not world.kept.added
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda world: setattr(world.vendors, "device_failure", ErrorCode.DEVICES_UNAVAILABLE),
+            LoginReason.DEVICE_UNAVAILABLE,
+        ),
+        (
+            lambda world: setattr(world.vendors, "challenge_failure", ErrorCode.CHALLENGES_UNAVAILABLE),
+            LoginReason.CHALLENGE_UNAVAILABLE,
+        ),
+        (lambda world: setattr(world, "leak", CredentialLeak.ABSENT), LoginReason.LEAK_UNKNOWN),
+        (lambda world: setattr(world, "leak", CredentialLeak.LEAKED), LoginReason.CREDENTIAL_LEAKED),
+        (lambda world: setattr(world.seen, "known", False), LoginReason.NEW_DEVICE),
+        (lambda world: setattr(world.kept, "place", last_in_new_york()), LoginReason.IMPOSSIBLE_TRAVEL),
+    ],
+    ids=["device vendor away", "challenge vendor away", "breaches away", "leaked", "new device", "travel"],
+)
+async def test_what_is_away_or_new_asks_for_a_further_factor(
+    client: Client, change: Callable[[LoggingIn], None], reason: LoginReason
+) -> None:
+    world = LoggingIn(client)
+    change(world)
+    async with asyncio.timeout(60), world.worker():
+        await challenged(world)
+        assert reason in world.row.verdict.reasons
+        assert world.row.factors == (StepUpFactor.TOTP, StepUpFactor.MAIL_CODE)
+        assert not world.kept.added
+        state = await world.step_up(passed=True)
+        assert state.outcome is LoginOutcome.STEPPED_UP
+        assert (await world.handle.result()).outcome is LoginOutcome.STEPPED_UP
+    assert world.kept.added == [world.attempt_id]
+    await world.replayed(f"stepped-up-{reason}")
+
+
+async def test_who_has_no_further_factor_is_denied_at_once(client: Client) -> None:
+    world = LoggingIn(client, method=LoginMethod.MAIL_CODE)
+    world.owned.owned = set()
+    world.seen.known = False
+    result = await ended(world, "denied-without-factor")
+    assert (result.outcome, result.verdict.decision) == (LoginOutcome.DENIED, LoginDecision.CHALLENGE)
+
+
+async def test_a_code_by_mail_is_no_second_factor_beside_itself_and_a_password_is_none_beside_itself(
+    client: Client,
+) -> None:
+    for method, factors in (
+        (LoginMethod.MAIL_CODE, (StepUpFactor.TOTP, StepUpFactor.PASSWORD)),
+        (LoginMethod.PASSWORD, (StepUpFactor.TOTP, StepUpFactor.MAIL_CODE)),
+        (LoginMethod.PASSKEY, (StepUpFactor.TOTP, StepUpFactor.MAIL_CODE)),
+        (LoginMethod.OIDC, (StepUpFactor.IDP, StepUpFactor.TOTP, StepUpFactor.PASSKEY, StepUpFactor.MAIL_CODE)),
+    ):
+        world = LoggingIn(client, method=method)
+        world.owned.owned = {CredentialKind.TOTP, CredentialKind.PASSWORD, CredentialKind.PASSKEY}
+        if method is not LoginMethod.OIDC:
+            world.owned.owned.remove(CredentialKind.PASSKEY)
+        world.second_factor_at_provider = method is LoginMethod.OIDC
+        world.seen.known = False
+        async with asyncio.timeout(60), world.worker():
+            await challenged(world)
+            assert world.row.factors == factors
+            assert await refused(world.step_up(passed=True, factor=StepUpFactor.RECOVERY_CODE)) == "factor_not_found"
+            assert (await world.step_up(passed=True)).outcome is LoginOutcome.STEPPED_UP
+
+
+async def test_five_wrong_factors_end_it_also_at_once(client: Client) -> None:
+    world = LoggingIn(client)
+    world.seen.known = False
+    async with asyncio.timeout(60), world.worker():
+        await challenged(world)
+        states = [await world.step_up(passed=False) for _ in range(STEP_UP_FAILURES_MAX - 1)]
+        assert [state.failures_left for state in states] == [4, 3, 2, 1]
+        late = await asyncio.gather(*(world.step_up(passed=False) for _ in range(4)), return_exceptions=True)
+        last = [state for state in late if not isinstance(state, BaseException)]
+        assert [state.outcome for state in last] == [LoginOutcome.STEP_UP_FAILED]
+        assert (await world.handle.result()).outcome is LoginOutcome.STEP_UP_FAILED
+        assert await refused(world.step_up(passed=True)) == ErrorCode.LOGIN_NOT_FOUND
+    assert world.row.outcome is LoginOutcome.STEP_UP_FAILED
+    assert not world.kept.added
+    await world.replayed("step-up-failed")
+
+
+async def test_of_many_good_factors_at_once_one_counts(client: Client) -> None:
+    world = LoggingIn(client)
+    world.seen.known = False
+    async with asyncio.timeout(60), world.worker(max_cached_workflows=0):
+        await challenged(world)
+        answers = await asyncio.gather(*(world.step_up(passed=True) for _ in range(5)), return_exceptions=True)
+        assert len([answer for answer in answers if not isinstance(answer, BaseException)]) == 1
+        await world.handle.result()
+    assert world.kept.added == [world.attempt_id]
+    await world.replayed()
+
+
+async def test_who_brings_no_factor_in_ten_minutes_is_too_late(skipping: WorkflowEnvironment) -> None:
+    world = LoggingIn(skipping.client)
+    world.seen.known = False
+    async with asyncio.timeout(60), world.worker():
+        handle = await challenged(world)
+        result = await handle.result()
+    assert result.outcome is LoginOutcome.EXPIRED
+    assert world.row.outcome is LoginOutcome.EXPIRED
+    assert not world.kept.added
+    await world.replayed("expired")
+
+
+async def test_a_directory_that_is_away_ends_in_a_record(client: Client) -> None:
+    world = LoggingIn(client)
+    world.kept.failures = [ErrorCode.DIRECTORY_UNAVAILABLE] * 8
+    result = await ended(world, "directory-away")
+    assert result.outcome is LoginOutcome.ALLOWED
+    assert world.kept.added == [world.attempt_id]
+
+
+async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client) -> None:
+    worlds = await asyncio.gather(*(killed_after(client, step) for step in range(1, 6)))
+    assert {step for world in worlds for step in world.counted} == {
+        "look_at_device",
+        "redeem_challenge",
+        "read_logins",
+        "record_login",
+        "end_login",
+    }
+    for world in worlds:
+        assert world.row.outcome is LoginOutcome.STEPPED_UP
+        assert world.kept.added == [world.attempt_id]
+        assert len(world.vendors.keys) == 1  # the vendor sees one and the same request
+        await world.replayed()
+
+
+async def killed_after(client: Client, step: int) -> LoggingIn:
+    """Live through a challenged login with a worker that dies after the effect of its `step`-th activity."""
+    world = LoggingIn(client)
+    world.seen.known = False
+    died, begun = asyncio.Event(), 0
+
+    async def stall(_name: str) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == step and not died.is_set():
+            died.set()
+            await asyncio.Event().wait()
+
+    async def live() -> None:
+        await world.start()
+        await happens(lambda: world.attempt_id in world.kept.rows)
+        while world.row.outcome is None:
+            try:
+                async with asyncio.timeout(20):
+                    await world.step_up(passed=True)
+            except (RPCError, WorkflowUpdateFailedError, TimeoutError):
+                await asyncio.sleep(0.05)
+        await world.handle.result()
+
+    world.after = stall
+    first = world.worker()
+    running = asyncio.create_task(first.run())
+    async with asyncio.timeout(60):
+        living = asyncio.create_task(live())
+        waiting = asyncio.create_task(died.wait())
+        await asyncio.wait({living, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await first.shutdown()
+        await running
+        async with world.worker():
+            await living
+    return world
+
+
+async def test_a_recorded_login_is_judged_again_and_under_another_policy(client: Client) -> None:
+    world = LoggingIn(client)
+    await ended(world)
+    assert rejudge(world.row, CURRENT_LOGIN_POLICY) == world.row.verdict
+    strict = replace(CURRENT_LOGIN_POLICY, version=2, challenge_from_permille=0)
+    assert rejudge(world.row, strict).decision is LoginDecision.CHALLENGE

@@ -1,0 +1,130 @@
+"""The process that judges a login whose proof was good, and waits for a further factor where that is not enough."""
+
+import asyncio
+
+from temporalio import workflow
+
+from workflows.local_first import local_then_regular
+from workflows.policies import COMMIT
+from workflows.refusals import refused
+from workflows.waiting import within
+
+with workflow.unsafe.imports_passed_through():
+    from activities.logins import LoginActivities
+    from domain.contracts.login import (
+        AssessedLogin,
+        AssessLoginInput,
+        EndLoginInput,
+        LoginCounts,
+        LoginOutcome,
+        LookAtDeviceInput,
+        PastLogins,
+        ReadLoginsInput,
+        RecordLoginInput,
+        RedeemChallengeInput,
+        RedeemedChallenge,
+        SeenDevice,
+        StepUpFactor,
+        StepUpState,
+        TriedFactor,
+    )
+    from domain.errors import ErrorCode
+    from domain.login_risk import LOGIN_POLICIES, judge_login
+    from domain.logins import STEP_UP_FAILURES_MAX, STEP_UP_LIFETIME, signals_of
+
+
+@workflow.defn(name="AssessLogin")
+class AssessLoginWorkflow:
+    """Asks and reads everything at once, judges, records; where a step-up is asked for, waits ten minutes for it."""
+
+    @workflow.init
+    def __init__(self, request: AssessLoginInput) -> None:
+        self._request = request
+        self._factors: tuple[StepUpFactor, ...] = ()
+        self._is_waiting = False  # for a further factor
+        self._failures = 0
+        self._passed: StepUpFactor | None = None
+        self._outcome: LoginOutcome | None = None
+
+    @workflow.run
+    async def run(self, request: AssessLoginInput) -> AssessedLogin:
+        """Return how the login ended."""
+        device, challenge, past = await self._look()
+        signals = signals_of(request, device, challenge, past)
+        verdict = judge_login(signals, LOGIN_POLICIES[request.policy_version])
+        counts = LoginCounts(
+            values=(*request.seen, *device.values), device=device.device, place=device.place, at=workflow.now()
+        )
+        at_provider = (StepUpFactor.IDP,) if request.second_factor_at_provider else ()
+        self._factors = (*at_provider, *past.factors)
+        recorded: StepUpState = await local_then_regular(
+            LoginActivities.record_login,
+            RecordLoginInput(request=request, signals=signals, verdict=verdict, counts=counts, factors=self._factors),
+            COMMIT,
+        )
+        self._outcome = recorded.outcome
+        ended = self._outcome or await self._step_up(counts)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return AssessedLogin(attempt_id=request.attempt_id, outcome=ended, verdict=verdict)
+
+    @workflow.update
+    async def step_up(self, tried: TriedFactor) -> StepUpState:
+        """Take a further factor, which whoever calls has checked; return how the login stands then."""
+        await workflow.wait_condition(lambda: self._is_waiting or self._outcome is not None)
+        if self._outcome is not None or self._is_decided():
+            raise refused(ErrorCode.LOGIN_NOT_FOUND, "the login waits for nothing")
+        if tried.factor not in self._factors:
+            raise refused(ErrorCode.FACTOR_NOT_FOUND, "not a factor of this login")
+        if tried.passed:
+            self._passed = tried.factor
+        else:
+            self._failures += 1
+        if self._is_decided():
+            await workflow.wait_condition(lambda: self._outcome is not None)
+        return StepUpState(outcome=self._outcome, failures_left=STEP_UP_FAILURES_MAX - self._failures)
+
+    async def _look(self) -> tuple[SeenDevice, RedeemedChallenge, PastLogins]:
+        request = self._request
+        device = LookAtDeviceInput(
+            voter_id=request.voter_id,
+            device_event_id=request.device_event_id,
+            nonce=request.nonce,
+            network=request.seen[0],
+            policy_version=request.device_policy_version,
+        )
+        challenge = RedeemChallengeInput(
+            attempt_id=request.attempt_id, challenge_token=request.challenge_token, nonce=request.nonce
+        )
+        past = ReadLoginsInput(voter_id=request.voter_id, method=request.method, seen=request.seen)
+        return await asyncio.gather(
+            local_then_regular(LoginActivities.look_at_device, device, COMMIT),
+            local_then_regular(LoginActivities.redeem_challenge, challenge, COMMIT),
+            local_then_regular(LoginActivities.read_logins, past, COMMIT),
+        )
+
+    async def _step_up(self, counts: LoginCounts) -> LoginOutcome:
+        self._is_waiting = True
+        await within(self._is_decided, STEP_UP_LIFETIME)
+        if self._passed is not None:
+            outcome = LoginOutcome.STEPPED_UP
+        elif self._is_decided():
+            outcome = LoginOutcome.STEP_UP_FAILED
+        else:
+            outcome = LoginOutcome.EXPIRED
+            self._outcome = outcome  # a factor that comes while this is written down is late
+        ended: StepUpState = await local_then_regular(
+            LoginActivities.end_login,
+            EndLoginInput(
+                attempt_id=self._request.attempt_id,
+                voter_id=self._request.voter_id,
+                outcome=outcome,
+                factor=self._passed,
+                counts=counts,
+            ),
+            COMMIT,
+        )
+        self._outcome = ended.outcome or outcome
+        return self._outcome
+
+    def _is_decided(self) -> bool:
+        return self._passed is not None or self._failures >= STEP_UP_FAILURES_MAX
