@@ -7,6 +7,7 @@ from temporalio import activity
 
 from activities.failures import to_application_error
 from domain.accounts import DocumentClaims, KeyedHash
+from domain.contracts.accounts import ReleaseClaimsInput
 from domain.contracts.registration import ClaimDocumentInput, ClaimedDocument
 from domain.errors import DomainError, ErrorCode
 
@@ -19,7 +20,7 @@ class ClaimActivities:
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
-        return [self.claim_document, self.release_document, self.settle_document]
+        return [self.claim_document, self.release_document, self.release_claims, self.settle_document]
 
     @activity.defn(name="claim_document")
     async def claim_document(self, request: ClaimDocumentInput) -> ClaimedDocument:
@@ -48,6 +49,18 @@ class ClaimActivities:
         except DomainError as error:
             raise to_application_error(error) from error
 
+    @activity.defn(name="release_claims")
+    async def release_claims(self, request: ReleaseClaimsInput) -> None:
+        """Let go of every claim that a voter holds in a cell. Safe to repeat.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            await self._claims(request).release_all(request.voter_id)
+        except DomainError as error:
+            raise to_application_error(error) from error
+
     @activity.defn(name="settle_document")
     async def settle_document(self, request: ClaimDocumentInput) -> None:
         """Note that a claim has led to an account. Safe to repeat.
@@ -60,7 +73,7 @@ class ClaimActivities:
         except DomainError as error:
             raise to_application_error(error) from error
 
-    def _claims(self, request: ClaimDocumentInput) -> DocumentClaims:
+    def _claims(self, request: ClaimDocumentInput | ReleaseClaimsInput) -> DocumentClaims:
         if request.claim_cell not in self._cells:  # a worker that does not know the cell yet; another one may
             raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE, f"no address of cell {request.claim_cell}")
         return self._cells[request.claim_cell]

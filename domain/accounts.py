@@ -102,6 +102,10 @@ class DocumentClaims(Protocol):
         """
         ...
 
+    async def release_all(self, voter_id: str) -> None:
+        """Let go of every claim that a voter holds here, as `release` does. Safe to repeat."""
+        ...
+
     async def settle(self, document: KeyedHash, voter_id: str) -> None:
         """Note that the claim has led to an account: from now on it names the person for good. Safe to repeat.
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from domain.accounts import KeyedHash
 
+SEEN_FOR = timedelta(days=90)  # how long an account counts on a device
 COUNTED_MAX = 1000  # a device that more accounts share counts as this many
 
 

@@ -15,6 +15,7 @@ SURVEY_ID = re.compile(r"s_[a-z2-7]{16}")
 REGISTRATION_ID = re.compile(r"r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 ATTEMPT_ID = re.compile(r"a_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 RECOVERY_ID = re.compile(r"q_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+DELETION_ID = re.compile(r"d_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 CASE_ID = re.compile(r"(?P<registration>r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26})-(?P<case_no>[1-9][0-9]{0,2})")
 STAFF_ID = re.compile(r"u_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
@@ -58,6 +59,11 @@ def session_id_of(attempt_id: str) -> str:
 def new_recovery_id(cell: str) -> str:
     """Return a new id of a recovery request, 128 random bits behind its cell."""
     return f"q_{cell}_{_random(128)}"
+
+
+def new_deletion_id(cell: str) -> str:
+    """Return a new id of a deletion, 128 random bits behind its cell: who has it may read what was deleted."""
+    return f"d_{cell}_{_random(128)}"
 
 
 def new_session_id(cell: str) -> str:
@@ -159,5 +165,5 @@ def recover_account_workflow_id(cell: str, request_id: str) -> str:
 
 
 def delete_account_workflow_id(cell: str, voter_ref: str) -> str:
-    """`delete-account/{cell}/{voter_ref}`; `voter_ref` is a keyed pseudonym of the voter."""
+    """`delete-account/{cell}/{voter_ref}`; `voter_ref` is the deletion's id, of which a voter has one."""
     return f"delete-account/{cell}/{voter_ref}"

@@ -16,6 +16,7 @@ class MessageKind(StrEnum):
     WELCOME = "welcome"
     RECOVERY = "recovery"  # link
     RECOVERY_AT_PROVIDER = "recovery_at_provider"  # the account logs in elsewhere
+    RECOVERED = "recovered"
     NEW_DEVICE = "new_device"
     DELETED = "deleted"
 

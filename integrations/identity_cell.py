@@ -13,6 +13,8 @@ from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from integrations.keys.inbox import InboxSeal
 from integrations.keys.purposes import DOCUMENT, HISTORY, INBOX, KEK_PERSONAL, LOOKUP, history
+from integrations.postgres.account_ends import PostgresAccountEnds
+from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_sightings import PostgresDeviceSightings
@@ -25,6 +27,7 @@ from integrations.postgres.roles import IDENTITY
 from integrations.postgres.webhook_inbox import PostgresWebhookInbox
 from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
+from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec, keep_refreshed
 from integrations.temporal.logins import TemporalLogins
@@ -51,6 +54,9 @@ class IdentityCell:
     logins: PostgresLogins
     processes: TemporalRegistrations
     login_processes: TemporalLogins
+    ends: PostgresAccountEnds
+    recoveries: PostgresAccountRecoveries
+    account_processes: TemporalAccounts
 
 
 async def identity_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
@@ -146,4 +152,7 @@ async def open_identity_cell(
         inbox=PostgresWebhookInbox(pool, InboxSeal(keys)),
         processes=TemporalRegistrations(temporal, cell),
         login_processes=TemporalLogins(temporal, cell),
+        ends=PostgresAccountEnds(pool),
+        recoveries=PostgresAccountRecoveries(pool),
+        account_processes=TemporalAccounts(temporal, cell),
     )

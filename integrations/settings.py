@@ -347,6 +347,7 @@ class Settings(BaseSettings):
     sandboxes: SandboxSettings = SandboxSettings()
     identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
     passkeys: PasskeySettings | None = None
+    recovery_page: str = ""  # the page of ours that takes links of recovery; until it is set none is sent
 
     reconcile_every_s: float = Field(default=60.0, ge=1)  # each open survey's new rows; all of them once an hour
     survey_retention_days: int = Field(default=1826, ge=0)  # from the certificate; then the survey's keys are destroyed
@@ -366,6 +367,12 @@ class Settings(BaseSettings):
         for name in self.identity_providers:
             if re.fullmatch(r"[a-z0-9_-]{1,32}", name) is None:
                 raise ValueError(f"{name!r} is no name of an identity provider")
+        return self
+
+    @model_validator(mode="after")
+    def _recovery_page_is_secure(self) -> "Settings":
+        if self.recovery_page and not is_secure_url(self.recovery_page):
+            raise ValueError("the page of recovery has an https address, or http on this machine")
         return self
 
     @model_validator(mode="after")

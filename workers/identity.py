@@ -1,4 +1,4 @@
-"""Serves registration, identity proofing and login, each cell's in its own namespace, under keys that last as long."""
+"""Serves what accounts go through, each cell's in its own namespace, under keys that last as long as they."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -13,8 +13,10 @@ from temporalio.worker import Worker
 
 from activities.claims import ClaimActivities
 from activities.contact import ContactActivities
+from activities.deletion import DeletionActivities
 from activities.logins import LoginActivities
 from activities.proofing import ProofingActivities
+from activities.recovery import RecoveryActivities
 from activities.registration import RegistrationActivities
 from domain.challenges import BotChallenge
 from domain.devices import DeviceIntelligence
@@ -40,6 +42,7 @@ from integrations.temporal.worker import Release, build_worker
 from workers.identity_sweeps import (
     FOLD_EVERY_S,
     FORGET_EVERY_S,
+    begin_deletions,
     begin_unstarted,
     deliver_waiting,
     fold_logins,
@@ -48,10 +51,13 @@ from workers.identity_sweeps import (
 )
 from workers.releases import drain, take_over
 from workflows.assess_login import AssessLoginWorkflow
+from workflows.delete_account import DeleteAccountWorkflow
+from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 _ACTIVITIES_AT_ONCE = 50
+_WORKFLOWS = [RegisterVoterWorkflow, VerifyIdentityWorkflow, RecoverAccountWorkflow, DeleteAccountWorkflow]
 
 log = structlog.get_logger()
 
@@ -79,13 +85,16 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     async def open_cell(name: str, stack: AsyncExitStack) -> None:
         interceptor = telemetry.tracing.temporal_interceptor()
         cell = await open_identity_cell(name, settings, keys, pools[name], interceptor)
-        activities = _activities(cell, hashes, providers, mailer)
+        activities = [
+            *_activities(cell, hashes, providers, mailer),
+            *_account_activities(cell, hashes, mailer, devices, settings.recovery_page),
+        ]
         worker = await stack.enter_async_context(
             build_worker(
                 cell.temporal,
                 IDENTITY_QUEUE,
                 release,
-                workflows=[RegisterVoterWorkflow, VerifyIdentityWorkflow],
+                workflows=_WORKFLOWS,
                 activities=[*activities, *claims.all()],
                 behaviour=VersioningBehavior.AUTO_UPGRADE,  # people take days
                 max_concurrent_activities=_ACTIVITIES_AT_ONCE,
@@ -137,14 +146,33 @@ def _login_worker(
     )
 
 
+def _account_activities(
+    cell: IdentityCell, hashes: KeyedLookupHashes, mailer: Mailer, devices: DeviceIntelligence | None, page: str
+) -> list[Callable[..., object]]:
+    return [
+        *RecoveryActivities(cell.recoveries, cell.records, hashes, mailer, page).all(),
+        *DeletionActivities(
+            cell.ends,
+            cell.registrations,
+            cell.processes,
+            cell.records,
+            hashes=hashes,
+            sightings=cell.sightings,
+            devices=devices,
+        ).all(),
+    ]
+
+
 def _sweeps(cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ...]) -> list[Coroutine[Any, Any, None]]:
     delivery = EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy)
     return [
         sweep(cell.name, partial(deliver_waiting, cell.inbox, delivery)),
         sweep(cell.name, partial(begin_unstarted, cell.registrations, cell.processes, policy, cell.name, cells)),
+        sweep(cell.name, partial(begin_deletions, cell.ends, cell.account_processes, cell.name, cells)),
         sweep(cell.name, partial(forget_handled, cell.inbox), every_s=FORGET_EVERY_S),
         sweep(cell.name, partial(fold_logins, cell.logins), every_s=FOLD_EVERY_S),
         sweep(cell.name, cell.logins.purge, every_s=FORGET_EVERY_S),
+        sweep(cell.name, cell.recoveries.forget_older, every_s=FORGET_EVERY_S),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What was stored and never reached its process: registrations that were not begun, events that nobody was told of."""
+"""What was stored and never reached its process: registrations and deletions not begun, events nobody was told of."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,6 +7,8 @@ from typing import Final
 
 import structlog
 
+from domain.account_ends import AccountEnds
+from domain.contracts.accounts import DeleteAccountInput
 from domain.contracts.registration import RegisterVoterInput
 from domain.errors import DomainError
 from domain.registration import RegistrationPolicy
@@ -14,6 +16,7 @@ from domain.registrations import Registrations
 from domain.webhook_inbox import WebhookInbox
 from integrations.identity.delivering import EvidenceDelivery, rules_for
 from integrations.postgres.logins import FOLDED_MAX, PostgresLogins
+from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.registrations import TemporalRegistrations
 
 EVENTS_AFTER: Final = timedelta(seconds=3)  # who stored an event tells its process at once, unless it dies
@@ -68,6 +71,27 @@ async def begin_unstarted(
                 region=registration.region,
                 rules=rules_for(policy, registration.region),
             )
+        )
+    return len(found)
+
+
+async def begin_deletions(
+    ends: AccountEnds,
+    processes: TemporalAccounts,
+    cell: str,
+    cells: tuple[str, ...],
+    *,
+    older_than: timedelta = STARTS_AFTER,
+) -> int:
+    """Begin deletions that were stored by who then died, and return how many. Safe to repeat.
+
+    Raises:
+        DomainError: `directory_unavailable`, `workflows_unavailable`.
+    """
+    found = await ends.unstarted(datetime.now(UTC) - older_than, _AT_ONCE)
+    for each in found:
+        await processes.delete(
+            DeleteAccountInput(deletion_id=each.deletion_id, voter_id=each.voter_id, cell=cell, cells=cells)
         )
     return len(found)
 

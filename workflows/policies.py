@@ -52,3 +52,9 @@ NOTIFY = ActivityConfig(  # a message to a person; after three days nobody needs
     schedule_to_close_timeout=timedelta(days=3),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
 )
+
+WHILE_ASKED = ActivityConfig(  # for somebody who waits for a link; after half an hour he has asked again, or does not
+    start_to_close_timeout=timedelta(seconds=30),
+    schedule_to_close_timeout=timedelta(minutes=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=30)),
+)

@@ -1,8 +1,10 @@
 """Every workflow there is, for replaying stored histories."""
 
 from workflows.assess_login import AssessLoginWorkflow
+from workflows.delete_account import DeleteAccountWorkflow
 from workflows.export_results import ExportResultsWorkflow
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
+from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
@@ -11,8 +13,10 @@ from workflows.verify_identity import VerifyIdentityWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
     AssessLoginWorkflow,
+    DeleteAccountWorkflow,
     ExportResultsWorkflow,
     ReconcileSurveyWorkflow,
+    RecoverAccountWorkflow,
     RegisterVoterWorkflow,
     RotateKeysWorkflow,
     RunSurveyWorkflow,

@@ -1,17 +1,22 @@
-"""Opens what voters look after their accounts with."""
+"""Opens what voters look after their accounts with: credentials, recovery and deletion."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 
+from api.auth.account_routes import account_routes
 from api.auth.cells import AuthCells
 from api.auth.credential_routes import credential_routes
 from api.auth.credentials import CredentialDesk
+from api.auth.deletions import DeletionDesk
 from api.auth.new_passwords import NewPasswords
+from api.auth.recovery import RecoveryDesk
+from api.auth.registrations import Vendors
 from api.auth.sessions import SessionDesk
 from api.http.limits import Limits
 from domain.tokens import VoterClaims
+from integrations.identity_cell import IdentityCells
 from integrations.login.breaches import open_breaches
 from integrations.login.passwords import Passwords
 from integrations.settings import Settings
@@ -23,6 +28,8 @@ async def open_account_routes(
     *,
     cells: AuthCells,
     sessions: SessionDesk,
+    identity: IdentityCells,
+    vendors: Vendors,
     voter: Callable[..., Awaitable[VoterClaims]],
     limits: Limits,
 ) -> list[APIRouter]:
@@ -32,6 +39,18 @@ async def open_account_routes(
     if settings.breaches is not None:
         breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
     passwords = NewPasswords(Passwords(), breaches)
+    recovery = RecoveryDesk(
+        names,
+        cells,
+        identity.of,
+        hashes=cells.hashes,
+        challenges=vendors.challenges,
+        devices=vendors.devices,
+        sessions=sessions,
+        passwords=passwords,
+    )
+    deletions = DeletionDesk(names, cells, identity.of)
     return [
         credential_routes(CredentialDesk(cells, sessions, passwords), voter, limits, names),
+        account_routes(recovery, deletions, voter, limits, names),
     ]

@@ -78,6 +78,15 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         oidc_routes(providers, cells, names, limits),
         logout_routes(back_channel, limits),
         *await open_logins(logins, lifetime),
-        *await open_account_routes(settings, lifetime, cells=cells, sessions=desk, voter=voter, limits=limits),
+        *await open_account_routes(
+            settings,
+            lifetime,
+            cells=cells,
+            sessions=desk,
+            identity=identity,
+            vendors=vendors,
+            voter=voter,
+            limits=limits,
+        ),
     ]
     return Service(create_app(routers, telemetry=telemetry, public_url=settings.public_url))

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
-from uuid import NAMESPACE_URL, uuid5
 
+from api.auth.humans import require_human
 from domain import canonical
+from domain.account_ends import DEVICES_FIELD
 from domain.accounts import LookupHashes, LookupKind, PersonalData
 from domain.challenges import BotChallenge, ChallengeAction
 from domain.contracts.registration import HashedValue, RegisterVoterInput, RegistrationState, TriedCode
@@ -19,6 +20,7 @@ from domain.device_policy import (
     DeviceVerdict,
     judge_device,
 )
+from domain.device_sightings import SEEN_FOR
 from domain.devices import DeviceEvent, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.ids import REGISTRATION_ID, cell_in, new_registration_id, new_voter_id, proofing_case_id
@@ -28,7 +30,6 @@ from domain.registrations import Registration, RegistrationStage
 from integrations.identity.delivering import rules_for
 from integrations.identity_cell import IdentityCell
 
-_SEEN_FOR: Final = timedelta(days=90)  # how long an account counts on a device
 _OPENING_TAKES_S: Final = 2
 _ADVISED: Final = frozenset({RegistrationStage.RETRY, RegistrationStage.REJECTED})
 _PERSONS_TURN: Final = frozenset({RegistrationStage.PROOFING, RegistrationStage.RETRY})
@@ -90,12 +91,14 @@ class RegistrationDesk:
             raise DomainError(ErrorCode.REGION_NOT_ELIGIBLE, "people of this region cannot register here")
         cell = self._cell_of(asked.cell or self._cells[0])
         voter_id = new_voter_id(cell.name)
-        _, event = await asyncio.gather(self._require_human(asked), self._event(asked))
+        human = require_human(self._vendors.challenges, asked.challenge_token, ChallengeAction.REGISTER, asked.nonce)
+        _, event = await asyncio.gather(human, self._event(asked))
         await self._admit_device(cell, voter_id, event, asked)
         begun = Registration(
             new_registration_id(cell.name), voter_id, asked.region, datetime.now(UTC), RegistrationStage.CONTACT_PROOF
         )
-        await cell.records.put(voter_id, PersonalData({MAIL_FIELD: mail}))  # before anything could send to it
+        known = {MAIL_FIELD: mail, DEVICES_FIELD: event.device_id}  # to write to; to have erased in the end
+        await cell.records.put(voter_id, PersonalData(known))
         expires_at = begun.created_at + CONTACT.expires_after
         await cell.registrations.begin(begun.registration_id, voter_id, asked.region, expires_at)
         await cell.processes.start(  # where it fails, a sweep begins what is stored
@@ -175,16 +178,6 @@ class RegistrationDesk:
             raise DomainError(ErrorCode.REGISTRATION_NOT_FOUND)
         return cell, found
 
-    async def _require_human(self, asked: Application) -> None:
-        if self._vendors.challenges is None:
-            raise DomainError(ErrorCode.CHALLENGES_UNAVAILABLE, "nobody to ask")
-        key = str(uuid5(NAMESPACE_URL, f"register/{asked.nonce}/{asked.challenge_token}"))
-        verdict = await self._vendors.challenges.redeem(
-            asked.challenge_token, ChallengeAction.REGISTER, asked.nonce, key
-        )
-        if not verdict.passed:
-            raise DomainError(ErrorCode.CHALLENGE_FAILED)
-
     async def _event(self, asked: Application) -> DeviceEvent:
         if self._vendors.devices is None:
             raise DomainError(ErrorCode.DEVICES_UNAVAILABLE, "nobody to ask")
@@ -199,7 +192,7 @@ class RegistrationDesk:
         """
         now = datetime.now(UTC)
         device = await self._hashes.every(LookupKind.DEVICE, event.device_id) if event.device_id else ()
-        seen = await cell.sightings.correlate(device, voter_id, now - _SEEN_FOR) if device else None
+        seen = await cell.sightings.correlate(device, voter_id, now - SEEN_FOR) if device else None
         circumstances = DeviceCircumstances(
             now=now,
             nonce=asked.nonce,

@@ -38,7 +38,7 @@ class SessionDesk:
         cell = self._cells.of(name)
         refresh_token = new_refresh_token(cell.name)
         ended = await cell.sessions.open(login, refresh_token)
-        await self._tell(name, ended)
+        await self.tell(name, ended)
         session = await cell.sessions.get(login.session_id)
         if session is None:
             raise DomainError(ErrorCode.SESSION_REVOKED)
@@ -56,7 +56,7 @@ class SessionDesk:
         cell = self._cells.of(name)
         refreshed = await cell.sessions.refresh(refresh_token, jkt)
         if refreshed.ended:
-            await self._tell(name, refreshed.ended)
+            await self.tell(name, refreshed.ended)
         if refreshed.session is None:
             raise DomainError(ErrorCode.REFRESH_TOKEN_INVALID)
         session = refreshed.session
@@ -73,14 +73,14 @@ class SessionDesk:
             return False
         ended = await self._cells.of(name).sessions.end(voter_id, session_id, reason)
         if ended:
-            await self._tell(name, (session_id,))
+            await self.tell(name, (session_id,))
         return ended
 
     async def end_all(self, voter_id: str, reason: EndReason, *, but: str = "") -> tuple[str, ...]:
         """End every session of a voter except `but`; return the ids of those that were open. Safe to repeat."""
         name = cell_of_voter(voter_id)
         ended = await self._cells.of(name).sessions.end_all(voter_id, reason, but=but)
-        await self._tell(name, ended)
+        await self.tell(name, ended)
         return ended
 
     async def end_at_provider(self, cell: str, provider: str, jti: str, *, sid: str = "", voter_id: str = "") -> bool:
@@ -88,9 +88,10 @@ class SessionDesk:
         ended = await self._cells.of(cell).sessions.end_at_provider(provider, jti, sid=sid, voter_id=voter_id)
         if ended is None:
             return False
-        await self._tell(cell, ended)
+        await self.tell(cell, ended)
         return True
 
-    async def _tell(self, cell: str | None, ended: Sequence[str]) -> None:
+    async def tell(self, cell: str | None, ended: Sequence[str]) -> None:
+        """Tell every process of sessions that have ended durably in a cell."""
         self._cells.revoked.add(ended, self._cells.now())  # here at once, elsewhere as soon as it is heard
         await self._cells.of(cell).channel.announce(ended)

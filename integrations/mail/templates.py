@@ -54,6 +54,11 @@ _TEMPLATES: Final[dict[MessageKind, Text]] = {
         "You log in to your account with another provider, so only that provider can help you to regain it.\n\n"
         "If you did not ask for this, do nothing: your account stays as it is.",
     ),
+    MessageKind.RECOVERED: Text(
+        "Your account is yours again",
+        "How you log in was replaced with the link that we had sent you, and every session has ended.\n\n"
+        "If that was not you, somebody else reads your mail: regain your account once more, and change its password.",
+    ),
     MessageKind.NEW_DEVICE: Text(
         "A new device",
         "Your account was used from a device that we have not seen before.\n\n"

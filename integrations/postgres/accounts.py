@@ -140,6 +140,8 @@ class PostgresAccounts:
         if done is None:
             account = await self.get(voter_id)
             _refuse_gone(voter_id, None if account is None else account.status)
+            if account is not None and account.status is VoterStatus.SUSPENDED and account.person_id is None:
+                raise DomainError(ErrorCode.VOTER_NOT_ACTIVE, f"{voter_id} was suspended before")
             if account is not None and account.person_id != person_id:
                 raise DomainError(ErrorCode.CLAIM_CONTRADICTED, f"{voter_id} is another person")
         return True

@@ -18,7 +18,7 @@ _PUT = """
 INSERT INTO identity.credential (voter_id, kind, secret, handle, confirmed_at, counter)
 VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN now() END, $6)
 """
-_PUT_SINGLE = f"""{_PUT}
+PUT_SINGLE = f"""{_PUT}
 ON CONFLICT (voter_id, kind) WHERE kind IN ('password', 'totp') DO UPDATE SET
     credential_id = excluded.credential_id, secret = excluded.secret, confirmed_at = excluded.confirmed_at, counter = 0,
     created_at = now(), last_used_at = NULL, failures = 0, last_failed_at = NULL
@@ -90,7 +90,7 @@ class PostgresCredentials:
         confirmed: bool = True,
     ) -> bool:
         """Add a credential, or replace the one password or authenticator app; False where the handle is taken."""
-        statement = _PUT_SINGLE if kind in _SINGLE else _PUT_HANDLED
+        statement = PUT_SINGLE if kind in _SINGLE else _PUT_HANDLED
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = (voter_id, kind, secret, handle, confirmed, counter)
             return await self._pool.fetchval(statement, *row) is not None

@@ -21,6 +21,10 @@ WITH removed AS (
 )
 UPDATE identity.document_claim SET holder = NULL WHERE key_id = $1 AND digest = $2 AND holder = $3 AND settled
 """
+_RELEASE_ALL = """
+WITH removed AS (DELETE FROM identity.document_claim WHERE holder = $1 AND NOT settled)
+UPDATE identity.document_claim SET holder = NULL WHERE holder = $1 AND settled
+"""
 _SETTLE = """
 UPDATE identity.document_claim SET settled = true WHERE key_id = $1 AND digest = $2 AND holder = $3 RETURNING true
 """
@@ -51,6 +55,12 @@ class PostgresDocumentClaims:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 await connection.execute(_RELEASE, document.key_id, document.digest, voter_id)
+
+    async def release_all(self, voter_id: str) -> None:
+        """Let go of every claim that a voter holds here."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(_RELEASE_ALL, voter_id)
 
     async def settle(self, document: KeyedHash, voter_id: str) -> None:
         """Note that the claim has led to an account."""

@@ -87,6 +87,29 @@ def test_every_end_of_a_login_is_stored(case: str):
     assert f"assess-login-{case}" in HISTORIES
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "delete-account-deleted",
+        "delete-account-vendor-away",
+        "delete-account-vendor-refuses",
+        "delete-account-cell-away",
+        "delete-account-registration-open",
+        "delete-account-mail-refused",
+        "recover-account-nobody",
+        "recover-account-at-provider",
+        "recover-account-recovered",
+        "recover-account-untold",
+        "recover-account-expired",
+        "recover-account-mail-refused",
+        "recover-account-mail-away",
+        "recover-account-directory-away",
+    ],
+)
+def test_every_end_of_an_account_is_stored(case: str):
+    assert case in HISTORIES
+
+
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_stored_history_tells_nothing_of_the_machine_that_made_it(name: str):
     assert "stackTrace" not in HISTORIES[name]

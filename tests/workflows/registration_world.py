@@ -49,14 +49,13 @@ from domain.registrations import Registration, RegistrationStage, StageNote
 from domain.tokens import Assurance
 from integrations.temporal.worker import sandbox
 from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
-from workflows.assess_login import AssessLoginWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
+from workflows.registry import WORKFLOWS as EVERY
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 CELLS = ("eu", "us")
 BORN_ON = date(1990, 1, 2)
 WORKFLOWS = [RegisterVoterWorkflow, VerifyIdentityWorkflow]
-KNOWN = [AssessLoginWorkflow, *WORKFLOWS]
 
 Hook = Callable[[str], Any]
 
@@ -209,6 +208,15 @@ class Claims:
         if not kept.settled:
             del self.held[document.digest]
 
+    async def release_all(self, voter_id: str) -> None:
+        self.asked += 1
+        self._refuse()
+        for digest, kept in list(self.held.items()):
+            if kept.holder == voter_id:
+                kept.holder = None
+                if not kept.settled:
+                    del self.held[digest]
+
     async def settle(self, document: KeyedHash, voter_id: str) -> None:
         self._refuse()
         assert self.held[document.digest].holder == voter_id
@@ -246,6 +254,7 @@ class Provider:
         self.looks = 0
         self.retries = 0
         self.erased: list[str] = []
+        self.erase_failures: list[ErrorCode] = []
         self.confirms_when_asked = 2  # for the second time, after a pause
 
     async def open_case(self, case_id: str) -> str:
@@ -269,6 +278,8 @@ class Provider:
         self.retries += 1
 
     async def erase(self, reference: str) -> bool:
+        if self.erase_failures:
+            raise DomainError(self.erase_failures.pop(0))
         self.erased.append(reference)
         return self.erased.count(reference) >= self.confirms_when_asked
 
@@ -446,7 +457,7 @@ class Registering:
 
 async def replayed(handle: WorkflowHandle[Any, Any], name: str = "") -> None:
     history = await handle.fetch_history()
-    replayer = Replayer(workflows=KNOWN, data_converter=pydantic_data_converter, workflow_runner=sandbox())
+    replayer = Replayer(workflows=list(EVERY), data_converter=pydantic_data_converter, workflow_runner=sandbox())
     await replayer.replay_workflow(history)
     if name and os.environ.get(RECORD) and not (HISTORIES / f"{name}.json").exists():
         events = without_traces(json.loads(history.to_json()))

@@ -1,18 +1,13 @@
 """Days of waiting, on the server that skips time."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -39,21 +34,6 @@ from tests.workflows.registration_world import (
     replayed,
 )
 from workflows.register_voter import RegisterVoterWorkflow
-from workflows.search_attributes import ALL
-
-SERVER = Path(sys.executable).parent / "temporal-test-server"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(SERVER), data_converter=pydantic_data_converter
-    ) as environment:
-        kinds = {key.name: key.indexed_value_type for key in ALL}
-        await environment.client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(search_attributes={name: int(kind) for name, kind in kinds.items()})
-        )
-        yield environment
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""Links in a real cell: good once, for a while, and only the newest; what follows a use is one transaction."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from domain.accounts import LookupKind
+from domain.credentials import CredentialKind
+from domain.eligibility import VoterStatus
+from domain.ids import new_recovery_id
+from domain.recovery import Recoverable, recovery_token
+from integrations.postgres.account_recoveries import PostgresAccountRecoveries
+from integrations.postgres.accounts import PostgresAccounts
+from integrations.postgres.credentials import PostgresCredentials
+from integrations.postgres.device_sightings import PostgresDeviceSightings
+from integrations.postgres.sessions import PostgresSessions
+from tests.conftest import OwnerPool
+from tests.integrations.postgres.account_rows import hashed, make_account, open_session
+
+AT = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def recoveries(identity_pool: asyncpg.Pool) -> PostgresAccountRecoveries:
+    return PostgresAccountRecoveries(identity_pool)
+
+
+async def linked(recoveries: PostgresAccountRecoveries, voter: str, at: datetime = AT) -> tuple[str, str]:
+    """Return a request and its token."""
+    request, token = new_recovery_id("eu"), recovery_token("eu", secrets.token_bytes(32))
+    await recoveries.begin(request, voter, token, at)
+    return request, token
+
+
+async def test_an_address_leads_to_an_account_that_may_log_in(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool
+) -> None:
+    mail = hashed()
+    voter = await make_account(identity_pool, mail)
+    accounts, credentials = PostgresAccounts(identity_pool, "eu"), PostgresCredentials(identity_pool)
+    assert await recoveries.find([hashed(), mail]) == Recoverable(voter, at_provider=False)
+    assert await recoveries.find([hashed()]) is None
+    await accounts.add_lookup(voter, LookupKind.LOGIN, [hashed()])
+    assert await recoveries.find([mail]) == Recoverable(voter, at_provider=True)
+    await credentials.put(voter, CredentialKind.TOTP, b"sealed")
+    assert await recoveries.find([mail]) == Recoverable(voter, at_provider=True)
+    await credentials.put(voter, CredentialKind.PASSWORD, b"hash")
+    assert await recoveries.find([mail]) == Recoverable(voter, at_provider=False)
+    await accounts.set_status(voter, VoterStatus.SUSPENDED, "test")
+    assert await recoveries.find([mail]) is None
+
+
+async def test_a_link_is_good_once_and_changes_everything_at_once(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    voter = await make_account(identity_pool)
+    sessions = {await open_session(identity_pool, voter) for _ in range(2)}
+    credentials = PostgresCredentials(identity_pool)
+    await credentials.put(voter, CredentialKind.TOTP, b"sealed")
+    device, sightings = [hashed()], PostgresDeviceSightings(identity_pool)
+    await sightings.note(device, voter, AT)
+    request, token = await linked(recoveries, voter)
+    assert await recoveries.voter_of(token) == voter
+    done = await asyncio.gather(*(recoveries.finish(token, f"hash {number}".encode()) for number in range(6)))
+    (used,) = [each for each in done if each is not None]
+    assert (used.request_id, used.voter_id, set(used.ended)) == (request, voter, sessions)
+    assert await recoveries.voter_of(token) == ""
+    assert await recoveries.is_used(request)
+    assert list(await PostgresSessions(identity_pool).of_voter(voter)) == []
+    (password,) = await credentials.of(voter, CredentialKind.PASSWORD)
+    assert password.secret == f"hash {done.index(used)}".encode()
+    assert len(await credentials.of(voter, CredentialKind.TOTP)) == 1  # no way around the second factor
+    assert (await sightings.correlate(device, voter, AT)).devices_of_account == 0
+    owner = await owner_pool("eu")
+    reasons = await owner.fetch("SELECT end_reason FROM identity.session WHERE voter_id = $1", voter)
+    assert {row["end_reason"] for row in reasons} == {"recovered"}
+    text = str(await owner.fetch("SELECT * FROM identity.recovery WHERE voter_id = $1", voter))
+    assert token[6:] not in text
+
+
+async def test_only_the_newest_link_is_good_in_whatever_order_they_come(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool
+) -> None:
+    voter = await make_account(identity_pool)
+    _, newest = await linked(recoveries, voter, AT)
+    _, older = await linked(recoveries, voter, AT - timedelta(minutes=1))
+    assert await recoveries.finish(older, b"hash") is None
+    assert await recoveries.finish(newest, b"hash") is not None
+
+
+async def test_a_link_that_is_sent_again_stays_what_it_was(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool
+) -> None:
+    voter = await make_account(identity_pool)
+    request, token = await linked(recoveries, voter)
+    await recoveries.finish(token, b"hash")
+    await recoveries.begin(request, voter, token, AT)
+    assert await recoveries.finish(token, b"hash") is None
+    assert not await recoveries.is_used(new_recovery_id("eu"))
+
+
+@pytest.mark.parametrize("status", [VoterStatus.SUSPENDED, VoterStatus.CLOSED])
+async def test_a_link_to_an_account_that_may_not_log_in_is_not_good(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, status: VoterStatus
+) -> None:
+    voter = await make_account(identity_pool)
+    _, token = await linked(recoveries, voter)
+    await PostgresAccounts(identity_pool, "eu").set_status(voter, status, "test")
+    assert await recoveries.voter_of(token) == ""
+    assert await recoveries.finish(token, b"hash") is None
+    assert await PostgresCredentials(identity_pool).of(voter, CredentialKind.PASSWORD) == []
+
+
+async def test_a_link_expires_and_is_forgotten_a_day_later(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    voter = await make_account(identity_pool)
+    request, token = await linked(recoveries, voter)
+    owner = await owner_pool("eu")
+    expire = "UPDATE identity.recovery SET expires_at = now() - $2::interval WHERE request_id = $1"
+    await owner.execute(expire, request, timedelta(seconds=1))
+    assert await recoveries.voter_of(token) == ""
+    assert await recoveries.finish(token, b"hash") is None
+    await recoveries.forget_older()
+    kept = "SELECT count(*) FROM identity.recovery WHERE request_id = $1"
+    assert await owner.fetchval(kept, request) == 1
+    await owner.execute(expire, request, timedelta(days=2))
+    assert await recoveries.forget_older() >= 1
+    assert await owner.fetchval(kept, request) == 0

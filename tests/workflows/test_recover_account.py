@@ -1,0 +1,142 @@
+"""Requests for links: who gets one, what becomes of it, and workers that die at every step."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from domain.contracts.accounts import RecoveryEnd
+from domain.errors import ErrorCode
+from domain.mailing import MessageKind
+from domain.recovery import LINK_LIFETIME, cell_of_recovery_token, recovery_token_hash
+from tests.workflows.account_world import PAGE, AccountWorld, accounts, kept, killed_after
+from tests.workflows.registration_world import happens
+
+
+@pytest.fixture
+def quick(skipping: WorkflowEnvironment) -> Client:
+    """Where nothing waits for real pauses."""
+    return skipping.client
+
+
+def token_of(world: AccountWorld) -> str:
+    (link,) = world.links_sent()
+    page, _, token = link.partition("#")
+    assert page == PAGE
+    assert cell_of_recovery_token(token) == "eu"
+    return token
+
+
+async def test_an_address_of_nobody_gets_nothing(quick: Client) -> None:
+    async with accounts(quick) as world:
+        handle = await world.recover()
+        assert (await handle.result()).end is RecoveryEnd.NOBODY
+    assert not world.mail.sent
+    assert world.steps == ["find_account"]
+    await kept(handle, "recover-account-nobody")
+
+
+async def test_who_logs_in_at_a_provider_is_sent_there(quick: Client) -> None:
+    async with accounts(quick) as world:
+        await world.known(at_provider=True)
+        handle = await world.recover()
+        assert (await handle.result()).end is RecoveryEnd.AT_PROVIDER
+    assert [message.kind for message in world.mail.sent] == [MessageKind.RECOVERY_AT_PROVIDER]
+    assert not world.links.kept
+    await kept(handle, "recover-account-at-provider")
+
+
+async def test_a_link_that_is_used_is_told_of_and_no_history_knows_it(client: Client) -> None:
+    async with accounts(client) as world:
+        await world.known()
+        handle = await world.recover()
+        await happens(lambda: "send_recovery_link" in world.steps)
+        token = token_of(world)
+        assert world.links.kept == {world.request_id: recovery_token_hash(token)}
+        world.links.used.add(world.request_id)
+        await handle.signal("link_used")
+        assert (await handle.result()).end is RecoveryEnd.RECOVERED
+    assert [message.kind for message in world.mail.sent] == [MessageKind.RECOVERY, MessageKind.RECOVERED]
+    history = json.dumps((await handle.fetch_history()).to_json_dict())
+    assert token not in history
+    assert world.address not in history
+    await kept(handle, "recover-account-recovered")
+
+
+async def test_a_use_that_nobody_told_of_is_seen_in_the_end(quick: Client) -> None:
+    async with accounts(quick) as world:
+        await world.known()
+        world.links.used.add(world.request_id)
+        handle = await world.recover()
+        assert (await handle.result()).end is RecoveryEnd.RECOVERED
+    assert len(world.mail.of(MessageKind.RECOVERED)) == 1
+    await kept(handle, "recover-account-untold")
+
+
+async def test_a_link_that_nobody_uses_expires(quick: Client) -> None:
+    async with accounts(quick) as world:
+        await world.known()
+        handle = await world.recover()
+        assert (await handle.result()).end is RecoveryEnd.EXPIRED
+        described = await handle.describe()
+    assert described.close_time is not None
+    assert LINK_LIFETIME < described.close_time - described.start_time < LINK_LIFETIME + timedelta(minutes=2)
+    assert [message.kind for message in world.mail.sent] == [MessageKind.RECOVERY]
+    await kept(handle, "recover-account-expired")
+
+
+async def test_a_hint_without_a_use_recovers_nothing(quick: Client) -> None:
+    async with accounts(quick) as world:
+        await world.known()
+        handle = await world.recover()
+        await handle.signal("link_used")
+        assert (await handle.result()).end is RecoveryEnd.EXPIRED
+    assert not world.mail.of(MessageKind.RECOVERED)
+
+
+@pytest.mark.parametrize(
+    ("name", "failures"),
+    [("mail-refused", [ErrorCode.MAIL_REFUSED]), ("mail-away", [ErrorCode.MAIL_UNAVAILABLE] * 1000)],
+)
+async def test_a_link_that_cannot_be_sent_in_time_is_given_up(
+    quick: Client, name: str, failures: list[ErrorCode]
+) -> None:
+    async with accounts(quick) as world:
+        await world.known()
+        world.mail.failures = list(failures)
+        handle = await world.recover()
+        assert (await handle.result()).end is RecoveryEnd.NOT_SENT
+    assert not world.mail.sent
+    await kept(handle, f"recover-account-{name}")
+
+
+async def test_a_directory_that_is_away_for_a_while_holds_the_link_up(quick: Client) -> None:
+    async with accounts(quick) as world:
+        await world.known()
+        world.links.failures = [ErrorCode.DIRECTORY_UNAVAILABLE] * 3
+        handle = await world.recover()
+        assert (await handle.result()).end is RecoveryEnd.EXPIRED
+    assert len(world.links_sent()) == 1
+    await kept(handle, "recover-account-directory-away")
+
+
+async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client) -> None:
+    async def live(world: AccountWorld) -> None:
+        world.links.used.add(world.request_id)
+        handle = await world.recover()
+        await happens(lambda: bool(world.links_sent()))
+        await handle.signal("link_used")
+        assert (await handle.result()).end is RecoveryEnd.RECOVERED
+
+    steps = ("find_account", "send_recovery_link", "look_at_link", "send_message")
+    async with asyncio.timeout(60):
+        worlds = await asyncio.gather(
+            *(killed_after(client, step, live, AccountWorld.known) for step in range(1, len(steps) + 1))
+        )
+    for world in worlds:
+        assert set(world.steps) == set(steps)
+        assert world.links.kept == {world.request_id: recovery_token_hash(token_of(world))}
+        assert len(world.mail.of(MessageKind.RECOVERED)) == 1

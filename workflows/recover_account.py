@@ -1,0 +1,89 @@
+"""A request for a link to an address, in one cell: most cells have nobody of that address, and nobody is told."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from workflows.messages import Messages
+from workflows.policies import COMMIT, WHILE_ASKED
+from workflows.search_attributes import PROCESS_STAGE
+from workflows.waiting import within
+
+with workflow.unsafe.imports_passed_through():
+    from activities.recovery import RecoveryActivities
+    from domain.contracts.accounts import (
+        FoundAccount,
+        LinkUse,
+        RecoverAccountInput,
+        RecoveredAccount,
+        RecoveryEnd,
+        RecoveryRequest,
+        SendLinkInput,
+    )
+    from domain.mailing import MessageKind
+    from domain.recovery import LINK_LIFETIME
+
+_CLOCKS_DIFFER = timedelta(minutes=1)  # the link ends by the database's clock
+
+
+@workflow.defn(name="RecoverAccount")
+class RecoverAccountWorkflow:
+    """Sends the link, and tells the person once it was used; what is used with it never comes here."""
+
+    @workflow.init
+    def __init__(self, request: RecoverAccountInput) -> None:
+        self._request = request
+        self._is_used = False
+
+    @workflow.run
+    async def run(self, request: RecoverAccountInput) -> RecoveredAccount:
+        """Return how the request ended."""
+        end = await self._recover()
+        workflow.upsert_search_attributes([PROCESS_STAGE.value_set(end.value)])
+        return RecoveredAccount(request_id=request.request_id, end=end)
+
+    @workflow.signal
+    def link_used(self) -> None:
+        """Look now: the link was used."""
+        self._is_used = True
+
+    async def _recover(self) -> RecoveryEnd:
+        try:
+            found: FoundAccount = await workflow.execute_activity_method(
+                RecoveryActivities.find_account, self._request, **WHILE_ASKED
+            )
+            if not found.voter_id:
+                return RecoveryEnd.NOBODY
+            if found.at_provider:
+                await self._tell(found.voter_id, MessageKind.RECOVERY_AT_PROVIDER)
+                return RecoveryEnd.AT_PROVIDER
+            await self._send_link(found.voter_id)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            return RecoveryEnd.NOT_SENT
+        return await self._see_used(found.voter_id)
+
+    async def _send_link(self, voter_id: str) -> None:
+        asked = SendLinkInput(
+            request_id=self._request.request_id,
+            cell=self._request.cell,
+            voter_id=voter_id,
+            asked_at=workflow.info().workflow_start_time,
+        )
+        await workflow.execute_activity_method(RecoveryActivities.send_recovery_link, asked, **WHILE_ASKED)
+
+    async def _see_used(self, voter_id: str) -> RecoveryEnd:
+        await within(lambda: self._is_used, LINK_LIFETIME + _CLOCKS_DIFFER)
+        request = RecoveryRequest(request_id=self._request.request_id)
+        use: LinkUse = await workflow.execute_activity_method(RecoveryActivities.look_at_link, request, **COMMIT)
+        if not use.used:
+            return RecoveryEnd.EXPIRED
+        await self._tell(voter_id, MessageKind.RECOVERED)
+        return RecoveryEnd.RECOVERED
+
+    async def _tell(self, voter_id: str, kind: MessageKind) -> None:
+        messages = Messages(voter_id)
+        messages.send(kind, f"{self._request.request_id}/{kind.value}")
+        await messages.sent()
