@@ -42,7 +42,7 @@ from domain.devices import DeviceEvent, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.login_features import event_values, network_value
 from domain.login_risk import travel_kmh
-from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, may_step_up
+from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, further_factors
 from domain.risk import UNKNOWN_NETWORK
 
 LATITUDE_FIELD, LONGITUDE_FIELD = "latitude", "longitude"
@@ -218,7 +218,6 @@ class LoginActivities:
             )
         except DomainError as error:
             raise to_application_error(error) from error
-        factors = (*(factor for kind, factor in _FACTORS.items() if kind in owned), StepUpFactor.MAIL_CODE)
         return PastLogins(
             my_logins=known.my_logins,
             all_logins=known.all_logins,
@@ -226,7 +225,7 @@ class LoginActivities:
             account_attempts_per_hour=known.attempts_per_hour,
             network_attempts_per_minute=known.network_attempts_per_minute,
             failures_per_hour=known.failures_per_hour,
-            factors=tuple(factor for factor in factors if may_step_up(factor, request.method)),
+            factors=further_factors((_FACTORS[kind] for kind in _FACTORS if kind in owned), request.method),
         )
 
     @activity.defn(name="record_login")

@@ -41,6 +41,8 @@ _SAME_AS: Final[Mapping[LoginMethod, StepUpFactor]] = MappingProxyType(
         LoginMethod.PASSKEY: StepUpFactor.PASSKEY,
     }
 )
+_OWN: Final = frozenset({StepUpFactor.TOTP, StepUpFactor.PASSKEY})
+_OF_THE_MAILBOX: Final = frozenset({StepUpFactor.PASSWORD, StepUpFactor.MAIL_CODE})
 
 
 def may_step_up(factor: StepUpFactor, method: LoginMethod) -> bool:
@@ -48,6 +50,18 @@ def may_step_up(factor: StepUpFactor, method: LoginMethod) -> bool:
     if factor is StepUpFactor.PASSWORD:
         return method is LoginMethod.MAIL_CODE
     return _SAME_AS.get(method) is not factor
+
+
+def further_factors(owned: Iterable[StepUpFactor], method: LoginMethod) -> tuple[StepUpFactor, ...]:
+    """Return the factors that prove more than the method has proved, of those that a voter has and a code by mail.
+
+    Who has an app, or a passkey that is not the method, has to use it or a recovery code: the mailbox that receives
+    codes also receives links which replace the password, so neither of the two is a second factor to the other.
+    """
+    permitted = tuple(factor for factor in (*owned, StepUpFactor.MAIL_CODE) if may_step_up(factor, method))
+    if not _OWN.intersection(permitted):
+        return permitted
+    return tuple(factor for factor in permitted if factor not in _OF_THE_MAILBOX)
 
 
 def signals_of(

@@ -147,7 +147,7 @@ async def test_what_is_away_or_new_asks_for_a_further_factor(
     async with asyncio.timeout(60), world.worker():
         await challenged(world)
         assert reason in world.row.verdict.reasons
-        assert world.row.factors == (StepUpFactor.TOTP, StepUpFactor.MAIL_CODE)
+        assert world.row.factors == (StepUpFactor.TOTP,)
         assert not world.kept.added
         state = await world.step_up(passed=True)
         assert state.outcome is LoginOutcome.STEPPED_UP
@@ -164,14 +164,12 @@ async def test_who_has_no_further_factor_is_denied_at_once(client: Client) -> No
     assert (result.outcome, result.verdict.decision) == (LoginOutcome.DENIED, LoginDecision.CHALLENGE)
 
 
-async def test_a_code_by_mail_is_no_second_factor_beside_itself_and_a_password_is_none_beside_itself(
-    client: Client,
-) -> None:
+async def test_who_has_an_app_is_asked_for_it_however_the_login_began(client: Client) -> None:
     for method, factors in (
-        (LoginMethod.MAIL_CODE, (StepUpFactor.TOTP, StepUpFactor.PASSWORD)),
-        (LoginMethod.PASSWORD, (StepUpFactor.TOTP, StepUpFactor.MAIL_CODE)),
-        (LoginMethod.PASSKEY, (StepUpFactor.TOTP, StepUpFactor.MAIL_CODE)),
-        (LoginMethod.OIDC, (StepUpFactor.IDP, StepUpFactor.TOTP, StepUpFactor.PASSKEY, StepUpFactor.MAIL_CODE)),
+        (LoginMethod.MAIL_CODE, (StepUpFactor.TOTP,)),
+        (LoginMethod.PASSWORD, (StepUpFactor.TOTP,)),
+        (LoginMethod.PASSKEY, (StepUpFactor.TOTP,)),
+        (LoginMethod.OIDC, (StepUpFactor.IDP, StepUpFactor.TOTP, StepUpFactor.PASSKEY)),
     ):
         world = LoggingIn(client, method=method)
         world.owned.owned = {CredentialKind.TOTP, CredentialKind.PASSWORD, CredentialKind.PASSKEY}

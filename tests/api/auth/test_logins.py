@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,10 +15,13 @@ import pytest_asyncio
 
 from domain.contracts.login import LoginOutcome, StepUpFactor
 from domain.eligibility import VoterStatus
-from domain.ids import session_id_of
+from domain.ids import new_recovery_id, session_id_of
+from domain.recovery import recovery_token
 from domain.sessions import LoginMethod
 from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.login.passkeys import Passkeys
+from integrations.login.passwords import Passwords
+from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.settings import PasskeySettings
 from tests.api.auth.conftest import PUBLIC_URL, Auth
 from tests.api.auth.login_town import PASSWORD, LoginTown, Person, open_login_town
@@ -82,7 +86,7 @@ async def test_a_login_on_a_known_device_is_allowed_and_on_a_new_one_challenged(
     challenged = await town.log_in(person)
     assert challenged.status_code == 202, challenged.text
     body = challenged.json()
-    assert (body["decision"], body["factors"]) == ("CHALLENGE", ["totp", "mail_code"])
+    assert (body["decision"], body["factors"]) == ("CHALLENGE", ["totp"])
     wrong = await town.step_up(person, body["attemptId"], factor="totp", code="000000")
     assert code_of(wrong) == FAILED
     claims = claims_of(await town.step_up(person, body["attemptId"], factor="totp", code=app.now()))
@@ -110,20 +114,44 @@ async def test_a_challenge_is_for_the_client_that_began_and_for_a_factor_of_it(t
     for unknown in ("a_eu_" + "a" * 26, "a_eu_x", "r_eu_" + "a" * 26):
         assert code_of(await town.step_up(person, unknown, factor="totp", code="1")) == (404, "login_not_found")
     sent = await town.post(person, f"/v1/auth/logins/{attempt_id}/step-up-code", {})
+    assert code_of(sent) == (404, "factor_not_found")  # who has an app has to use it
+
+
+async def test_who_has_no_app_steps_up_by_a_code_by_mail(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+    await town.log_in(person)
+    person.device = "another"
+    attempt_id = (await town.log_in(person)).json()["attemptId"]
+    sent = await town.post(person, f"/v1/auth/logins/{attempt_id}/step-up-code", {})
     assert sent.status_code == 202, sent.text
     code = await town.code(person)
     assert claims_of(await town.step_up(person, attempt_id, factor="mail_code", code=code))["sub"] == person.voter_id
 
 
-async def test_five_wrong_factors_end_a_login(town: LoginTown) -> None:
+async def test_a_recovered_account_is_asked_for_its_app_on_the_device_that_it_knew(town: LoginTown) -> None:
     person = await town.person(password=PASSWORD)
     app = await town.totp(person)
+    for _ in range(2):
+        assert (await town.log_in(person)).status_code == 200
+    recoveries = PostgresAccountRecoveries(town.auth.cells.of("eu").pool)
+    token, password = recovery_token("eu", secrets.token_bytes(32)), PASSWORD + " again"
+    await recoveries.begin(new_recovery_id("eu"), person.voter_id, token, datetime.now(UTC))
+    assert await recoveries.finish(token, await Passwords().hash(password)) is not None
+    assert code_of(await town.log_in(person)) == FAILED  # the password of before
+    challenged = await town.log_in(person, password=password)
+    assert (challenged.status_code, challenged.json()["factors"]) == (202, ["totp"])
+    attempt_id = challenged.json()["attemptId"]
+    assert claims_of(await town.step_up(person, attempt_id, factor="totp", code=app.now()))["sub"] == person.voter_id
+
+
+async def test_five_wrong_factors_end_a_login(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
     await town.log_in(person)
     person.device = "another"
     attempt_id = (await town.log_in(person)).json()["attemptId"]
     codes = [await town.step_up(person, attempt_id, factor="mail_code", code="12345678") for _ in range(5)]
     assert [code_of(answer) for answer in codes] == [FAILED] * 5
-    after = await town.step_up(person, attempt_id, factor="totp", code=app.now())
+    after = await town.step_up(person, attempt_id, factor="mail_code", code="12345678")
     assert code_of(after) == (404, "login_not_found")
     assert (await town.attempt(attempt_id)).outcome is LoginOutcome.STEP_UP_FAILED
 
