@@ -22,6 +22,7 @@ from integrations.settings import Environment
 NAME, MAIL = "sandboxes", "mail"
 SANDBOX_PORTS = {NAME: 8120, MAIL: 8125}  # unless others are asked for
 _READY_WITHIN_S = 60.0
+_PAGE = "COMITIA_RECOVERY_PAGE"  # nothing is served there: links of recovery lead to it, and are read from the mail
 
 
 class Sandboxes:
@@ -126,7 +127,8 @@ def _variables(url: str, mail_port: int, secret: str) -> dict[str, str]:
             "REDIRECT_URI": "http://localhost:8106/callback",
         },
     }
-    return {
+    page = {} if _PAGE in os.environ else {_PAGE: "http://localhost:8106/recover"}
+    return page | {
         f"COMITIA_{vendor}__{name}": value
         for vendor, values in vendors.items()
         if not any(variable.startswith(f"COMITIA_{vendor}__") for variable in os.environ)
