@@ -18,7 +18,7 @@ from benchmarks.ground import CELL, Ground
 from benchmarks.load.spec import percentile
 from benchmarks.processes import HOST, PYTHON, CpuWatch, running
 from benchmarks.products import pids, services
-from benchmarks.report import Goal, Line, check_equal, line
+from benchmarks.report import CheckFailedError, Goal, Line, check_equal, line
 from benchmarks.run import Run
 from comitia.stack import ports
 from domain.accounts import LookupKind
@@ -39,6 +39,7 @@ _SECONDS = 20
 _WARM = RATE * 2  # logins before the clock starts
 _CODE = "12345678"
 _PATH = "/v1/auth/logins"
+_OK = 200
 _SAMPLE = 200  # executions described
 _ATTEMPTS = "SELECT attempt_id FROM identity.login_attempt WHERE voter_id = ANY ($1) AND outcome = 'allowed'"
 _SESSIONS = "SELECT count(*) FROM identity.session WHERE voter_id = ANY ($1)"
@@ -76,8 +77,9 @@ async def measure(run: Run) -> list[Line]:
         voters, logins = await _prepared(ground, pool, vendors, _WARM + RATE * _SECONDS)
         await _slow_down(vendors)
         url = supervisor.url("auth")
-        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
-            await _send(client, url, logins[:_WARM])
+        unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, limits=unbounded) as client:
+            warm = await _send(client, url, logins[:_WARM])
             watch = CpuWatch(pids(ground, supervisor))
             watch.start()
             answers = await _send(client, url, logins[_WARM:])
@@ -86,13 +88,18 @@ async def measure(run: Run) -> list[Line]:
         sessions = await pool.fetchval(_SESSIONS, voters)
         transitions = await _transitions(ground, [row["attempt_id"] for row in rows[-_SAMPLE:]])
     statuses = Counter(status for status, _ in answers)
-    check_equal(f"answers {dict(statuses)}", sent=len(answers), good=statuses[200])
-    checked = check_equal("logins", sent=len(logins), attempts=len(rows), sessions=int(sessions))
+    let_in = statuses[_OK] + sum(status == _OK for status, _ in warm)
+    # Whoever was let in has one attempt and one session; an attempt whose caller was answered too late has no session
+    checked = check_equal("logins", let_in=let_in, sessions=int(sessions))
+    if len(rows) < let_in:
+        raise CheckFailedError(f"{let_in} were let in by {len(rows)} attempts")
     waits = sorted(seconds * 1000 for _, seconds in answers)
     detail = (
-        f"{RATE}/s for {_SECONDS} s, vendors at 20 ms, p50 {percentile(waits, 0.5):.0f} ms; cores: {cores}; {checked}"
+        f"{RATE}/s for {_SECONDS} s, vendors at 20 ms, p50 {percentile(waits, 0.5):.0f} ms; answers {dict(statuses)}; "
+        f"cores: {cores}; {checked}, attempts {len(rows):,}"
     )
     return [
+        line("logins let in", statuses[_OK] / _SECONDS, "logins/s", Goal(at_least=RATE), detail),
         line("a login over HTTP, p99", percentile(waits, 0.99), "ms", Goal(at_most=100), detail),
         line("state transitions per login", transitions, "transitions", detail=f"{min(len(rows), _SAMPLE)} executions"),
     ]
