@@ -55,7 +55,7 @@ async def demo_identity(folder: Path | None, console: Console, *, free_ports: bo
             state = await _start(lifetime, folder, console, free_ports=free_ports)
         console.print(addresses(_rows(state)))
         try:
-            await walk(state.urls, console)
+            await walk(state.urls, state.settings_for(IDENTITY), console)
         except (WalkError, httpx.HTTPError, TimeoutError) as error:
             console.print(f"not finished: {error!r}", markup=False, highlight=False)
             return DIFFERS

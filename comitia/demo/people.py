@@ -1,6 +1,7 @@
 """Somebody with an empty client, as `comitia demo identity` plays them: HTTP alone, and the vendors' own pages."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ import httpx
 
 STAGE_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.2
-_CODE_DIGITS: Final = 8
+_CODE = re.compile(r"\b[0-9]{8}\b")
+_LINK = re.compile(r"\brk_[a-z0-9]+_[A-Za-z0-9_-]{43}")
 REGION: Final = "DE"
 
 Json = dict[str, Any]
@@ -25,6 +27,7 @@ class Vendors:
     """The control routes of the sandboxes: what a vendor's pages and scripts do in a person's client, and failures."""
 
     client: httpx.AsyncClient
+    _seen: set[str] = field(default_factory=set)
 
     async def control(self, vendor: str, path: str, **body: Any) -> Any:
         """Work a switch of a sandbox. Raises WalkError where it refuses."""
@@ -37,25 +40,33 @@ class Vendors:
         """Let the next calls of a vendor go wrong."""
         await self.control(vendor, "faults", **fault)
 
-    async def evidence(self, action: str, device: str) -> Json:
-        """Return what a client hands over beside its request: a solved challenge and a device event for one nonce."""
-        nonce = secrets.token_hex(16)
+    async def evidence(self, action: str, device: str, *, nonce: str = "", name: str = "challengeNonce") -> Json:
+        """Return what a client hands over beside its request: a solved challenge and a device event for one nonce.
+
+        The nonce is a new one where none is given; `name` is its field.
+        """
+        nonce = nonce or secrets.token_hex(16)
         token = await self.control("turnstile", "tokens", action=action, cdata=nonce)
         event = await self.control("fingerprint", "events", device=device, linkedId=nonce, readableAfterMs=0)
-        return {"challengeToken": token["token"], "challengeNonce": nonce, "deviceEventId": event["eventId"]}
+        return {"challengeToken": token["token"], name: nonce, "deviceEventId": event["eventId"]}
 
-    async def code_for(self, mail: str, *, but: frozenset[str] = frozenset()) -> str:
-        """Return the newest code that was sent to an address, waiting for one that is not in `but`."""
+    async def code_for(self, mail: str) -> str:
+        """Return the newest code that was sent to an address and not asked for yet, waiting for one."""
+        return await self._newest(mail, _CODE)
+
+    async def link_for(self, mail: str) -> str:
+        """Return the newest token of a recovery link in the same way."""
+        return await self._newest(mail, _LINK)
+
+    async def _newest(self, mail: str, wanted: re.Pattern[str]) -> str:
         async with asyncio.timeout(STAGE_WITHIN_S):
             while True:
                 sent = (await self.client.get("/mail/messages", params={"to": mail, "waitS": 1})).json()
-                codes = [code for message in sent for code in _codes_in(message["text"]) if code not in but]
-                if codes:
-                    return codes[-1]
-
-
-def _codes_in(text: str) -> list[str]:
-    return [word for word in text.split() if len(word) == _CODE_DIGITS and word.isdigit()]
+                found = [each for message in sent for each in wanted.findall(message["text"]) if each not in self._seen]
+                if found:
+                    self._seen.update(found)
+                    return str(found[-1])
+                await asyncio.sleep(_LOOK_EVERY_S)
 
 
 @dataclass
