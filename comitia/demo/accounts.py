@@ -68,7 +68,7 @@ class Client:
         body = {"mail": self.mail, "nonce": asked["nonce"], "challengeToken": asked["challengeToken"]}
         expect(202, await self.call("api-auth", "POST", "/v1/auth/logins/codes", body, token=""))
         code = await self.vendors.code_for(self.mail)
-        fresh = await self.vendors.evidence("login", self.device, nonce=asked["nonce"])
+        fresh = await self.vendors.evidence("login", self.device, nonce=asked["nonce"], name="nonce")
         return await self._log_in(fresh, method="mail_code", mail=self.mail, code=code)
 
     async def log_in_by_password(self, password: str) -> Json:

@@ -130,14 +130,15 @@ def _refused(client: Client, what: str, answer: httpx.Response) -> None:
 
 async def _register(person: Person, vendors: Vendors, webhooks: httpx.AsyncClient, cell: str) -> None:
     person.say("the bot challenge answers 500, the device vendor 429, the mail server 451, the proofing provider")
-    person.say("429, then 500, then nothing at all; its word of the review is lost")
+    person.say("429, then 500, then nothing at all; its words of the review are lost")
     await vendors.fail("turnstile", kind="status", status=500, count=4)
     await vendors.fail("fingerprint", kind="status", status=429, count=1, retryAfterS=1)
     await vendors.control("mail", "faults", stage="recipient", kind="reply", count=1)
     await vendors.fail("sumsub", kind="status", status=429, count=1)
     await vendors.fail("sumsub", kind="status", status=500, count=1)
     await vendors.fail("sumsub", kind="drop", count=1)
-    await vendors.control("sumsub", "webhook-faults", kind="lost", type="applicantReviewed")
+    for kind in ("applicantPending", "applicantReviewed"):
+        await vendors.control("sumsub", "webhook-faults", kind="lost", type=kind)
     await person.register(cell)
     await person.until("contact_proof")
     await person.prove_mail()
