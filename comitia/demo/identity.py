@@ -109,7 +109,7 @@ async def _regain(client: Client, app: App) -> Client:
 
 
 async def _delete_and_come_back(owner: Client, person: Person, survey: Json, cell: str) -> None:
-    certificate = await owner.delete_account()
+    certificate = await owner.delete_account(person.registration)
     owner.say(f"account deleted: {certificate['stage']}, {certificate['credentialsRemoved']} credentials removed")
     owner.say("the same person registers again")
     again = Person(person.auth, person.vendors, person.say, document=person.document)
