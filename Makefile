@@ -68,8 +68,11 @@ types: $(VENV)/.installed ## mypy, strict
 imports: $(VENV)/.installed ## import contracts
 	$(BIN)/lint-imports
 
-tests: setup ## pytest on real servers, two at a time; ARGS for pytest
-	$(BIN)/pytest $(TWO_AT_A_TIME) $(ARGS)
+tests: setup ## pytest on real servers, two at a time; what fails beside others again alone; ARGS for pytest
+	@$(BIN)/pytest $(TWO_AT_A_TIME) $(ARGS); status=$$?; \
+	if [ $$status -ne 1 ]; then exit $$status; fi; \
+	echo "Again, alone: what passes now is a test that does not bear company, which is a defect of the test"; \
+	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v
 
 coverage: setup ## the same with the branches that it takes in every process, which costs as much again
 	$(BIN)/pytest $(TWO_AT_A_TIME) --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)

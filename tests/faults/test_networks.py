@@ -15,6 +15,7 @@ RARE = {
     "workers-reconciliation": {"kafka", "postgres", "redis"},
     "workers-certification": {"postgres"},
     "api-streams": {"postgres"},
+    "api-webhooks": {"temporal", "redis"},  # connected at the start, and after a loss once a vendor tells something
 }
 
 
