@@ -1,15 +1,15 @@
 """What a login is judged by, read and asked for, and the record of what it came to."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from temporalio import activity
 
 from activities.failures import to_application_error
-from domain.accounts import KeyedHash, LookupHashes, LookupKind, PersonalData, VoterSeals
+from domain.accounts import LookupHashes, LookupKind, PersonalData, VoterSeals
 from domain.challenges import BotChallenge, ChallengeAction
 from domain.contracts.login import (
     ChallengeOutcome,
@@ -27,7 +27,7 @@ from domain.contracts.login import (
     StepUpFactor,
     StepUpState,
 )
-from domain.contracts.registration import HashedValue
+from domain.contracts.registration import hashed_values
 from domain.credentials import CredentialKind, Credentials
 from domain.device_policy import (
     DEVICE_POLICIES,
@@ -37,7 +37,7 @@ from domain.device_policy import (
     DeviceVerdict,
     judge_device,
 )
-from domain.device_sightings import DeviceSightings
+from domain.device_sightings import SEEN_FOR, DeviceSightings
 from domain.devices import DeviceEvent, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.login_features import event_values, network_value
@@ -46,7 +46,6 @@ from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, further_factors
 from domain.risk import UNKNOWN_NETWORK
 
 LATITUDE_FIELD, LONGITUDE_FIELD = "latitude", "longitude"
-_SEEN_FOR: Final = timedelta(days=90)  # how long an account counts on a device
 _AWAY: Final = frozenset(
     {
         ErrorCode.DEVICES_UNAVAILABLE,
@@ -131,9 +130,9 @@ class LoginActivities:
         values = []
         for feature, level, value in event_values(event):
             hashes = await self._hashes.every(LookupKind.FEATURE, value)
-            values.append(FeatureValue(feature=feature, level=level, hashes=_kept(hashes)))
+            values.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
         seen, counts, (place, speed) = await asyncio.gather(
-            self._sightings.correlate(device, request.voter_id, now - _SEEN_FOR),
+            self._sightings.correlate(device, request.voter_id, now - SEEN_FOR),
             self._logins.count(request.voter_id, values),
             self._travel(request.voter_id, event, now),
         )
@@ -156,7 +155,7 @@ class LoginActivities:
             known=seen.known,
             score_permille=verdict.score_permille,
             reasons=verdict.reasons,
-            device=_kept(device),
+            device=hashed_values(device),
             values=tuple(values),
             counts=counts,
             place=place,
@@ -261,7 +260,3 @@ class LoginActivities:
 
 def _is_refused(verdict: DeviceVerdict) -> bool:
     return verdict.decision in {DeviceDecision.REFUSED, DeviceDecision.INVALID}
-
-
-def _kept(hashes: Sequence[KeyedHash]) -> tuple[HashedValue, ...]:
-    return tuple(HashedValue(key_id=one.key_id, digest=one.digest) for one in hashes)

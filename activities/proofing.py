@@ -8,7 +8,15 @@ from temporalio import activity
 
 from activities.failures import to_application_error
 from domain.accounts import LookupHashes, PersonalData, PersonalRecords
-from domain.contracts.registration import CaseFinding, CaseReference, ErasedCase, HashedValue, OpenCaseInput, OpenedCase
+from domain.contracts.registration import (
+    CaseFinding,
+    CaseReference,
+    ErasedCase,
+    HashedValue,
+    OpenCaseInput,
+    OpenedCase,
+    hashed_values,
+)
 from domain.errors import DomainError, ErrorCode
 from domain.proofing import Document, IdentityProofing, age_on
 from domain.registration import ADVICE_FIELD, age_class_of
@@ -114,4 +122,4 @@ class ProofingActivities:
             if error.code is not ErrorCode.MALFORMED_REQUEST:  # garbled: as good as none
                 raise
             return ()
-        return tuple(HashedValue(key_id=each.key_id, digest=each.digest) for each in hashes)
+        return hashed_values(hashes)

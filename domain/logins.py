@@ -173,7 +173,3 @@ class Logins(Protocol):
     async def failed(self, voter_id: str, network: KeyedHash) -> None:
         """Count a proof that was not good; `voter_id` is empty where the account is not known."""
         ...
-
-    async def forget(self, voter_id: str) -> None:
-        """Forget the history of a voter; what was decided stays until it is purged. Safe to repeat."""
-        ...

@@ -1,7 +1,6 @@
 """Opens what voters look after their accounts with: credentials, recovery and deletion."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 
@@ -17,28 +16,20 @@ from api.auth.sessions import SessionDesk
 from api.http.limits import Limits
 from domain.tokens import VoterClaims
 from integrations.identity_cell import IdentityCells
-from integrations.login.breaches import open_breaches
-from integrations.login.passwords import Passwords
-from integrations.settings import Settings
 
 
-async def open_account_routes(
-    settings: Settings,
-    lifetime: AsyncExitStack,
+def open_account_routes(
+    names: tuple[str, ...],
     *,
     cells: AuthCells,
     sessions: SessionDesk,
     identity: IdentityCells,
     vendors: Vendors,
     voter: Callable[..., Awaitable[VoterClaims]],
+    passwords: NewPasswords,
     limits: Limits,
 ) -> list[APIRouter]:
-    """Return the routes; what was opened for them ends with `lifetime`."""
-    names = tuple(settings.cells)
-    breaches = None
-    if settings.breaches is not None:
-        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
-    passwords = NewPasswords(Passwords(), breaches)
+    """Return the routes; `names` are all cells."""
     recovery = RecoveryDesk(
         names,
         cells,

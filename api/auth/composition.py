@@ -9,6 +9,7 @@ from api.auth.key_routes import key_routes
 from api.auth.login_opening import LoginParts, open_logins
 from api.auth.login_serving import LoginWorkers, RecordedLogins
 from api.auth.logout_routes import BackChannel, logout_routes
+from api.auth.new_passwords import NewPasswords
 from api.auth.oidc_routes import oidc_routes
 from api.auth.proving import KeyProofs
 from api.auth.registering import open_vendors, registration_desk
@@ -27,6 +28,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, KEK_PERSONAL, LIMITS, LOOKUP, STAFF_TOKEN, public
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
+from integrations.login.breaches import open_breaches
 from integrations.login.oidc import open_providers
 from integrations.login.passwords import Passwords
 from integrations.settings import Settings
@@ -68,8 +70,11 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     workers = LoginWorkers(release, cells.hashes, recorded, devices=vendors.devices, challenges=vendors.challenges)
     await identity.open(lifetime, workers.serve)
     voter, key = access.require_voter(), KeyProofs(proofs, limits)
+    passwords, breaches = Passwords(), None
+    if settings.breaches is not None:
+        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
     logins = LoginParts(
-        settings, cells, identity, desk, recorded, providers, vendors.challenges, Passwords(), key, limits
+        settings, cells, identity, desk, recorded, providers, vendors.challenges, passwords, breaches, key, limits
     )
     routers = [
         registration_routes(registration_desk(settings, identity, vendors, cells.hashes), limits),
@@ -77,15 +82,15 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         session_routes(desk, voter, key, limits, names),
         oidc_routes(providers, cells, names, limits),
         logout_routes(back_channel, limits),
-        *await open_logins(logins, lifetime),
-        *await open_account_routes(
-            settings,
-            lifetime,
+        *open_logins(logins, lifetime),
+        *open_account_routes(
+            names,
             cells=cells,
             sessions=desk,
             identity=identity,
             vendors=vendors,
             voter=voter,
+            passwords=NewPasswords(passwords, breaches),
             limits=limits,
         ),
     ]

@@ -17,9 +17,9 @@ from api.auth.logins import LoginDesk
 from api.auth.proving import KeyProofs
 from api.auth.sessions import SessionDesk
 from api.http.limits import Limits
+from domain.breaches import BreachedPasswords
 from domain.challenges import BotChallenge
 from integrations.identity_cell import IdentityCells
-from integrations.login.breaches import open_breaches
 from integrations.login.oidc import OidcLogins
 from integrations.login.passwords import Passwords
 from integrations.mailing import open_mailer
@@ -38,21 +38,19 @@ class LoginParts:
     providers: OidcLogins
     challenges: BotChallenge | None
     passwords: Passwords
+    breaches: BreachedPasswords | None
     key: KeyProofs
     limits: Limits
 
 
-async def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
+def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
     """Return the routes of login; what it opened ends with `lifetime`."""
     settings, cells, names = parts.settings, parts.cells, tuple(parts.settings.cells)
-    breaches = (
-        None if settings.breaches is None else await lifetime.enter_async_context(open_breaches(settings.breaches))
-    )
     accounts, passwords = AccountFinder(cells, names, cells.hashes), PasswordFactor(parts.passwords)
     codes, humans = LoginCodes(cells, accounts, open_mailer(settings)), HumanChecks(parts.challenges)
     lifetime.push_async_callback(codes.close)
     proofs = LoginProofs(
-        cells, names, accounts=accounts, passwords=passwords, providers=parts.providers, breaches=breaches
+        cells, names, accounts=accounts, passwords=passwords, providers=parts.providers, breaches=parts.breaches
     )
     desk = LoginDesk(
         cells,

@@ -18,7 +18,7 @@ from domain.contracts.login import (
     LoginOutcome,
     StepUpFactor,
 )
-from domain.contracts.registration import HashedValue
+from domain.contracts.registration import hashed_values
 from domain.device_policy import CURRENT_DEVICE_POLICY
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_attempt_id, session_id_of
@@ -157,10 +157,7 @@ class LoginDesk:
                 FeatureValue(
                     feature=feature,
                     level=level,
-                    hashes=tuple(
-                        HashedValue(key_id=one.key_id, digest=one.digest)
-                        for one in await self._cells.hashes.every(LookupKind.FEATURE, value)
-                    ),
+                    hashes=hashed_values(await self._cells.hashes.every(LookupKind.FEATURE, value)),
                 )
                 for feature, level, value in values
             ]

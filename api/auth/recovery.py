@@ -16,7 +16,7 @@ from domain import canonical
 from domain.accounts import KeyedHash, LookupHashes, LookupKind
 from domain.challenges import BotChallenge, ChallengeAction
 from domain.contracts.accounts import RecoverAccountInput
-from domain.contracts.registration import HashedValue
+from domain.contracts.registration import hashed_values
 from domain.device_policy import CURRENT_DEVICE_POLICY, DeviceCircumstances, DeviceDecision, DeviceUse, judge_device
 from domain.devices import DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
@@ -129,7 +129,7 @@ class RecoveryDesk:
         request = RecoverAccountInput(
             request_id=new_recovery_id(name),
             cell=name,
-            mail=tuple(HashedValue(key_id=each.key_id, digest=each.digest) for each in hashes),
+            mail=hashed_values(hashes),
         )
         try:
             await self._cell_of(name).account_processes.recover(request)

@@ -11,7 +11,7 @@ from domain import canonical
 from domain.account_ends import DEVICES_FIELD
 from domain.accounts import LookupHashes, LookupKind, PersonalData
 from domain.challenges import BotChallenge, ChallengeAction
-from domain.contracts.registration import HashedValue, RegisterVoterInput, RegistrationState, TriedCode
+from domain.contracts.registration import RegisterVoterInput, RegistrationState, TriedCode, hashed_values
 from domain.device_policy import (
     CURRENT_DEVICE_POLICY,
     DeviceCircumstances,
@@ -134,7 +134,7 @@ class RegistrationDesk:
         """
         cell, _ = await self._find(registration_id)
         hashes = await self._hashes.every(LookupKind.CODE, code_value(registration_id, code))
-        tried = TriedCode(hashes=tuple(HashedValue(key_id=each.key_id, digest=each.digest) for each in hashes))
+        tried = TriedCode(hashes=hashed_values(hashes))
         return await cell.processes.prove_contact(registration_id, tried)
 
     async def resend_code(self, registration_id: str) -> RegistrationState:

@@ -14,7 +14,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.certification import CertificationState, RequestCertification
@@ -31,6 +31,7 @@ from domain.contracts.surveys import (
 from domain.errors import DomainError, ErrorCode
 from domain.ids import run_survey_workflow_id
 from integrations.platform import SURVEYS_QUEUE
+from integrations.temporal.updates import refusal
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.search_attributes import SURVEY_ID
 
@@ -164,7 +165,7 @@ class SurveyProcesses:
         except (TimeoutError, UpdateNotAnsweredError) as error:
             raise NotYetError from error
         except WorkflowUpdateFailedError as error:
-            raise _refusal(error) from error
+            raise refusal(error, ProcessEndedError()) from error
         except WorkflowAlreadyStartedError as error:
             raise ProcessEndedError from error
         except RPCError as error:
@@ -176,12 +177,3 @@ class SurveyProcesses:
 def _ask(started: asyncio.Future[Any]) -> None:
     if not started.cancelled():
         started.exception()
-
-
-def _refusal(error: WorkflowUpdateFailedError) -> Exception:
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in set(ErrorCode):
-        return DomainError(ErrorCode(cause.type), cause.message)
-    if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
-        return ProcessEndedError()
-    return error

@@ -45,7 +45,6 @@ class Client:
     device: str = field(default_factory=lambda: secrets.token_hex(8))
     key: ProofKey = field(default_factory=ProofKey.generate)
     access_token: str = ""
-    refresh_token: str = ""
 
     async def call(
         self, service: str, method: str, path: str, body: object = None, *, token: str | None = None
@@ -152,7 +151,7 @@ class Client:
         return decided
 
     def _take(self, tokens: Json) -> None:
-        self.access_token, self.refresh_token = tokens["accessToken"], tokens["refreshToken"]
+        self.access_token = tokens["accessToken"]
 
 
 def expect(status: int | None, answer: httpx.Response) -> Any:

@@ -1,9 +1,10 @@
 """Registration and identity proofing as their histories keep them: ids, codes, stages and keyed hashes, no person."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from domain.accounts import ClaimState
+from domain.accounts import ClaimState, KeyedHash
 from domain.contracts.base import Contract
 from domain.mailing import MessageKind
 from domain.proofing import ProofingState
@@ -16,6 +17,11 @@ class HashedValue(Contract):
 
     key_id: str
     digest: bytes
+
+
+def hashed_values(hashes: Sequence[KeyedHash]) -> tuple[HashedValue, ...]:
+    """Return keyed hashes as a history keeps them."""
+    return tuple(HashedValue(key_id=each.key_id, digest=each.digest) for each in hashes)
 
 
 class RegistrationRules(Contract):

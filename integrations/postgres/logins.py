@@ -94,11 +94,6 @@ ON CONFLICT ON CONSTRAINT pk_login_place DO UPDATE SET sealed = excluded.sealed,
 WHERE known.at <= excluded.at
 """
 _FAILED = "INSERT INTO identity.login_failure (voter_id, network) VALUES ($1, $2)"
-_FORGET = (
-    "DELETE FROM identity.login_feature WHERE voter_id = $1",
-    "DELETE FROM identity.login_place WHERE voter_id = $1",
-    "DELETE FROM identity.login_failure WHERE voter_id = $1",
-)
 # Whoever folds at the same time takes other rows; what was taken is counted in the same statement.
 _FOLD = """
 WITH taken AS (
@@ -226,13 +221,6 @@ class PostgresLogins:
         """Count a proof that was not good."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             await self._pool.execute(_FAILED, voter_id, network.digest)
-
-    async def forget(self, voter_id: str) -> None:
-        """Forget the history of a voter."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            async with acknowledged(self._pool) as connection:
-                for statement in _FORGET:
-                    await connection.execute(statement, voter_id)
 
     async def fold(self) -> int:
         """Add what logins have left to everybody's history; return how many, at most `FOLDED_MAX`. Each counts once."""

@@ -4,15 +4,15 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateNotAnsweredError
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
 
 from domain.contracts.login import AssessLoginInput, StepUpState, TriedFactor
 from domain.errors import DomainError, ErrorCode
 from domain.ids import assess_login_workflow_id
+from integrations.temporal.updates import answered
 
 LOGIN_QUEUE: Final = "login"
 WORKFLOW_TYPE: Final = "AssessLogin"
@@ -62,24 +62,6 @@ class TemporalLogins:
                 of this login, `workflows_unavailable`.
         """
         handle = self._client.get_workflow_handle(assess_login_workflow_id(self._cell, attempt_id))
-        try:
-            async with asyncio.timeout(self._patience_s):
-                state: StepUpState = await handle.execute_update("step_up", tried, result_type=StepUpState)
-        except (TimeoutError, UpdateNotAnsweredError) as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "no answer yet") from error
-        except WorkflowUpdateFailedError as error:
-            raise _refusal(error) from error
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise DomainError(ErrorCode.LOGIN_NOT_FOUND, "the login waits for nothing") from error
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        async with answered(self._patience_s, DomainError(ErrorCode.LOGIN_NOT_FOUND, "the login waits for nothing")):
+            state: StepUpState = await handle.execute_update("step_up", tried, result_type=StepUpState)
         return state
-
-
-def _refusal(error: WorkflowUpdateFailedError) -> Exception:
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in set(ErrorCode):
-        return DomainError(ErrorCode(cause.type), cause.message)
-    if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
-        return DomainError(ErrorCode.LOGIN_NOT_FOUND, "the login waits for nothing")
-    return error

@@ -1,15 +1,12 @@
 """Registrations of one cell as durable executions: begun, steered, and told that something came from a provider."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateNotAnsweredError
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.registration import (
@@ -23,6 +20,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.ids import CASE_ID, register_voter_workflow_id, verify_identity_workflow_id
 from domain.registrations import Registration, RegistrationStage
 from domain.webhooks import WebhookEvent
+from integrations.temporal.updates import answered
 
 IDENTITY_DEPLOYMENT: Final = "identity"
 IDENTITY_QUEUE: Final = "identity"
@@ -142,25 +140,11 @@ class TemporalRegistrations:
 
     async def _update(self, registration_id: str, name: str, request: Any = None) -> RegistrationState:
         handle = self._client.get_workflow_handle(register_voter_workflow_id(self._cell, registration_id))
-        async with self._answered():
+        async with answered(self._patience_s, DomainError(ErrorCode.REGISTRATION_STAGE, "the registration has ended")):
             state: RegistrationState = await handle.execute_update(
                 name, *(() if request is None else (request,)), result_type=RegistrationState
             )
         return state
-
-    @asynccontextmanager
-    async def _answered(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                yield
-        except (TimeoutError, UpdateNotAnsweredError) as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "no answer yet; asking again is safe") from error
-        except WorkflowUpdateFailedError as error:
-            raise _refusal(error) from error
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise DomainError(ErrorCode.REGISTRATION_STAGE, "the registration has ended") from error
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
 
 
 _OVER = frozenset(
@@ -171,12 +155,3 @@ _OVER = frozenset(
         RegistrationStage.CANCELLED,
     }
 )
-
-
-def _refusal(error: WorkflowUpdateFailedError) -> Exception:
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in set(ErrorCode):
-        return DomainError(ErrorCode(cause.type), cause.message)
-    if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
-        return DomainError(ErrorCode.REGISTRATION_STAGE, "the registration has ended")
-    return error

@@ -54,6 +54,7 @@ async def test_every_route_says_its_limit(house: House) -> None:
         "answer": step,
         "finish": await votes.put(f"{public}/answers/{step.json()['surveyAnswer']['id']}/finish", headers=voter),
         "submission": await votes.get(cast.headers["location"], headers=voter),
+        "webhook": await house.clients["webhooks"].post("/v1/webhooks/nobody", json={}),
     }
     async with house.clients["streams"].stream("GET", f"{public}/results/stream") as stream:
         found["stream"] = stream
@@ -74,6 +75,7 @@ async def test_every_route_says_its_limit(house: House) -> None:
         "answer": "answer-token",
         "finish": "vote-token",
         "submission": "submission-token",
+        "webhook": "webhook-address",
         "stream": "stream-address",
     }
 

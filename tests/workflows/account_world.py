@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import WorkerDeploymentVersion
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import Worker
 
 from activities.claims import ClaimActivities
 from activities.contact import ContactActivities
@@ -22,7 +20,7 @@ from activities.registration import RegistrationActivities
 from domain.account_ends import DEVICES_FIELD, Deletion, DeletionStage
 from domain.accounts import Account, KeyedHash, LookupKind, claiming_cell
 from domain.contracts.accounts import DeleteAccountInput, DeletedAccount, RecoverAccountInput, RecoveredAccount
-from domain.contracts.registration import HashedValue
+from domain.contracts.registration import hashed_values
 from domain.device_sightings import DeviceCorrelation
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
@@ -40,14 +38,13 @@ from domain.recovery import Recoverable, recovery_token_hash
 from domain.registration import MAIL_FIELD
 from domain.registrations import ProofingCase, Registration, RegistrationStage
 from domain.tokens import Assurance
-from integrations.temporal.worker import sandbox
+from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death
 from tests.workflows.registration_world import (
     CELLS,
     Claims,
     Directory,
     Hashes,
     Held,
-    Hook,
     Mail,
     Provider,
     Records,
@@ -233,7 +230,7 @@ class AccountWorld:
         request = RecoverAccountInput(
             request_id=self.request_id,
             cell=self.cell,
-            mail=tuple(HashedValue(key_id=each.key_id, digest=each.digest) for each in hashes),
+            mail=hashed_values(hashes),
         )
         return await self.client.start_workflow(
             RecoverAccountWorkflow.run,
@@ -259,28 +256,7 @@ class AccountWorld:
                 fakes["ends"], rows, self.processes, records, hashes=self.hashes, sightings=given, devices=self.devices
             ).all(),
         ]
-        return Worker(
-            self.client,
-            task_queue=self.queue,
-            workflows=[DeleteAccountWorkflow, RecoverAccountWorkflow],
-            activities=[self._hooked(function) for function in activities],
-            workflow_runner=sandbox(),
-            deployment_config=WorkerDeploymentConfig(
-                WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
-            ),
-            **{"max_cached_workflows": 50, **options},
-        )
-
-    def _hooked(self, function: Any) -> Any:
-        @wraps(function)
-        async def hooked(request: Any) -> Any:
-            result = await function(request)
-            self.steps.append(function.__name__)
-            if self.after is not None:
-                await self.after(function.__name__)
-            return result
-
-        return hooked
+        return hooked_worker(self, [DeleteAccountWorkflow, RecoverAccountWorkflow], activities, **options)
 
     @property
     def held(self) -> list[Held]:
@@ -305,26 +281,7 @@ async def killed_after(
     """Live through it with a worker that dies after the effect of its `step`-th activity, before it is reported."""
     world = AccountWorld(client)
     await prepare(world)
-    died, begun = asyncio.Event(), 0
-
-    async def stall(_name: str) -> None:
-        nonlocal begun
-        begun += 1
-        if begun == step and not died.is_set():
-            died.set()
-            await asyncio.Event().wait()  # the effect is there, and nobody will ever report it
-
-    world.after = stall
-    first = world.worker()
-    running = asyncio.create_task(first.run())
-    living = asyncio.create_task(live(world))
-    waiting = asyncio.create_task(died.wait())
-    await asyncio.wait({living, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    await first.shutdown()
-    await running
-    async with world.worker():
-        await living
+    await live_with_a_death(world, step, live(world))
     return world
 
 

@@ -4,12 +4,10 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import WorkerDeploymentVersion
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import Worker
 
 from activities.logins import LoginActivities
 from domain.accounts import KeyedHash, LookupKind, PersonalData
@@ -29,7 +27,7 @@ from domain.contracts.login import (
     StepUpState,
     TriedFactor,
 )
-from domain.contracts.registration import HashedValue
+from domain.contracts.registration import HashedValue, hashed_values
 from domain.credentials import CredentialKind
 from domain.device_sightings import DeviceCorrelation
 from domain.devices import DeviceEvent, DeviceFlag
@@ -38,8 +36,8 @@ from domain.ids import assess_login_workflow_id, new_attempt_id, new_voter_id
 from domain.login_features import client_values, network_value
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
-from integrations.temporal.worker import sandbox
-from tests.workflows.registration_world import Hashes, Hook, replayed
+from tests.workflows.hooked import Hook, hooked_worker
+from tests.workflows.registration_world import Hashes, replayed
 from workflows.assess_login import AssessLoginWorkflow
 
 ADDRESS = "192.0.2.7"
@@ -197,8 +195,7 @@ class LoggingIn:
         seen = []
         for feature, level, value in values:
             hashes = await self.hashes.every(LookupKind.FEATURE, value)
-            kept = tuple(HashedValue(key_id=one.key_id, digest=one.digest) for one in hashes)
-            seen.append(FeatureValue(feature=feature, level=level, hashes=kept))
+            seen.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
         return await self.client.start_workflow(
             AssessLoginWorkflow.run,
             AssessLoginInput(
@@ -228,28 +225,7 @@ class LoggingIn:
         vendors: Any = self.vendors
         parts: tuple[Any, ...] = (self.kept, self.seen, self.owned, Seals(), self.hashes)
         activities = LoginActivities(*parts, devices=vendors, challenges=vendors)
-        return Worker(
-            self.client,
-            task_queue=self.queue,
-            workflows=[AssessLoginWorkflow],
-            activities=[self._hooked(function) for function in activities.all()],
-            workflow_runner=sandbox(),
-            deployment_config=WorkerDeploymentConfig(
-                WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
-            ),
-            **{"max_cached_workflows": 50, **options},
-        )
-
-    def _hooked(self, function: Any) -> Any:
-        @wraps(function)
-        async def hooked(request: Any) -> Any:
-            result = await function(request)
-            self.steps.append(function.__name__)
-            if self.after is not None:
-                await self.after(function.__name__)
-            return result
-
-        return hooked
+        return hooked_worker(self, [AssessLoginWorkflow], activities.all(), **options)
 
     async def replayed(self, name: str = "") -> None:
         """Replay what happened; keep it where that was asked for and there is nothing of this name."""

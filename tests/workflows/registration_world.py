@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import wraps
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import WorkerDeploymentVersion, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
+from temporalio.worker import Replayer, Worker
 
 from activities.claims import ClaimActivities
 from activities.contact import ContactActivities
@@ -48,6 +47,7 @@ from domain.registration import ADVICE_FIELD, MAIL_FIELD, code_value
 from domain.registrations import Registration, RegistrationStage, StageNote
 from domain.tokens import Assurance
 from integrations.temporal.worker import sandbox
+from tests.workflows.hooked import Hook, hooked_worker
 from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.registry import WORKFLOWS as EVERY
@@ -56,8 +56,6 @@ from workflows.verify_identity import VerifyIdentityWorkflow
 CELLS = ("eu", "us")
 BORN_ON = date(1990, 1, 2)
 WORKFLOWS = [RegisterVoterWorkflow, VerifyIdentityWorkflow]
-
-Hook = Callable[[str], Any]
 
 
 def found(state: ProofingState, **fields: Any) -> ProofingFinding:
@@ -413,28 +411,7 @@ class Registering:
             *ProofingActivities(providers, self.hashes, records).all(),
             *ClaimActivities(self.claims).all(),
         ]
-        return Worker(
-            self.client,
-            task_queue=self.queue,
-            workflows=WORKFLOWS,
-            activities=[self._hooked(function) for function in activities],
-            workflow_runner=sandbox(),
-            deployment_config=WorkerDeploymentConfig(
-                WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
-            ),
-            **{"max_cached_workflows": 50, **options},
-        )
-
-    def _hooked(self, function: Any) -> Any:
-        @wraps(function)
-        async def hooked(request: Any) -> Any:
-            result = await function(request)
-            self.steps.append(function.__name__)
-            if self.after is not None:
-                await self.after(function.__name__)
-            return result
-
-        return hooked
+        return hooked_worker(self, WORKFLOWS, activities, **options)
 
     async def replayed(self, name: str = "", cases: int = 1) -> None:
         """Replay what happened; keep it where that was asked for and there is nothing of this name."""

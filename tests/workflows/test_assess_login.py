@@ -30,6 +30,7 @@ from domain.errors import ErrorCode
 from domain.login_risk import CURRENT_LOGIN_POLICY, LoginReason
 from domain.logins import STEP_UP_FAILURES_MAX, rejudge
 from domain.sessions import LoginMethod
+from tests.workflows.hooked import live_with_a_death
 from tests.workflows.login_world import LoggingIn
 from tests.workflows.registration_world import happens
 from workflows.assess_login import AssessLoginWorkflow
@@ -253,14 +254,6 @@ async def killed_after(client: Client, step: int) -> LoggingIn:
     """Live through a challenged login with a worker that dies after the effect of its `step`-th activity."""
     world = LoggingIn(client)
     world.seen.known = False
-    died, begun = asyncio.Event(), 0
-
-    async def stall(_name: str) -> None:
-        nonlocal begun
-        begun += 1
-        if begun == step and not died.is_set():
-            died.set()
-            await asyncio.Event().wait()
 
     async def live() -> None:
         await world.start()
@@ -273,18 +266,8 @@ async def killed_after(client: Client, step: int) -> LoggingIn:
                 await asyncio.sleep(0.05)
         await world.handle.result()
 
-    world.after = stall
-    first = world.worker()
-    running = asyncio.create_task(first.run())
     async with asyncio.timeout(60):
-        living = asyncio.create_task(live())
-        waiting = asyncio.create_task(died.wait())
-        await asyncio.wait({living, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        await first.shutdown()
-        await running
-        async with world.worker():
-            await living
+        await live_with_a_death(world, step, live())
     return world
 
 

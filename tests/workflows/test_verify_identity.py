@@ -15,6 +15,7 @@ from domain.eligibility import VoterStatus
 from domain.mailing import MessageKind
 from domain.proofing import Document, ProofingFinding
 from domain.registrations import AT_THE_PROVIDER, ENDED, RegistrationStage
+from tests.workflows.hooked import live_with_a_death
 from tests.workflows.registration_world import (
     CELLS,
     IN_REVIEW,
@@ -66,26 +67,7 @@ async def killed_after(client: Client, step: int, script: Sequence[ProofingFindi
     world.script(*script)
     if held:
         await hold_newest(world)
-    died, begun = asyncio.Event(), 0
-
-    async def stall(_name: str) -> None:
-        nonlocal begun
-        begun += 1
-        if begun == step and not died.is_set():
-            died.set()
-            await asyncio.Event().wait()  # the effect is there, and nobody will ever report it
-
-    world.after = stall
-    first = world.worker()
-    running = asyncio.create_task(first.run())
-    living = asyncio.create_task(live(world))
-    waiting = asyncio.create_task(died.wait())
-    await asyncio.wait({living, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    await first.shutdown()
-    await running
-    async with world.worker():
-        await living
+    await live_with_a_death(world, step, live(world))
     return world
 
 

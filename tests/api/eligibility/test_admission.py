@@ -297,6 +297,16 @@ class TestBoundTokens:
             refused = await eligibility.ask(survey_id, token, scheme)
             assert (refused.status_code, refused.json()["code"]) == (401, "proof_invalid")
 
+    async def test_the_key_stands_for_the_device_that_the_login_has_read(
+        self, eligibility: Eligibility, identity_world: IdentityWorld, key: ProofKey
+    ) -> None:
+        survey_id = await identity_world.survey()
+        token = identity_world.token(await identity_world.voter(), jkt=key.jkt, device=digest(b"read at login"))
+        url = f"{PUBLIC_URL}/v1/surveys/{survey_id}/voting-token"
+        proof = make_proof(key, "POST", url, time.time(), token=token)
+        answer = await eligibility.ask(survey_id, token, "DPoP", DPoP=proof)
+        assert answer.status_code == 201, answer.text
+
     async def test_unbound_token_is_not_sent_as_bound(
         self, eligibility: Eligibility, identity_world: IdentityWorld, key: ProofKey
     ) -> None:

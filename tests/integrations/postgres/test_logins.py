@@ -154,14 +154,9 @@ async def test_failures_count_for_the_account_and_the_network(logins: PostgresLo
     assert (known.failures_per_hour, known.attempts_per_hour, known.network_attempts_per_minute) == (2, 2, 3)
 
 
-async def test_a_voter_is_forgotten_and_old_logins_are_purged(logins: PostgresLogins, owner_pool: OwnerPool) -> None:
+async def test_old_logins_are_purged(logins: PostgresLogins, owner_pool: OwnerPool) -> None:
     made = login(place=b"sealed")
     await logins.record(made)
-    voter = made.request.voter_id
-    for _ in range(2):
-        await logins.forget(voter)
-    assert await logins.last_place(voter) is None
-    assert (await logins.known(voter, hashed()[0])).my_logins == 0
     await logins.purge()
     assert await logins.get(made.request.attempt_id) is not None
     pool = await owner_pool("eu")
