@@ -21,6 +21,10 @@ STAFF_ID = re.compile(r"u_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 
+_OF_A_CELL = frozenset(
+    {"submit-votes", "register-voter", "verify-identity", "assess-login", "recover-account", "delete-account"}
+)
+
 
 def _random(bits: int) -> str:
     return b32encode(secrets.token_bytes(bits // 8)).decode("ascii").rstrip("=").lower()
@@ -167,3 +171,10 @@ def recover_account_workflow_id(cell: str, request_id: str) -> str:
 def delete_account_workflow_id(cell: str, voter_ref: str) -> str:
     """`delete-account/{cell}/{voter_ref}`; `voter_ref` is the deletion's id, of which a voter has one."""
     return f"delete-account/{cell}/{voter_ref}"
+
+
+def cell_of_workflow(workflow_id: str) -> str | None:
+    """Return the cell in whose namespace a workflow of this id runs, or None for the platform's namespace."""
+    process, _, rest = workflow_id.partition("/")
+    cell = rest.partition("/")[0]
+    return cell if process in _OF_A_CELL and CELL.fullmatch(cell) else None

@@ -1,0 +1,51 @@
+"""What a replay came to: the history of an execution against what the code of now would decide from it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Verdict(StrEnum):
+    """Whether the code decides as it did then."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    CANNOT = "cannot"  # be said
+
+
+# Why it cannot be said, besides `key_destroyed` and `key_unavailable` of the catalogue.
+HISTORY_GONE: Final = "history_gone"  # past its retention, or there was never such an execution
+TYPE_UNKNOWN: Final = "workflow_type_unknown"  # to the code of now
+NOTHING_DECIDED: Final = "nothing_decided"  # no task of it has ended yet, or ever did
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayVerdict:
+    """The verdict on one execution; names and codes only, nothing of what a payload says.
+
+    Where it is different, `event_id` is the first event of the history that the code of now would not have caused,
+    `recorded` what that event is, and `wanted` what the code asks for in its place. `why` says why it cannot be said.
+    """
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    verdict: Verdict
+    event_id: int = 0
+    recorded: str = ""
+    wanted: str = ""
+    why: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        found: dict[str, Any] = {
+            "workflowId": self.workflow_id,
+            "runId": self.run_id,
+            "type": self.workflow_type,
+            "verdict": self.verdict.value,
+        }
+        if self.verdict is Verdict.DIFFERENT:
+            found["event"] = {"id": self.event_id, "recorded": self.recorded, "wanted": self.wanted}
+        if self.why:
+            found["why"] = self.why
+        return found

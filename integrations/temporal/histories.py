@@ -1,0 +1,68 @@
+"""Histories of one namespace: found in visibility, read whole, their payloads opened."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from temporalio.client import Client, WorkflowHistory
+from temporalio.converter import PayloadCodec
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.errors import DomainError, ErrorCode
+from integrations.temporal.payloads import open_payloads
+
+_TIMEOUT: Final = timedelta(seconds=10)  # of one page
+_PAGE: Final = 500
+_NO_SUCH: Final = {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}  # the latter of what is no run id
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a workflow."""
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+
+
+class Histories:
+    """The executions of one namespace as they were recorded; reads and nothing else."""
+
+    def __init__(self, client: Client, codec: PayloadCodec) -> None:
+        """`codec` opens what its process may open; a key that it may not use is `key_unavailable`."""
+        self._client = client
+        self._codec = codec
+
+    async def read(self, workflow_id: str, run_id: str = "") -> WorkflowHistory | None:
+        """Return the history of a run, of the newest one without `run_id`; None where there is none any more.
+
+        Raises:
+            DomainError: `workflows_unavailable`, `key_destroyed`, `key_unavailable`.
+        """
+        history = await self.read_sealed(workflow_id, run_id)
+        if history is not None:
+            await open_payloads(history.events, self._codec)
+        return history
+
+    async def read_sealed(self, workflow_id: str, run_id: str = "") -> WorkflowHistory | None:
+        """Return the same with its payloads as they are kept. Raises DomainError `workflows_unavailable`."""
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id or None)
+        try:
+            return await handle.fetch_history(rpc_timeout=_TIMEOUT)
+        except RPCError as error:
+            if error.status in _NO_SUCH:
+                return None
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+
+    async def find(self, query: str) -> AsyncIterator[Execution]:
+        """Return the executions that a query of visibility finds, page by page; it may be seconds behind.
+
+        Raises:
+            DomainError: `workflows_unavailable`.
+        """
+        try:
+            async for found in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_TIMEOUT):
+                yield Execution(found.id, found.run_id, found.workflow_type)
+        except RPCError as error:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error

@@ -1,0 +1,168 @@
+"""`comitia replay` as compliance uses it."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+from typer.testing import CliRunner
+
+from activities.voting import VotingActivities
+from comitia.cli import app
+from comitia.replay import DoneFile
+from comitia.stack.state import StackState
+from domain.contracts.voting import RecordedVotes, SealedVote, SubmitVotesInput
+from domain.ids import BatchId, cell_of_workflow, submit_votes_workflow_id
+from domain.replay import ReplayVerdict, Verdict
+from integrations.keys.file_kms import FileKms
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.histories import Execution
+from integrations.temporal.worker import sandbox
+from workflows.submit_votes import SubmitVotesWorkflow
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def record(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
+        self.calls += 1
+        return RecordedVotes(outcomes=bytes(len(batch.votes)))
+
+    async def publish(self, _summaries: Any) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def data(servers: StackState, tmp_path: Path) -> Path:
+    """The folder of a stack: these servers, keys of its own."""
+    servers.model_copy(update={"folder": tmp_path, "supervisor_pid": 1}).write()
+    return tmp_path
+
+
+@asynccontextmanager
+async def voting(data: Path, servers: StackState, ledger: Ledger) -> AsyncIterator[tuple[Client, str]]:
+    codec = EncryptionCodec(FileKms(data / "keys", frozenset({"in-flight"})), "in-flight/eu")
+    client = await connect(servers.settings_for().cells["eu"].temporal, codec)
+    activities, queue = VotingActivities(ledger, ledger), f"votes-{secrets.token_hex(4)}"
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[SubmitVotesWorkflow],
+        activities=[activities.record_votes, activities.announce_votes],
+        workflow_runner=sandbox(),
+    ):
+        yield client, queue
+
+
+async def submit(client: Client, queue: str) -> WorkflowHandle[Any, Any]:
+    vote = SealedVote(
+        survey_id="s", nullifier=secrets.token_bytes(32), evidence=bytes(64), region="r", sealed_answers=b"a choice"
+    )
+    batch = SubmitVotesInput(cell="eu", gateway_id=secrets.token_bytes(16), number=1, votes=(vote,))
+    return await client.start_workflow(
+        SubmitVotesWorkflow.run,
+        batch,
+        id=submit_votes_workflow_id("eu", BatchId(batch.gateway_id, 1)),
+        task_queue=queue,
+    )
+
+
+async def replayed(data: Path, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["replay", *arguments, "--data", str(data)])
+    return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()], result.stderr
+
+
+async def test_one_execution_and_then_a_period_are_replayed_and_nothing_is_recorded_again(
+    data: Path, servers: StackState
+) -> None:
+    ledger, began = Ledger(), datetime.now(UTC)
+    async with voting(data, servers, ledger) as (client, queue):
+        handles = [await submit(client, queue) for _ in range(3)]
+        for handle in handles:
+            await handle.result()
+        ended = datetime.now(UTC) + timedelta(seconds=1)
+
+        code, (line,), _ = await replayed(data, handles[0].id)
+        assert (code, line["verdict"], line["type"], line["workflowId"]) == (0, "same", "SubmitVotes", handles[0].id)
+
+        kept = data / "done"
+        period = ["--from", began.isoformat(), "--to", ended.isoformat(), "--type", "SubmitVotes", "--cell", "eu"]
+        async with asyncio.timeout(60):  # visibility follows
+            while await count(client, began, ended) < 3:
+                await asyncio.sleep(0.1)
+        code, lines, said = await replayed(data, *period, "--done", str(kept))
+        found = {line["workflowId"]: line["verdict"] for line in lines}
+        assert {handle.id for handle in handles} <= found.keys()
+        assert {found[handle.id] for handle in handles} == {"same"}
+        assert [json.loads(line) for line in kept.read_text().splitlines()] == lines
+        assert (code, said.strip()) == (0, "3 same")
+
+        # One line is cut short, as by a kill: that one is replayed again, and no other
+        kept.write_text(kept.read_text()[:-5])
+        _, again, _ = await replayed(data, *period, "--done", str(kept))
+        assert [line["workflowId"] for line in again] == [lines[-1]["workflowId"]]
+    assert ledger.calls == 3
+    assert {cell_of_workflow(handle.id) for handle in handles} == {"eu"}
+
+
+async def count(client: Client, began: datetime, ended: datetime) -> int:
+    query = f"StartTime >= '{began.isoformat()}' AND StartTime < '{ended.isoformat()}' AND WorkflowType = 'SubmitVotes'"
+    return (await client.count_workflows(query)).count
+
+
+async def test_what_was_never_there_and_what_has_lost_its_key_cannot_be_replayed(
+    data: Path, servers: StackState
+) -> None:
+    never = submit_votes_workflow_id("eu", BatchId(bytes(16), 1))
+    code, (line,), said = await replayed(data, never)
+    assert (code, line["verdict"], line["why"]) == (1, "cannot", "history_gone")
+    assert "1 cannot" in said
+    async with voting(data, servers, Ledger()) as (client, queue):
+        handle = await submit(client, queue)
+        await handle.result()
+    keys = FileKms(data / "keys", frozenset({"manage:in-flight"}))
+    for key_id in await keys.key_ids("in-flight/eu"):
+        await keys.destroy(key_id)
+    code, (line,), _ = await replayed(data, handle.id)
+    assert (code, line["verdict"], line["why"]) == (1, "cannot", "key_destroyed")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["submit-votes/eu/x", "--from", "2026-01-01T00:00:00+00:00"],
+        ["--from", "2026-01-01T00:00:00+00:00"],
+        ["--from", "2026-01-01T00:00:00", "--to", "2026-01-02T00:00:00+00:00"],
+        ["--from", "yesterday", "--to", "2026-01-02T00:00:00+00:00"],
+        ["--from", "2026-01-01T00:00:00+00:00", "--to", "2026-01-02T00:00:00+00:00", "--type", "x' OR 'a'='a"],
+    ],
+)
+async def test_what_names_no_execution_and_no_period_is_refused(data: Path, arguments: list[str]) -> None:
+    code, lines, _ = await replayed(data, *arguments)
+    assert (code, lines) == (2, [])
+
+
+async def test_a_period_without_executions_is_not_the_same(data: Path) -> None:
+    code, lines, said = await replayed(data, "--from", "2001-01-01T00:00:00+00:00", "--to", "2001-01-02T00:00:00+00:00")
+    assert (code, lines) == (1, [])
+    assert "no execution of this period" in said
+
+
+def test_what_a_key_service_kept_from_us_is_not_done(tmp_path: Path) -> None:
+    kept = DoneFile(tmp_path / "done")
+    for number, why in enumerate(("key_unavailable", "key_destroyed")):
+        kept.keep(ReplayVerdict(f"w{number}", "r", "T", Verdict.CANNOT, why=why))
+    again = DoneFile(tmp_path / "done")
+    assert not again.has(Execution("w0", "r", "T"))
+    assert again.has(Execution("w1", "r", "T"))
+    assert kept.counts == {"cannot": 2}

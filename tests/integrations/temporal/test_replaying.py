@@ -1,0 +1,170 @@
+"""A replay decides and does nothing; where it decides otherwise, the first event that differs is named."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client, WorkflowHistory
+from temporalio.worker import Worker
+
+from domain.errors import DomainError, ErrorCode
+from domain.replay import HISTORY_GONE, NOTHING_DECIDED, TYPE_UNKNOWN, ReplayVerdict, Verdict
+from integrations.keys.file_kms import FileKms
+from integrations.temporal.client import connect
+from integrations.temporal.codec import ENCODING, EncryptionCodec
+from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.payloads import payloads_in
+from integrations.temporal.replay_pool import ReplayPool
+from integrations.temporal.replaying import Replays
+from integrations.temporal.worker import sandbox
+from tests.conftest import SettingsFor
+from tests.replay_world import Pay, PayAndEnd, PayAtOnce, PayBadly, PayTwice, Tell, Traces
+from workflows.registry import WORKFLOWS
+
+STORED = Path(__file__).parents[2] / "replay" / "histories"
+WHOM = "somebody with a name"
+
+
+class World:
+    """Executions that ran on a real server, under keys of their own."""
+
+    def __init__(self, client: Client, codec: EncryptionCodec, keys: FileKms, traces: Traces) -> None:
+        self.client, self.keys, self.traces = client, keys, traces
+        self.histories = Histories(client, codec)
+        self.codec = codec
+        self.queue = f"replayed-{secrets.token_hex(4)}"
+
+    async def run(self, kind: type, count: int = 1) -> list[Execution]:
+        async with Worker(
+            self.client,
+            task_queue=self.queue,
+            workflows=[kind],
+            activities=[self.traces.pay, self.traces.tell],
+            workflow_runner=sandbox(),
+            max_cached_workflows=0,
+        ):
+            found = []
+            for _ in range(count):
+                handle = await self.client.start_workflow(
+                    kind.__name__, WHOM, id=f"replayed/{secrets.token_hex(8)}", task_queue=self.queue
+                )
+                await handle.result()
+                found.append(Execution(handle.id, str(handle.first_execution_run_id), kind.__name__))
+        return found
+
+    async def judge(self, execution: Execution, *workflows: type) -> ReplayVerdict:
+        history = await self.histories.read(execution.workflow_id, execution.run_id)
+        assert history is not None
+        (verdict,) = await Replays(workflows).judge([history])
+        return verdict
+
+
+@pytest_asyncio.fixture
+async def world(settings_for: SettingsFor, tmp_path: Path) -> World:
+    purpose = f"in-flight/{secrets.token_hex(4).translate(str.maketrans('0123456789', 'ghijklmnop'))}"
+    keys = FileKms(tmp_path / "keys", frozenset({"in-flight", "manage:in-flight"}))
+    codec = EncryptionCodec(keys, purpose)
+    client = await connect(settings_for().cells["eu"].temporal, codec)
+    return World(client, codec, keys, Traces(tmp_path / "traces"))
+
+
+async def each(executions: Sequence[Execution]) -> AsyncIterator[Execution]:
+    for execution in executions:
+        yield execution
+
+
+@pytest.mark.parametrize(
+    ("now", "recorded", "wanted"),
+    [
+        (PayTwice, "activity_task_scheduled tell", "activity pay"),
+        (PayAtOnce, "timer_started 1", "Activity"),
+        (PayAndEnd, "timer_started 1", "Complete workflow"),
+        (PayBadly, "timer_started 1", "to fail with an error outside of the catalogue"),
+    ],
+)
+async def test_the_first_event_that_differs_is_named_and_nothing_is_done(
+    world: World, now: type, recorded: str, wanted: str
+) -> None:
+    (execution,) = await world.run(Pay)
+    done = world.traces.lines()
+    assert done == [f"pay {WHOM}", f"tell {WHOM}", f"tell {WHOM}"]
+
+    same = await world.judge(execution, Pay, Tell)
+    assert (same.verdict, same.run_id, same.workflow_type) == (Verdict.SAME, execution.run_id, "Pay")
+
+    found = await world.judge(execution, now)
+    assert (found.verdict, found.recorded, found.wanted) == (Verdict.DIFFERENT, recorded, wanted)
+    history = await world.histories.read(execution.workflow_id)
+    assert history is not None
+    kind = f"{recorded.split(maxsplit=1)[0]}_event_attributes"
+    assert found.event_id == [event.event_id for event in history.events if event.HasField(kind)][-1]
+    assert WHOM not in str(found.document())
+    assert world.traces.lines() == done
+
+
+async def test_what_cannot_be_said_says_why(world: World) -> None:
+    (execution,) = await world.run(Tell)
+    assert (await world.judge(execution, Pay)).why == TYPE_UNKNOWN
+
+    waiting = await world.client.start_workflow("Tell", WHOM, id=f"replayed/{secrets.token_hex(8)}", task_queue="none")
+    started = Execution(waiting.id, str(waiting.first_execution_run_id), "Tell")
+    assert (await world.judge(started, Tell)).why == NOTHING_DECIDED
+    await waiting.terminate()
+
+    never = Execution("replayed/never", "", "Tell")
+    sealed = await world.histories.read_sealed(execution.workflow_id)
+    assert sealed is not None
+    for key_id in await world.keys.key_ids(world.codec._purpose):
+        await world.keys.destroy(key_id)
+    without_keys = Histories(world.client, EncryptionCodec(world.keys, world.codec._purpose))
+    with pytest.raises(DomainError) as refused:
+        await without_keys.read(execution.workflow_id)
+    assert refused.value.code is ErrorCode.KEY_DESTROYED
+    with ReplayPool([Tell], processes=1) as pool:
+        verdicts = {found.workflow_id: found async for found in pool.over(without_keys, each([execution, never]))}
+    assert verdicts[execution.workflow_id].why == ErrorCode.KEY_DESTROYED
+    assert verdicts["replayed/never"].why == HISTORY_GONE
+    assert {found.verdict for found in verdicts.values()} == {Verdict.CANNOT}
+
+
+async def test_many_are_replayed_in_other_processes_and_leave_no_trace(world: World) -> None:
+    executions = await world.run(Pay, 5)
+    done = world.traces.lines()
+    with ReplayPool([Pay], processes=2) as pool:
+        verdicts = [found async for found in pool.over(world.histories, each(executions))]
+    assert {found.run_id for found in verdicts} == {execution.run_id for execution in executions}
+    assert {found.verdict for found in verdicts} == {Verdict.SAME}
+    with ReplayPool([PayTwice], processes=2) as pool:
+        verdicts = [found async for found in pool.over(world.histories, each(executions))]
+    assert [found.verdict for found in verdicts] == [Verdict.DIFFERENT] * 5
+    assert world.traces.lines() == done
+
+
+async def test_every_payload_of_a_history_is_opened(world: World) -> None:
+    (execution,) = await world.run(Pay)
+    sealed = await world.histories.read_sealed(execution.workflow_id)
+    opened = await world.histories.read(execution.workflow_id)
+    assert sealed is not None
+    assert opened is not None
+
+    def encodings(history: WorkflowHistory) -> list[bytes]:
+        found: list[Payload] = [payload for event in history.events for payload in payloads_in(event)]
+        return [payload.metadata["encoding"] for payload in found]
+
+    assert encodings(sealed).count(ENCODING) >= 5
+    assert ENCODING not in encodings(opened)
+    assert len(encodings(sealed)) == len(encodings(opened))
+
+
+async def test_stored_histories_are_judged_together_and_each_for_itself() -> None:
+    names = ["submit-votes-recorded", "submit-votes-broker-away", "assess-login-expired"]
+    stored = [WorkflowHistory.from_json(name, (STORED / f"{name}.json").read_text()) for name in names]
+    broken = WorkflowHistory.from_json("broken", (STORED / "submit-votes-broker-away.json").read_text())
+    broken.events[6].activity_task_scheduled_event_attributes.activity_type.name = "record_votes"
+    verdicts = await Replays(WORKFLOWS).judge([stored[0], broken, *stored[1:]])
+    assert [found.verdict for found in verdicts] == ["same", "different", "same", "same"]
+    assert (verdicts[1].event_id, verdicts[1].recorded) == (7, "activity_task_scheduled record_votes")
+    assert verdicts[1].wanted == "activity announce_votes"

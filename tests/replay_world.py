@@ -1,0 +1,103 @@
+"""Workflows of one type as several releases might have them, and activities that leave a trace where they run."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio import activity, workflow
+
+_WITHIN = timedelta(seconds=10)
+
+
+class Traces:
+    """Activities that write: whoever runs one is noticed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @activity.defn(name="pay")
+    async def pay(self, whom: str) -> str:
+        self._write(f"pay {whom}")
+        return whom
+
+    @activity.defn(name="tell")
+    async def tell(self, whom: str) -> None:
+        self._write(f"tell {whom}")
+
+    def lines(self) -> list[str]:
+        return self._file.read_text().splitlines() if self._file.exists() else []
+
+    def _write(self, line: str) -> None:
+        with self._file.open("a") as file:
+            file.write(line + "\n")
+
+
+async def _do(name: str, whom: str) -> None:
+    await workflow.execute_activity(name, whom, start_to_close_timeout=_WITHIN)
+
+
+@workflow.defn(name="Pay")
+class Pay:
+    """What ran then: pays, waits a moment, tells, and tells once more."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("pay", whom)
+        await workflow.sleep(timedelta(milliseconds=1))
+        await _do("tell", whom)
+        await _do("tell", whom)
+        return whom
+
+
+@workflow.defn(name="Pay")
+class PayTwice:
+    """Pays where it told the second time."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("pay", whom)
+        await workflow.sleep(timedelta(milliseconds=1))
+        await _do("tell", whom)
+        await _do("pay", whom)
+        return whom
+
+
+@workflow.defn(name="Pay")
+class PayAtOnce:
+    """Does not wait."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("pay", whom)
+        await _do("tell", whom)
+        await _do("tell", whom)
+        return whom
+
+
+@workflow.defn(name="Pay")
+class PayAndEnd:
+    """Ends after the payment."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("pay", whom)
+        return whom
+
+
+@workflow.defn(name="Pay")
+class PayBadly:
+    """Has a bug behind the payment, and a text that nobody may see."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("pay", whom)
+        raise RuntimeError(f"{whom} would be named")
+
+
+@workflow.defn(name="Tell")
+class Tell:
+    """Another type."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("tell", whom)
+        return whom
