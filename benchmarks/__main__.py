@@ -1,6 +1,6 @@
 """`python -m benchmarks [LINE ...]`: measure on this machine, check every result, print one table.
 
-Without names every line is measured and `benchmarks/results/` keeps the run.
+Without names every line is measured, but for those that take very long, and `benchmarks/results/` keeps the run.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.ground import prepared_ground
 from benchmarks.machine import describe_machine, load_average
-from benchmarks.registry import LINES
+from benchmarks.registry import BY_NAME_ONLY, LINES
 from benchmarks.report import Line
 from benchmarks.results import Results, now, show, write
 from benchmarks.run import Run
@@ -60,7 +60,9 @@ def main(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     allow_many_files()
     console = Console(soft_wrap=True)
-    results, failed = asyncio.run(_measure(names or list(LINES), seconds, rounds, ballots, console))
+    results, failed = asyncio.run(
+        _measure(names or [name for name in LINES if name not in BY_NAME_ONLY], seconds, rounds, ballots, console)
+    )
     show(results.lines, console)
     for each in results.lines:
         if each.detail:

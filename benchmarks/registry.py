@@ -14,10 +14,12 @@ from benchmarks.lines import (
     limits,
     login,
     many_streams,
+    open_cases,
     overload,
     overload_elsewhere,
     reconciliation,
     recount,
+    registration,
     replay,
     rolling,
     seen_live,
@@ -41,6 +43,8 @@ LINES: dict[str, Measurement] = {
     "bound-votes": bound_votes.measure,
     "admission": admission.measure,
     "login": login.measure,
+    "registration": registration.measure,
+    "open-cases": open_cases.measure,
     "latency": latency.measure,
     "seen-live": seen_live.measure,
     "transitions": transitions.measure,
@@ -61,3 +65,5 @@ LINES: dict[str, Measurement] = {
     "fail-over": fail_over.measure,
     "cell-lost": cell_lost.measure,
 }
+
+BY_NAME_ONLY = frozenset({"open-cases"})  # takes half an hour

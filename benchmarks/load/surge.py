@@ -24,6 +24,7 @@ _TICK_S = 0.001
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length: "
 _RETRY_AFTER = b"\r\nretry-after: "
+_LAST = b"\r\nconnection: close\r\n"  # the last answer of a connection (RFC 9112, section 9.6)
 _GOOD_ANSWERS = frozenset({b"200", b"201", b"202"})  # a read, a vote confirmed, a vote accepted
 _REFUSALS = frozenset({b"503", b"429"})
 _UNANSWERED, _GOOD, _REFUSED, _OTHER = 0, 1, 2, 3
@@ -100,13 +101,14 @@ def read_records(path: Path) -> list[Answered]:
 
 
 class _Connection(asyncio.Protocol):
-    __slots__ = ("_buffer", "_surge", "number", "transport", "voter")
+    __slots__ = ("_buffer", "_surge", "is_over", "number", "transport", "voter")
 
     def __init__(self, surge: "Surge") -> None:
         self._surge = surge
         self._buffer = b""
         self.number = -1  # of the request in flight; -1: none
         self.voter = -1
+        self.is_over = False  # the server has said so
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -224,11 +226,16 @@ class Surge:
                 self._come_again(connection.voter, wait_s)
         self._records[4 * number + 2] = time.perf_counter()
         self._records[4 * number + 3] = kind
-        self._free.append(connection)
+        if _LAST in data[: head + 2]:
+            connection.is_over = True
+            if connection.transport is not None:
+                connection.transport.close()
+        else:
+            self._free.append(connection)
 
     def broken(self, connection: _Connection) -> None:
         """Connect again; what was in flight stays unanswered."""
-        self._counts["broken"] += 1
+        self._counts["over" if connection.is_over else "broken"] += 1
         if connection.number >= 0:
             self._in_flight -= 1
             connection.number = -1

@@ -1,0 +1,207 @@
+"""Ten thousand open cases of identity proofing, all waiting: what they cost a worker, and what its restart does.
+
+While no worker is there, 500 webhooks a second tell of them; none of it may be lost. Takes half an hour, since every
+case is opened at the provider's sandbox and looked at, so it is measured where it is asked for by name.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+
+from benchmarks.ground import CELL, Ground
+from benchmarks.load.spec import percentile
+from benchmarks.pacing import paced
+from benchmarks.processes import memory_bytes
+from benchmarks.products import services
+from benchmarks.report import CheckFailedError, Goal, Line, check_equal, line
+from benchmarks.run import Run
+from benchmarks.vendors import Vendors, vendors
+from comitia.stack.supervisor import Supervisor
+from domain.contracts.registration import RegistrationRules, VerifyIdentityInput
+from domain.ids import new_registration_id, new_voter_id, proofing_case_id, verify_identity_workflow_id
+from domain.registration import CONTACT
+from integrations.identity.sumsub.webhook import ALGORITHM_HEADER, DIGEST_HEADER, payload_digest
+from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import HISTORY, history
+from integrations.postgres.pool import open_pool
+from integrations.postgres.registrations import PostgresRegistrations
+from integrations.postgres.roles import IDENTITY
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.registrations import IDENTITY_QUEUE
+
+OPEN = 10_000
+WEBHOOKS = 500  # a second
+_SECONDS = 15
+_AT_ONCE = 50
+_SAMPLE = 200  # cases whose histories are read
+_OPENED_WITHIN_S = 3600.0
+_TOLD_WITHIN_S = 1200.0
+_LOOK_EVERY_S = 2.0
+_LATE_MAX = timedelta(seconds=5)  # of a timer
+_TAKEN = 202
+_WORKER = "workers-identity"
+
+_OPENED = "SELECT count(*) FROM identity.registration WHERE registration_id = ANY ($1) AND stage <> 'contact_proof'"
+_KEPT = "SELECT count(*) FROM identity.webhook WHERE case_id = ANY ($1)"
+_TOLD = "SELECT count(*) FROM identity.webhook WHERE case_id = ANY ($1) AND handled_at IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    registration_id: str
+    voter_id: str
+
+    @property
+    def case_id(self) -> str:
+        return proofing_case_id(self.registration_id, 1)
+
+    @property
+    def workflow_id(self) -> str:
+        return verify_identity_workflow_id(CELL, self.registration_id, 1)
+
+
+async def measure(run: Run) -> list[Line]:
+    """Open the cases, stop the worker, send the webhooks, start the worker, and read what became of each."""
+    ground = run.ground
+    cases = [_Case(new_registration_id(CELL), new_voter_id(CELL)) for _ in range(OPEN)]
+    client = await _client(ground)
+    async with vendors(ground) as there:
+        switches = {"dailyApplicants": 2 * OPEN}
+        (await there.control.put("/sumsub/_control/switches", json=switches)).raise_for_status()
+        async with services(ground, (_WORKER,), there.variables) as supervisor:
+            before = memory_bytes(supervisor.pids[_WORKER])
+            took = await _open(ground, client, cases)
+            waiting = memory_bytes(supervisor.pids[_WORKER]) - before
+        async with services(ground, ("api-webhooks",), there.variables) as supervisor:
+            answers = await _tell(supervisor, there, cases[: WEBHOOKS * _SECONDS])
+        told = [case.case_id for case in cases[: WEBHOOKS * _SECONDS]]
+        statuses = Counter(status for status, _ in answers)
+        kept = int(await ground.owner.fetchval(_KEPT, told))
+        checked = check_equal("webhooks", sent=len(answers), taken=statuses[_TAKEN], kept=kept)
+        async with services(ground, (_WORKER,), there.variables) as supervisor:
+            restarted = memory_bytes(supervisor.pids[_WORKER])
+            drained = await _until(_counted(ground, _TOLD, told), len(told), _TOLD_WITHIN_S)
+            after = memory_bytes(supervisor.pids[_WORKER]) - restarted
+            timers = await _timers(client, cases[:: OPEN // _SAMPLE])
+    waits = sorted(waited for _, waited in answers)
+    opened = f"{OPEN:,} cases opened in {took:.0f} s; {timers}"
+    stored = f"{checked}; all told {drained:.0f} s after the worker was there; p50 {percentile(waits, 0.5):.1f} ms"
+    return [
+        line(f"memory of {OPEN:,} open cases", waiting / 1e6, "MB", Goal(at_most=100), opened),
+        line("the same after a restart", after / 1e6, "MB", Goal(at_most=100), opened),
+        line("webhooks kept while workers are away", kept / _SECONDS, "webhooks/s", Goal(at_least=WEBHOOKS), stored),
+        line("a webhook's answer, p99", percentile(waits, 0.99), "ms", Goal(at_most=100), stored),
+    ]
+
+
+async def _client(ground: Ground) -> Client:
+    assert ground.settings.keys_folder is not None
+    codec = EncryptionCodec(FileKms(ground.settings.keys_folder, frozenset({HISTORY})), history(CELL))
+    await codec.refresh()
+    return await connect(ground.settings.cells[CELL].temporal, codec)
+
+
+async def _open(ground: Ground, client: Client, cases: list[_Case]) -> float:
+    """Begin every case; return after how many seconds all are with the provider."""
+    began = time.monotonic()
+    settings = ground.state.settings_for(IDENTITY)
+    pool = await open_pool(settings.cells[CELL].database, settings, IDENTITY, size=4)
+    try:
+        registrations = PostgresRegistrations(pool)
+        expires_at = datetime.now(UTC) + CONTACT.expires_after
+
+        async def begin(case: _Case) -> None:
+            await registrations.begin(case.registration_id, case.voter_id, "DE", expires_at)
+            await client.start_workflow(
+                "VerifyIdentity",
+                VerifyIdentityInput(
+                    registration_id=case.registration_id,
+                    voter_id=case.voter_id,
+                    cell=CELL,
+                    cells=tuple(ground.settings.cells),
+                    rules=RegistrationRules(version=1, minimum_age=16, provider="sumsub"),
+                    case_no=1,
+                ),
+                id=case.workflow_id,
+                task_queue=IDENTITY_QUEUE,
+            )
+
+        for start in range(0, len(cases), _AT_ONCE):
+            await asyncio.gather(*(begin(case) for case in cases[start : start + _AT_ONCE]))
+    finally:
+        await pool.close()
+    await _until(_counted(ground, _OPENED, [case.registration_id for case in cases]), len(cases), _OPENED_WITHIN_S)
+    return time.monotonic() - began
+
+
+async def _tell(supervisor: Supervisor, there: Vendors, cases: list[_Case]) -> list[tuple[int, float]]:
+    secret = there.variables["COMITIA_SUMSUB__WEBHOOK_SECRET"].encode()
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+    url = supervisor.url("webhooks")
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, limits=limits) as client:
+
+        async def send(case: _Case) -> int:
+            at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+            event = {
+                "type": "applicantPending",
+                "applicantId": case.registration_id[-24:],
+                "externalUserId": case.case_id,
+                "createdAtMs": at,
+            }
+            body = json.dumps(event).encode()
+            headers = {
+                ALGORITHM_HEADER: "HMAC_SHA256_HEX",
+                DIGEST_HEADER: payload_digest(secret, "HMAC_SHA256_HEX", body),
+                "content-type": "application/json",
+            }
+            return (await client.post("/v1/webhooks/sumsub", content=body, headers=headers)).status_code
+
+        return await paced(send, cases, WEBHOOKS)
+
+
+async def _timers(client: Client, cases: list[_Case]) -> str:
+    """Check that every timer went off when it was due, that the next one is set, and that no task failed."""
+    latest = timedelta(0)
+    for case in cases:
+        due: dict[int, datetime] = {}
+        async for event in client.get_workflow_handle(case.workflow_id).fetch_history_events():
+            at = event.event_time.ToDatetime(tzinfo=UTC)
+            if event.event_type == EventType.EVENT_TYPE_TIMER_STARTED:
+                timer = event.timer_started_event_attributes
+                due[event.event_id] = at + timer.start_to_fire_timeout.ToTimedelta()
+            elif event.event_type == EventType.EVENT_TYPE_TIMER_FIRED:
+                wanted = due.pop(event.timer_fired_event_attributes.started_event_id)
+                if not timedelta(0) <= at - wanted + timedelta(milliseconds=1) <= _LATE_MAX:
+                    raise CheckFailedError(f"a timer that was due at {wanted} went off at {at}")
+                latest = max(latest, at - wanted)
+            elif event.event_type == EventType.EVENT_TYPE_TIMER_CANCELED:
+                due.pop(event.timer_canceled_event_attributes.started_event_id)
+            elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                raise CheckFailedError(f"a task of {case.workflow_id} failed")
+    return f"{len(cases)} histories: no task failed, timers at most {latest.total_seconds():.2f} s late"
+
+
+def _counted(ground: Ground, query: str, names: list[str]) -> Callable[[], Awaitable[int]]:
+    async def count() -> int:
+        return int(await ground.owner.fetchval(query, names))
+
+    return count
+
+
+async def _until(count: Callable[[], Awaitable[int]], wanted: int, within_s: float) -> float:
+    """Return after how many seconds a count was reached. Raises CheckFailedError where it was not."""
+    began = time.monotonic()
+    while (found := await count()) < wanted:
+        if time.monotonic() - began > within_s:
+            raise CheckFailedError(f"{found:,} of {wanted:,} after {within_s:.0f} s")
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return time.monotonic() - began
