@@ -32,10 +32,13 @@ $(JARS): comitia/stack/pom.xml | $(VENV)/.installed
 	$(BIN)/python -c 'from comitia.stack.kafka import fetch_jars; fetch_jars()'
 	@touch $@
 
-tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool ## what needs Go: network faults, production's Temporal
+tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool $(TOOLS)/versitygw ## what needs Go: network faults, production's Temporal, locked objects
 
 $(TOOLS)/toxiproxy-server: comitia/stack/tools/toxiproxy/go.sum
 	cd $(<D) && go build -o $(CURDIR)/$@ github.com/Shopify/toxiproxy/v2/cmd/server
+
+$(TOOLS)/versitygw: comitia/stack/tools/versitygw/go.sum
+	cd $(<D) && go build -o $(CURDIR)/$@ github.com/versity/versitygw/cmd/versitygw
 
 $(TOOLS)/temporal-server: comitia/stack/tools/temporal/go.sum
 	cd $(<D) && go build -o $(CURDIR)/$@ go.temporal.io/server/cmd/server

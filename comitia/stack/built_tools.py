@@ -6,7 +6,8 @@ from pathlib import Path
 TEMPORAL_SERVER = "temporal-server"
 TEMPORAL_SQL_TOOL = "temporal-sql-tool"
 TOXIPROXY = "toxiproxy-server"
-BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY)
+VERSITYGW = "versitygw"  # an object store with locks, over S3's interface
+BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, VERSITYGW)
 
 
 def tools_folder() -> Path:
