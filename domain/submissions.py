@@ -48,18 +48,32 @@ class SubmissionIds:
 
     def read(self, submission_id: str, nullifier: bytes) -> Submission | None:
         """Return the submission that an id names, or None where it is no id of this voter's."""
-        if len(submission_id) != _TEXT_LENGTH or not submission_id.isascii():
-            return None
-        try:
-            content = urlsafe_b64decode(submission_id)
-        except ValueError:
-            return None
+        content = _content(submission_id)
         place, mac = content[:_PLACE_BYTES], content[_PLACE_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(place, nullifier)):
+        if not content or not hmac.compare_digest(mac, self._mac(place, nullifier)):
             return None
-        number = int.from_bytes(place[_GATEWAY_BYTES : _GATEWAY_BYTES + _NUMBER_BYTES], "big")
-        batch = BatchId(place[:_GATEWAY_BYTES], number)
-        return Submission(batch, int.from_bytes(place[-_INDEX_BYTES:], "big"))
+        return _submission(place)
 
     def _mac(self, place: bytes, nullifier: bytes) -> bytes:
         return hmac.digest(self._key, b"comitia/submission/1" + place + nullifier, "sha256")[:_MAC_BYTES]
+
+
+def claimed_place(submission_id: str) -> Submission | None:
+    """Return the place that an id claims, or None where it is no such id; only `SubmissionIds.read` says it is true."""
+    content = _content(submission_id)
+    return _submission(content[:_PLACE_BYTES]) if content else None
+
+
+def _content(submission_id: str) -> bytes:
+    if len(submission_id) != _TEXT_LENGTH or not submission_id.isascii():
+        return b""
+    try:
+        return urlsafe_b64decode(submission_id)
+    except ValueError:
+        return b""
+
+
+def _submission(place: bytes) -> Submission:
+    number = int.from_bytes(place[_GATEWAY_BYTES : _GATEWAY_BYTES + _NUMBER_BYTES], "big")
+    batch = BatchId(place[:_GATEWAY_BYTES], number)
+    return Submission(batch, int.from_bytes(place[-_INDEX_BYTES:], "big"))

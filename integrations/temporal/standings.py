@@ -1,0 +1,109 @@
+"""How executions of one namespace stand now: described by id, or found by stage and age."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from temporalio.api.failure.v1 import Failure
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.cases import PendingActivity, Standing, known_code
+from domain.errors import DomainError, ErrorCode
+
+_TIMEOUT: Final = timedelta(seconds=5)
+_STAGE: Final = SearchAttributeKey.for_keyword("ProcessStage")
+_AT_ONCE: Final = 8
+
+
+class Standings:
+    """Reads what Temporal knows of executions without opening anything."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def of(self, workflow_id: str) -> Standing | None:
+        """Return how the newest run stands, or None where there is none any more.
+
+        Raises:
+            DomainError: `workflows_unavailable`.
+        """
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        return _standing(found)
+
+    async def open_since(
+        self, process: str, stage: str, before: datetime, limit: int, token: bytes = b""
+    ) -> tuple[Sequence[str], bytes]:
+        """Return workflow ids of open executions that began before an instant, and the token of the next page.
+
+        `stage` empty is any; the page holds `limit` at most, and may be seconds behind.
+
+        Raises:
+            DomainError: `workflows_unavailable`, `malformed_request` for a token that is none.
+        """
+        of_stage = f" AND ProcessStage = '{stage}'" if stage else ""
+        began = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        query = f"WorkflowType = '{process}' AND ExecutionStatus = 'Running' AND StartTime < '{began}'{of_stage}"
+        pages = self._client.list_workflows(query, page_size=limit, next_page_token=token or None, rpc_timeout=_TIMEOUT)
+        try:
+            await pages.fetch_next_page()
+        except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT and token:
+                raise DomainError(ErrorCode.MALFORMED_REQUEST, "cursor: not one of ours") from error
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        return [found.id for found in pages.current_page or ()], pages.next_page_token or b""
+
+    async def of_all(self, workflow_ids: Sequence[str]) -> list[Standing]:
+        """Return how these stand, those that are gone left out. Raises DomainError `workflows_unavailable`."""
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(workflow_id: str) -> Standing | None:
+            async with at_once:
+                return await self.of(workflow_id)
+
+        found = await asyncio.gather(*map(one, workflow_ids))
+        return [standing for standing in found if standing is not None]
+
+
+def code_of(failure: Failure) -> str:
+    """Return the code of a failure: the catalogue's, `timed_out`, `cancelled`, or `internal`; never its text."""
+    while True:
+        if failure.HasField("application_failure_info"):
+            return known_code(failure.application_failure_info.type)
+        if failure.HasField("timeout_failure_info") and not failure.HasField("cause"):
+            return "timed_out"
+        if failure.HasField("canceled_failure_info"):
+            return "cancelled"
+        if not failure.HasField("cause"):
+            return ErrorCode.INTERNAL.value
+        failure = failure.cause
+
+
+def _standing(found: WorkflowExecutionDescription) -> Standing:
+    return Standing(
+        workflow_id=found.id,
+        process=found.workflow_type,
+        status="unknown" if found.status is None else found.status.name.lower(),
+        began_at=found.start_time,
+        ended_at=found.close_time,
+        stage=found.typed_search_attributes.get(_STAGE, ""),
+        pending=tuple(map(_pending, found.raw_description.pending_activities)),
+    )
+
+
+def _pending(found: Any) -> PendingActivity:
+    is_waiting = found.HasField("next_attempt_schedule_time")
+    return PendingActivity(
+        name=found.activity_type.name,
+        attempts=found.attempt - is_waiting,  # the one that it waits for is counted there already
+        scheduled_at=found.scheduled_time.ToDatetime(tzinfo=UTC),
+        code=code_of(found.last_failure) if found.HasField("last_failure") else "",
+        again_at=found.next_attempt_schedule_time.ToDatetime(tzinfo=UTC) if is_waiting else None,
+    )

@@ -1,0 +1,136 @@
+"""Timelines from stored histories: stages, waits, attempts and codes, and nothing that a role may not see."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, TimeoutFailureInfo
+from temporalio.client import WorkflowHistory
+
+from domain.cases import Step, StepKind
+from domain.masking import MASK, masked
+from domain.tokens import Role
+from integrations.temporal.events import said_of
+from integrations.temporal.standings import code_of
+from integrations.temporal.steps import StepReader
+from tests.masking_walk import SEEN, texts
+from workflows.signatures import all_signatures
+
+STORED = {path.stem: path for path in (Path(__file__).parents[2] / "replay" / "histories").glob("*.json")}
+SIGNATURES = all_signatures()
+
+
+def history(name: str) -> WorkflowHistory:
+    return WorkflowHistory.from_json(name, STORED[name].read_text())
+
+
+def steps(name: str) -> list[Step]:
+    return list(StepReader(history(name), SIGNATURES).steps())
+
+
+def test_a_registration_shows_its_stages_its_children_and_who_did_what() -> None:
+    found = steps("register-voter-active")
+    stages = [step for step in found if step.kind is StepKind.STAGE]
+    assert [step.name for step in stages] == ["contact_proof", "proofing", "active"]
+    assert stages[0].until is not None
+    assert all(step.state == "completed" and step.attempts == 1 for step in stages)
+    (asked,) = [step for step in found if step.kind is StepKind.ASKED]
+    assert (asked.name, asked.by, asked.state) == ("prove_contact", "voter", "completed")
+    assert (found[0].kind, found[0].process) == (StepKind.BEGAN, "RegisterVoter")
+    assert (found[-1].kind, found[-1].state) == (StepKind.ENDED, "completed")
+    reader = StepReader(history("register-voter-active"), SIGNATURES)
+    assert [step.name for step in reader.steps() if step.kind is StepKind.PROCESS] == ["VerifyIdentity"]
+    assert len(reader.children) == 1
+
+
+def test_a_case_shows_the_providers_reference_and_waits_with_deadlines() -> None:
+    found = steps("verify-identity-active")
+    opened = next(step for step in found if step.name == "open_case")
+    assert opened.came is not None
+    assert masked(opened.came, {Role.SUPPORT})["reference"].startswith("ref-")
+    waits = [step for step in steps("verify-identity-expired") if step.kind is StepKind.WAIT]
+    assert waits
+    assert all(wait.until is not None and wait.until > wait.at for wait in waits)
+    assert {wait.state for wait in waits} <= {"over", "not_needed", "waiting"}
+
+
+def test_attempts_and_codes_are_those_of_the_history() -> None:
+    found = steps("submit-votes-broker-away")
+    announced = [step for step in found if step.name == "announce_votes"]
+    assert [(step.state, step.code) for step in announced] == [
+        ("failed", "broker_unavailable"),
+        ("completed", "broker_unavailable"),
+    ]
+    assert announced[1].attempts == 3
+    (ended,) = [step for step in steps("submit-votes-digest-mismatch") if step.kind is StepKind.ENDED]
+    assert (ended.state, ended.code) == ("failed", "batch_digest_mismatch")
+
+
+@pytest.mark.parametrize("role", [Role.SUPPORT, Role.COMPLIANCE])
+@pytest.mark.parametrize("name", STORED)
+def test_every_stored_history_is_read_and_hides_what_it_must(name: str, role: Role) -> None:
+    found = steps(name)
+    assert found[0].kind is StepKind.BEGAN
+    assert found[0].given is not None
+    contracts = [each for step in found for each in (step.given, step.came) if each is not None]
+    shown = json.dumps([masked(each, {role}) for each in contracts])
+    told = [found for contract in contracts for found in texts(contract, SEEN[role])]
+    permitted = {text for is_hidden, text in told if not is_hidden}
+    assert not [text for is_hidden, text in told if is_hidden and text not in permitted and json.dumps(text) in shown]
+    words = json.loads(shown)
+    assert not {"options", "sealed_answers", "nullifier", "evidence", "outcomes", "hashes", "digest"} & set(keys(words))
+    if role is Role.SUPPORT:
+        assert set(persons(words)) <= {MASK}
+
+
+def keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        # A survey's questions have options that are no choices: they are what could be chosen
+        for name, each in value.items():
+            if not (name == "options" and "text_max" in value):
+                yield name
+            yield from keys(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from keys(each)
+
+
+def persons(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if name in {"person_id", "age_class", "staff_reasons"}:
+                yield each
+            else:
+                yield from persons(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from persons(each)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (Failure(message="anna@a.org", application_failure_info=ApplicationFailureInfo(type="ValueError")), "internal"),
+        (Failure(application_failure_info=ApplicationFailureInfo(type="mail_refused")), "mail_refused"),
+        (Failure(timeout_failure_info=TimeoutFailureInfo()), "timed_out"),
+        (Failure(message="anna@example.org"), "internal"),
+        (
+            Failure(cause=Failure(application_failure_info=ApplicationFailureInfo(type="key_unavailable"))),
+            "key_unavailable",
+        ),
+    ],
+)
+def test_a_failure_is_its_code_and_never_its_text(failure: Failure, code: str) -> None:
+    assert code_of(failure) == code
+
+
+def test_every_event_of_every_stored_history_has_words() -> None:
+    kinds = set()
+    for name in STORED:
+        for event in history(name).events:
+            kinds.add(event.event_type)
+            assert said_of(event).startswith(EventType.Name(event.event_type).removeprefix("EVENT_TYPE_").lower())
+    assert len(kinds) > 15
