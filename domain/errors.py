@@ -93,6 +93,9 @@ class ErrorCode(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
+    # Staff
+    CASE_NOT_FOUND = "case_not_found"
+
     # What we depend on
     CELL_UNAVAILABLE = "cell_unavailable"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
@@ -206,6 +209,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.OVERLOADED: ErrorSpec(503, "Too busy; nothing was recorded", retryable=True),
     ErrorCode.OUTCOME_UNKNOWN: ErrorSpec(503, "The outcome is not known; trying again is safe", retryable=True),
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, "The caller's time was over; nothing was recorded", retryable=True),
+    ErrorCode.CASE_NOT_FOUND: ErrorSpec(404, "No such case, or not any more"),
     ErrorCode.CELL_UNAVAILABLE: ErrorSpec(
         503, "The voter's home cell records nothing now; other cells are not affected", retryable=True
     ),

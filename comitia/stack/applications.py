@@ -55,6 +55,7 @@ API = tuple(
             "streams": (TALLY,),
             "auth": (IDENTITY,),
             "webhooks": (IDENTITY,),
+            "support": (IDENTITY,),
         }.items(),
         start=8101,
     )

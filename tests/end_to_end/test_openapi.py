@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from domain.tokens import Role
 from tests.end_to_end.house import House
 from tests.end_to_end.openapi_documents import RECORD, SERVICES, commit, committed
 
@@ -79,6 +80,7 @@ async def callers(house: House) -> dict[str, Any]:
         "streams": ("", [hidden.id]),  # a live one would never end
         "auth": (f"Bearer {access}", []),
         "webhooks": ("", []),
+        "support": (house.admin(Role.SUPPORT)["authorization"], []),
     }
 
 

@@ -18,6 +18,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "api-surveys": ("postgres", "temporal", "redis"),
     "api-auth": (*_DATABASES, "temporal", "redis"),
     "api-webhooks": (*_DATABASES, "temporal", "redis"),
+    "api-support": (*_DATABASES, "temporal", "redis"),
     "api-results": (*_DATABASES, "redis"),
     "api-streams": (*_DATABASES, "redis"),
     "workers-voting": (*_DATABASES, "temporal", "kafka"),

@@ -16,6 +16,7 @@ RARE = {
     "workers-certification": {"postgres"},
     "api-streams": {"postgres"},
     "api-webhooks": {"temporal", "redis"},  # connected at the start, and after a loss once a vendor tells something
+    "api-support": {"temporal", "redis"},  # the same, once a member of staff looks for something
 }
 
 

@@ -30,6 +30,7 @@ CALLS = {
     "streams": [("GET", "/v1/surveys/s/results/stream")],
     "auth": [("GET", "/.well-known/jwks.json")],
     "webhooks": [("POST", "/v1/webhooks/sumsub")],
+    "support": [("GET", "/v1/support/cases")],
 }
 
 

@@ -1,0 +1,41 @@
+"""What the service reads of one cell; it writes nowhere."""
+
+from dataclasses import dataclass
+
+from domain.accounts import Accounts, PersonalRecords
+from domain.signatures import Signatures
+from domain.submissions import SubmissionIds
+from integrations.identity_cell import IdentityCell
+from integrations.postgres.cases import PostgresCases
+from integrations.temporal.histories import Histories
+from integrations.temporal.standings import Standings
+from integrations.temporal.submissions import SubmissionCases
+from integrations.temporal.timelines import Timelines
+
+
+@dataclass(frozen=True, slots=True)
+class SupportCell:
+    """One cell's cases, the accounts that they are found by, and their processes."""
+
+    name: str
+    cases: PostgresCases
+    accounts: Accounts
+    records: PersonalRecords
+    standings: Standings
+    timelines: Timelines
+    submissions: SubmissionCases
+
+
+def support_cell(cell: IdentityCell, signatures: Signatures, ids: SubmissionIds) -> SupportCell:
+    """Return the readers over a cell's clients, whose codec opens lasting histories and payloads in flight."""
+    histories, standings = Histories(cell.temporal, cell.codec), Standings(cell.temporal)
+    timelines = Timelines(histories, standings, signatures)
+    return SupportCell(
+        name=cell.name,
+        cases=PostgresCases(cell.pool),
+        accounts=cell.accounts,
+        records=cell.records,
+        standings=standings,
+        timelines=timelines,
+        submissions=SubmissionCases(cell.name, histories, timelines, cell.codec, ids),
+    )

@@ -1,0 +1,73 @@
+"""Wires the service `support`: it reads, and writes nothing anywhere."""
+
+from contextlib import AsyncExitStack
+
+from api.background import run_beside
+from api.composition import Service
+from api.http.access import Access
+from api.http.limits_opening import open_limits
+from api.support.app import create_app
+from api.support.cells import SupportCell, support_cell
+from api.support.desk import CaseDesk
+from api.support.stuck import StuckDesk
+from domain.submissions import SubmissionIds
+from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
+from integrations.identity_cell import IdentityCells, identity_pools
+from integrations.keys.dpop import DpopVerifier, RequestProofs
+from integrations.keys.file_kms import open_keys
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.purposes import (
+    ACCESS_TOKEN,
+    DAILY,
+    HISTORY,
+    KEK_PERSONAL,
+    LIMITS,
+    LOOKUP,
+    STAFF_TOKEN,
+    SUBMISSION,
+    public,
+)
+from integrations.keys.signing import VerificationKeys, keep_fresh
+from integrations.keys.tokens import TokenVerifier
+from integrations.postgres.api_clients import ApiClients
+from integrations.settings import Settings
+from integrations.telemetry.metrics import AuthMetrics
+from integrations.telemetry.telemetry import Telemetry
+from workflows.signatures import all_signatures
+
+
+async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
+    """Return the service, wired; what it opened is closed with `lifetime`."""
+    public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
+    tokens = map(public, (STAFF_TOKEN, ACCESS_TOKEN))
+    keys = open_keys(settings, *tokens, LOOKUP, KEK_PERSONAL, HISTORY, DAILY, SUBMISSION, LIMITS)
+    staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
+    for held in (staff_keys, voter_keys):
+        await held.refresh()
+    run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
+    limits = await open_limits(settings, keys, lifetime, telemetry)
+    access = Access(
+        staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
+        voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
+        proofs=RequestProofs(DpopVerifier(), public_url),
+        limits=limits,
+        metrics=AuthMetrics(telemetry.registry),
+        clients=ApiClients(await identity_pools(settings, lifetime)),
+    )
+    cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
+    await cells.open(lifetime)
+    telemetry.readiness.add("cells", cells.ready)
+    signatures, ids = all_signatures(), SubmissionIds((await keys.current(SUBMISSION)).secret)
+
+    def cell_of(name: str | None) -> SupportCell:
+        return support_cell(cells.of(name), signatures, ids)
+
+    names = tuple(settings.cells)
+    app = create_app(
+        CaseDesk(names, cell_of, KeyedLookupHashes(keys)),
+        StuckDesk(names, cell_of),
+        access.require_role(Role.SUPPORT, Role.COMPLIANCE),
+        telemetry=telemetry,
+        public_url=settings.public_url,
+    )
+    return Service(app)

@@ -1,0 +1,187 @@
+"""Finds cases and tells how they stand; nobody's votes are found by who cast them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from api.support.cells import SupportCell
+from api.support.cursors import behind, in_cell, read_page, read_place
+from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
+from domain.cases import Case, CaseAddress, CaseKind, Standing, Step, case_at, case_of_workflow
+from domain.errors import DomainError, ErrorCode
+from domain.ids import VOTER_ID, cell_in
+from domain.masking import masked_contact
+from domain.registrations import ENDED, RegistrationStage
+from domain.submissions import claimed_place
+from integrations.temporal.submissions import SubmissionCase
+
+_AWAY: Final = frozenset({ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE})
+_PROCESSES: Final = {RegistrationStage.CONTACT_PROOF: "RegisterVoter"}  # at any other stage the proofing of one waits
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some cases, where they go on, and the cells that could not be asked."""
+
+    cases: Sequence[Case]
+    next_cursor: str | None = None
+    missing_cells: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """One case: how it stands, how its voter is reached (masked), or the one vote that it is about."""
+
+    address: CaseAddress
+    case: Case
+    standing: Standing | None
+    contact: dict[str, str] = field(default_factory=dict)
+    submission: SubmissionCase | None = None
+
+
+class CaseDesk:
+    """Everything that support reads of cases."""
+
+    def __init__(
+        self, cells: Sequence[str], cell_of: Callable[[str | None], SupportCell], hashes: LookupHashes
+    ) -> None:
+        """`cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+        self._cells = cells
+        self._cell_of = cell_of
+        self._hashes = hashes
+
+    async def of_voter(self, voter_id: str, cursor: str | None, limit: int) -> Page:
+        """Return a voter's registration, logins, recoveries and deletion, newest first.
+
+        Raises:
+            DomainError: `malformed_request`, `case_not_found` for a voter of no cell of ours, `cell_unavailable`,
+                `directory_unavailable`.
+        """
+        cell = cell_in(VOTER_ID, voter_id)
+        if cell is None:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, "voter: not an id of a voter")
+        found = await self._cell(cell).cases.of_voter(voter_id, read_place(cursor), limit + 1)
+        return _page(found, limit)
+
+    async def of_contact(self, kind: LookupKind, value: str, cursor: str | None, limit: int) -> Page:
+        """Return the same of whoever has this mail address or telephone number, in every cell.
+
+        Raises:
+            DomainError: `malformed_request`, `key_unavailable`; `cell_unavailable` where no cell could be asked.
+        """
+        place, hashes = read_place(cursor), await self._hashes.every(kind, value)
+        answers = await asyncio.gather(*(self._account(name, kind, hashes) for name in self._cells))
+        missing = [name for name, (reached, _) in zip(self._cells, answers, strict=True) if not reached]
+        if len(missing) == len(self._cells):
+            raise DomainError(ErrorCode.CELL_UNAVAILABLE, "no cell could be asked")
+        cases: list[Case] = []
+        for _, account in answers:
+            if account is not None:
+                cases += await self._cell(account.cell).cases.of_voter(account.voter_id, place, limit + 1)
+        cases.sort(key=lambda case: (case.began_at, case.case_id), reverse=True)
+        return _page(cases, limit, missing)
+
+    async def _account(self, name: str, kind: LookupKind, hashes: Sequence[KeyedHash]) -> tuple[bool, Account | None]:
+        try:
+            return True, await self._cell_of(name).accounts.find(kind, hashes)
+        except DomainError as error:
+            if error.code in _AWAY:
+                return False, None
+            raise
+
+    async def at_stage(self, stage: RegistrationStage, older_than: timedelta, cursor: str | None, limit: int) -> Page:
+        """Return registrations that have been at a stage for longer; a page may hold fewer than there is room for.
+
+        Raises:
+            DomainError: `malformed_request` for a stage that nothing stays at; `cell_unavailable`,
+                `directory_unavailable`, `workflows_unavailable`.
+        """
+        if stage in ENDED:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, "stage: nothing waits there")
+        before = datetime.now(UTC) - older_than
+        name, token = read_page(cursor, self._cells) or (self._cells[0], b"")
+        cell = self._cell(name)
+        process = _PROCESSES.get(stage, "VerifyIdentity")
+        found, following = await cell.standings.open_since(process, stage.value, before, limit, token)
+        addresses = {address.case_id for address in map(case_of_workflow, found) if address is not None}
+        rows = await cell.cases.registrations(addresses)
+        waiting = [row for row in rows if row.stage == stage and row.changed_at <= before]
+        waiting.sort(key=lambda row: (row.changed_at, row.case_id))
+        return Page(waiting, self._following(name, following))
+
+    def _following(self, name: str, token: bytes) -> str | None:
+        if token:
+            return in_cell(name, token)
+        behind_it = self._cells[self._cells.index(name) + 1 :]
+        return in_cell(behind_it[0], b"") if behind_it else None
+
+    async def of_workflow(self, workflow_id: str) -> Page:
+        """Return the case that a workflow belongs to. Raises DomainError as `open`."""
+        address = case_of_workflow(workflow_id)
+        if address is None:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        return Page([(await self.open(address.case_id)).case])
+
+    async def open(self, case_id: str) -> CaseFile:
+        """Return how a case stands.
+
+        Raises:
+            DomainError: `case_not_found`, `cell_unavailable`, `directory_unavailable`, `workflows_unavailable`,
+                `key_unavailable`, `key_destroyed`.
+        """
+        address = case_at(case_id)
+        if address is None:
+            return await self._submission(case_id)
+        cell = self._cell(address.cell)
+        row, standing = await asyncio.gather(cell.cases.at(address), cell.standings.of(address.workflow_id))
+        if row is None and standing is None:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        case = row or _unnamed(address, standing)
+        data = await cell.records.get(case.voter_id) if case.voter_id else None
+        return CaseFile(address, case, standing, masked_contact(data.fields) if data is not None else {})
+
+    async def timeline(self, case_id: str) -> Sequence[Step]:
+        """Return the steps of a case, oldest first. Raises DomainError as `open`, also where its history is gone."""
+        address = case_at(case_id)
+        if address is None:
+            submission = (await self._submission(case_id)).submission
+            return submission.steps if submission is not None else ()
+        steps = await self._cell(address.cell).timelines.of(address.workflow_id)
+        if steps is None:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND, "its history is not there, or not any more")
+        return steps
+
+    async def _submission(self, submission_id: str) -> CaseFile:
+        """Look for a vote in every cell: its id names none."""
+        if claimed_place(submission_id) is None:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        for name in self._cells:
+            found = await self._cell(name).submissions.find(submission_id)
+            if found is not None:
+                began = found.steps[0].at
+                changed = max(step.ended_at or step.at for step in found.steps)
+                case = Case(CaseKind.SUBMISSION, submission_id, "", found.stage, began, changed)
+                return CaseFile(CaseAddress(CaseKind.SUBMISSION, submission_id, name, ""), case, None, {}, found)
+        raise DomainError(ErrorCode.CASE_NOT_FOUND)
+
+    def _cell(self, name: str) -> SupportCell:
+        try:
+            return self._cell_of(name)
+        except DomainError as error:
+            if error.code is ErrorCode.WRONG_CELL:  # whoever made this id up
+                raise DomainError(ErrorCode.CASE_NOT_FOUND) from error
+            raise
+
+
+def _unnamed(address: CaseAddress, standing: Standing | None) -> Case:
+    """Return a case that left nothing in the directory, such as a recovery of nobody's account."""
+    assert standing is not None
+    changed = standing.ended_at or standing.began_at
+    return Case(address.kind, address.case_id, "", standing.stage or standing.status, standing.began_at, changed)
+
+
+def _page(cases: Sequence[Case], limit: int, missing: Sequence[str] = ()) -> Page:
+    following = behind(cases[limit - 1]) if len(cases) > limit else None
+    return Page(cases[:limit], following, missing)

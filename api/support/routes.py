@@ -1,0 +1,113 @@
+"""Cases for support: `/v1/support`."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from api.http.access import STAFF_RESPONSES, Principal
+from api.http.application import problem_responses
+from api.http.models import QueryText
+from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
+from api.support.cursors import CURSOR_MAX
+from api.support.desk import CaseDesk, Page
+from api.support.stuck import StuckDesk
+from domain.accounts import LookupKind
+from domain.errors import DomainError, ErrorCode
+from domain.registrations import RegistrationStage
+
+_AGE_MAX_S = 3650 * 86_400
+_STEPS_MAX = 500
+
+_CASE = problem_responses(
+    ErrorCode.CASE_NOT_FOUND,
+    ErrorCode.CELL_UNAVAILABLE,
+    ErrorCode.DIRECTORY_UNAVAILABLE,
+    ErrorCode.WORKFLOWS_UNAVAILABLE,
+    ErrorCode.KEY_UNAVAILABLE,
+    ErrorCode.KEY_DESTROYED,
+)
+
+CaseId = Annotated[QueryText, Path(max_length=64)]
+Wanted = Annotated[QueryText | None, Query(max_length=254)]
+Cursor = Annotated[QueryText | None, Query(max_length=CURSOR_MAX, description="`nextCursor` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaitable[Principal]]) -> APIRouter:
+    """Return the routes; `staff` lets in who may see cases."""
+    router = APIRouter(prefix="/v1/support", tags=["Support"], responses={**STAFF_RESPONSES})
+    Staff = Annotated[Principal, Depends(staff)]  # noqa: N806 - a type
+
+    @router.get("/cases", summary="Find cases", responses=_CASE)
+    async def find_cases(
+        _staff: Staff,
+        *,
+        voter: Wanted = None,
+        mail: Wanted = None,
+        phone: Wanted = None,
+        submission: Wanted = None,
+        registration: Wanted = None,
+        workflow: Wanted = None,
+        stage: RegistrationStage | None = None,
+        older_than: Annotated[int, Query(ge=0, le=_AGE_MAX_S, description="With `stage`: seconds at it.")] = 0,
+        cursor: Cursor = None,
+        limit: Limit = 20,
+    ) -> CasePage:
+        """Find cases by exactly one of these; `older_than` goes with `stage`.
+
+        Votes are found by their own submission ids alone: there is no list of who voted, or where.
+        """
+        wanted = {
+            "voter": voter,
+            "mail": mail,
+            "phone": phone,
+            "submission": submission,
+            "registration": registration,
+            "workflow": workflow,
+            "stage": stage,
+        }
+        if sum(value is not None for value in wanted.values()) != 1:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, f"give one of {', '.join(wanted)}")
+        if voter is not None:
+            return CasePage.of(await desk.of_voter(voter, cursor, limit))
+        if stage is not None:
+            return CasePage.of(await desk.at_stage(stage, timedelta(seconds=older_than), cursor, limit))
+        if workflow is not None:
+            return CasePage.of(await desk.of_workflow(workflow))
+        contact = mail if mail is not None else phone
+        if contact is not None:
+            kind = LookupKind.MAIL if mail is not None else LookupKind.PHONE
+            return CasePage.of(await desk.of_contact(kind, contact, cursor, limit))
+        return CasePage.of(Page([(await desk.open(submission or registration or "")).case]))
+
+    @router.get("/cases/{case_id}", summary="Read a case", responses=_CASE)
+    async def read_case(case_id: CaseId, _staff: Staff) -> CaseFileBody:
+        """Read how a case stands: its stage, its process, what is tried again, and how its voter is reached, masked."""
+        return CaseFileBody.of(await desk.open(case_id))
+
+    @router.get("/cases/{case_id}/timeline", summary="Read what happened in a case", responses=_CASE)
+    async def read_timeline(
+        case_id: CaseId,
+        principal: Staff,
+        first: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+        limit: Annotated[int, Query(ge=1, le=_STEPS_MAX)] = _STEPS_MAX,
+    ) -> TimelineBody:
+        """Read the steps of a case over all of its processes, each as far as the role of whoever asks goes.
+
+        Of a vote there are names and instants alone: the other votes of its batch are in the same history.
+        """
+        steps = await desk.timeline(case_id)
+        return TimelineBody.of(case_id, steps, first, limit, principal.roles)
+
+    @router.get(
+        "/stuck",
+        summary="Read what stays longer than it should",
+        responses=problem_responses(ErrorCode.CELL_UNAVAILABLE),
+    )
+    async def read_stuck(_staff: Staff, limit: Limit = 20) -> StuckPage:
+        """Read which processes are late against the target of their stage, and what they try again and again."""
+        return StuckPage.of(await stuck.look(limit))
+
+    return router

@@ -1,0 +1,382 @@
+"""Support over HTTP: real databases, a real Temporal, people who register, and votes that nobody is told of."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.voting import VotingActivities
+from api.support.cells import SupportCell, support_cell
+from api.support.composition import compose
+from api.support.stuck import StuckDesk
+from domain.case_targets import Target
+from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
+from domain.errors import DomainError, ErrorCode
+from domain.ids import (
+    BatchId,
+    new_attempt_id,
+    new_recovery_id,
+    new_registration_id,
+    new_voter_id,
+    register_voter_workflow_id,
+    submit_votes_workflow_id,
+    verify_identity_workflow_id,
+)
+from domain.signatures import Signatures
+from domain.submissions import Submission, SubmissionIds
+from domain.tokens import Role
+from integrations.keys.access_tokens import AccessTokens
+from integrations.keys.file_kms import FileKms, open_keys
+from integrations.keys.purposes import ACCESS_TOKEN, DAILY, STAFF_TOKEN, SUBMISSION, in_flight
+from integrations.postgres.roles import IDENTITY
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import make_telemetry
+from integrations.temporal.client import connect
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.worker import sandbox
+from tests.api.auth.test_registration import CELLS, Town, number
+from tests.conftest import SettingsFor
+from workflows.submit_votes import SubmitVotesWorkflow
+
+WITHIN_S = 40.0
+CHOICE = b"a choice that nobody may read"
+
+
+@dataclass
+class Support:
+    """The service as it is composed, and whoever calls it."""
+
+    client: httpx.AsyncClient
+    tokens: AccessTokens
+    settings: Settings
+    keys: FileKms
+
+    async def get(self, path: str, *roles: Role, **params: Any) -> httpx.Response:
+        token = self.tokens.staff("u_tester", roles or (Role.SUPPORT,))
+        headers = {"authorization": f"Bearer {token}"}
+        return await self.client.get(f"/v1/support/{path}", params=params, headers=headers)
+
+    async def found(self, path: str, *roles: Role, **params: Any) -> Any:
+        answer = await self.get(path, *roles, **params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def support(settings_for: SettingsFor) -> AsyncIterator[Support]:
+    settings = settings_for(IDENTITY)
+    keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, SUBMISSION, DAILY)
+    tokens = AccessTokens(keys)
+    await tokens.refresh()
+    async with AsyncExitStack() as lifetime:
+        service = await compose(settings, lifetime, make_telemetry(settings, "support"))
+        transport = httpx.ASGITransport(service.app, client=("127.0.0.1", 1))
+        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://support"))
+        yield Support(client, tokens, settings, keys)
+
+
+async def eventually(look: Callable[[], Awaitable[Any]]) -> Any:
+    async with asyncio.timeout(WITHIN_S):
+        while not (found := await look()):
+            await asyncio.sleep(0.1)
+    return found
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def test_a_person_is_found_by_whatever_is_known_and_their_case_tells_nothing_more(
+    town: Town, support: Support
+) -> None:
+    mail, document = f"anna.{secrets.token_hex(4)}@example.org", number()
+    registration: str = (await town.begin(mail=mail)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    await town.show(registration, document)
+    await town.at(registration, "active")
+    row = await town.row(registration)
+    voter = row.voter_id
+
+    for params in (
+        {"voter": voter},
+        {"mail": mail.upper()},
+        {"registration": registration},
+        {"workflow": register_voter_workflow_id("eu", registration)},
+        {"workflow": verify_identity_workflow_id("eu", registration, 1)},
+    ):
+        page = await support.found("cases", **params)
+        (case,) = page["cases"]
+        assert (case["caseId"], case["kind"], case["voter"], case["stage"]) == (
+            registration,
+            "registration",
+            voter,
+            "active",
+        )
+        assert page["missingCells"] == []
+    assert (await support.found("cases", mail="nobody@example.org"))["cases"] == []
+
+    async def ended() -> Any:
+        file = await support.found(f"cases/{registration}")
+        return file if file["status"] == "completed" else None
+
+    file = await eventually(ended)
+    assert file["contact"] == {"mail": "a***@e***.org"}
+    assert (file["workflow"], file["pending"]) == (register_voter_workflow_id("eu", registration), [])
+
+    account = await town.cells["eu"].accounts.get(voter)
+    assert account is not None
+    assert account.person_id is not None
+    seen = await support.found(f"cases/{registration}/timeline")
+    steps = seen["steps"]
+    assert [step["at"] for step in steps] == sorted(step["at"] for step in steps)
+    stages = [step["name"] for step in steps if step["kind"] == "stage"]
+    assert stages[0] == "contact_proof"
+    assert stages[-1] == "active"
+    assert {step["process"] for step in steps} == {"RegisterVoter", "VerifyIdentity"}
+    assert [step["by"] for step in steps if step["kind"] == "asked"] == ["voter"] * len(
+        [step for step in steps if step["kind"] == "asked"]
+    )
+    assert row.reference in json.dumps(steps)  # the vendor's
+    compliance = await support.found(f"cases/{registration}/timeline", Role.COMPLIANCE)
+    for shown, is_compliance in ((seen, False), (compliance, True)):
+        text = json.dumps(shown)
+        assert (account.person_id in text) is is_compliance
+        for secret in (mail, mail.split("@", maxsplit=1)[0], document, "digest", "hashes", "documents", "code_hash"):
+            assert secret not in text
+    first = await support.found(f"cases/{registration}/timeline", limit=3)
+    rest = await support.found(f"cases/{registration}/timeline", first=first["next"])
+    assert first["steps"] + rest["steps"] == steps
+    assert "next" not in rest
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.is_away = True
+        self.calls = 0
+
+    async def record(self, batch: SubmitVotesInput, accepted_at: datetime) -> RecordedVotes:
+        self.calls += 1
+        if self.is_away:
+            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE)
+        return RecordedVotes(outcomes=bytes([Outcome.RECORDED, Outcome.ALREADY_VOTED, Outcome.RECORDED]))
+
+    async def publish(self, _summaries: Any) -> None:
+        raise AssertionError
+
+
+@asynccontextmanager
+async def voting(support: Support, ledger: Ledger) -> AsyncIterator[tuple[Client, str]]:
+    codec = EncryptionCodec(support.keys, in_flight("us"))
+    client = await connect(support.settings.cells["us"].temporal, codec)
+    activities, queue = VotingActivities(ledger, ledger), f"votes-{secrets.token_hex(4)}"
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[SubmitVotesWorkflow],
+        activities=[activities.record_votes, activities.announce_votes],
+        workflow_runner=sandbox(),
+    ):
+        yield client, queue
+
+
+async def test_a_vote_shows_its_own_stage_and_nothing_of_its_batch(support: Support) -> None:
+    ids = SubmissionIds((await support.keys.current(SUBMISSION)).secret)
+    votes = tuple(
+        SealedVote(
+            survey_id=f"s_{letter * 16}",
+            nullifier=secrets.token_bytes(32),
+            evidence=bytes(64),
+            region="north",
+            sealed_answers=CHOICE,
+        )
+        for letter in "abc"
+    )
+    batch = SubmitVotesInput(cell="us", gateway_id=secrets.token_bytes(16), number=1, votes=votes)
+    place = BatchId(batch.gateway_id, 1)
+    mine = [ids.make(Submission(place, index), vote.nullifier) for index, vote in enumerate(votes)]
+    ledger = Ledger()
+    async with voting(support, ledger) as (client, queue):
+        handle = await client.start_workflow(
+            SubmitVotesWorkflow.run, batch, id=submit_votes_workflow_id("us", place), task_queue=queue
+        )
+        assert (await support.found(f"cases/{mine[0]}"))["case"]["stage"] == "accepted"
+
+        async def tried() -> Any:
+            steps = (await support.found(f"cases/{mine[0]}/timeline"))["steps"]
+            return [step for step in steps if step.get("attempts", 0) > 1 and step["name"] == "record_votes"]
+
+        waiting = await eventually(tried)
+        assert waiting[-1]["code"] == "ledger_unavailable"
+        ledger.is_away = False
+        await handle.result()
+
+    file = await support.found(f"cases/{mine[0]}")
+    assert (file["case"]["kind"], file["case"]["stage"], "voter" in file["case"]) == ("submission", "confirmed", False)
+    assert file["vote"] == {"survey": votes[0].survey_id, "cell": "us", "hasReceipt": True}
+    refused = await support.found(f"cases/{mine[1]}")
+    assert (refused["case"]["stage"], refused["vote"]["code"]) == ("refused", "already_voted")
+    assert refused["vote"]["hasReceipt"] is False
+    (case,) = (await support.found("cases", submission=mine[2]))["cases"]
+    assert (case["caseId"], case["stage"]) == (mine[2], "confirmed")
+
+    timeline = await support.found(f"cases/{mine[0]}/timeline", Role.COMPLIANCE)
+    assert not any("given" in step or "came" in step for step in timeline["steps"])
+    text = json.dumps([file, timeline])
+    for vote in votes:
+        assert vote.nullifier.hex() not in text
+        assert (vote.survey_id in text) is (vote is votes[0])
+    assert CHOICE.decode() not in text
+    assert "north" not in text
+
+    forged = SubmissionIds(b"k" * 32).make(Submission(place, 0), votes[0].nullifier)
+    beyond = ids.make(Submission(place, 9), votes[0].nullifier)
+    for wrong in (forged, beyond, ids.make(Submission(place, 1), votes[0].nullifier)):
+        assert code_of(await support.get(f"cases/{wrong}")) == (404, "case_not_found")
+        assert code_of(await support.get("cases", submission=wrong)) == (404, "case_not_found")
+    assert code_of(await support.get("cases", workflow=handle.id)) == (404, "case_not_found")
+
+
+async def test_what_waits_is_listed_by_stage_and_what_is_late_with_what_it_tries(town: Town, support: Support) -> None:
+    town.mail.failures = [ErrorCode.MAIL_UNAVAILABLE] * 10_000  # whoever registers now is sent nothing
+    try:
+        begun = await town.begin(cell="us")
+        registration: str = begun.json()["registrationId"]
+
+        async def listed() -> Any:
+            found, cursor = [], None
+            while True:
+                more = {} if cursor is None else {"cursor": cursor}
+                page = await support.found("cases", stage="contact_proof", limit=5, **more)
+                found += page["cases"]
+                cursor = page.get("nextCursor")
+                if cursor is None:
+                    return [case for case in found if case["caseId"] == registration]
+
+        (case,) = await eventually(listed)
+        assert (case["kind"], case["stage"]) == ("registration", "contact_proof")
+        young = await support.found("cases", stage="contact_proof", older_than=86_400, limit=100)
+        assert registration not in json.dumps(young)
+
+        desk = StuckDesk(CELLS, support_cells(town), [Target("RegisterVoter", timedelta(0), "contact_proof")])
+
+        async def late() -> Any:
+            found = await desk.look(100)
+            assert found.missing_cells == []
+            mine = [each for each in found.found if each.case is not None and each.case.case_id == registration]
+            return mine if mine and mine[0].standing.pending and mine[0].standing.pending[0].attempts > 1 else None
+
+        (stuck,) = await eventually(late)
+        assert (stuck.cell, stuck.standing.process) == ("us", "RegisterVoter")
+        assert stuck.standing.pending[0].code == "mail_unavailable"
+        never = StuckDesk(CELLS, support_cells(town), [Target("RegisterVoter", timedelta(days=1), "contact_proof")])
+        assert (await never.look(100)).found == []
+    finally:
+        town.mail.failures = []
+    page = await support.found("stuck")
+    assert set(page) == {"stuck", "hasMore", "missingCells"}
+    assert registration not in json.dumps(page)
+
+
+def support_cells(town: Town) -> Callable[[str | None], SupportCell]:
+    return lambda name: support_cell(town.cells[name or ""], Signatures(), SubmissionIds(bytes(32)))
+
+
+async def test_a_cell_that_is_away_is_missing_and_hides_no_other(town: Town) -> None:
+    def cell_of(name: str | None) -> SupportCell:
+        if name == "eu":
+            raise DomainError(ErrorCode.CELL_UNAVAILABLE)
+        return support_cells(town)(name)
+
+    found = await StuckDesk(CELLS, cell_of, [Target("RegisterVoter", timedelta(0))]).look(1)
+    assert found.missing_cells == ["eu"]
+    with pytest.raises(DomainError) as refused:
+        await StuckDesk(["eu"], cell_of).look(1)
+    assert refused.value.code is ErrorCode.CELL_UNAVAILABLE
+
+
+async def test_a_voters_cases_come_page_by_page(
+    support: Support, town: Town, owner_pool: Callable[[str], Awaitable[Any]]
+) -> None:
+    voter, owner = new_voter_id("eu"), await owner_pool("eu")
+    attempts = [new_attempt_id("eu") for _ in range(5)]
+    for attempt in attempts:
+        await owner.execute(
+            "INSERT INTO identity.login_attempt (attempt_id, voter_id, method, jkt, network, provider, decision, "
+            "score_permille, reasons, policy_version, signals, factors) "
+            "VALUES ($1, $2, 'passkey', $3, $4, '', 'ALLOW', 0, '{}', 1, '{}', '{}')",
+            attempt,
+            voter,
+            "k" * 43,
+            bytes(32),
+        )
+    found: list[str] = []
+    page = await support.found("cases", voter=voter, limit=2)
+    while True:
+        found += [case["caseId"] for case in page["cases"]]
+        if "nextCursor" not in page:
+            break
+        page = await support.found("cases", voter=voter, limit=2, cursor=page["nextCursor"])
+    assert sorted(found) == sorted(attempts)
+    assert len(found) == 5
+    # Its history is gone, and the directory still has it
+    file = await support.found(f"cases/{attempts[0]}")
+    assert (file["case"]["kind"], file["case"]["stage"], "status" in file) == ("login", "step_up", False)
+    assert code_of(await support.get(f"cases/{attempts[0]}/timeline")) == (404, "case_not_found")
+
+
+@pytest.mark.parametrize(
+    "case_id",
+    [
+        new_registration_id("eu"),
+        new_attempt_id("us"),
+        new_recovery_id("eu"),
+        new_registration_id("nowhere"),
+        "A" * 56,
+        "anything",
+    ],
+)
+async def test_an_unknown_case_is_not_found(support: Support, case_id: str) -> None:
+    for path in (f"cases/{case_id}", f"cases/{case_id}/timeline"):
+        assert code_of(await support.get(path)) == (404, "case_not_found")
+
+
+async def test_who_may_not_see_cases_is_let_in_nowhere(support: Support) -> None:
+    voter = support.tokens.voter(new_voter_id("eu"), "eu", "DE")
+    for path in ("cases", "cases/x", "cases/x/timeline", "stuck"):
+        for headers in ({}, {"authorization": f"Bearer {voter}"}):
+            answer = await support.client.get(f"/v1/support/{path}", headers=headers)
+            assert answer.status_code == 401
+        for role in (Role.ADMIN, Role.AUDITOR):
+            assert code_of(await support.get(path, role)) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"voter": "anna", "mail": "anna@example.org"},
+        {"voter": "anna@example.org"},
+        {"mail": "anna at example"},
+        {"phone": "anna"},
+        {"stage": "active"},
+        {"stage": "anna"},
+        {"voter": new_voter_id("eu"), "cursor": "anna"},
+        {"stage": "review", "cursor": "anna"},
+        {"voter": new_voter_id("eu"), "limit": 101},
+    ],
+)
+async def test_what_cannot_be_looked_for_is_refused_and_not_repeated(support: Support, params: dict[str, Any]) -> None:
+    answer = await support.get("cases", **params)
+    assert code_of(answer) == (400, "malformed_request")
+    assert "anna" not in answer.text
