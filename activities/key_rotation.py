@@ -17,7 +17,7 @@ from domain.contracts.keys import (
 )
 from domain.contracts.surveys import SurveyKeys
 from domain.errors import DomainError, ErrorCode
-from domain.key_ports import CatalogueKeys, CellKeys, PersonalKey, PersonalKeys
+from domain.key_ports import CatalogueKeys, CellKeys, KeyEvent, PersonalKey, PersonalKeys
 from domain.key_versions import is_due
 from domain.ports import KeyManagement
 
@@ -74,16 +74,18 @@ class KeyRotationActivities:
 
     @activity.defn(name="replace_key")
     async def replace_key(self, request: ReplaceKeyInput) -> KeyVersions:
-        """Make a new version where the one that was seen is still the newest. Safe to repeat: one is made.
+        """Make a new version where the one that was seen is still the newest. Safe to repeat: one is made, and noted.
 
         Raises:
-            ApplicationError: `key_unavailable` (retried).
+            ApplicationError: `key_unavailable`, `catalogue_unavailable` (retried).
         """
         try:
             found = await self._keys.key_ids(request.purpose)
             if (found[-1] if found else "") == request.newest:
                 await self._keys.rotate(request.purpose)
                 found = await self._keys.key_ids(request.purpose)
+            if found:
+                await self._catalogue.note(found[-1], KeyEvent.MADE)
         except DomainError as error:
             raise to_application_error(error) from error
         return KeyVersions(purpose=request.purpose, key_ids=found)
@@ -186,6 +188,8 @@ class KeyRotationActivities:
             old = await self._unneeded(request)
             for key_id in old:
                 activity.heartbeat(key_id)
+                # First, since nothing lists it afterwards: where the destruction fails it is tried until it is done
+                await self._catalogue.note(key_id, KeyEvent.DESTROYED)
                 await self._keys.destroy(key_id)
         except DomainError as error:
             raise to_application_error(error) from error

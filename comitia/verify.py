@@ -1,5 +1,6 @@
 """`comitia verify`: what a third party checks, without any database of ours."""
 
+import asyncio
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,12 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from comitia.audit import compare
+from comitia.log_copy import LogFolder
+from domain.checkpoints import read_verifier_keys
+from domain.errors import DomainError
+from domain.log_proofs import read_proof, verify_entry
+from domain.log_verification import verify_log
 from domain.verification import (
     BallotLines,
     Check,
@@ -61,11 +68,65 @@ def certificate(
     console.print(f"The certificate of {survey['id']} is good.", markup=False, highlight=False)
 
 
+@app.command()
+def log(
+    *,
+    folder: Annotated[Path, typer.Argument(help="A copy of one log, with `tile` and `checkpoints` in it.")],
+    key: Annotated[str, typer.Option("--key", help="The log's keys, one a line, as `comitia audit keys` prints them.")],
+    against_database: Annotated[
+        str, typer.Option("--against-database", metavar="LOG", help="Compare with the entries of this cell, too.")
+    ] = "",
+    data: Annotated[
+        Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")
+    ] = Path(".comitia"),
+) -> None:
+    """Check an audit log from its files alone: signatures, entries, tiles, and that each tree head continues the last.
+
+    Exit 1 where anything does not hold; the first entry that differs is named. The keys must come from somewhere that
+    whoever keeps the log does not control.
+    """
+    console, files = Console(soft_wrap=True), LogFolder(folder)
+    try:
+        keys = read_verifier_keys(b"".join(_pieces(key)).decode().splitlines())
+        checks, newest = verify_log(files, keys, is_signed)
+        if against_database and newest is not None and all(check.holds for check in checks):
+            checks += asyncio.run(compare(files, newest.size, against_database, data))
+    except (OSError, ValueError, LookupError, DomainError, typer.BadParameter) as error:
+        console.print(f"not checked: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    show(checks, console)
+    if newest is None or not all(check.holds for check in checks):
+        console.print("This log is NOT good.", markup=False, highlight=False)
+        raise typer.Exit(1)
+    console.print(f"The log {newest.origin} is good: {newest.size:,} entries.", markup=False, highlight=False)
+
+
+@app.command()
+def entry(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="ENTRY", help="The entry, as `comitia audit prove` writes it.")],
+    proof: Annotated[Path, typer.Option("--proof", help="Its proof (C2SP tlog-proof).")],
+    key: Annotated[str, typer.Option("--key", help="The log's keys, one a line, as `comitia audit keys` prints them.")],
+) -> None:
+    """Check that one entry is in an audit log: the signature of the tree head, and the way up to its root."""
+    console = Console(soft_wrap=True)
+    try:
+        keys = read_verifier_keys(b"".join(_pieces(key)).decode().splitlines())
+        checks = verify_entry(file.read_bytes(), read_proof(proof.read_bytes()), keys, is_signed)
+    except (OSError, ValueError, typer.BadParameter) as error:
+        console.print(f"not checked: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    show(checks, console)
+    if not all(check.holds for check in checks):
+        console.print("This entry is NOT in the log.", markup=False, highlight=False)
+        raise typer.Exit(1)
+
+
 def show(checks: list[Check], console: Console) -> None:
-    """Print one line per check."""
-    for check in checks:
+    """Print one line per check, numbered."""
+    for number, check in enumerate(checks, start=1):
         console.print(
-            f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.detail}", markup=False, highlight=False
+            f"{'ok  ' if check.holds else 'FAIL'} {number} {check.name}: {check.detail}", markup=False, highlight=False
         )
 
 

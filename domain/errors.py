@@ -106,6 +106,7 @@ class ErrorCode(StrEnum):
     LIMITS_UNAVAILABLE = "limits_unavailable"
     BROKER_UNAVAILABLE = "broker_unavailable"
     OBJECTS_UNAVAILABLE = "objects_unavailable"
+    AUDIT_LOG_UNAVAILABLE = "audit_log_unavailable"
     WORKFLOWS_UNAVAILABLE = "workflows_unavailable"
     KEY_UNAVAILABLE = "key_unavailable"
     PROOFING_UNAVAILABLE = "proofing_unavailable"
@@ -124,6 +125,7 @@ class ErrorCode(StrEnum):
     CHALLENGES_MISCONFIGURED = "challenges_misconfigured"
     DEVICES_MISCONFIGURED = "devices_misconfigured"
     CLAIM_CONTRADICTED = "claim_contradicted"
+    AUDIT_LOG_CONTRADICTED = "audit_log_contradicted"
     INTERNAL = "internal"
 
 
@@ -221,6 +223,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.LIMITS_UNAVAILABLE: ErrorSpec(503, "The common limits cannot be reached", retryable=True),
     ErrorCode.BROKER_UNAVAILABLE: ErrorSpec(503, "The message broker cannot be reached", retryable=True),
     ErrorCode.OBJECTS_UNAVAILABLE: ErrorSpec(503, "The object store cannot be reached", retryable=True),
+    ErrorCode.AUDIT_LOG_UNAVAILABLE: ErrorSpec(503, "The audit log cannot be reached", retryable=True),
     ErrorCode.WORKFLOWS_UNAVAILABLE: ErrorSpec(503, "The workflow service cannot be reached", retryable=True),
     ErrorCode.KEY_UNAVAILABLE: ErrorSpec(503, "A key cannot be reached", retryable=True),
     ErrorCode.PROOFING_UNAVAILABLE: ErrorSpec(503, "Identity proofing cannot be reached", retryable=True),
@@ -237,6 +240,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.CHALLENGES_MISCONFIGURED: ErrorSpec(500, "Bot challenges refuse our secret"),
     ErrorCode.DEVICES_MISCONFIGURED: ErrorSpec(500, "Device intelligence refuses our key"),
     ErrorCode.CLAIM_CONTRADICTED: ErrorSpec(500, "Two claims of one document name two persons"),
+    ErrorCode.AUDIT_LOG_CONTRADICTED: ErrorSpec(500, "An audit log is not what was signed"),
     ErrorCode.INTERNAL: ErrorSpec(500, "Something went wrong here"),
 }
 

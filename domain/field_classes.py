@@ -29,6 +29,13 @@ def fields(*, plain: str = "", personal: str = "", hidden: str = "", choice: str
 
 
 FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
+    # audit
+    "SealAuditLogInput": fields(plain="log compare_tiles"),
+    "SequencedAuditLog": fields(plain="log size"),
+    "AuditTreeHead": fields(plain="log size root is_signed"),
+    "CompareAuditLogInput": fields(plain="log size first tiles"),
+    "ComparedAuditLog": fields(plain="log entries"),
+    "SealedAuditLog": fields(plain="log size root compared"),
     # accounts
     "RecoverAccountInput": fields(plain="request_id cell", hidden="mail"),
     "RecoveredAccount": fields(plain="request_id end"),

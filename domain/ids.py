@@ -148,6 +148,11 @@ def rotate_keys_workflow_id(n: str) -> str:
     return f"rotate-keys/{n}"
 
 
+def seal_audit_log_workflow_id(log: str, n: str) -> str:
+    """`seal-audit-log/{log}/{n}`; `n` says what started it, and when."""
+    return f"seal-audit-log/{log}/{n}"
+
+
 def register_voter_workflow_id(cell: str, registration_id: str) -> str:
     """`register-voter/{cell}/{registration_id}`."""
     return f"register-voter/{cell}/{registration_id}"

@@ -2,9 +2,17 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from domain.contracts.surveys import SurveyKeys
+
+
+class KeyEvent(StrEnum):
+    """What happens to a version of a key."""
+
+    MADE = "made"
+    DESTROYED = "destroyed"
 
 
 class CatalogueKeys(Protocol):
@@ -16,6 +24,10 @@ class CatalogueKeys(Protocol):
 
     async def replace(self, before: SurveyKeys, after: SurveyKeys) -> bool:
         """Put another wrapping of the same keys in place; False where `before` is no longer what is there."""
+        ...
+
+    async def note(self, key_id: str, event: KeyEvent) -> None:
+        """Keep what happens to a key-encryption key, and write its audit entry. Safe to repeat."""
         ...
 
     async def publishing(self) -> int:

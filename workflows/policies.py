@@ -35,6 +35,12 @@ LOOK = ActivityConfig(  # reads what is new; given up soon, since the next look 
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3),
 )
 
+SEAL = ActivityConfig(  # a step of a log; no limit: an outage of any length ends in a signed tree head
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+)
+
 ASK_VENDOR = ActivityConfig(  # given up after a minute or so: the process then waits longer, and asks again
     start_to_close_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(

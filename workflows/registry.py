@@ -8,6 +8,7 @@ from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
+from workflows.seal_audit_log import SealAuditLogWorkflow
 from workflows.submit_votes import SubmitVotesWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
@@ -20,6 +21,7 @@ WORKFLOWS: tuple[type, ...] = (
     RegisterVoterWorkflow,
     RotateKeysWorkflow,
     RunSurveyWorkflow,
+    SealAuditLogWorkflow,
     SubmitVotesWorkflow,
     VerifyIdentityWorkflow,
 )

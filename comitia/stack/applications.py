@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comitia.stack.ports import HOST
 from comitia.stack.state import StackState
-from integrations.postgres.roles import CERTIFICATION, IDENTITY, RECONCILIATION, SURVEYS, TALLY, VOTING
+from integrations.postgres.roles import AUDIT, CERTIFICATION, IDENTITY, RECONCILIATION, SURVEYS, TALLY, VOTING
 from integrations.settings import Environment
 
 _PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")
@@ -69,6 +69,7 @@ WORKERS = (
     Application("workers", "reconciliation", (RECONCILIATION,), 8114),
     Application("workers", "certification", (CERTIFICATION,), 8115),
     Application("workers", "identity", (IDENTITY,), 8116),
+    Application("workers", "audit", (AUDIT,), 8117),
 )
 APPLICATIONS = (*WORKERS, *API)
 

@@ -91,6 +91,28 @@ class CertificateKeys:
         return key.key_id, signed[:SIGNATURE_BYTES]
 
 
+class LogKeys:
+    """Implements `LogSigner` with the newest key of its purpose, read anew each time: it happens once a minute."""
+
+    def __init__(self, kms: KeyManagement, purpose: str) -> None:
+        self._kms = kms
+        self._purpose = purpose
+
+    async def sign(self, message: bytes) -> tuple[bytes, bytes]:
+        """Return the public key (32 bytes) and its signature (64 bytes). Raises DomainError `key_unavailable`."""
+        public_key, secret = crypto_sign_seed_keypair((await self._kms.current(self._purpose)).secret)
+        signed: bytes = crypto_sign(message, secret)
+        return public_key, signed[:SIGNATURE_BYTES]
+
+    async def public_keys(self) -> list[bytes]:
+        """Return every public key of the purpose. Raises DomainError `key_unavailable`."""
+        return list((await self._kms.public_keys(self._purpose)).values())
+
+    def is_signed(self, message: bytes, signature: bytes, public_key: bytes) -> bool:
+        """Tell whether this is the key's signature of the message."""
+        return is_signed(message, signature, public_key)
+
+
 class VerificationKeys:
     """The public keys of a signing purpose, held in memory; `refresh` replaces them as a whole."""
 

@@ -12,13 +12,18 @@ from pathlib import Path
 from domain.contracts.exports import StoredObject
 from domain.errors import DomainError, ErrorCode
 
-_NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*\.[a-z]+")
+_ELEMENT = r"[a-z0-9_]+(?:\.[a-z]+)?"  # none begins with a dot: what is unfinished lies apart
+_NAME = re.compile(rf"[a-z0-9_]+\.[a-z]+|{_ELEMENT}(?:/{_ELEMENT})+")
+_FOLDER = re.compile(rf"{_ELEMENT}(?:/{_ELEMENT})*")
 _PIECE_BYTES = 64 * 1024
 _UNFINISHED = ".unfinished"
 
 
 class FileObjectStore:
-    """Implements `ObjectStore` for one machine; names look like `exports/s_abc/x_def.csv`."""
+    """Implements `ObjectStore` and `LockedObjects` for one machine; names look like `exports/s_abc/x_def.csv`.
+
+    It keeps who uses it from changing a file, not who has the disk.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -65,6 +70,17 @@ class FileObjectStore:
                     return
                 yield piece
 
+    async def names(self, folder: str) -> list[str]:
+        """Return the names directly in a folder, files and folders, sorted; none where there is no such folder.
+
+        Raises:
+            DomainError: `objects_unavailable`.
+        """
+        if not _FOLDER.fullmatch(folder):
+            raise ValueError(f"not a folder's name: {folder!r}")
+        with _unavailable():
+            return sorted(await asyncio.to_thread(_listed, self._folder / folder))
+
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError(f"not an object's name: {name!r}")
@@ -77,6 +93,13 @@ def _unavailable() -> Iterator[None]:
         yield
     except OSError as error:
         raise DomainError(ErrorCode.OBJECTS_UNAVAILABLE, type(error).__name__) from error
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def _make_folders(*folders: Path) -> None:

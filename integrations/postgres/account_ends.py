@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
 from domain.account_ends import Deletion, DeletionStage
+from domain.audit import AuditEntry, AuditKind
 from domain.errors import DomainError, ErrorCode
 from domain.sessions import EndReason
 from integrations.postgres.accounts import ACTOR
+from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -17,7 +20,7 @@ _COLUMNS = """deletion_id, voter_id, stage, requested_at, completed_at, sessions
 _REQUEST = f"""
 INSERT INTO identity.account_deletion AS found (deletion_id, voter_id) VALUES ($1, $2)
 ON CONFLICT ON CONSTRAINT uq_account_deletion_voter DO UPDATE SET stage = found.stage
-RETURNING {_COLUMNS}
+RETURNING {_COLUMNS}, xmax = 0 AS is_new
 """  # noqa: S608 - constants, here and below
 _GET = f"SELECT {_COLUMNS} FROM identity.account_deletion WHERE deletion_id = $1"  # noqa: S608
 _LOCK = f"{_GET} FOR UPDATE"
@@ -64,6 +67,7 @@ UPDATE identity.account_deletion SET
     )
 WHERE deletion_id = $1 RETURNING {_COLUMNS}
 """  # noqa: S608
+_OWNER = "process:auth"  # at the wish of whoever the account is of, whom no entry names
 _NOTE = "INSERT INTO identity.change (subject, change, reason, actor) VALUES ($1, 'account_deleted', '', $2)"
 
 
@@ -78,8 +82,11 @@ class PostgresAccountEnds:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 row = await connection.fetchrow(_REQUEST, deletion_id, voter_id)
-        assert row is not None
-        return _deletion(row)
+                assert row is not None
+                fields = dict(row)
+                if fields.pop("is_new"):
+                    await append(connection, AuditEntry(AuditKind.DELETION_ASKED, _OWNER, deletion_id))
+        return _deletion(fields)
 
     async def get(self, deletion_id: str) -> Deletion | None:
         """Return a deletion, or None."""
@@ -121,8 +128,9 @@ class PostgresAccountEnds:
                     return found
                 late = await _forget(connection, found.voter_id)
                 row = await connection.fetchrow(_COMPLETED, deletion_id, devices_erased, late)
+                assert row is not None
                 await connection.execute(_NOTE, found.voter_id, ACTOR)
-        assert row is not None
+                await append(connection, _completed(_deletion(row)))
         return _deletion(row)
 
 
@@ -140,5 +148,14 @@ async def _forget(connection: asyncpg.pool.PoolConnectionProxy, voter_id: str) -
     return int(await connection.fetchval(_FORGET_CREDENTIALS, voter_id))
 
 
-def _deletion(row: asyncpg.Record) -> Deletion:
+def _completed(deletion: Deletion) -> AuditEntry:
+    return AuditEntry(
+        AuditKind.ACCOUNT_DELETED,
+        "process:delete-account",
+        deletion.deletion_id,
+        facts={"casesErased": deletion.cases_erased, "credentialsRemoved": deletion.credentials_removed},
+    )
+
+
+def _deletion(row: Any) -> Deletion:
     return Deletion(**{**dict(row), "stage": DeletionStage(row["stage"])})

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from domain.accounts import KeyedHash
+from domain.audit import AuditEntry, AuditKind
 from domain.credentials import CredentialKind
 from domain.errors import ErrorCode
 from domain.recovery import LINK_LIFETIME, Recoverable, Recovered, recovery_token_hash
 from domain.sessions import EndReason
 from integrations.postgres.accounts import ACTOR
+from integrations.postgres.audit_entries import append
 from integrations.postgres.credentials import PUT_SINGLE
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
@@ -96,6 +98,7 @@ class PostgresAccountRecoveries:
                 ended = await connection.fetch(_END_SESSIONS, voter_id, EndReason.RECOVERED)
                 await connection.execute(_FORGET_DEVICES, voter_id)
                 await connection.execute(_NOTE, voter_id, ACTOR)
+                await append(connection, _recovered(link["request_id"], len(ended)))
         return Recovered(link["request_id"], voter_id, tuple(each["session_id"] for each in ended))
 
     async def is_used(self, request_id: str) -> bool:
@@ -107,3 +110,9 @@ class PostgresAccountRecoveries:
         """Forget links that expired a day ago, and return how many."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return int((await self._pool.execute(_FORGET_OLDER, _KEPT)).rpartition(" ")[2])
+
+
+def _recovered(request_id: str, sessions_ended: int) -> AuditEntry:
+    return AuditEntry(
+        AuditKind.ACCOUNT_RECOVERED, "process:recover-account", request_id, facts={"sessionsEnded": sessions_ended}
+    )

@@ -26,6 +26,7 @@ from domain.surveys import check_correction, definition_digest
 from integrations.postgres import catalogue_statements as sql
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.staff_actions import note_action
 
 _QUESTIONS = TypeAdapter(tuple[Question, ...])
 
@@ -217,7 +218,7 @@ async def _note(
 ) -> None:
     one = after or before
     assert one is not None
-    await connection.execute(sql.STAFF_ACTION, actor, action, one.survey.id, _digest(before), _digest(after))
+    await note_action(connection, actor, action, one.survey.id, before=_digest(before), after=_digest(after))
 
 
 def _digest(entry: CatalogueEntry | None) -> bytes | None:

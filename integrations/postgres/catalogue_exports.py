@@ -7,6 +7,7 @@ from domain.errors import DomainError, ErrorCode
 from integrations.postgres import catalogue_statements as sql
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.staff_actions import note_action
 
 
 class PostgresExports:
@@ -29,9 +30,8 @@ class PostgresExports:
             with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
                 async with self._pool.acquire() as connection, connection.transaction():
                     if await connection.fetchval(sql.REGISTER_EXPORT, *row) is not None:
-                        await connection.execute(
-                            sql.STAFF_ACTION, request.actor, "export", request.survey_id, None, None
-                        )
+                        facts = {"export": request.export_id, "format": request.format.value}
+                        await note_action(connection, request.actor, "export", request.survey_id, facts=facts)
         except asyncpg.ForeignKeyViolationError as error:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND) from error
 

@@ -2,18 +2,24 @@
 
 import asyncpg
 
-from domain.contracts.certification import CertificationState, DestroySurveyKeysInput
+from domain.audit import AuditEntry, AuditKind
+from domain.contracts.certification import CertificationState, DestroySurveyKeysInput, SignedCertificate
 from domain.errors import DomainError, ErrorCode
-from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.audit_entries import append
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.staff_actions import note_action
 
-RETENTION_ACTOR = "process:run-survey"  # nobody asks for the end of a retention: it comes
+RETENTION_ACTOR = CERTIFICATION_ACTOR = "process:run-survey"  # nobody asks for the end of a retention: it comes
 
 _NOTE = """
 INSERT INTO catalogue.certification AS before (survey_id, revision, stage, state) VALUES ($1, $2, $3, $4::jsonb)
 ON CONFLICT ON CONSTRAINT pk_certification
 DO UPDATE SET revision = excluded.revision, stage = excluded.stage, state = excluded.state, updated_at = now()
 WHERE before.revision < excluded.revision RETURNING survey_id
+"""
+# Locked, so that of two who bring the certificate at once the second sees that it is there.
+_IS_CERTIFIED = """
+SELECT state -> 'certificate' <> 'null'::jsonb FROM catalogue.certification WHERE survey_id = $1 FOR UPDATE
 """
 _STATE = "SELECT state FROM catalogue.certification WHERE survey_id = $1"
 _DESTROY_KEYS = """
@@ -36,11 +42,14 @@ class PostgresCertifications:
         """Keep how a certification stands; an older revision changes nothing. An actor's request is a staff action."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             async with self._pool.acquire() as connection, connection.transaction():
+                was_certified = await connection.fetchval(_IS_CERTIFIED, state.survey_id)
                 noted = await connection.fetchval(
                     _NOTE, state.survey_id, state.revision, state.stage.value, state.model_dump_json()
                 )
                 if noted is not None and actor:
-                    await connection.execute(sql.STAFF_ACTION, actor, "certify", state.survey_id, None, None)
+                    await note_action(connection, actor, "certify", state.survey_id)
+                if noted is not None and state.certificate is not None and not was_certified:
+                    await append(connection, _certified(state.certificate))
 
     async def state(self, survey_id: str) -> CertificationState | None:
         """Return how a certification stands, or None where the survey has not ended."""
@@ -57,10 +66,14 @@ class PostgresCertifications:
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             async with self._pool.acquire() as connection, connection.transaction():
                 if await connection.fetchval(_DESTROY_KEYS, request.survey_id, request.at) is not None:
-                    await connection.execute(
-                        sql.STAFF_ACTION, RETENTION_ACTOR, "destroy_keys", request.survey_id, None, None
-                    )
+                    await note_action(connection, RETENTION_ACTOR, "destroy_keys", request.survey_id)
                     return
                 if await connection.fetchval(_ARE_DESTROYED, request.survey_id):
                     return
         raise DomainError(ErrorCode.SURVEY_NOT_CERTIFIED, "not certified, or still to be kept")
+
+
+def _certified(certificate: SignedCertificate) -> AuditEntry:
+    return AuditEntry(
+        AuditKind.SURVEY_CERTIFIED, CERTIFICATION_ACTOR, certificate.survey_id, after=certificate.stored.sha256
+    )

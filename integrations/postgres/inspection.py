@@ -18,7 +18,11 @@ from integrations.postgres.provision import Administrator
 from integrations.settings import Address
 
 _APPEND_ONLY = ("gateway", "participation", "batch", "ballot", "batch_count")
-_TRIGGERS = (*(f"voting_{table}_append_only" for table in _APPEND_ONLY), "audit_entry_append_only")
+_TRIGGERS = (
+    *(f"voting_{table}_append_only" for table in _APPEND_ONLY),
+    "audit_entry_append_only",
+    "audit_leaf_append_only",
+)
 _CONSTRAINTS = (
     "uq_participation_survey_nullifier",
     "ck_participation_nullifier",

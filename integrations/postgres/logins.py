@@ -1,5 +1,6 @@
 """The logins of one cell, in `identity.login_attempt`, and the history that the next ones are compared with."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import asyncpg
 
 from domain.accounts import KeyedHash
+from domain.audit import AuditEntry, AuditKind
+from domain.certificates import canonical_json
 from domain.contracts.login import (
     EndLoginInput,
     FeatureCount,
@@ -24,6 +27,7 @@ from domain.contracts.registration import HashedValue
 from domain.errors import DomainError, ErrorCode
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
+from integrations.postgres.audit_entries import append
 from integrations.postgres.device_sightings import NOTE as NOTE_SIGHTING
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
@@ -32,6 +36,7 @@ KEPT = timedelta(days=400)  # what was decided, for whoever asks within a year
 FAILURES_KEPT = timedelta(days=30)
 FOLDED_MAX = 10_000  # logins at once
 _PURGED_MAX = 10_000
+_JUDGE = "process:assess-login"
 _ANY = ("any", 0, "", bytes(32))  # the row that counts logins
 
 _COUNTED_MAX, _NETWORK_COUNTED_MAX = 1000, 5000
@@ -193,6 +198,8 @@ class PostgresLogins:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 is_new = await connection.fetchval(_RECORD, *row)
+                if is_new:
+                    await append(connection, _decided(login))
                 if is_new and outcome is LoginOutcome.ALLOWED:
                     await _add(connection, request.voter_id, login.counts)
                 (found,) = await connection.fetch(_GET, request.attempt_id)
@@ -203,6 +210,7 @@ class PostgresLogins:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 if await connection.fetchval(_END, ended.attempt_id, ended.outcome, ended.factor):
+                    await append(connection, _ended(ended))
                     if ended.outcome is LoginOutcome.STEPPED_UP:
                         await _add(connection, ended.voter_id, ended.counts)
                     return ended.outcome
@@ -249,6 +257,28 @@ async def _add(connection: Any, voter_id: str, counts: LoginCounts) -> None:
         await connection.execute(NOTE_SIGHTING, keys, digests, voter_id, counts.at)
     if counts.place:
         await connection.execute(_PUT_PLACE, voter_id, counts.place, counts.at)
+
+
+def _decided(login: RecordLoginInput) -> AuditEntry:
+    """The entry of a decision; its digest is over what was judged by, so that nobody gives other reasons later."""
+    verdict = login.verdict
+    judged = {
+        "attempt": login.request.attempt_id,
+        "verdict": verdict.model_dump(mode="json"),
+        "signals": login.signals.model_dump(mode="json"),
+    }
+    return AuditEntry(
+        AuditKind.LOGIN_DECIDED,
+        _JUDGE,
+        login.request.attempt_id,
+        outcome=verdict.decision.lower(),
+        after=hashlib.sha256(canonical_json(judged)).digest(),
+        facts={"policyVersion": verdict.policy_version},
+    )
+
+
+def _ended(ended: EndLoginInput) -> AuditEntry:
+    return AuditEntry(AuditKind.LOGIN_ENDED, _JUDGE, ended.attempt_id, outcome=ended.outcome.lower())
 
 
 def _attempt(row: asyncpg.Record) -> LoginAttempt:

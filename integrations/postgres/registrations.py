@@ -5,8 +5,10 @@ from datetime import datetime
 
 import asyncpg
 
+from domain.audit import AuditEntry, AuditKind
 from domain.errors import DomainError, ErrorCode
-from domain.registrations import ProofingCase, Registration, RegistrationStage, StageNote
+from domain.registrations import ENDED, ProofingCase, Registration, RegistrationStage, StageNote
+from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -96,6 +98,8 @@ class PostgresRegistrations:
                 if note.reference and note.case_no:
                     case = (note.registration_id, note.case_no, note.provider, note.reference)
                     await connection.execute(_NOTE_CASE, *case)
+                if done != "UPDATE 0" and note.stage in ENDED:
+                    await append(connection, _ended(note))
 
     async def unstarted(self, before: datetime, limit: int) -> Sequence[Registration]:
         """Return registrations begun before an instant of which nothing was ever noted, oldest first."""
@@ -120,6 +124,16 @@ class PostgresRegistrations:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 await connection.execute(_NOTE_ERASED, registration_id, case_no)
+
+
+def _ended(note: StageNote) -> AuditEntry:
+    return AuditEntry(
+        AuditKind.REGISTRATION_ENDED,
+        "process:register-voter",
+        note.registration_id,
+        outcome=note.stage.value,
+        facts={"caseNo": note.case_no},
+    )
 
 
 def _registration(row: asyncpg.Record) -> Registration:

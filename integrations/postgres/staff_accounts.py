@@ -6,9 +6,11 @@ from collections.abc import Set as AbstractSet
 import asyncpg
 
 from domain.accounts import KeyedHash, LookupKind
+from domain.audit import AuditEntry, AuditKind, actor_of
 from domain.errors import ErrorCode
 from domain.staff import DisabledStaff, StaffMember
 from domain.tokens import Role
+from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -82,6 +84,10 @@ class PostgresStaffAccounts:
                     if any(row["staff_id"] != staff_id for row in holders):
                         raise _TakenError
                     await connection.execute(_CHANGED, staff_id, "staff_added", ",".join(names), actor)
+                    await append(
+                        connection,
+                        AuditEntry(AuditKind.STAFF_ADDED, actor_of(actor), staff_id, outcome=",".join(names)),
+                    )
             except _TakenError:
                 return False
         return True
@@ -96,6 +102,7 @@ class PostgresStaffAccounts:
                 if await connection.fetchval(_DISABLE, staff_id):
                     await connection.execute(_LOG_OUT, staff_id)
                     await connection.execute(_CHANGED, staff_id, "staff_disabled", "", actor)
+                    await append(connection, AuditEntry(AuditKind.STAFF_DISABLED, actor_of(actor), staff_id))
                     return DisabledStaff.DISABLED
                 known = await connection.fetchval(_KNOWN, staff_id) is not None
         return DisabledStaff.DISABLED if known else DisabledStaff.UNKNOWN

@@ -4,9 +4,13 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
+from domain.audit import AuditEntry, AuditKind
 from domain.contracts.surveys import SurveyKeys
 from domain.errors import ErrorCode
+from domain.key_ports import KeyEvent
+from integrations.postgres.audit_entries import append
 from integrations.postgres.cell_surveys import wait_for_recording
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
 _PAGE = 200
@@ -20,6 +24,11 @@ UPDATE catalogue.survey SET wrapped_ballot_key = $4, wrapped_eligibility_key = $
 WHERE survey_id = $1 AND wrapped_ballot_key = $2 AND wrapped_eligibility_key = $3 AND keys_destroyed_at IS NULL
 RETURNING survey_id
 """
+_NOTE = """
+INSERT INTO catalogue.key_event (key_id, event) VALUES ($1, $2)
+ON CONFLICT ON CONSTRAINT pk_key_event DO NOTHING RETURNING key_id
+"""
+_KINDS = {KeyEvent.MADE: AuditKind.KEY_MADE, KeyEvent.DESTROYED: AuditKind.KEY_DESTROYED}
 _PUBLISHING = "SELECT count(*) FROM catalogue.survey WHERE stage = 'publishing' AND wrapped_ballot_key IS NOT NULL"
 
 _DIFFERS = "SELECT EXISTS (SELECT FROM voting.survey WHERE survey_id = $1 AND wrapped_ballot_key <> $2)"
@@ -67,6 +76,13 @@ class PostgresCatalogueKeys:
                 after.wrapped_eligibility_key,
             )
         return done is not None
+
+    async def note(self, key_id: str, event: KeyEvent) -> None:
+        """Keep what happens to a key-encryption key, and write its audit entry. Safe to repeat."""
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                if await connection.fetchval(_NOTE, key_id, event.value) is not None:
+                    await append(connection, AuditEntry(_KINDS[event], "process:rotate-keys", key_id))
 
     async def publishing(self) -> int:
         """Return how many surveys are on their way into the cells, with their wrapped keys in their process."""

@@ -27,6 +27,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "workers-reconciliation": (*_DATABASES, "temporal", "kafka", "redis"),
     "workers-certification": (*_DATABASES, "temporal"),
     "workers-identity": (*_DATABASES, "temporal"),
+    "workers-audit": (*_DATABASES, "temporal"),
 }
 
 

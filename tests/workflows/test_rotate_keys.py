@@ -23,7 +23,7 @@ from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.contracts.surveys import SurveyKeys
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_survey_id, new_voter_id, rotate_keys_workflow_id
-from domain.key_ports import PersonalKey
+from domain.key_ports import KeyEvent, PersonalKey
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import (
     DOCUMENT,
@@ -67,6 +67,13 @@ class Wrapped:
 
 
 class CatalogueWrapped(Wrapped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[tuple[str, str]] = []
+
+    async def note(self, key_id: str, event: KeyEvent) -> None:
+        self.noted.append((key_id, event.value))
+
     async def replace(self, before: SurveyKeys, after: SurveyKeys) -> bool:
         if self.surveys[before.survey_id] != before:
             return False
@@ -205,6 +212,8 @@ async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_de
     assert await opener.unwrap(old.wrapped_ballot_key, survey_id) == ballot  # somebody may be in the middle of it
     again = await vault.rotate("rotate-keys-nothing-due", grace_days=0)
     assert (again.made, again.rewrapped, len(again.destroyed)) == ((), 0, 2)
+    events = [*((key_id, "made") for key_id in rotated.made), *((key_id, "destroyed") for key_id in again.destroyed)]
+    assert vault.catalogue.noted == events
     with pytest.raises(DomainError) as refused:
         await opener.unwrap(old.wrapped_ballot_key, survey_id)  # also from a backup
     assert refused.value.code is ErrorCode.KEY_DESTROYED

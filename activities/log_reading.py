@@ -1,0 +1,125 @@
+"""Reads a sealed log from the object store: its newest tree head, its tiles, and the proofs that follow from them.
+
+The store has only what was written once. Nothing here asks a database.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from hashlib import sha256
+
+from domain.audit_log import CHECKPOINT_ELEMENTS, CHECKPOINTS, checkpoint_path, entries_of, log_folder, size_at
+from domain.audit_ports import LockedObjects, LogSigner
+from domain.checkpoints import Checkpoint, NoCheckpointError, key_id, open_checkpoint
+from domain.errors import DomainError, ErrorCode
+from domain.merkle_proofs import Span, consistency_spans, hash_of, inclusion_spans, tiles_under
+from domain.merkle_tiles import TILE_WIDTH, GrowingTiles, Tile, right_edge, split, tile_of
+
+
+class LogReading:
+    """One log in the object store. Calls raise DomainError `objects_unavailable`, or `audit_log_contradicted`."""
+
+    def __init__(self, objects: LockedObjects, signer: LogSigner, log: str, origin: str) -> None:
+        self._objects = objects
+        self._signer = signer
+        self._folder = log_folder(log)
+        self.origin = origin
+
+    async def newest(self) -> Checkpoint | None:
+        """Return the newest tree head, its signature checked; None where nothing is signed yet.
+
+        It is looked for in the store and nowhere else, so that who forgets it in a database hides nothing.
+        """
+        path = ""
+        for _ in range(CHECKPOINT_ELEMENTS):
+            names = await self._objects.names(f"{self._folder}/{CHECKPOINTS}{path}")
+            if not names:
+                return None
+            path = f"{path}/{names[-1]}"
+        size = size_at(path.lstrip("/"))
+        if size is None:
+            raise contradicted(f"{path.lstrip('/')} is no tree head")
+        return await self.checkpoint(size)
+
+    async def note(self, size: int) -> bytes:
+        """Return a tree head as it is kept, a signed note."""
+        return await self._read(checkpoint_path(size))
+
+    async def checkpoint(self, size: int) -> Checkpoint:
+        """Return the tree head of a size, its signature checked."""
+        note = await self.note(size)
+        keys = {(self.origin, key_id(self.origin, key)): key for key in await self._signer.public_keys()}
+        try:
+            found = open_checkpoint(note, keys, self._signer.is_signed)
+        except NoCheckpointError as error:
+            raise contradicted(f"the tree head of {size}: {error}") from error
+        if (found.origin, found.size) != (self.origin, size):
+            raise contradicted(f"the tree head of {size} is of another log or size")
+        return found
+
+    async def tiles(self, wanted: Collection[Tile]) -> dict[Tile, bytes]:
+        """Return tiles by their place, all fetched at once."""
+        contents = await asyncio.gather(*(self._read(tile.path) for tile in wanted))
+        return dict(zip(wanted, contents, strict=True))
+
+    async def growing(self, size: int) -> GrowingTiles:
+        """Return the tree of a size, to go on from there."""
+        try:
+            return GrowingTiles(size, await self.tiles(right_edge(size)))
+        except ValueError as error:
+            raise contradicted(f"the tiles of {size} are cut short") from error
+
+    async def root(self, size: int) -> bytes:
+        """Return the root over the first `size` entries, as the tiles have them."""
+        return (await self.growing(size)).root() if size else GrowingTiles().root()
+
+    async def inclusion(self, index: int, size: int) -> list[bytes]:
+        """Return the proof that entry `index` is in the tree of `size` entries. Raises ValueError: it is not."""
+        return await self._proof(inclusion_spans(index, size), size)
+
+    async def consistency(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the tree of `new` entries continues that of `old`. Raises ValueError: it cannot."""
+        return await self._proof(consistency_spans(old, new), new)
+
+    async def leaf_hashes(self, index: int, size: int) -> list[bytes]:
+        """Return the hashes of the entries of one tile of level 0, in a tree of `size` entries."""
+        tile = tile_of(0, index * TILE_WIDTH, size)
+        return split((await self.tiles([tile]))[tile])
+
+    async def entry(self, index: int, size: int) -> bytes:
+        """Return an entry of a tree of `size` entries, in its canonical form."""
+        tile = tile_of(0, index, size)
+        try:
+            return entries_of(await self._read(tile.entries_path))[index - tile.index * TILE_WIDTH]
+        except (ValueError, IndexError) as error:
+            raise contradicted(f"entry {index} cannot be read") from error
+
+    async def _proof(self, spans: Sequence[Span], size: int) -> list[bytes]:
+        tiles = await self.tiles(tiles_under(spans, size))
+        return [hash_of(span, size, tiles) for span in spans]
+
+    async def _read(self, path: str) -> bytes:
+        return b"".join([piece async for piece in self._objects.read(f"{self._folder}/{path}")])
+
+
+async def keep(objects: LockedObjects, files: Iterable[tuple[str, bytes]]) -> None:
+    """Store files, all at once; one that is there already has to be the same.
+
+    Raises:
+        DomainError: `objects_unavailable`; `audit_log_contradicted` where another file has the name.
+    """
+
+    async def keep_one(name: str, content: bytes) -> None:
+        stored = await objects.put(name, _one_piece(content))
+        if stored.sha256 != sha256(content).digest():
+            raise contradicted(f"{name} is kept already, and is another")
+
+    await asyncio.gather(*(keep_one(name, content) for name, content in files))
+
+
+async def _one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def contradicted(detail: str) -> DomainError:
+    """Return the fault that a log is not what was signed; `detail` names what differs."""
+    return DomainError(ErrorCode.AUDIT_LOG_CONTRADICTED, detail)

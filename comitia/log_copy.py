@@ -1,0 +1,103 @@
+"""A copy of an audit log in a folder: taken, read, and compared with the database that its entries were written in."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from domain.audit_log import CHECKPOINTS, LeafEntry, entries_of, log_folder
+from domain.audit_ports import LockedObjects
+from domain.log_verification import LogFiles
+from domain.merkle_tiles import TILE_WIDTH, tile_of
+from domain.verification import Check
+from integrations.postgres.audit_sequence import PostgresAuditSequence
+
+
+class LogFolder:
+    """Implements `LogFiles` over a folder, which may have come from anywhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file, or None where there is none."""
+        try:
+            return (self._folder / path).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Return what is directly in a folder, sorted; nothing where there is no such folder."""
+        try:
+            return sorted(path.name for path in (self._folder / folder).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+async def copy_log(objects: LockedObjects, log: str, target: Path) -> int:
+    """Copy what the folder does not have yet, tree heads last; return how many files that were. Safe to repeat.
+
+    Raises:
+        DomainError: `objects_unavailable`.
+    """
+    tiles = await _copy(objects, f"{log_folder(log)}/tile", target / "tile")
+    return tiles + await _copy(objects, f"{log_folder(log)}/{CHECKPOINTS}", target / CHECKPOINTS)
+
+
+async def _copy(objects: LockedObjects, folder: str, target: Path) -> int:
+    copied = 0
+    for name in await objects.names(folder):
+        if _is_folder(folder, name):
+            copied += await _copy(objects, f"{folder}/{name}", target / name)
+        else:
+            copied += await _copy_file(objects, f"{folder}/{name}", target / name)
+    return copied
+
+
+async def _copy_file(objects: LockedObjects, name: str, target: Path) -> int:
+    if await asyncio.to_thread(target.exists):
+        return 0
+    content = b"".join([piece async for piece in objects.read(name)])
+    await asyncio.to_thread(_write, target, content)
+    return 1
+
+
+def _write(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}")
+    aside.write_bytes(content)
+    aside.replace(target)
+
+
+def _is_folder(folder: str, name: str) -> bool:
+    """Tell whether a name is that of a folder, by the layout: levels, `entries`, `x...`, and partial tiles."""
+    return folder.endswith("/tile") or name.startswith("x") or name.endswith(".p")
+
+
+async def compare_with_database(files: LogFiles, size: int, sequence: PostgresAuditSequence) -> list[Check]:
+    """Compare the first `size` entries of a verified copy with the database, and look for entries without a place.
+
+    Raises:
+        DomainError: `audit_log_unavailable`.
+    """
+    wrong, compared = "", 0
+    while compared < size and not wrong:
+        tile = tile_of(0, compared, size)
+        sealed = entries_of(files.read(tile.entries_path) or files.read(tile.whole.entries_path) or b"")[: tile.width]
+        wrong = _first_difference(compared, sealed, await sequence.entries(compared, compared + tile.width))
+        compared += TILE_WIDTH
+    stray = await sequence.passed_over()
+    return [
+        Check("the database has these entries", holds=not wrong, detail=wrong or f"{size:,} entries"),
+        Check("every entry of the database has its place", holds=not stray, detail=stray or "none was passed over"),
+    ]
+
+
+def _first_difference(first: int, sealed: Sequence[bytes], found: Sequence[LeafEntry]) -> str:
+    rows = {entry.index: entry for entry in found}
+    for index, leaf in enumerate(sealed, start=first):
+        row = rows.get(index)
+        if row is None or not row.leaf:
+            return f"entry {index} is gone" + (f" ({row.entry_id})" if row is not None else "")
+        if row.leaf != leaf:
+            return f"entry {index} ({row.kind} {row.entry_id}) is not what was sealed"
+    return ""

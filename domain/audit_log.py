@@ -1,0 +1,76 @@
+"""How an audit log lies in the object store: names, bundles of entries, and what a step of its growth is made of.
+
+`logs/{log}/` has what C2SP tlog-tiles has under its prefix: `tile/...` and `tile/entries/...`. Tree heads are kept one
+by one under `checkpoints/`, since nothing that is stored is ever replaced.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from domain.audit import ENTRY_MAX
+from domain.merkle_tiles import TILE_WIDTH, number_path
+
+CHECKPOINTS: Final = "checkpoints"
+CHECKPOINT_ELEMENTS: Final = 4  # of three digits each: sizes sort as their names do, and a folder has few of them
+_LENGTH_BYTES: Final = 2
+_SIZE_PATH = re.compile(r"(x\d{3}/){3}\d{3}")
+
+
+@dataclass(frozen=True, slots=True)
+class LeafEntry:
+    """An entry with its place: `leaf` is its canonical form now, `leaf_hash` what it was when it got its place.
+
+    `leaf` is empty where the row is gone.
+    """
+
+    index: int
+    entry_id: str
+    kind: str
+    leaf: bytes
+    leaf_hash: bytes
+
+
+def log_folder(log: str) -> str:
+    """Return the folder of a log in the object store."""
+    return f"logs/{log}"
+
+
+def origin_of(environment: str, log: str) -> str:
+    """Return how a log calls itself in its tree heads, and its key in their signatures."""
+    return f"comitia/{environment}/{log}"
+
+
+def checkpoint_path(size: int) -> str:
+    """Return where the tree head of a size is, inside a log's folder."""
+    return f"{CHECKPOINTS}/{number_path(size, elements=CHECKPOINT_ELEMENTS)}"
+
+
+def size_at(path: str) -> int | None:
+    """Return the size that a path of a checkpoint (behind `checkpoints/`) names, or None where it is none."""
+    return int(path.replace("/", "").replace("x", "")) if _SIZE_PATH.fullmatch(path) else None
+
+
+def bundle(leaves: Sequence[bytes]) -> bytes:
+    """Return entries one after the other, each behind its length in two bytes, big-endian."""
+    return b"".join(len(leaf).to_bytes(_LENGTH_BYTES, "big") + leaf for leaf in leaves)
+
+
+def entries_of(content: bytes, most: int = TILE_WIDTH) -> list[bytes]:
+    """Return the entries of a bundle, at most `most` of them.
+
+    Raises:
+        ValueError: this is no bundle; an entry is cut off, or there are more.
+    """
+    found, at = list[bytes](), 0
+    while at < len(content):
+        begin = at + _LENGTH_BYTES
+        at = begin + int.from_bytes(content[at:begin], "big")
+        if begin > len(content) or at > len(content) or len(found) == most:
+            raise ValueError(f"entry {len(found)} of the bundle cannot be read")
+        found.append(content[begin:at])
+    return found
+
+
+assert ENTRY_MAX < 1 << 8 * _LENGTH_BYTES

@@ -1,0 +1,100 @@
+"""The places of audit entries in a log: given once, in the order of the transactions that wrote them.
+
+A transaction's number says nothing of when it commits. So only those below the oldest that is still open get places:
+of them every one has ended, nothing can come in between later, and none is ever passed over.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from domain.audit import EntryTooLargeError, canonical_entry
+from domain.audit_log import LeafEntry
+from domain.errors import DomainError, ErrorCode
+from domain.merkle import leaf_hash
+from integrations.postgres.durable import acknowledged
+from integrations.postgres.failures import unavailable_as
+
+_LOCK_KEY = 0x6175646974  # "audit": one who sequences at a time in a database
+_LOCK = "SELECT pg_advisory_xact_lock($1)"
+_PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '30s'"  # hashing in between; it holds up nobody else
+_LAST = "SELECT leaf_index, entry_id, xid::text AS xid FROM audit.leaf ORDER BY leaf_index DESC LIMIT 1"
+# The first condition is for the index; the second says where the last place was given.
+_NEXT = """
+SELECT entry_id, xid::text AS xid, occurred_at, kind, body::text AS body FROM audit.entry
+WHERE xid >= $1::text::xid8 AND (xid, entry_id) > ($1::text::xid8, $2::uuid)
+    AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY xid, entry_id LIMIT $3
+"""
+_GIVE = """
+INSERT INTO audit.leaf (leaf_index, entry_id, xid, leaf_hash)
+SELECT $1 + place - 1, entry_id, xid::xid8, leaf_hash
+FROM unnest($2::uuid[], $3::text[], $4::bytea[]) WITH ORDINALITY AS next (entry_id, xid, leaf_hash, place)
+"""
+_ENTRIES = """
+SELECT leaf_index, leaf.entry_id, leaf_hash, occurred_at, kind, body::text AS body
+FROM audit.leaf LEFT JOIN audit.entry USING (entry_id)
+WHERE leaf_index >= $1 AND leaf_index < $2 ORDER BY leaf_index
+"""
+_PASSED_OVER = """
+SELECT entry.kind, entry.entry_id FROM audit.entry LEFT JOIN audit.leaf USING (entry_id)
+WHERE leaf.entry_id IS NULL AND (entry.xid, entry.entry_id) < ($1::text::xid8, $2::uuid)
+ORDER BY entry.xid, entry.entry_id LIMIT 1
+"""
+_BEFORE_ALL = ("0", "00000000-0000-0000-0000-000000000000")
+
+
+class PostgresAuditSequence:
+    """Implements `AuditSequence`; made for the role `comitia_audit`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def sequence(self, most: int) -> tuple[int, bool]:
+        """Give up to `most` entries the next places; return how many have one now, and whether there are more."""
+        with unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(_PATIENCE)
+                await connection.execute(_LOCK, _LOCK_KEY)
+                last = await connection.fetchrow(_LAST)
+                after = _BEFORE_ALL if last is None else (last["xid"], last["entry_id"])
+                size = 0 if last is None else last["leaf_index"] + 1
+                rows = await connection.fetch(_NEXT, *after, most)
+                hashes = [leaf_hash(_leaf(row)) for row in rows]
+                ids, xids = [row["entry_id"] for row in rows], [row["xid"] for row in rows]
+                if rows:
+                    await connection.execute(_GIVE, size, ids, xids, hashes)
+        return size + len(rows), len(rows) == most
+
+    async def entries(self, first: int, end: int) -> Sequence[LeafEntry]:
+        """Return the entries from place `first` up to, not including, `end`; fewer where there are not so many."""
+        with unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE):
+            rows = await self._pool.fetch(_ENTRIES, first, end)
+        return [
+            LeafEntry(
+                index=row["leaf_index"],
+                entry_id=str(row["entry_id"]),
+                kind=row["kind"] or "",
+                leaf=b"" if row["body"] is None else _leaf(row),
+                leaf_hash=row["leaf_hash"],
+            )
+            for row in rows
+        ]
+
+    async def passed_over(self) -> str:
+        """Name an entry that has no place and will never get one: it was written behind those that have. Or nothing."""
+        with unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE):
+            last = await self._pool.fetchrow(_LAST)
+            row = None
+            if last is not None:
+                row = await self._pool.fetchrow(_PASSED_OVER, last["xid"], last["entry_id"])
+        return "" if row is None else f"{row['kind']} {row['entry_id']} has none"
+
+
+def _leaf(row: Any) -> bytes:
+    try:
+        return canonical_entry(str(row["entry_id"]), row["occurred_at"], row["kind"], json.loads(row["body"]))
+    except EntryTooLargeError as error:
+        raise DomainError(ErrorCode.AUDIT_LOG_CONTRADICTED, f"entry {row['entry_id']}: {error}") from error

@@ -1,0 +1,183 @@
+"""Every mutating route and every activity, and the kinds of audit entry that come of it, or why none does."""
+
+from typing import Final
+
+from domain.audit import AuditKind as K
+
+Audited = tuple[K, ...]
+
+_STEP: Final = "a step of a case: its end is the entry"
+_NOTHING: Final = "changes nothing that lasts"
+_READS: Final = "reads, or asks somebody else"
+_OWN: Final = "a voter's own way of logging in; no case names it without naming the voter"
+_SESSION: Final = "a session: signing in is an entry, and its row says when and why it ended"
+_SECRET_VOTE: Final = "an entry would say who took part, beside the batch that the vote is in"
+_FOLLOWS: Final = "carries out in cells what an entry of the catalogue has decided"
+_PROJECTION: Final = "can be made anew from what entries are of"
+_LOG: Final = "makes the log itself"
+_KEYS: Final = "the same keys in another wrapping: that it was made is the entry"
+
+# By service and route as its OpenAPI document has it.
+ROUTES: Final[dict[str, Audited | str]] = {
+    "auth POST /v1/registrations": _STEP,
+    "auth DELETE /v1/registrations/{registration_id}": (K.REGISTRATION_ENDED,),
+    "auth POST /v1/registrations/{registration_id}/contact": _STEP,
+    "auth POST /v1/registrations/{registration_id}/contact/resend": _STEP,
+    "auth POST /v1/registrations/{registration_id}/proofing-access": _STEP,
+    "auth POST /v1/registrations/{registration_id}/appeal": _STEP,
+    "auth POST /v1/auth/token": _SESSION,
+    "auth DELETE /v1/auth/sessions/{id}": _SESSION,
+    "auth POST /v1/auth/logout": _SESSION,
+    "auth POST /v1/auth/backchannel-logout": _SESSION,
+    "auth POST /v1/auth/logins": (K.LOGIN_DECIDED,),
+    "auth POST /v1/auth/logins/codes": _STEP,
+    "auth POST /v1/auth/logins/passkey-options": _NOTHING,
+    "auth POST /v1/auth/logins/{attempt_id}/step-up": (K.LOGIN_ENDED,),
+    "auth POST /v1/auth/logins/{attempt_id}/step-up-code": _STEP,
+    "auth POST /v1/auth/logins/{attempt_id}/passkey-options": _NOTHING,
+    "auth DELETE /v1/account/credentials/{id}": _OWN,
+    "auth PUT /v1/account/password": _OWN,
+    "auth POST /v1/account/passkeys/options": _NOTHING,
+    "auth POST /v1/account/passkeys": _OWN,
+    "auth POST /v1/account/totp": _OWN,
+    "auth POST /v1/account/totp/confirm": _OWN,
+    "auth POST /v1/account/recovery-codes": _OWN,
+    "auth POST /v1/account/recovery": _STEP,
+    "auth POST /v1/account/recovery/{token}/passkey-options": _NOTHING,
+    "auth POST /v1/account/recovery/{token}": (K.ACCOUNT_RECOVERED,),
+    "auth DELETE /v1/account": (K.DELETION_ASKED,),
+    "eligibility POST /v1/surveys/{id}/voting-token": _SECRET_VOTE,
+    "surveys POST /v1/internal/surveys": (K.SURVEY_CREATED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}": (K.SURVEY_UPDATED, K.SURVEY_CORRECTED),
+    "surveys DELETE /v1/internal/surveys/{survey_id}": (K.SURVEY_DELETED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/publish": (K.SURVEY_PUBLISHED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/finish": (K.SURVEY_FINISHED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/pause": (K.SURVEY_PAUSED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/resume": (K.SURVEY_RESUMED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/extend": (K.SURVEY_EXTENDED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/certify": (K.CERTIFICATION_ASKED,),
+    "surveys POST /v1/internal/surveys/{survey_id}/exports": (K.EXPORT_ASKED,),
+    "votes POST /v1/surveys/{id}/vote": (K.VOTES_RECORDED,),
+    "votes POST /vote": (K.VOTES_RECORDED,),
+    "votes POST /v1/surveys/{id}/answers": "an answer session, which only its voter can read",
+    "votes PUT /v1/surveys/{id}/answers/{answer_id}/finish": (K.VOTES_RECORDED,),
+    "webhooks POST /v1/webhooks/{vendor}": _STEP,
+}
+
+ACTIVITIES: Final[dict[str, Audited | str]] = {
+    "sequence_audit_log": _LOG,
+    "write_audit_tiles": _LOG,
+    "sign_audit_head": _LOG,
+    "compare_audit_log": _READS,
+    "recount_cell": _READS,
+    "publish_ballots": "files whose digests are in the certificate, which is an entry",
+    "sign_certificate": "the note of it is the entry",
+    "claim_document": _STEP,
+    "release_document": _STEP,
+    "release_claims": _STEP,
+    "settle_document": _STEP,
+    "seal_survey": _FOLLOWS,
+    "note_certification": (K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED),
+    "install_certificate": _FOLLOWS,
+    "destroy_catalogue_keys": (K.SURVEY_KEYS_DESTROYED,),
+    "destroy_cell_keys": _FOLLOWS,
+    "send_contact_code": _READS,
+    "send_message": _READS,
+    "stop_account": _STEP,
+    "end_registration": (K.REGISTRATION_ENDED,),
+    "list_cases": _READS,
+    "erase_devices": _STEP,
+    "end_account": _STEP,
+    "certify_deletion": (K.ACCOUNT_DELETED,),
+    "drain_cell": _READS,
+    "register_export": (K.EXPORT_ASKED,),
+    "write_export": _STEP,
+    "complete_export": _STEP,
+    "list_keys": _READS,
+    "replace_key": (K.KEY_MADE,),
+    "rewrap_catalogue": _KEYS,
+    "rewrap_cell": _KEYS,
+    "rewrap_personal": _KEYS,
+    "destroy_old_keys": (K.KEY_DESTROYED,),
+    "look_at_device": _READS,
+    "redeem_challenge": _READS,
+    "read_logins": _READS,
+    "record_login": (K.LOGIN_DECIDED,),
+    "end_login": (K.LOGIN_ENDED,),
+    "open_case": _READS,
+    "read_case": _READS,
+    "allow_retry": _READS,
+    "erase_case": _READS,
+    "check_ledger": _PROJECTION,
+    "compare_tally": _READS,
+    "repair_tally": _PROJECTION,
+    "keep_tally": _PROJECTION,
+    "compare_cells": _PROJECTION,
+    "open_differences": _READS,
+    "find_account": _READS,
+    "send_recovery_link": _STEP,
+    "look_at_link": _READS,
+    "note_stage": (K.REGISTRATION_ENDED,),
+    "note_erased": _STEP,
+    "open_account": _STEP,
+    "activate_voter": _STEP,
+    "suspend_account": _STEP,
+    "close_account": _STEP,
+    "destroy_personal_data": _STEP,
+    "note_intake": (K.SURVEY_PAUSED, K.SURVEY_RESUMED),
+    "set_intake": _FOLLOWS,
+    "extend_survey": (K.SURVEY_EXTENDED,),
+    "freeze_survey": (K.SURVEY_PUBLISHED,),
+    "provide_survey_keys": _FOLLOWS,
+    "install_survey": _FOLLOWS,
+    "set_survey_window": _FOLLOWS,
+    "open_survey": _FOLLOWS,
+    "finish_survey": (K.SURVEY_FINISHED,),
+    "correct_survey": (K.SURVEY_CORRECTED,),
+    "announce_survey": _FOLLOWS,
+    "record_votes": (K.VOTES_RECORDED, K.VOTE_FOR_LOST_SURVEY, K.VOTE_FOR_SEALED_SURVEY),
+    "announce_votes": _PROJECTION,
+}
+
+_SURVEYS: Final = "tests/api/surveys/test_audited.py::test_every_route_of_staff_leaves_its_entry"
+_STORES: Final = "tests/integrations/postgres/test_audited.py::test_every_change_leaves_its_entry_once"
+_LEDGER: Final = "tests/integrations/postgres/test_ledger.py"
+
+# Where an entry of each kind is seen to come out, in the transaction of what it describes.
+SEEN: Final[dict[K, str]] = {
+    **dict.fromkeys(
+        (
+            K.SURVEY_CREATED,
+            K.SURVEY_UPDATED,
+            K.SURVEY_DELETED,
+            K.SURVEY_PUBLISHED,
+            K.SURVEY_CORRECTED,
+            K.SURVEY_PAUSED,
+            K.SURVEY_RESUMED,
+            K.SURVEY_EXTENDED,
+            K.SURVEY_FINISHED,
+            K.EXPORT_ASKED,
+        ),
+        _SURVEYS,
+    ),
+    **dict.fromkeys(
+        (
+            K.LOGIN_DECIDED,
+            K.LOGIN_ENDED,
+            K.REGISTRATION_ENDED,
+            K.ACCOUNT_RECOVERED,
+            K.DELETION_ASKED,
+            K.ACCOUNT_DELETED,
+            K.STAFF_ADDED,
+            K.STAFF_DISABLED,
+        ),
+        _STORES,
+    ),
+}
+for _kind in (K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED):
+    SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_the_end_of_a_survey_leaves_its_entries_once"
+for _kind in (K.KEY_MADE, K.KEY_DESTROYED):
+    SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_what_becomes_of_a_key_leaves_its_entries_once"
+SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"
+SEEN[K.VOTE_FOR_SEALED_SURVEY] = f"{_LEDGER}::test_a_vote_for_a_sealed_survey_is_a_fault_that_is_written_down"
+SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing"

@@ -1,0 +1,190 @@
+"""What changes in identity, and the end of a survey, leaves its entry: once, in the transaction, naming no voter."""
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from domain.accounts import KeyedHash, LookupKind
+from domain.audit import AuditKind as K
+from domain.contracts.certification import (
+    CertificationStage,
+    CertificationState,
+    DestroySurveyKeysInput,
+    SignedCertificate,
+)
+from domain.contracts.exports import StoredObject
+from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
+from domain.ids import new_deletion_id, new_recovery_id, new_registration_id, new_staff_id, new_voter_id
+from domain.key_ports import KeyEvent
+from domain.recovery import recovery_token
+from domain.registrations import RegistrationStage, StageNote
+from domain.tokens import Role
+from integrations.postgres.account_ends import PostgresAccountEnds
+from integrations.postgres.account_recoveries import PostgresAccountRecoveries
+from integrations.postgres.catalogue import PostgresCatalogue
+from integrations.postgres.certifications import PostgresCertifications
+from integrations.postgres.logins import PostgresLogins
+from integrations.postgres.pool import open_pool
+from integrations.postgres.registrations import PostgresRegistrations
+from integrations.postgres.roles import SURVEYS
+from integrations.postgres.staff_accounts import PostgresStaffAccounts
+from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
+from tests.conftest import OwnerPool, SettingsFor
+from tests.integrations.postgres.account_rows import make_account, open_session
+from tests.integrations.postgres.test_catalogue import opened
+from tests.integrations.postgres.test_logins import login
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Acts:
+    """Does each thing twice, as whoever repeats a step does; returns the subject that its entry names."""
+
+    identity: asyncpg.Pool
+    surveys: asyncpg.Pool
+
+    async def login_decided(self) -> str:
+        made = login(LoginDecision.DENY)
+        for _ in range(2):
+            await PostgresLogins(self.identity).record(made)
+        return made.request.attempt_id
+
+    async def login_ended(self) -> str:
+        logins, made = PostgresLogins(self.identity), login(LoginDecision.CHALLENGE, factors=(StepUpFactor.TOTP,))
+        await logins.record(made)
+        attempt = made.request.attempt_id
+        for outcome in (LoginOutcome.STEPPED_UP, LoginOutcome.EXPIRED):
+            await logins.end(
+                EndLoginInput(attempt_id=attempt, voter_id=made.request.voter_id, outcome=outcome, counts=made.counts)
+            )
+        return attempt
+
+    async def registration_ended(self) -> str:
+        registrations, registration = PostgresRegistrations(self.identity), new_registration_id("eu")
+        await registrations.begin(registration, new_voter_id("eu"), "DE", NOW)
+        await registrations.note(StageNote(registration, 1, RegistrationStage.PROOFING))
+        for _ in range(2):
+            await registrations.note(StageNote(registration, 2, RegistrationStage.REJECTED, ("forgery",), case_no=1))
+        return registration
+
+    async def account_recovered(self) -> str:
+        voter, recoveries = await make_account(self.identity), PostgresAccountRecoveries(self.identity)
+        await open_session(self.identity, voter)
+        request, token = new_recovery_id("eu"), recovery_token("eu", secrets.token_bytes(32))
+        await recoveries.begin(request, voter, token, NOW)
+        for _ in range(2):
+            await recoveries.finish(token, b"hash")
+        return request
+
+    async def deletion(self) -> str:
+        ends, deletion = PostgresAccountEnds(self.identity), new_deletion_id("eu")
+        voter = await make_account(self.identity)
+        for _ in range(2):
+            await ends.request(deletion, voter)
+            await ends.stop(deletion)
+            await ends.close(deletion)
+            await ends.complete(deletion, 0)
+        await ends.request(new_deletion_id("eu"), voter)
+        return deletion
+
+    async def staff(self) -> str:
+        accounts, staff = PostgresStaffAccounts(self.identity), new_staff_id("eu")
+        by = [KeyedHash("lookup/1", secrets.token_bytes(32))]
+        for _ in range(2):
+            await accounts.add(staff, {Role.SUPPORT, Role.COMPLIANCE}, LookupKind.MAIL, by, "staff:u_boss")
+        for _ in range(2):
+            await accounts.disable(staff, "staff:u_boss")
+        return staff
+
+    async def certified(self) -> str:
+        survey = (await opened(PostgresCatalogue(self.surveys))).survey.id
+        certifications = PostgresCertifications(self.surveys)
+        certificate = SignedCertificate(
+            survey_id=survey,
+            certificate_id="c_x",
+            key_id="certificate/2027-01-01/1",
+            certified_at=NOW,
+            retained_until=NOW,
+            stored=StoredObject(name="x", size_bytes=1, sha256=bytes(range(32))),
+        )
+        state = CertificationState(survey_id=survey, stage=CertificationStage.CERTIFIED, revision=1)
+        for _ in range(2):
+            await certifications.note(state, "staff:u_x")
+        certified = state.model_copy(update={"revision": 2, "certificate": certificate})
+        for revision in (2, 2, 3):
+            await certifications.note(certified.model_copy(update={"revision": revision}))
+        for _ in range(2):
+            await certifications.destroy_keys(DestroySurveyKeysInput(survey_id=survey, at=NOW + timedelta(days=1)))
+        return survey
+
+
+@pytest_asyncio.fixture
+async def acts(identity_pool: asyncpg.Pool, settings_for: SettingsFor) -> AsyncIterator[Acts]:
+    settings = settings_for(SURVEYS)
+    assert settings.catalogue is not None
+    surveys = await open_pool(settings.catalogue, settings, SURVEYS, size=1)
+    yield Acts(identity_pool, surveys)
+    await surveys.close()
+
+
+async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str, Any]]]:
+    rows = await pool.fetch(
+        "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 ORDER BY xid, kind", subject
+    )
+    return [(row["kind"], json.loads(row["body"])) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("act", "kinds"),
+    [
+        ("login_decided", [K.LOGIN_DECIDED]),
+        ("login_ended", [K.LOGIN_DECIDED, K.LOGIN_ENDED]),
+        ("registration_ended", [K.REGISTRATION_ENDED]),
+        ("account_recovered", [K.ACCOUNT_RECOVERED]),
+        ("deletion", [K.DELETION_ASKED, K.ACCOUNT_DELETED]),
+        ("staff", [K.STAFF_ADDED, K.STAFF_DISABLED]),
+    ],
+)
+async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerPool, act: str, kinds: list[K]):
+    subject = await getattr(acts, act)()
+    found = await entries(await owner_pool("eu"), subject)
+    assert [kind for kind, _ in found] == kinds
+    assert "v_eu_" not in json.dumps([body for _, body in found])
+
+
+async def test_the_end_of_a_survey_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool):
+    found = await entries(await owner_pool("catalogue"), await acts.certified())
+    assert [kind for kind, _ in found][-3:] == [K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED]
+    assert dict(found)[K.SURVEY_CERTIFIED]["after"] == bytes(range(32)).hex()
+    assert len(found) == 5  # and of its beginning
+
+
+async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool):
+    keys, key_id = PostgresCatalogueKeys(acts.surveys), f"kek/tests-{secrets.token_hex(4)}/2027-01-01/1"
+    for event in (KeyEvent.MADE, KeyEvent.MADE, KeyEvent.DESTROYED, KeyEvent.DESTROYED):
+        await keys.note(key_id, event)
+    found = await entries(await owner_pool("catalogue"), key_id)
+    assert [kind for kind, _ in found] == [K.KEY_MADE, K.KEY_DESTROYED]
+    assert {body["actor"] for _, body in found} == {"process:rotate-keys"}
+
+
+async def test_a_decision_commits_to_what_it_was_judged_by(acts: Acts, owner_pool: OwnerPool):
+    pool = await owner_pool("eu")
+    ((_, one),) = await entries(pool, await acts.login_decided())
+    assert (one["outcome"], one["facts"]) == ("deny", {"policyVersion": 1})
+    assert len(bytes.fromhex(one["after"])) == 32
+
+
+async def test_what_is_rolled_back_leaves_no_entry(acts: Acts, owner_pool: OwnerPool):
+    deletion = new_deletion_id("eu")
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await PostgresAccountEnds(acts.identity).request(deletion, new_voter_id("eu"))
+    assert await entries(await owner_pool("eu"), deletion) == []

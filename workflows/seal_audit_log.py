@@ -1,0 +1,63 @@
+"""One step of an audit log: entries get their places, go into tiles, and the tree over them is signed."""
+
+from datetime import UTC, datetime, timedelta
+
+from temporalio import workflow
+
+from workflows.policies import SEAL
+
+with workflow.unsafe.imports_passed_through():
+    from activities.audit_sealing import AuditSealingActivities
+    from domain.contracts.audit import (
+        AuditTreeHead,
+        CompareAuditLogInput,
+        ComparedAuditLog,
+        SealAuditLogInput,
+        SealedAuditLog,
+        SequencedAuditLog,
+    )
+    from domain.merkle_tiles import TILE_WIDTH
+
+_EVERY = timedelta(minutes=1)
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@workflow.defn(name="SealAuditLog")
+class SealAuditLogWorkflow:
+    """Seals what is there, then reads a piece of what was sealed before again: minute by minute the whole log.
+
+    Killed anywhere, the next attempt, or the next minute's execution, goes on: each step looks at what is kept. What
+    contradicts a signed tree head ends it with a fault, after everything that can be signed is.
+    """
+
+    @workflow.run
+    async def run(self, request: SealAuditLogInput) -> SealedAuditLog:
+        """Return how far the log is sealed.
+
+        Raises:
+            ApplicationError: `audit_log_contradicted`; entries or tiles are not what was signed.
+        """
+        sequenced: SequencedAuditLog = await workflow.execute_activity_method(
+            AuditSealingActivities.sequence_audit_log, request, **SEAL
+        )
+        head: AuditTreeHead = await workflow.execute_activity_method(
+            AuditSealingActivities.write_audit_tiles, sequenced, **SEAL
+        )
+        if not head.is_signed:
+            await workflow.execute_activity_method(AuditSealingActivities.sign_audit_head, head, **SEAL)
+        return SealedAuditLog(
+            log=head.log, size=head.size, root=head.root, compared=await self._compare(request, head.size)
+        )
+
+    @staticmethod
+    async def _compare(request: SealAuditLogInput, size: int) -> int:
+        tiles, step = -(-size // TILE_WIDTH), request.compare_tiles
+        if not tiles or not step:
+            return 0
+        turn = (workflow.now() - _EPOCH) // _EVERY  # which piece it is the turn of needs no state
+        compared: ComparedAuditLog = await workflow.execute_activity_method(
+            AuditSealingActivities.compare_audit_log,
+            CompareAuditLogInput(log=request.log, size=size, first=turn % -(-tiles // step) * step, tiles=step),
+            **SEAL,
+        )
+        return compared.entries
