@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from benchmarks.lines import (
     admission,
+    audit_log,
     bound_votes,
     broker_lost,
     cell_lost,
@@ -52,6 +53,7 @@ LINES: dict[str, Measurement] = {
     "tally-rebuild": tally_rebuild.measure,
     "many-streams": many_streams.measure,
     "recount": recount.measure,
+    "audit-log": audit_log.measure,
     "reconciliation": reconciliation.measure,
     "replay": replay.measure,
     "overload": overload.measure,
