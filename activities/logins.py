@@ -29,6 +29,7 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import hashed_values
 from domain.credentials import CredentialKind, Credentials
+from domain.device_events import UsedDeviceEvents
 from domain.device_policy import (
     DEVICE_POLICIES,
     DeviceCircumstances,
@@ -79,6 +80,7 @@ class LoginActivities:
         seals: VoterSeals,
         hashes: LookupHashes,
         *,
+        events: UsedDeviceEvents,
         devices: DeviceIntelligence | None,
         challenges: BotChallenge | None,
         on_recorded: LoginListener | None = None,
@@ -89,6 +91,7 @@ class LoginActivities:
         self._credentials = credentials
         self._seals = seals
         self._hashes = hashes
+        self._events = events
         self._devices = devices
         self._challenges = challenges
         self._on_recorded = on_recorded
@@ -101,7 +104,8 @@ class LoginActivities:
     async def look_at_device(self, request: LookAtDeviceInput) -> SeenDevice:
         """Read a login's device event, judge it, and say how well it is known. Safe to repeat.
 
-        An event that is none, or of another request, refuses the device: who can show none has something to hide.
+        An event that is none, or of another request, refuses the device: who can show none has something to hide. One
+        that came with another login has been used up; the same attempt may ask for its own again.
 
         Raises:
             ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
@@ -131,10 +135,11 @@ class LoginActivities:
         for feature, level, value in event_values(event):
             hashes = await self._hashes.every(LookupKind.FEATURE, value)
             values.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
-        seen, counts, (place, speed) = await asyncio.gather(
+        seen, counts, (place, speed), is_fresh = await asyncio.gather(
             self._sightings.correlate(device, request.voter_id, now - SEEN_FOR),
             self._logins.count(request.voter_id, values),
             self._travel(request.voter_id, event, now),
+            self._is_fresh(event, request),
         )
         new = 0 if seen.known or not device else 1
         verdict = judge_device(
@@ -142,7 +147,7 @@ class LoginActivities:
             DeviceCircumstances(
                 now=now,
                 nonce=request.nonce,
-                used_before=False,  # a challenge's token is good once, and both were made for one nonce
+                used_before=not is_fresh,
                 client_address=await self._address_like(event, request.network),
                 accounts_on_device=seen.accounts_on_device + new,
                 devices_on_account=seen.devices_of_account + new,
@@ -161,6 +166,11 @@ class LoginActivities:
             place=place,
             travel_kmh=speed,
         )
+
+    async def _is_fresh(self, event: DeviceEvent, request: LookAtDeviceInput) -> bool:
+        if not request.attempt_id:  # of a login that a release of before began
+            return True
+        return await self._events.use(event.event_id, request.attempt_id)
 
     async def _address_like(self, event: DeviceEvent, network: FeatureValue) -> str:
         """Return an address that is in the event's network if the request was: only its hash comes here."""

@@ -17,6 +17,7 @@ from integrations.postgres.account_ends import PostgresAccountEnds
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
+from integrations.postgres.device_events import PostgresDeviceEvents
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.document_claims import PostgresDocumentClaims
 from integrations.postgres.logins import PostgresLogins
@@ -50,6 +51,7 @@ class IdentityCell:
     records: PostgresPersonalRecords
     inbox: PostgresWebhookInbox
     sightings: PostgresDeviceSightings
+    device_events: PostgresDeviceEvents
     credentials: PostgresCredentials
     logins: PostgresLogins
     processes: TemporalRegistrations
@@ -147,6 +149,7 @@ async def open_identity_cell(
         accounts=PostgresAccounts(pool, cell),
         records=PostgresPersonalRecords(pool, keys),
         sightings=PostgresDeviceSightings(pool),
+        device_events=PostgresDeviceEvents(pool),
         credentials=PostgresCredentials(pool),
         logins=PostgresLogins(pool),
         inbox=PostgresWebhookInbox(pool, InboxSeal(keys)),

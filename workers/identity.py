@@ -138,6 +138,7 @@ def _login_worker(
         cell.credentials,
         cell.records,
         hashes,
+        events=cell.device_events,
         devices=devices,
         challenges=challenges,
     )
@@ -173,6 +174,7 @@ def _sweeps(cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ..
         sweep(cell.name, partial(fold_logins, cell.logins), every_s=FOLD_EVERY_S),
         sweep(cell.name, cell.logins.purge, every_s=FORGET_EVERY_S),
         sweep(cell.name, cell.recoveries.forget_older, every_s=FORGET_EVERY_S),
+        sweep(cell.name, cell.device_events.forget_older, every_s=FORGET_EVERY_S),
     ]
 
 

@@ -91,6 +91,7 @@ class AssessLoginWorkflow:
             nonce=request.nonce,
             network=request.seen[0],
             policy_version=request.device_policy_version,
+            attempt_id=request.attempt_id,
         )
         challenge = RedeemChallengeInput(
             attempt_id=request.attempt_id, challenge_token=request.challenge_token, nonce=request.nonce

@@ -20,6 +20,7 @@ from integrations.login.recovery_codes import RecoveryCodes
 from integrations.login.totp import TotpFactor
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials, PostgresSentCodes
+from integrations.postgres.device_events import PostgresDeviceEvents
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.ended_sessions import EndedSessions
 from integrations.postgres.login_transactions import PostgresLoginTransactions
@@ -58,6 +59,7 @@ class AuthCell:
     recovery_codes: RecoveryCodes
     passkeys: Passkeys | None
     sightings: PostgresDeviceSightings
+    device_events: PostgresDeviceEvents
 
 
 class AuthCells:
@@ -132,6 +134,7 @@ class AuthCells:
             recovery_codes=RecoveryCodes(credentials),
             passkeys=None if passkeys is None else Passkeys(name, passkeys, credentials, records, transactions),
             sightings=PostgresDeviceSightings(pool),
+            device_events=PostgresDeviceEvents(pool),
         )
 
 

@@ -90,6 +90,7 @@ class LoginWorkers:
             cell.credentials,
             cell.records,
             self._hashes,
+            events=cell.device_events,
             devices=self._devices,
             challenges=self._challenges,
             on_recorded=self._recorded.recorded,

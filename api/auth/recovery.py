@@ -4,6 +4,7 @@ Asking does the same for every address, with an account and without: the look-up
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -145,9 +146,29 @@ class RecoveryDesk:
         circumstances = DeviceCircumstances(
             now=datetime.now(UTC),
             nonce=asked.nonce,
-            used_before=False,  # a challenge's token is good once, and both were made for one nonce
+            used_before=await self._used_before(event.event_id),
             client_address=asked.client_address,
         )
         verdict = judge_device(event, circumstances, DeviceUse.RECOVERY, CURRENT_DEVICE_POLICY)
         if verdict.error is not None and verdict.decision is not DeviceDecision.RISKY:
             raise DomainError(verdict.error)
+
+    async def _used_before(self, event_id: str) -> bool:
+        """Use an event up in every cell that is there, since nobody knows yet which one it is about.
+
+        Raises:
+            DomainError: why the first cell cannot tell, where none can.
+        """
+        request = f"recovery/{secrets.token_hex(16)}"
+        told = await asyncio.gather(*(self._use_in(name, event_id, request) for name in self._cells))
+        answers = [each for each in told if not isinstance(each, DomainError)]
+        if not answers:
+            raise next(each for each in told if isinstance(each, DomainError))
+        return not all(answers)
+
+    async def _use_in(self, name: str, event_id: str, request: str) -> bool | DomainError:
+        """Use an event up in a cell; return whether it was fresh there, or why that is not known."""
+        try:
+            return await self._auth_cells.of(name).device_events.use(event_id, request)
+        except DomainError as error:
+            return error

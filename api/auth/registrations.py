@@ -196,7 +196,7 @@ class RegistrationDesk:
         circumstances = DeviceCircumstances(
             now=now,
             nonce=asked.nonce,
-            used_before=False,  # a challenge's token is good once, and both were made for one nonce
+            used_before=not await cell.device_events.use(event.event_id, voter_id),
             client_address=asked.client_address,
             accounts_on_device=0 if seen is None else seen.accounts_on_device,
             devices_on_account=0 if seen is None else seen.devices_of_account,

@@ -138,13 +138,14 @@ class AssessLoginInput(Contract):
 
 
 class LookAtDeviceInput(Contract):
-    """Asks for the device event of a login, and what the voter's history says of it."""
+    """Asks for the device event of a login, and what the voter's history says of it; the attempt uses the event up."""
 
     voter_id: str
     device_event_id: str
     nonce: str
     network: FeatureValue
     policy_version: int
+    attempt_id: str = ""
 
 
 class SeenDevice(Contract):

@@ -108,6 +108,16 @@ class Seen:
         return DeviceCorrelation(1, 1, known=self.known)
 
 
+class Events:
+    """The device events that were used, and by which request."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, str] = {}
+
+    async def use(self, event_id: str, request: str) -> bool:
+        return self.used.setdefault(event_id, request) == request
+
+
 class Seals:
     async def seal(self, voter_id: str, data: PersonalData) -> bytes:
         return repr(dict(data.fields)).encode()
@@ -169,6 +179,7 @@ class LoggingIn:
         self.client, self.method = client, method
         self.attempt_id, self.voter_id = new_attempt_id("eu"), new_voter_id("eu")
         self.kept, self.seen, self.owned, self.vendors, self.hashes = Kept(), Seen(), Owned(), Vendors(), Hashes()
+        self.events = Events()
         self.queue = f"login-{secrets.token_hex(4)}"
         self.leak = CredentialLeak.NONE
         self.second_factor_at_provider = False
@@ -223,8 +234,9 @@ class LoggingIn:
 
     def worker(self, **options: Any) -> Worker:
         vendors: Any = self.vendors
+        events: Any = self.events
         parts: tuple[Any, ...] = (self.kept, self.seen, self.owned, Seals(), self.hashes)
-        activities = LoginActivities(*parts, devices=vendors, challenges=vendors)
+        activities = LoginActivities(*parts, events=events, devices=vendors, challenges=vendors)
         return hooked_worker(self, [AssessLoginWorkflow], activities.all(), **options)
 
     async def replayed(self, name: str = "") -> None:

@@ -429,6 +429,18 @@ async def test_who_shows_no_person_gets_no_link(
     assert code_of(await village.ask(mail, **fields)) == (status, code)
 
 
+async def test_a_device_event_asks_for_one_link(village: Village) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    asked = await village.asked(mail)
+    shown = {
+        "challengeToken": asked.challenge_token,
+        "challengeNonce": asked.nonce,
+        "deviceEventId": asked.device_event_id,
+    }
+    assert (await village.ask(mail, **shown)).status_code == 202
+    assert code_of(await village.ask(mail, **shown)) == (422, "device_event_invalid")
+
+
 @pytest.mark.parametrize("body", [{}, {"password": PASSWORD, "passkey": {}}, {"password": ""}, {"passkey": None}])
 async def test_a_link_takes_one_thing_to_log_in_with(village: Village, body: dict[str, Any]) -> None:
     answer = await village.client.post("/v1/account/recovery/rk_eu_" + "a" * 43, json=body)

@@ -199,6 +199,16 @@ async def test_a_login_that_the_policy_refuses_is_denied(
     assert (await town.last_attempt(person)).outcome is LoginOutcome.DENIED
 
 
+async def test_a_device_event_is_good_for_one_login(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+    visit = await town.visit(person)
+    assert (await town.log_in(person, visit=visit)).status_code == 200
+    again = {**await town.visit(person, visit["nonce"]), "deviceEventId": visit["deviceEventId"]}
+    assert code_of(await town.log_in(person, visit=again)) == (403, "risk_denied")
+    assert "event_used" in (await town.last_attempt(person)).verdict.reasons
+    assert (await town.log_in(person)).status_code == 200
+
+
 async def test_whoever_is_refused_hears_one_and_the_same(town: LoginTown) -> None:
     known = await town.person(password=PASSWORD)
     without = await town.person()

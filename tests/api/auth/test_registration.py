@@ -388,6 +388,17 @@ async def test_who_shows_no_person_on_a_device_of_their_own_does_not_begin(
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
 
 
+async def test_a_device_event_begins_one_registration(town: Town) -> None:
+    nonce, answers = secrets.token_hex(16), []
+    event = await town.control("fingerprint", "events", profile="clean_browser", linkedId=nonce, readableAfterMs=0)
+    for _ in range(2):
+        token = await town.control("turnstile", "tokens", action="register", cdata=nonce)
+        shown = {"challengeToken": token["token"], "challengeNonce": nonce, "deviceEventId": event["eventId"]}
+        answers.append(await town.begin(**shown))
+    assert answers[0].status_code == 201, answers[0].text
+    assert (answers[1].status_code, answers[1].json()["code"]) == (422, "device_event_invalid")
+
+
 async def test_a_registration_is_found_by_its_whole_id_alone(town: Town) -> None:
     for wrong in ("r_eu_" + "a" * 26, "r_eu_a", "v_eu_" + "a" * 26, "x"):
         answer = await town.client.get(f"/v1/registrations/{wrong}")
