@@ -55,6 +55,10 @@ class ErrorCode(StrEnum):
     PASSWORD_NOT_ACCEPTED = "password_not_accepted"
     FACTOR_NOT_FOUND = "factor_not_found"
     PASSKEY_NOT_ACCEPTED = "passkey_not_accepted"
+    LINK_NOT_ACCEPTED = "link_not_accepted"
+    LOGIN_TAKEN = "login_taken"
+    PROVIDER_LINKED = "provider_linked"
+    LAST_CREDENTIAL = "last_credential"
     RECOVERY_LINK_INVALID = "recovery_link_invalid"
     DELETION_NOT_FOUND = "deletion_not_found"
     WEBHOOK_INVALID = "webhook_invalid"
@@ -180,6 +184,10 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.PASSWORD_NOT_ACCEPTED: ErrorSpec(422, "The password cannot be used"),
     ErrorCode.FACTOR_NOT_FOUND: ErrorSpec(404, "No such factor"),
     ErrorCode.PASSKEY_NOT_ACCEPTED: ErrorSpec(422, "The passkey cannot be used"),
+    ErrorCode.LINK_NOT_ACCEPTED: ErrorSpec(422, "The login at the provider was not accepted"),
+    ErrorCode.LOGIN_TAKEN: ErrorSpec(409, "This login at the provider cannot be linked"),
+    ErrorCode.PROVIDER_LINKED: ErrorSpec(409, "Another login at this provider is linked"),
+    ErrorCode.LAST_CREDENTIAL: ErrorSpec(409, "Nothing else is left to log in with"),
     ErrorCode.RECOVERY_LINK_INVALID: ErrorSpec(410, "The link is not valid, or not any more"),
     ErrorCode.DELETION_NOT_FOUND: ErrorSpec(404, "No such deletion"),
     ErrorCode.WEBHOOK_INVALID: ErrorSpec(401, "The webhook is not signed as agreed"),

@@ -20,6 +20,7 @@ from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_events import PostgresDeviceEvents
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.document_claims import PostgresDocumentClaims
+from integrations.postgres.login_ways import PostgresLoginWays
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.personal_records import PostgresPersonalRecords
 from integrations.postgres.pool import pool_on_demand
@@ -53,6 +54,7 @@ class IdentityCell:
     sightings: PostgresDeviceSightings
     device_events: PostgresDeviceEvents
     credentials: PostgresCredentials
+    ways: PostgresLoginWays
     logins: PostgresLogins
     processes: TemporalRegistrations
     login_processes: TemporalLogins
@@ -151,6 +153,7 @@ async def open_identity_cell(
         sightings=PostgresDeviceSightings(pool),
         device_events=PostgresDeviceEvents(pool),
         credentials=PostgresCredentials(pool),
+        ways=PostgresLoginWays(pool),
         logins=PostgresLogins(pool),
         inbox=PostgresWebhookInbox(pool, InboxSeal(keys)),
         processes=TemporalRegistrations(temporal, cell),

@@ -175,6 +175,7 @@ def _sweeps(cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ..
         sweep(cell.name, cell.logins.purge, every_s=FORGET_EVERY_S),
         sweep(cell.name, cell.recoveries.forget_older, every_s=FORGET_EVERY_S),
         sweep(cell.name, cell.device_events.forget_older, every_s=FORGET_EVERY_S),
+        sweep(cell.name, cell.ways.drop_abandoned, every_s=FORGET_EVERY_S),
     ]
 
 

@@ -10,12 +10,15 @@ from api.auth.credential_routes import credential_routes
 from api.auth.credentials import CredentialDesk
 from api.auth.deletions import DeletionDesk
 from api.auth.new_passwords import NewPasswords
+from api.auth.provider_link_routes import provider_link_routes
+from api.auth.provider_links import ProviderLinkDesk
 from api.auth.recovery import RecoveryDesk
 from api.auth.registrations import Vendors
 from api.auth.sessions import SessionDesk
 from api.http.limits import Limits
 from domain.tokens import VoterClaims
 from integrations.identity_cell import IdentityCells
+from integrations.login.oidc import OidcLogins
 
 
 def open_account_routes(
@@ -27,6 +30,7 @@ def open_account_routes(
     vendors: Vendors,
     voter: Callable[..., Awaitable[VoterClaims]],
     passwords: NewPasswords,
+    providers: OidcLogins,
     limits: Limits,
 ) -> list[APIRouter]:
     """Return the routes; `names` are all cells."""
@@ -41,7 +45,9 @@ def open_account_routes(
         passwords=passwords,
     )
     deletions = DeletionDesk(names, cells, identity.of)
+    links = ProviderLinkDesk(cells, names, providers=providers, sessions=sessions, hashes=cells.hashes)
     return [
         credential_routes(CredentialDesk(cells, sessions, passwords), voter, limits, names),
+        provider_link_routes(links, voter, limits, names),
         account_routes(recovery, deletions, voter, limits, names),
     ]

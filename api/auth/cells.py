@@ -24,6 +24,7 @@ from integrations.postgres.device_events import PostgresDeviceEvents
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.ended_sessions import EndedSessions
 from integrations.postgres.login_transactions import PostgresLoginTransactions
+from integrations.postgres.login_ways import PostgresLoginWays
 from integrations.postgres.personal_records import PostgresPersonalRecords
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
@@ -60,6 +61,7 @@ class AuthCell:
     passkeys: Passkeys | None
     sightings: PostgresDeviceSightings
     device_events: PostgresDeviceEvents
+    ways: PostgresLoginWays
 
 
 class AuthCells:
@@ -135,6 +137,7 @@ class AuthCells:
             passkeys=None if passkeys is None else Passkeys(name, passkeys, credentials, records, transactions),
             sightings=PostgresDeviceSightings(pool),
             device_events=PostgresDeviceEvents(pool),
+            ways=PostgresLoginWays(pool),
         )
 
 

@@ -91,6 +91,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
             vendors=vendors,
             voter=voter,
             passwords=NewPasswords(passwords, breaches),
+            providers=providers,
             limits=limits,
         ),
     ]

@@ -122,9 +122,10 @@ def credential_routes(
         "/credentials/{id}",
         status_code=204,
         summary="Remove a credential",
-        responses=change_errors(ErrorCode.FACTOR_NOT_FOUND),
+        responses=change_errors(ErrorCode.FACTOR_NOT_FOUND, ErrorCode.LAST_CREDENTIAL),
     )
     async def remove(id: Annotated[QueryText, Path(max_length=64)], claims: by_voter) -> None:  # noqa: A002 - in the address
+        """Remove a credential; the last password, passkey or login at a provider stays."""
         await desk.remove(claims, id)
 
     @router.put(

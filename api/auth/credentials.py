@@ -53,9 +53,9 @@ class CredentialDesk:
         await self._changed(claims)
 
     async def remove(self, claims: VoterClaims, credential_id: str) -> None:
-        """Remove a credential. Raises DomainError `factor_not_found`."""
+        """Remove a credential. Raises DomainError `factor_not_found`, `last_credential`."""
         cell = await recent_session(self._cells, claims)
-        if not _is_uuid(credential_id) or not await cell.credentials.remove(claims.sub, credential_id):
+        if not _is_uuid(credential_id) or not await cell.ways.remove_credential(claims.sub, credential_id):
             raise DomainError(ErrorCode.FACTOR_NOT_FOUND)
         await self._changed(claims)
 

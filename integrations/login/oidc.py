@@ -27,7 +27,7 @@ from integrations.login.provider_tokens import ProviderTokenError, ProviderToken
 from integrations.settings import IdentityProviderSettings, Settings
 from integrations.vendor_http import VendorHttp, open_vendor_client
 
-_KIND: Final = "oidc"
+_LOGIN, _LINK = "oidc", "oidc_link"
 _OK: Final = 200
 _REFUSED: Final = (400, 403)  # Auth0 answers `invalid_grant` with either
 _CODE_CHARACTERS_MAX: Final = 4096
@@ -129,19 +129,31 @@ class OidcLogins:
             raise DomainError(ErrorCode.LOGOUT_TOKEN_INVALID)
         return await provider.logout(token)
 
-    async def begin(self, name: str, cell: str, transactions: LoginTransactions, jkt: str) -> str:
+    async def begin(
+        self, name: str, cell: str, transactions: LoginTransactions, jkt: str, *, voter_id: str = ""
+    ) -> str:
         """Return where to send somebody; the answer is taken from the client with the key of this thumbprint alone.
+
+        With `voter_id` it is no login: what comes back is for linking to this voter's account, and for nothing else.
 
         Raises:
             DomainError: `not_found`, `identity_provider_unavailable`, `directory_unavailable`.
         """
         provider = self.provider(name)
         state = new_state(cell)
-        secret = await transactions.begin(_KIND, state, f"{name} {jkt}", TRANSACTION_LIFETIME)
+        kind, begun_by = _begun(jkt, voter_id)
+        secret = await transactions.begin(kind, state, f"{name} {begun_by}", TRANSACTION_LIFETIME)
         return await provider.authorization_url(state, secret)
 
     async def finish(
-        self, transactions: LoginTransactions, jkt: str, *, state: str, code: str, issuer: str = ""
+        self,
+        transactions: LoginTransactions,
+        jkt: str,
+        *,
+        state: str,
+        code: str,
+        issuer: str = "",
+        voter_id: str = "",
     ) -> ProviderIdentity:
         """Return who logged in, for the state and code that came back, and the `iss` of RFC 9207 where one came.
 
@@ -152,14 +164,20 @@ class OidcLogins:
         """
         if cell_of_state(state) is None or not 1 <= len(code) <= _CODE_CHARACTERS_MAX:
             raise refused()
-        transaction = await transactions.take(_KIND, state)
+        kind, expected = _begun(jkt, voter_id)
+        transaction = await transactions.take(kind, state)
         if transaction is None:
             raise refused()
         name, _, begun_by = transaction.subject.partition(" ")
         provider = self._providers.get(name)
-        if provider is None or begun_by != jkt or issuer not in {"", provider.issuer}:
+        if provider is None or begun_by != expected or issuer not in {"", provider.issuer}:
             raise refused()
         return await provider.identity(code, state, transaction.secret)
+
+
+def _begun(jkt: str, voter_id: str) -> tuple[str, str]:
+    """Return the kind of a transaction, and who may finish it: at most 90 characters."""
+    return (_LINK, f"{jkt} {voter_id}") if voter_id else (_LOGIN, jkt)
 
 
 def _issuer_of(token: str) -> str:

@@ -21,8 +21,10 @@ _KEPT = timedelta(days=1)
 
 _FIND = """
 SELECT voter_id,
-    EXISTS (SELECT FROM identity.lookup WHERE lookup.voter_id = voter.voter_id AND kind = 'login')
-    AND NOT EXISTS (
+    EXISTS (
+        SELECT FROM identity.lookup
+        WHERE lookup.voter_id = voter.voter_id AND kind = 'login' AND (provider = '' OR linked_at IS NOT NULL)
+    ) AND NOT EXISTS (
         SELECT FROM identity.credential
         WHERE credential.voter_id = voter.voter_id AND credential.kind IN ('password', 'passkey')
     ) AS at_provider

@@ -41,6 +41,7 @@ _FIND = """
 SELECT voter_id, status, assurance, region, age_class, person_id, created_at
 FROM identity.lookup JOIN identity.voter USING (voter_id)
 WHERE kind = $1 AND (key_id, digest) IN (SELECT * FROM unnest($2::text[], $3::bytea[])) AND status <> 'closed'
+    AND (provider = '' OR linked_at IS NOT NULL)
 LIMIT 1
 """
 

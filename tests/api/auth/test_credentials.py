@@ -76,6 +76,9 @@ CHANGES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "totp", {}),
     ("POST", "totp/confirm", {"code": "123456"}),
     ("POST", "recovery-codes", {}),
+    ("POST", "credentials/providers/sandbox", {}),
+    ("POST", "credentials/providers/sandbox/finish", {"state": "s", "code": "c"}),
+    ("DELETE", "credentials/providers/sandbox", {}),
 ]
 
 
@@ -129,6 +132,8 @@ async def test_a_passkey_is_added_and_removed(auth: Auth) -> None:
     assert shown["kind"] == "passkey"
     stranger = await auth.log_in()
     path = f"credentials/{shown['credentialId']}"
+    assert code_of(await send(auth, login, "DELETE", path)) == (409, "last_credential")
+    assert (await send(auth, login, "PUT", "password", password=PASSWORD)).status_code == 204
     for voter, wrong in ((stranger, path), (login, "credentials/x"), (login, f"credentials/{stranger.voter_id}")):
         assert code_of(await send(auth, voter, "DELETE", wrong)) == (404, "factor_not_found")
     assert (await send(auth, login, "DELETE", path)).status_code == 204
