@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from domain.errors import DomainError, ErrorCode
+from domain.mailing import MessageKind
 
 # NIST SP 800-63B-4, section 3.1.1.2: fifteen characters where a password may be the only factor; no other rule.
 PASSWORD_CHARACTERS_MIN = 15
@@ -106,8 +107,12 @@ class Credentials(Protocol):
         handle: bytes | None = None,
         counter: int = 0,
         confirmed: bool = True,
+        notice: MessageKind | None = None,
     ) -> bool:
-        """Add a credential, or replace the one password or authenticator app; False where the handle is taken."""
+        """Add a credential, or replace the one password or authenticator app; False where the handle is taken.
+
+        With `notice` the voter is told so by mail, whatever happens to this process (`AccountNotices`).
+        """
         ...
 
     async def succeeded(self, credential: Credential, counter: int) -> bool:

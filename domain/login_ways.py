@@ -1,6 +1,7 @@
 """What an account is logged in to with besides codes by mail: a password, passkeys, logins at identity providers.
 
-The last of them stays: who has a code by mail alone is let in on no new device.
+The last of them stays: who has a code by mail alone is let in on no new device. Every change is told to the voter by
+mail, whatever happens to the process that makes it (`AccountNotices`).
 """
 
 from collections.abc import Sequence

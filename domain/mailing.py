@@ -19,6 +19,13 @@ class MessageKind(StrEnum):
     RECOVERED = "recovered"
     NEW_DEVICE = "new_device"
     DELETED = "deleted"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a kind
+    PASSKEY_ADDED = "passkey_added"
+    APP_CHANGED = "app_changed"
+    RECOVERY_CODES_CHANGED = "recovery_codes_changed"
+    CREDENTIAL_REMOVED = "credential_removed"
+    PROVIDER_LINKED = "provider_linked"
+    PROVIDER_UNLINKED = "provider_unlinked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from domain.ports import KeyManagement
 from integrations.keys.inbox import InboxSeal
 from integrations.keys.purposes import DOCUMENT, HISTORY, INBOX, KEK_PERSONAL, LOOKUP, history
 from integrations.postgres.account_ends import PostgresAccountEnds
+from integrations.postgres.account_notices import PostgresAccountNotices
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
@@ -55,6 +56,7 @@ class IdentityCell:
     device_events: PostgresDeviceEvents
     credentials: PostgresCredentials
     ways: PostgresLoginWays
+    notices: PostgresAccountNotices
     logins: PostgresLogins
     processes: TemporalRegistrations
     login_processes: TemporalLogins
@@ -154,6 +156,7 @@ async def open_identity_cell(
         device_events=PostgresDeviceEvents(pool),
         credentials=PostgresCredentials(pool),
         ways=PostgresLoginWays(pool),
+        notices=PostgresAccountNotices(pool),
         logins=PostgresLogins(pool),
         inbox=PostgresWebhookInbox(pool, InboxSeal(keys)),
         processes=TemporalRegistrations(temporal, cell),

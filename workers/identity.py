@@ -48,6 +48,7 @@ from workers.identity_sweeps import (
     fold_logins,
     forget_handled,
     sweep,
+    tell_changes,
 )
 from workers.releases import drain, take_over
 from workflows.assess_login import AssessLoginWorkflow
@@ -102,7 +103,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         )
         await stack.enter_async_context(_login_worker(cell, release, hashes, devices, challenges))
         await take_over(cell.temporal, release, settings, stopping)
-        for work in (keep_refreshed(cell.codec), *_sweeps(cell, policy, tuple(settings.cells))):
+        for work in (keep_refreshed(cell.codec), *_sweeps(cell, policy, tuple(settings.cells), mailer)):
             stack.callback(asyncio.create_task(work).cancel)
         opened[name] = cell.temporal
         checks[name] = partial(_answers, cell, worker)
@@ -164,12 +165,16 @@ def _account_activities(
     ]
 
 
-def _sweeps(cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ...]) -> list[Coroutine[Any, Any, None]]:
+def _sweeps(
+    cell: IdentityCell, policy: RegistrationPolicy, cells: tuple[str, ...], mailer: Mailer
+) -> list[Coroutine[Any, Any, None]]:
     delivery = EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy)
     return [
         sweep(cell.name, partial(deliver_waiting, cell.inbox, delivery)),
         sweep(cell.name, partial(begin_unstarted, cell.registrations, cell.processes, policy, cell.name, cells)),
         sweep(cell.name, partial(begin_deletions, cell.ends, cell.account_processes, cell.name, cells)),
+        sweep(cell.name, partial(tell_changes, cell.notices, cell.records, mailer, cell.name)),
+        sweep(cell.name, cell.notices.forget_older, every_s=FORGET_EVERY_S),
         sweep(cell.name, partial(forget_handled, cell.inbox), every_s=FORGET_EVERY_S),
         sweep(cell.name, partial(fold_logins, cell.logins), every_s=FOLD_EVERY_S),
         sweep(cell.name, cell.logins.purge, every_s=FORGET_EVERY_S),

@@ -1,4 +1,7 @@
-"""What was stored and never reached its process: registrations and deletions not begun, events nobody was told of."""
+"""What was stored and did not get where it belongs: registrations and deletions not begun, events nobody was told of.
+
+And what people are to be told of their accounts, which is stored with the change and sent from here.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,10 +11,13 @@ from typing import Final
 import structlog
 
 from domain.account_ends import AccountEnds
+from domain.account_notices import AccountNotices
+from domain.accounts import PersonalRecords
 from domain.contracts.accounts import DeleteAccountInput
 from domain.contracts.registration import RegisterVoterInput
-from domain.errors import DomainError
-from domain.registration import RegistrationPolicy
+from domain.errors import DomainError, ErrorCode
+from domain.mailing import Mailer, Message
+from domain.registration import MAIL_FIELD, RegistrationPolicy
 from domain.registrations import Registrations
 from domain.webhook_inbox import WebhookInbox
 from integrations.identity.delivering import EvidenceDelivery, rules_for
@@ -94,6 +100,31 @@ async def begin_deletions(
             DeleteAccountInput(deletion_id=each.deletion_id, voter_id=each.voter_id, cell=cell, cells=cells)
         )
     return len(found)
+
+
+async def tell_changes(notices: AccountNotices, records: PersonalRecords, mailer: Mailer, cell: str) -> int:
+    """Mail people what was changed about how they log in, and return how many notices are done with.
+
+    Safe to repeat: a notice is one message under one Message-ID. Where mail is away it comes again, for days; who has
+    no address any more, or one that takes no mail, is not told.
+
+    Raises:
+        DomainError: `directory_unavailable`, `key_unavailable`, `mail_unavailable`.
+    """
+    done = 0
+    for notice in await notices.take(_AT_ONCE, _LEASE):
+        data = await records.get(notice.voter_id)
+        to = "" if data is None else data.fields.get(MAIL_FIELD, "")
+        if to:
+            try:
+                await mailer.send(Message(key=f"notice/{cell}/{notice.notice_id}", to=to, kind=notice.kind))
+            except DomainError as error:
+                if error.code is not ErrorCode.MAIL_REFUSED:
+                    raise
+                log.warning("notice_not_sent", cell=cell, kind=notice.kind, code=error.code)
+        await notices.told(notice.notice_id)
+        done += 1
+    return done
 
 
 async def forget_handled(inbox: WebhookInbox) -> None:

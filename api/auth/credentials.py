@@ -1,4 +1,7 @@
-"""What a voter logs in with: shown, added and removed. Every change ends the voter's other sessions."""
+"""What a voter logs in with: shown, added and removed.
+
+Every change ends the voter's other sessions, and is told by mail.
+"""
 
 import uuid
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from api.auth.sessions import SessionDesk
 from domain.credentials import Credential, CredentialKind
 from domain.errors import DomainError, ErrorCode
 from domain.ids import cell_of_voter
+from domain.mailing import MessageKind
 from domain.registration import MAIL_FIELD
 from domain.sessions import EndReason
 from domain.tokens import VoterClaims
@@ -49,7 +53,8 @@ class CredentialDesk:
         """Set or replace the password. Raises DomainError `password_not_accepted`, `breaches_unavailable`."""
         cell = await recent_session(self._cells, claims)
         hashed = await self._passwords.hash(password)
-        await cell.credentials.put(claims.sub, CredentialKind.PASSWORD, hashed)
+        notice = MessageKind.PASSWORD_CHANGED
+        await cell.credentials.put(claims.sub, CredentialKind.PASSWORD, hashed, notice=notice)
         await self._changed(claims)
 
     async def remove(self, claims: VoterClaims, credential_id: str) -> None:

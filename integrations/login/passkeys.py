@@ -26,6 +26,7 @@ from webauthn.helpers.structs import (
 from domain.accounts import PersonalData, VoterSeals
 from domain.credentials import Credential, CredentialKind, Credentials
 from domain.federation import LoginTransactions, Transaction, cell_of_state, new_state
+from domain.mailing import MessageKind
 from integrations.settings import PasskeySettings
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
@@ -97,6 +98,7 @@ class Passkeys:
             await self._seals.seal(voter_id, PersonalData(fields)),
             handle=_handle(made.credential_id),
             counter=made.sign_count,
+            notice=MessageKind.PASSKEY_ADDED,
         )
 
     async def begin_login(self, voter_id: str = "") -> JsonObject:

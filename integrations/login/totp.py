@@ -9,6 +9,7 @@ import pyotp
 
 from domain.accounts import PersonalData, VoterSeals
 from domain.credentials import Credential, CredentialKind, Credentials, may_try
+from domain.mailing import MessageKind
 
 STEP_S: Final = 30
 STEPS_AROUND: Final = 1  # RFC 6238, section 5.2
@@ -32,7 +33,8 @@ class TotpFactor:
         """
         secret = pyotp.random_base32()
         sealed = await self._seals.seal(voter_id, PersonalData({_FIELD: secret}))
-        await self._credentials.put(voter_id, CredentialKind.TOTP, sealed, confirmed=False)
+        notice = MessageKind.APP_CHANGED  # now: the one before is gone
+        await self._credentials.put(voter_id, CredentialKind.TOTP, sealed, confirmed=False, notice=notice)
         return pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name=ISSUER)
 
     async def has(self, voter_id: str) -> bool:

@@ -7,6 +7,10 @@ from domain.mailing import Message, MessageKind
 
 _ADVICE_MAX: Final = 2000
 _FOOTER: Final = "\n\nComitia\nThis message was sent by a program; answers to it are not read.\n"
+_IF_NOT_YOU: Final = (
+    "\n\nIf that was not you, somebody else uses your account: open the app or our page and regain your account there, "
+    "which ends every session. We never send you there from a message like this one."
+)
 
 
 class Text(NamedTuple):
@@ -68,6 +72,33 @@ _TEMPLATES: Final[dict[MessageKind, Text]] = {
         "Your account is deleted",
         "Your account is deleted, and with it what we knew of you. Votes that you cast stay counted, "
         "and nothing leads from them to you.",
+    ),
+    MessageKind.PASSWORD_CHANGED: Text(
+        "Your password was changed", f"The password of your account was set or replaced.{_IF_NOT_YOU}"
+    ),
+    MessageKind.PASSKEY_ADDED: Text(
+        "A passkey was added", f"Your account can be logged in to with a passkey that is new.{_IF_NOT_YOU}"
+    ),
+    MessageKind.APP_CHANGED: Text(
+        "An authenticator app was set up",
+        "Somebody began to use an authenticator app with your account. "
+        f"Codes of an app that you used before are not good any more.{_IF_NOT_YOU}",
+    ),
+    MessageKind.RECOVERY_CODES_CHANGED: Text(
+        "New recovery codes",
+        f"Your account has new recovery codes. Those that you wrote down before are not good any more.{_IF_NOT_YOU}",
+    ),
+    MessageKind.CREDENTIAL_REMOVED: Text(
+        "A way to log in was removed",
+        f"A password, a passkey or an authenticator app was removed from your account.{_IF_NOT_YOU}",
+    ),
+    MessageKind.PROVIDER_LINKED: Text(
+        "Another login was linked",
+        f"Your account can be logged in to with an account that somebody has at another provider.{_IF_NOT_YOU}",
+    ),
+    MessageKind.PROVIDER_UNLINKED: Text(
+        "A linked login was removed",
+        f"Your account can no more be logged in to with the account at another provider.{_IF_NOT_YOU}",
     ),
 }
 

@@ -7,6 +7,9 @@ import asyncpg
 from domain.accounts import LookupHashes, LookupKind
 from domain.credentials import CODE_LIFETIME, CODE_TRIES, Credential, CredentialKind
 from domain.errors import ErrorCode
+from domain.mailing import MessageKind
+from integrations.postgres.account_notices import NOTE_NOTICE
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
 _COLUMNS = """credential_id, voter_id, kind, secret, counter, confirmed_at IS NOT NULL AS confirmed, failures,
@@ -88,12 +91,17 @@ class PostgresCredentials:
         handle: bytes | None = None,
         counter: int = 0,
         confirmed: bool = True,
+        notice: MessageKind | None = None,
     ) -> bool:
         """Add a credential, or replace the one password or authenticator app; False where the handle is taken."""
         statement = PUT_SINGLE if kind in _SINGLE else _PUT_HANDLED
+        row = (voter_id, kind, secret, handle, confirmed, counter)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            row = (voter_id, kind, secret, handle, confirmed, counter)
-            return await self._pool.fetchval(statement, *row) is not None
+            async with acknowledged(self._pool) as connection:
+                is_kept = await connection.fetchval(statement, *row) is not None
+                if is_kept and notice is not None:
+                    await connection.execute(NOTE_NOTICE, voter_id, notice)
+        return is_kept
 
     async def succeeded(self, credential: Credential, counter: int) -> bool:
         """Note a success once per `counter`; `Credentials.succeeded` says the rest."""

@@ -8,7 +8,9 @@ import asyncpg
 from domain.accounts import KeyedHash
 from domain.errors import DomainError, ErrorCode
 from domain.login_ways import LINK_BEGUN_FOR, ProviderLink
+from domain.mailing import MessageKind
 from domain.sessions import MAY_LOG_IN
+from integrations.postgres.account_notices import NOTE_NOTICE
 from integrations.postgres.accounts import ACTOR
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
@@ -96,6 +98,7 @@ class PostgresLoginWays:
                 await connection.fetchval(_LOCK, voter_id)
                 if await connection.fetch(_FINISH, voter_id, provider):
                     await connection.execute(_NOTE, voter_id, "provider_linked", provider, ACTOR)
+                    await connection.execute(NOTE_NOTICE, voter_id, MessageKind.PROVIDER_LINKED)
                     return True
                 return bool(await connection.fetch(_HELD, voter_id, provider))
 
@@ -120,6 +123,7 @@ class PostgresLoginWays:
                     return False
                 await _refuse_last(connection, voter_id)
                 await connection.execute(_NOTE, voter_id, "provider_unlinked", provider, ACTOR)
+                await connection.execute(NOTE_NOTICE, voter_id, MessageKind.PROVIDER_UNLINKED)
         return True
 
     async def remove_credential(self, voter_id: str, credential_id: str) -> bool:
@@ -128,9 +132,12 @@ class PostgresLoginWays:
             async with acknowledged(self._pool) as connection:
                 await connection.fetchval(_LOCK, voter_id)
                 kind = await connection.fetchval(_REMOVE, voter_id, uuid.UUID(credential_id))
+                if kind is None:
+                    return False
                 if kind in _WAYS:
                     await _refuse_last(connection, voter_id)
-        return kind is not None
+                await connection.execute(NOTE_NOTICE, voter_id, MessageKind.CREDENTIAL_REMOVED)
+        return True
 
     async def drop_abandoned(self) -> int:
         """Forget what was begun by who then died, and return how many hashes."""

@@ -68,6 +68,27 @@ async def test_a_password_that_is_short_or_lost_is_not_taken(auth: Auth) -> None
     assert (await held(auth, login))["credentials"] == []
 
 
+async def test_every_change_is_to_be_told_by_mail(auth: Auth) -> None:
+    login, device = await auth.log_in(), Authenticator()
+    await send(auth, login, "PUT", "password", password=PASSWORD)
+    options = (await send(auth, login, "POST", "passkeys/options")).json()["options"]
+    await send(auth, login, "POST", "passkeys", passkey=device.register(options))
+    await send(auth, login, "POST", "totp")
+    await send(auth, login, "POST", "recovery-codes")
+    (passkey,) = [each for each in (await held(auth, login))["credentials"] if each["kind"] == "passkey"]
+    assert (await send(auth, login, "DELETE", f"credentials/{passkey['credentialId']}")).status_code == 204
+    rows = await auth.world.identity["eu"].fetch(
+        "SELECT notice FROM identity.account_notice WHERE voter_id = $1 ORDER BY notice_id", login.voter_id
+    )
+    assert [row["notice"] for row in rows] == [
+        "password_changed",
+        "passkey_added",
+        "app_changed",
+        "recovery_codes_changed",
+        "credential_removed",
+    ]
+
+
 CHANGES: list[tuple[str, str, dict[str, Any]]] = [
     ("PUT", "password", {"password": PASSWORD}),
     ("DELETE", "credentials/1e9e9f2a-4d2c-4f36-8ed4-4a2a5e1a1e9e", {}),

@@ -1,0 +1,99 @@
+"""What the identity worker sends from the outbox of accounts: each notice once, whatever is away meanwhile."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from domain.account_notices import AccountNotice
+from domain.accounts import PersonalData
+from domain.errors import DomainError, ErrorCode
+from domain.ids import new_voter_id
+from domain.mailing import MessageKind
+from domain.registration import MAIL_FIELD
+from tests.workflows.registration_world import Mail
+from workers.identity_sweeps import tell_changes
+
+
+class Outbox:
+    """Notices in memory; what is taken and not told comes again when `leases_end`."""
+
+    def __init__(self, *notices: AccountNotice) -> None:
+        self.waiting = {notice.notice_id: notice for notice in notices}
+        self._taken: set[int] = set()
+
+    async def take(self, limit: int, lease: timedelta) -> Sequence[AccountNotice]:
+        assert lease > timedelta(0)
+        found = [notice for number, notice in sorted(self.waiting.items()) if number not in self._taken][:limit]
+        self._taken |= {notice.notice_id for notice in found}
+        return found
+
+    async def told(self, notice_id: int) -> None:
+        self.waiting.pop(notice_id, None)
+
+    async def forget_older(self) -> int:
+        return 0
+
+    def leases_end(self) -> None:
+        self._taken.clear()
+
+
+class Addresses:
+    """Personal data of voters: an address each, but for those who have deleted their account."""
+
+    def __init__(self, *voters: str) -> None:
+        self._voters = voters
+
+    async def get(self, voter_id: str) -> PersonalData | None:
+        return PersonalData({MAIL_FIELD: f"{voter_id}@example.org"}) if voter_id in self._voters else None
+
+    async def put(self, voter_id: str, data: PersonalData) -> None:
+        raise AssertionError(voter_id)
+
+    async def destroy(self, voter_id: str) -> None:
+        raise AssertionError(voter_id)
+
+
+async def test_each_change_is_told_to_its_voter_once() -> None:
+    ada, gone = new_voter_id("eu"), new_voter_id("eu")
+    kinds = (MessageKind.PASSWORD_CHANGED, MessageKind.PASSKEY_ADDED)
+    outbox = Outbox(*(AccountNotice(number, ada, kind) for number, kind in enumerate(kinds)))
+    outbox.waiting[7] = AccountNotice(7, gone, MessageKind.APP_CHANGED)
+    mail = Mail()
+    assert await tell_changes(outbox, Addresses(ada), mail, "eu") == 3
+    assert [(message.to, message.kind) for message in mail.sent] == [(f"{ada}@example.org", kind) for kind in kinds]
+    assert len({message.key for message in mail.sent}) == 2
+    assert not any(message.code or message.link for message in mail.sent)
+    assert outbox.waiting == {}
+
+
+async def test_mail_that_is_away_keeps_them_waiting() -> None:
+    ada, mail = new_voter_id("eu"), Mail()
+    outbox = Outbox(*(AccountNotice(number, ada, MessageKind.PROVIDER_LINKED) for number in range(2)))
+    mail.failures = [ErrorCode.MAIL_UNAVAILABLE]
+    with pytest.raises(DomainError, match="mail_unavailable"):
+        await tell_changes(outbox, Addresses(ada), mail, "eu")
+    assert len(outbox.waiting) == 2
+    outbox.leases_end()
+    assert await tell_changes(outbox, Addresses(ada), mail, "eu") == 2
+    assert len(mail.sent) == 2
+
+
+async def test_an_address_that_takes_no_mail_holds_up_no_other() -> None:
+    ada, bea, mail = new_voter_id("eu"), new_voter_id("eu"), Mail()
+    outbox = Outbox(*(AccountNotice(number, voter, MessageKind.APP_CHANGED) for number, voter in enumerate((ada, bea))))
+    mail.failures = [ErrorCode.MAIL_REFUSED]
+    assert await tell_changes(outbox, Addresses(ada, bea), mail, "eu") == 2
+    assert [message.to for message in mail.sent] == [f"{bea}@example.org"]
+
+
+async def test_who_dies_between_sending_and_saying_so_sends_the_same_message_again() -> None:
+    ada, mail = new_voter_id("eu"), Mail()
+    outbox = Outbox(AccountNotice(5, ada, MessageKind.CREDENTIAL_REMOVED))
+    kept = dict(outbox.waiting)
+    await tell_changes(outbox, Addresses(ada), mail, "eu")
+    outbox.waiting = kept
+    outbox.leases_end()
+    await tell_changes(outbox, Addresses(ada), mail, "eu")
+    assert len(mail.sent) == 2
+    assert len({message.key for message in mail.sent}) == 1
