@@ -46,6 +46,15 @@ class Credential:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class NewPasskey:
+    """A passkey that answered our challenge and is not kept yet: sealed for its voter, found by 32 bytes."""
+
+    sealed: bytes = field(repr=False)
+    handle: bytes
+    counter: int
+
+
 def checked_password(password: str) -> str:
     """Return a password as it is hashed: in Unicode's form NFKC, so that keyboards agree.
 

@@ -1,6 +1,8 @@
 """Recovery of an account by a link that is sent to its address: good once, for half an hour, and only the newest one.
 
-A link replaces what somebody logs in with and nothing else: a second factor stays what it was.
+A link replaces what somebody logs in with, and takes away what a thief may have added lately: passkeys, and logins at
+identity providers. What is older stays, and so does an authenticator app, however new: who only reads the mail gets
+past no second factor that was there before, and who has put in an app of his own has nothing left to log in with.
 """
 
 import hashlib
@@ -12,8 +14,10 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.accounts import KeyedHash
+from domain.credentials import NewPasskey
 
 LINK_LIFETIME = timedelta(minutes=30)
+DOUBTED_FOR = timedelta(days=30)  # additions are told by mail at once: who recovers has noticed within this time
 _TOKEN = re.compile(r"rk_(?P<cell>[a-z][a-z0-9]{0,15})_[A-Za-z0-9_-]{43}")
 
 
@@ -48,11 +52,12 @@ class Recoverable:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a link was used for, and the sessions that ended with it."""
+    """What a link was used for, the sessions that ended with it, and how many late additions were taken away."""
 
     request_id: str
     voter_id: str
     ended: tuple[str, ...]
+    removed: int = 0
 
 
 class AccountRecoveries(Protocol):
@@ -73,11 +78,17 @@ class AccountRecoveries(Protocol):
         """Return the voter whose link this is, or an empty text where it is not good (any more)."""
         ...
 
-    async def finish(self, token: str, password: bytes | None = None) -> Recovered | None:
-        """Use a link, once: keep the hash of a new password, where one is given, and end every session.
+    async def finish(
+        self, token: str, password: bytes | None = None, passkey: NewPasskey | None = None
+    ) -> Recovered | None:
+        """Use a link, once: keep the hash of a new password or a new passkey, where one is given; end every session.
 
-        The account's devices are forgotten, so that the next login is one from a new device, with a further factor.
-        None where the link is not good any more, whoever asks at once; then nothing has changed.
+        Passkeys and logins at providers that were added within `DOUBTED_FOR` are removed. The account's devices are
+        forgotten, so that the next login is one from a new device, with a further factor. None where the link is not
+        good any more, whoever asks at once; then nothing has changed.
+
+        Raises:
+            DomainError: `passkey_not_accepted`: it is somebody's already; the link is still good.
         """
         ...
 

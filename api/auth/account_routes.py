@@ -156,7 +156,10 @@ def account_routes(
         dependencies=[counted],
     )
     async def finish(token: LinkToken, body: FinishBody) -> None:
-        """Replace what the account is logged in to with; every session ends, and second factors stay as they are."""
+        """Replace what the account is logged in to with; every session ends, and late additions are removed.
+
+        Those are passkeys and logins at identity providers of the last 30 days. An authenticator app stays.
+        """
         await recovery.finish(token, body.password, body.passkey)
 
     @router.delete("", status_code=202, summary="Delete the account", responses=change_errors())

@@ -89,7 +89,7 @@ class RecoveryDesk:
         return await self._passkeys(name).begin_registration(voter_id, "voter")
 
     async def finish(self, token: str, password: str, passkey: JsonObject | None) -> None:
-        """Use a link for a new password or a passkey; every session ends, and second factors stay.
+        """Use a link for a new password or a passkey; every session ends, late additions go, an app stays.
 
         Raises:
             DomainError: `recovery_link_invalid`, for every reason the same; `password_not_accepted`,
@@ -97,13 +97,15 @@ class RecoveryDesk:
                 `cell_unavailable`, `directory_unavailable`, `key_unavailable`.
         """
         name, voter_id = await self._good(token)
-        hashed = None
+        hashed, made = None, None
         if passkey is None:
             hashed = await self._passwords.hash(password)
-        elif not await self._passkeys(name).finish_registration(voter_id, passkey):
-            raise DomainError(ErrorCode.PASSKEY_NOT_ACCEPTED)
+        else:
+            made = await self._passkeys(name).checked_registration(voter_id, passkey)
+            if made is None:
+                raise DomainError(ErrorCode.PASSKEY_NOT_ACCEPTED)
         cell = self._cell_of(name)
-        used = await cell.recoveries.finish(token, hashed)
+        used = await cell.recoveries.finish(token, hashed, made)
         if used is None:
             raise DomainError(ErrorCode.RECOVERY_LINK_INVALID)
         await self._sessions.tell(name, used.ended)

@@ -24,7 +24,7 @@ from webauthn.helpers.structs import (
 )
 
 from domain.accounts import PersonalData, VoterSeals
-from domain.credentials import Credential, CredentialKind, Credentials
+from domain.credentials import Credential, CredentialKind, Credentials, NewPasskey
 from domain.federation import LoginTransactions, Transaction, cell_of_state, new_state
 from domain.mailing import MessageKind
 from integrations.settings import PasskeySettings
@@ -75,9 +75,23 @@ class Passkeys:
 
     async def finish_registration(self, voter_id: str, response: JsonObject) -> bool:
         """Keep the passkey of a response to this voter's challenge; False where it is not good, or is known."""
+        made = await self.checked_registration(voter_id, response)
+        if made is None:
+            return False
+        return await self._credentials.put(
+            voter_id,
+            CredentialKind.PASSKEY,
+            made.sealed,
+            handle=made.handle,
+            counter=made.counter,
+            notice=MessageKind.PASSKEY_ADDED,
+        )
+
+    async def checked_registration(self, voter_id: str, response: JsonObject) -> NewPasskey | None:
+        """Return the passkey of a response to this voter's challenge for keeping; None where it is not good."""
         challenge, begun = await self._taken(_REGISTRATION, response)
         if begun is None or begun.subject != voter_id:
-            return False
+            return None
         try:
             made = verify_registration_response(
                 credential=response,
@@ -88,18 +102,12 @@ class Passkeys:
             )
         except (WebAuthnException, ValueError, KeyError, TypeError) as error:
             log.info("passkey_refused", reason=type(error).__name__)
-            return False
+            return None
         if len(await self._credentials.of(voter_id, CredentialKind.PASSKEY)) >= PASSKEYS_MAX:
-            return False
+            return None
         fields = {_ID: _text(made.credential_id), _KEY: _text(made.credential_public_key)}
-        return await self._credentials.put(
-            voter_id,
-            CredentialKind.PASSKEY,
-            await self._seals.seal(voter_id, PersonalData(fields)),
-            handle=_handle(made.credential_id),
-            counter=made.sign_count,
-            notice=MessageKind.PASSKEY_ADDED,
-        )
+        sealed = await self._seals.seal(voter_id, PersonalData(fields))
+        return NewPasskey(sealed, _handle(made.credential_id), made.sign_count)
 
     async def begin_login(self, voter_id: str = "") -> JsonObject:
         """Return `PublicKeyCredentialRequestOptions`, for one voter's passkeys or for whoever has one."""

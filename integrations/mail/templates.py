@@ -60,7 +60,8 @@ _TEMPLATES: Final[dict[MessageKind, Text]] = {
     ),
     MessageKind.RECOVERED: Text(
         "Your account is yours again",
-        "How you log in was replaced with the link that we had sent you, and every session has ended.\n\n"
+        "How you log in was replaced with the link that we had sent you, and every session has ended. Passkeys and "
+        "logins at other providers that were added in the last 30 days are gone: add again those that are yours.\n\n"
         "If that was not you, somebody else reads your mail: regain your account once more, and change its password.",
     ),
     MessageKind.NEW_DEVICE: Text(

@@ -7,13 +7,13 @@ import asyncpg
 
 from domain.accounts import KeyedHash
 from domain.audit import AuditEntry, AuditKind
-from domain.credentials import CredentialKind
-from domain.errors import ErrorCode
-from domain.recovery import LINK_LIFETIME, Recoverable, Recovered, recovery_token_hash
+from domain.credentials import CredentialKind, NewPasskey
+from domain.errors import DomainError, ErrorCode
+from domain.recovery import DOUBTED_FOR, LINK_LIFETIME, Recoverable, Recovered, recovery_token_hash
 from domain.sessions import EndReason
 from integrations.postgres.accounts import ACTOR
 from integrations.postgres.audit_entries import append
-from integrations.postgres.credentials import PUT_SINGLE
+from integrations.postgres.credentials import PUT_HANDLED, PUT_SINGLE
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -53,9 +53,21 @@ _END_SESSIONS = """
 UPDATE identity.session SET ended_at = clock_timestamp(), end_reason = $2
 WHERE voter_id = $1 AND ended_at IS NULL RETURNING session_id
 """
+# What somebody else may have added.
+_REMOVE_DOUBTED = """
+WITH passkeys AS (
+    DELETE FROM identity.credential WHERE voter_id = $1 AND kind = 'passkey' AND created_at > now() - $2::interval
+    RETURNING 1
+), links AS (
+    DELETE FROM identity.lookup WHERE voter_id = $1 AND kind = 'login' AND provider <> ''
+        AND (linked_at IS NULL OR linked_at > now() - $2::interval)
+    RETURNING provider
+)
+SELECT (SELECT count(*) FROM passkeys) + (SELECT count(DISTINCT provider) FROM links)
+"""
 # The next login is from a device that is not known, wherever it is from: a further factor is asked for.
 _FORGET_DEVICES = "DELETE FROM identity.device_sighting WHERE voter_id = $1"
-_NOTE = "INSERT INTO identity.change (subject, change, reason, actor) VALUES ($1, 'account_recovered', '', $2)"
+_NOTE = "INSERT INTO identity.change (subject, change, reason, actor) VALUES ($1, 'account_recovered', $2, $3)"
 _IS_USED = "SELECT EXISTS (SELECT FROM identity.recovery WHERE request_id = $1 AND used_at IS NOT NULL)"
 _FORGET_OLDER = "DELETE FROM identity.recovery WHERE expires_at < now() - $1::interval"
 
@@ -85,7 +97,9 @@ class PostgresAccountRecoveries:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return await self._pool.fetchval(_VOTER_OF, recovery_token_hash(token)) or ""
 
-    async def finish(self, token: str, password: bytes | None = None) -> Recovered | None:
+    async def finish(
+        self, token: str, password: bytes | None = None, passkey: NewPasskey | None = None
+    ) -> Recovered | None:
         """Use a link, once; of two who bring it at once the second finds it used."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
@@ -94,14 +108,13 @@ class PostgresAccountRecoveries:
                     return None
                 voter_id = link["voter_id"]
                 await connection.execute(_USE, link["request_id"])
-                if password is not None:
-                    row = (voter_id, CredentialKind.PASSWORD, password, None, True, 0)
-                    await connection.fetchval(PUT_SINGLE, *row)
                 ended = await connection.fetch(_END_SESSIONS, voter_id, EndReason.RECOVERED)
+                removed = await connection.fetchval(_REMOVE_DOUBTED, voter_id, DOUBTED_FOR)
+                await _keep(connection, voter_id, password, passkey)
                 await connection.execute(_FORGET_DEVICES, voter_id)
-                await connection.execute(_NOTE, voter_id, ACTOR)
-                await append(connection, _recovered(link["request_id"], len(ended)))
-        return Recovered(link["request_id"], voter_id, tuple(each["session_id"] for each in ended))
+                await connection.execute(_NOTE, voter_id, f"removed={removed}", ACTOR)
+                await append(connection, _recovered(link["request_id"], len(ended), removed))
+        return Recovered(link["request_id"], voter_id, tuple(each["session_id"] for each in ended), removed)
 
     async def is_used(self, request_id: str) -> bool:
         """Tell whether the link of a request was used."""
@@ -114,7 +127,19 @@ class PostgresAccountRecoveries:
             return int((await self._pool.execute(_FORGET_OLDER, _KEPT)).rpartition(" ")[2])
 
 
-def _recovered(request_id: str, sessions_ended: int) -> AuditEntry:
-    return AuditEntry(
-        AuditKind.ACCOUNT_RECOVERED, "process:recover-account", request_id, facts={"sessionsEnded": sessions_ended}
-    )
+def _recovered(request_id: str, sessions_ended: int, removed: int) -> AuditEntry:
+    facts = {"sessionsEnded": sessions_ended, "additionsRemoved": removed}
+    return AuditEntry(AuditKind.ACCOUNT_RECOVERED, "process:recover-account", request_id, facts=facts)
+
+
+async def _keep(
+    connection: asyncpg.pool.PoolConnectionProxy, voter_id: str, password: bytes | None, passkey: NewPasskey | None
+) -> None:
+    """Keep what the account is logged in to with from now on."""
+    if password is not None:
+        row = (voter_id, CredentialKind.PASSWORD, password, None, True, 0)
+        await connection.fetchval(PUT_SINGLE, *row)
+    if passkey is not None:
+        made = (voter_id, CredentialKind.PASSKEY, passkey.sealed, passkey.handle, True, passkey.counter)
+        if await connection.fetchval(PUT_HANDLED, *made) is None:
+            raise DomainError(ErrorCode.PASSKEY_NOT_ACCEPTED)

@@ -27,7 +27,7 @@ ON CONFLICT (voter_id, kind) WHERE kind IN ('password', 'totp') DO UPDATE SET
     created_at = now(), last_used_at = NULL, failures = 0, last_failed_at = NULL
 RETURNING true
 """
-_PUT_HANDLED = f"{_PUT} ON CONFLICT (kind, handle) WHERE handle IS NOT NULL DO NOTHING RETURNING true"
+PUT_HANDLED = f"{_PUT} ON CONFLICT (kind, handle) WHERE handle IS NOT NULL DO NOTHING RETURNING true"
 _SINGLE = frozenset({CredentialKind.PASSWORD, CredentialKind.TOTP})
 _SUCCEEDED = """
 UPDATE identity.credential SET counter = $2, confirmed_at = coalesce(confirmed_at, now()), last_used_at = now(),
@@ -94,7 +94,7 @@ class PostgresCredentials:
         notice: MessageKind | None = None,
     ) -> bool:
         """Add a credential, or replace the one password or authenticator app; False where the handle is taken."""
-        statement = PUT_SINGLE if kind in _SINGLE else _PUT_HANDLED
+        statement = PUT_SINGLE if kind in _SINGLE else PUT_HANDLED
         row = (voter_id, kind, secret, handle, confirmed, counter)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:

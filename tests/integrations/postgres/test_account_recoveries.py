@@ -8,14 +8,16 @@ import asyncpg
 import pytest
 
 from domain.accounts import LookupKind
-from domain.credentials import CredentialKind
+from domain.credentials import CredentialKind, NewPasskey
 from domain.eligibility import VoterStatus
+from domain.errors import DomainError, ErrorCode
 from domain.ids import new_recovery_id
 from domain.recovery import Recoverable, recovery_token
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_sightings import PostgresDeviceSightings
+from integrations.postgres.login_ways import PostgresLoginWays
 from integrations.postgres.sessions import PostgresSessions
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import hashed, make_account, open_session
@@ -79,6 +81,57 @@ async def test_a_link_is_good_once_and_changes_everything_at_once(
     assert {row["end_reason"] for row in reasons} == {"recovered"}
     text = str(await owner.fetch("SELECT * FROM identity.recovery WHERE voter_id = $1", voter))
     assert token[6:] not in text
+
+
+async def test_what_was_added_lately_goes_and_what_is_older_stays(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    voter, owner = await make_account(identity_pool), await owner_pool("eu")
+    credentials, ways = PostgresCredentials(identity_pool), PostgresLoginWays(identity_pool)
+    old, thiefs, own = (secrets.token_bytes(32) for _ in range(3))
+    await credentials.put(voter, CredentialKind.PASSKEY, b"old", handle=old)
+    await linked_at_provider(ways, voter, "google")
+    for table, column in (("credential", "created_at"), ("lookup", "linked_at")):
+        await owner.execute(
+            f"UPDATE identity.{table} SET {column} = {column} - interval '31 days' WHERE voter_id = $1", voter
+        )
+    await credentials.put(voter, CredentialKind.PASSKEY, b"new", handle=thiefs)
+    await credentials.put(voter, CredentialKind.TOTP, b"sealed")
+    await linked_at_provider(ways, voter, "apple")
+    await ways.begin_link(voter, "facebook", [hashed()])
+    _, token = await linked(recoveries, voter)
+    used = await recoveries.finish(token, passkey=NewPasskey(b"own", own, 3))
+    assert used is not None
+    assert used.removed == 3
+    kept = await credentials.of(voter, CredentialKind.PASSKEY)
+    assert [(passkey.secret, passkey.counter) for passkey in kept] == [(b"old", 0), (b"own", 3)]
+    assert [link.provider for link in await ways.links(voter)] == ["google"]
+    assert not await ways.finish_link(voter, "facebook")
+    assert len(await credentials.of(voter, CredentialKind.TOTP)) == 1
+    reason = "SELECT reason FROM identity.change WHERE subject = $1 AND change = 'account_recovered'"
+    assert await owner.fetchval(reason, voter) == "removed=3"
+
+
+async def linked_at_provider(ways: PostgresLoginWays, voter: str, provider: str) -> None:
+    assert await ways.begin_link(voter, provider, [hashed(), hashed()])
+    assert await ways.finish_link(voter, provider)
+
+
+async def test_a_passkey_that_is_somebodys_leaves_the_link_good_and_everything_as_it_was(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool
+) -> None:
+    voter, other = await make_account(identity_pool), await make_account(identity_pool)
+    credentials, handle = PostgresCredentials(identity_pool), secrets.token_bytes(32)
+    await credentials.put(other, CredentialKind.PASSKEY, b"theirs", handle=handle)
+    await credentials.put(voter, CredentialKind.PASSKEY, b"mine", handle=secrets.token_bytes(32))
+    await open_session(identity_pool, voter)
+    _, token = await linked(recoveries, voter)
+    with pytest.raises(DomainError) as refused:
+        await recoveries.finish(token, passkey=NewPasskey(b"copied", handle, 0))
+    assert refused.value.code is ErrorCode.PASSKEY_NOT_ACCEPTED
+    assert len(await credentials.of(voter, CredentialKind.PASSKEY)) == 1
+    assert len(await PostgresSessions(identity_pool).of_voter(voter)) == 1
+    assert await recoveries.voter_of(token) == voter
 
 
 async def test_only_the_newest_link_is_good_in_whatever_order_they_come(
