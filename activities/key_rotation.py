@@ -11,6 +11,7 @@ from domain.contracts.keys import (
     DestroyOldKeysInput,
     KeyVersions,
     ReplaceKeyInput,
+    RetireTokenKeysInput,
     RewrapCellInput,
     Rewrapped,
     RewrapPersonalInput,
@@ -58,6 +59,7 @@ class KeyRotationActivities:
             self.rewrap_cell,
             self.rewrap_personal,
             self.destroy_old_keys,
+            self.retire_token_keys,
         ]
 
     @activity.defn(name="list_keys")
@@ -190,6 +192,27 @@ class KeyRotationActivities:
                 activity.heartbeat(key_id)
                 # First, since nothing lists it afterwards: where the destruction fails it is tried until it is done
                 await self._catalogue.note(key_id, KeyEvent.DESTROYED)
+                await self._keys.destroy(key_id)
+        except DomainError as error:
+            raise to_application_error(error) from error
+        return KeyVersions(purpose=request.purpose, key_ids=tuple(old))
+
+    @activity.defn(name="retire_token_keys")
+    async def retire_token_keys(self, request: RetireTokenKeysInput) -> KeyVersions:
+        """Destroy the old versions of a key that signs tokens, and return them. Safe to repeat.
+
+        The newest one signs a minute after it was made, and no token lives longer than minutes: in the grace of days
+        every process has taken it up, and every token of the old one has expired. Without grace those are refused.
+
+        Raises:
+            ApplicationError: `key_unavailable`, `catalogue_unavailable` (retried).
+        """
+        try:
+            *old, newest = await self._keys.key_ids(request.purpose) or ("",)
+            if not old or not is_due(newest, datetime.now(UTC), timedelta(days=request.grace_days)):
+                return KeyVersions(purpose=request.purpose)
+            for key_id in old:
+                await self._catalogue.note(key_id, KeyEvent.DESTROYED)  # first, as with every other key
                 await self._keys.destroy(key_id)
         except DomainError as error:
             raise to_application_error(error) from error

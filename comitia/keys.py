@@ -1,4 +1,4 @@
-"""`comitia keys`: what happens to key-encryption keys by itself, done by hand."""
+"""`comitia keys`: what happens to keys by itself, done by hand."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from comitia.stack.state import read_state
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS
+from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, TOKEN_KEYS
 from integrations.platform import IN_FLIGHT, KEYS_QUEUE
 from integrations.postgres.personal_records import KEY_MADE_WITHIN_S
 from integrations.settings import Settings
@@ -22,7 +22,7 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from workflows.rotate_keys import RotateKeysWorkflow
 
-app = typer.Typer(no_args_is_help=True, help="Key-encryption keys.")
+app = typer.Typer(no_args_is_help=True, help="Keys that are replaced from time to time.")
 
 DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 _NEVER_DAYS = 365_000
@@ -48,6 +48,13 @@ def rotate(
         bool,
         typer.Option("--hashes", help="Also of the keys of look-ups and documents, whose old versions stay for good."),
     ] = False,
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens",
+            help="Also of the keys that sign access tokens; with --at-once whoever is logged in needs a new token.",
+        ),
+    ] = False,
     data: DataFolder = Path(".comitia"),
 ) -> None:
     """Make new versions, re-wrap the keys of live surveys and of voters, and destroy what nothing needs any more."""
@@ -65,6 +72,8 @@ def rotate(
         settle_s=_SETTLE_S if at_once else 0,
         hash_purposes=HASH_KEYS if hashes else (),
         hash_age_days=0,
+        token_purposes=TOKEN_KEYS if tokens else (),
+        token_age_days=0,
     )
     try:
         rotated = asyncio.run(rotate_keys(settings, request))

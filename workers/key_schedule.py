@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 
 from domain.contracts.keys import RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
-from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS
+from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, TOKEN_KEYS
 from integrations.platform import KEYS_QUEUE
 from workflows.rotate_keys import RotateKeysWorkflow
 
@@ -41,7 +41,11 @@ async def schedule_key_rotation(client: Client, cells: tuple[str, ...]) -> None:
     action = ScheduleActionStartWorkflow(
         RotateKeysWorkflow.run,
         RotateKeysInput(
-            purposes=KEY_ENCRYPTION_KEYS, cells=cells, personal_purpose=KEK_PERSONAL, hash_purposes=HASH_KEYS
+            purposes=KEY_ENCRYPTION_KEYS,
+            cells=cells,
+            personal_purpose=KEK_PERSONAL,
+            hash_purposes=HASH_KEYS,
+            token_purposes=TOKEN_KEYS,
         ),
         id=rotate_keys_workflow_id("scheduled"),
         task_queue=KEYS_QUEUE,

@@ -1,6 +1,7 @@
 """Key-encryption keys get new versions, live data keys follow, and what nobody needs any more is destroyed.
 
 That is what makes the destruction of a survey's keys complete: a backup has them wrapped under a version that is gone.
+Keys that sign access tokens are replaced on the way: whoever has got hold of one can use it for a month at most.
 """
 
 from datetime import timedelta
@@ -17,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         ReplaceKeyInput,
         RewrapCellInput,
         Rewrapped,
+        RetireTokenKeysInput,
         RewrapPersonalInput,
         RotatedKeys,
         RotateKeysInput,
@@ -36,6 +38,8 @@ class RotateKeysWorkflow:
             made += await self._replace_where_due(purpose, timedelta(days=request.age_days))
         for purpose in request.hash_purposes:
             made += await self._replace_where_due(purpose, timedelta(days=request.hash_age_days))
+        for purpose in request.token_purposes:
+            made += await self._replace_where_due(purpose, timedelta(days=request.token_age_days))
         rewrapped: Rewrapped = await workflow.execute_activity_method(
             KeyRotationActivities.rewrap_catalogue, **LONG_WORK
         )
@@ -52,6 +56,13 @@ class RotateKeysWorkflow:
                 **LONG_WORK,
             )
             destroyed += gone.key_ids
+        for purpose in request.token_purposes:
+            retired: KeyVersions = await workflow.execute_activity_method(
+                KeyRotationActivities.retire_token_keys,
+                RetireTokenKeysInput(purpose=purpose, grace_days=request.grace_days),
+                **COMMIT,
+            )
+            destroyed += retired.key_ids
         return RotatedKeys(
             made=tuple(made),
             destroyed=tuple(destroyed),

@@ -11,7 +11,8 @@ class RotateKeysInput(Contract):
 
     Personal keys of voters are wrapped under `personal_purpose`; `settle_s` is waited for before they are re-wrapped,
     so that none is on its way into a cell under the old version. Keys of hashes (`hash_purposes`) get a new version
-    where the newest is `hash_age_days` old, and lose none.
+    where the newest is `hash_age_days` old, and lose none. Keys that sign tokens of minutes (`token_purposes`) get one
+    where the newest is `token_age_days` old, and lose the old ones when that one is `grace_days` old.
     """
 
     purposes: tuple[str, ...]
@@ -22,6 +23,8 @@ class RotateKeysInput(Contract):
     settle_s: int = 0
     hash_purposes: tuple[str, ...] = ()
     hash_age_days: int = 365
+    token_purposes: tuple[str, ...] = ()
+    token_age_days: int = 30
 
 
 class KeyVersions(Contract):
@@ -67,6 +70,13 @@ class DestroyOldKeysInput(Contract):
 
     purpose: str
     cells: tuple[str, ...]
+    grace_days: int
+
+
+class RetireTokenKeysInput(Contract):
+    """Destroys the old versions of a key that signs tokens, once the newest is `grace_days` old."""
+
+    purpose: str
     grace_days: int
 
 

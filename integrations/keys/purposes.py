@@ -23,6 +23,9 @@ INBOX = "inbox"  # encrypts webhooks until they are handled
 KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY, KEK_PERSONAL)
 HASH_KEYS = (LOOKUP, DOCUMENT)  # get new versions and lose none: what was hashed under one cannot be hashed anew
 
+# Sign what is good for minutes: replaced by schedule, and destroyed once the last token of the old one has long expired
+TOKEN_KEYS = (ACCESS_TOKEN, STAFF_TOKEN)
+
 PUBLIC = "public:"
 GENERATE = "generate:"
 MANAGE = "manage:"

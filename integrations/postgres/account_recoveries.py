@@ -113,7 +113,7 @@ class PostgresAccountRecoveries:
                 await _keep(connection, voter_id, password, passkey)
                 await connection.execute(_FORGET_DEVICES, voter_id)
                 await connection.execute(_NOTE, voter_id, f"removed={removed}", ACTOR)
-                await append(connection, _recovered(link["request_id"], len(ended), removed))
+                await append(connection, _recovered(link["request_id"], len(ended)))
         return Recovered(link["request_id"], voter_id, tuple(each["session_id"] for each in ended), removed)
 
     async def is_used(self, request_id: str) -> bool:
@@ -127,9 +127,10 @@ class PostgresAccountRecoveries:
             return int((await self._pool.execute(_FORGET_OLDER, _KEPT)).rpartition(" ")[2])
 
 
-def _recovered(request_id: str, sessions_ended: int, removed: int) -> AuditEntry:
-    facts = {"sessionsEnded": sessions_ended, "additionsRemoved": removed}
-    return AuditEntry(AuditKind.ACCOUNT_RECOVERED, "process:recover-account", request_id, facts=facts)
+def _recovered(request_id: str, sessions_ended: int) -> AuditEntry:
+    return AuditEntry(
+        AuditKind.ACCOUNT_RECOVERED, "process:recover-account", request_id, facts={"sessionsEnded": sessions_ended}
+    )
 
 
 async def _keep(

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from temporalio.client import Client, ScheduleActionStartWorkflow
 from temporalio.common import WorkerDeploymentVersion
@@ -24,8 +26,11 @@ from domain.contracts.surveys import SurveyKeys
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_survey_id, new_voter_id, rotate_keys_workflow_id
 from domain.key_ports import KeyEvent, PersonalKey
+from domain.tokens import VOTER_ACCESS, VoterClaims
+from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import (
+    ACCESS_TOKEN,
     DOCUMENT,
     HASH_KEYS,
     KEK_BALLOT,
@@ -33,9 +38,13 @@ from integrations.keys.purposes import (
     KEK_PERSONAL,
     KEY_ENCRYPTION_KEYS,
     LOOKUP,
+    STAFF_TOKEN,
+    TOKEN_KEYS,
     generate,
     manage,
 )
+from integrations.keys.signing import VerificationKeys
+from integrations.keys.tokens import TokenVerifier
 from integrations.keys.wrapping import KeyNames, key_id_of
 from integrations.temporal.worker import sandbox
 from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
@@ -158,7 +167,7 @@ class Vault:
         """Run a rotation with the permissions of the platform's worker, which show no key; replay it."""
         kms = self.kms(
             *(permit(purpose) for permit in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
-            *(manage(purpose) for purpose in HASH_KEYS),
+            *(manage(purpose) for purpose in (*HASH_KEYS, *TOKEN_KEYS)),
         )
         queue = f"keys-{secrets.token_hex(4)}"
         cells = dict(self.cells)
@@ -326,6 +335,40 @@ async def test_keys_of_hashes_get_a_new_version_and_lose_none(vault: Vault):
         assert (versions[0], len(versions)) == (first, 2)
 
 
+async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlives(vault: Vault):
+    kms = vault.kms(ACCESS_TOKEN, STAFF_TOKEN)
+    tokens, listed = AccessTokens(kms), VerificationKeys(kms, ACCESS_TOKEN)
+    verifier = TokenVerifier(VoterClaims, VOTER_ACCESS, listed)
+    for held in (tokens, listed):
+        await held.refresh()
+    before = tokens.voter(new_voter_id("eu"), "eu", "DE").encode()
+    vault.today = datetime.now(UTC).date()
+    rotated = await vault.rotate("rotate-keys-tokens", purposes=(), token_purposes=TOKEN_KEYS)
+    assert (len(rotated.made), rotated.destroyed) == (2, ())
+    await listed.refresh()
+    for _ in range(2):
+        await tokens.refresh()
+    after = tokens.voter(new_voter_id("eu"), "eu", "DE").encode()
+    assert {key_id_in(before), key_id_in(after)} == set(listed.by_id)
+    assert key_id_in(after) in rotated.made
+    for token in (before, after):
+        verifier.verify(token, time.time())
+    again = await vault.rotate(purposes=(), token_purposes=TOKEN_KEYS, grace_days=0)
+    assert (again.made, len(again.destroyed)) == ((), 2)
+    assert key_id_in(before) in again.destroyed
+    events = [*((key_id, "made") for key_id in rotated.made), *((key_id, "destroyed") for key_id in again.destroyed)]
+    assert vault.catalogue.noted == events
+    await listed.refresh()
+    verifier.verify(after, time.time())
+    with pytest.raises(DomainError) as refused:
+        verifier.verify(before, time.time())  # its fifteen minutes are long over by then
+    assert refused.value.code is ErrorCode.TOKEN_INVALID
+
+
+def key_id_in(token: bytes) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
 async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client):
     with suppress(RPCError):
         await client.get_schedule_handle(SCHEDULE_ID).delete()
@@ -339,6 +382,7 @@ async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(clien
         assert isinstance(found.action, ScheduleActionStartWorkflow)
         (given,) = await client.data_converter.decode(found.action.args, [RotateKeysInput])
         assert (given.cells, given.personal_purpose, given.hash_purposes) == (CELLS, KEK_PERSONAL, HASH_KEYS)
+        assert given.token_purposes == TOKEN_KEYS
         assert (found.state.paused, found.state.note) == (True, "by an operator")
     finally:
         await handle.delete()
