@@ -50,6 +50,10 @@ class AccountEnds(Protocol):
         """Return deletions requested before an instant of which nothing has happened yet, oldest first."""
         ...
 
+    async def unfinished(self, before: datetime, after: str, limit: int) -> Sequence[Deletion]:
+        """Return deletions requested before an instant and not completed, by id, those behind the id `after`."""
+        ...
+
     async def stop(self, deletion_id: str) -> None:
         """Suspend the account and end its sessions. Raises DomainError `deletion_not_found`."""
         ...

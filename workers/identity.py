@@ -40,9 +40,11 @@ from integrations.temporal.logins import LOGIN_QUEUE
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT, IDENTITY_QUEUE
 from integrations.temporal.worker import Release, build_worker
 from workers.identity_sweeps import (
+    AGAIN_EVERY_S,
     FOLD_EVERY_S,
     FORGET_EVERY_S,
     begin_deletions,
+    begin_deletions_again,
     begin_unstarted,
     deliver_waiting,
     fold_logins,
@@ -173,6 +175,11 @@ def _sweeps(
         sweep(cell.name, partial(deliver_waiting, cell.inbox, delivery)),
         sweep(cell.name, partial(begin_unstarted, cell.registrations, cell.processes, policy, cell.name, cells)),
         sweep(cell.name, partial(begin_deletions, cell.ends, cell.account_processes, cell.name, cells)),
+        sweep(
+            cell.name,
+            partial(begin_deletions_again, cell.ends, cell.account_processes, cell.name, cells),
+            every_s=AGAIN_EVERY_S,
+        ),
         sweep(cell.name, partial(tell_changes, cell.notices, cell.records, mailer, cell.name)),
         sweep(cell.name, cell.notices.forget_older, every_s=FORGET_EVERY_S),
         sweep(cell.name, partial(forget_handled, cell.inbox), every_s=FORGET_EVERY_S),

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from domain.account_ends import AccountEnds
+from domain.account_ends import AccountEnds, Deletion
 from domain.account_notices import AccountNotices
 from domain.accounts import PersonalRecords
 from domain.contracts.accounts import DeleteAccountInput
@@ -27,11 +27,13 @@ from integrations.temporal.registrations import TemporalRegistrations
 
 EVENTS_AFTER: Final = timedelta(seconds=3)  # who stored an event tells its process at once, unless it dies
 STARTS_AFTER: Final = timedelta(minutes=1)
+AGAIN_AFTER: Final = timedelta(minutes=10)
 _LEASE: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 100
 _KEPT: Final = timedelta(days=30)  # longer than any vendor repeats a delivery
 _EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 3600.0
+AGAIN_EVERY_S: Final = 600.0
 FOLD_EVERY_S: Final = 2.0
 
 log = structlog.get_logger()
@@ -96,10 +98,36 @@ async def begin_deletions(
     """
     found = await ends.unstarted(datetime.now(UTC) - older_than, _AT_ONCE)
     for each in found:
-        await processes.delete(
-            DeleteAccountInput(deletion_id=each.deletion_id, voter_id=each.voter_id, cell=cell, cells=cells)
-        )
+        await processes.delete(_asked(each, cell, cells))
     return len(found)
+
+
+async def begin_deletions_again(
+    ends: AccountEnds,
+    processes: TemporalAccounts,
+    cell: str,
+    cells: tuple[str, ...],
+    *,
+    older_than: timedelta = AGAIN_AFTER,
+) -> int:
+    """Begin again whatever deletion is not completed, and return how many there are. Safe to repeat.
+
+    One that runs goes on as it is, however long it waits. One whose execution was terminated, timed out or failed
+    begins from the first step, and every step that was done stays done.
+
+    Raises:
+        DomainError: `directory_unavailable`, `workflows_unavailable`.
+    """
+    before, after, begun = datetime.now(UTC) - older_than, "", 0
+    while found := await ends.unfinished(before, after, _AT_ONCE):
+        for each in found:
+            await processes.delete(_asked(each, cell, cells))
+        after, begun = found[-1].deletion_id, begun + len(found)
+    return begun
+
+
+def _asked(deletion: Deletion, cell: str, cells: tuple[str, ...]) -> DeleteAccountInput:
+    return DeleteAccountInput(deletion_id=deletion.deletion_id, voter_id=deletion.voter_id, cell=cell, cells=cells)
 
 
 async def tell_changes(notices: AccountNotices, records: PersonalRecords, mailer: Mailer, cell: str) -> int:

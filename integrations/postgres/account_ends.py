@@ -28,6 +28,10 @@ _UNSTARTED = f"""
 SELECT {_COLUMNS} FROM identity.account_deletion WHERE stage = 'requested' AND requested_at < $1
 ORDER BY requested_at LIMIT $2
 """  # noqa: S608
+_UNFINISHED = f"""
+SELECT {_COLUMNS} FROM identity.account_deletion
+WHERE stage <> 'completed' AND requested_at < $1 AND deletion_id > $2 ORDER BY deletion_id LIMIT $3
+"""  # noqa: S608
 _SET_STATUS = """
 WITH changed AS (
     UPDATE identity.voter SET status = $2, updated_at = now()
@@ -98,6 +102,12 @@ class PostgresAccountEnds:
         """Return deletions of which nothing has happened yet, oldest first."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             rows = await self._pool.fetch(_UNSTARTED, before, limit)
+        return [_deletion(row) for row in rows]
+
+    async def unfinished(self, before: datetime, after: str, limit: int) -> Sequence[Deletion]:
+        """Return deletions that are not completed, by id."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            rows = await self._pool.fetch(_UNFINISHED, before, after, limit)
         return [_deletion(row) for row in rows]
 
     async def stop(self, deletion_id: str) -> None:

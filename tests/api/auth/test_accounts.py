@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,11 +31,12 @@ from api.auth.sessions import SessionDesk
 from api.http.application import create_application
 from api.http.limits_opening import open_limits
 from api.webhooks.app import create_app
+from domain.account_ends import Deletion, DeletionStage
 from domain.contracts.accounts import RecoverAccountInput
 from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus, nullifier
 from domain.errors import DomainError, ErrorCode
-from domain.ids import new_deletion_id, new_session_id
+from domain.ids import delete_account_workflow_id, new_deletion_id, new_session_id
 from domain.mailing import MessageKind
 from domain.sessions import EndReason, LoginMethod, NewSession
 from domain.tokens import ACCESS_ISSUER, Assurance, Confirmation, RiskBand, VoterClaims
@@ -62,7 +63,7 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld
 from tests.integrations.login.authenticator import ORIGIN, RP_ID, Authenticator
 from tests.limits_world import lonely_limits
-from workers.identity_sweeps import begin_deletions
+from workers.identity_sweeps import begin_deletions, begin_deletions_again
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 
@@ -330,6 +331,33 @@ async def test_a_deletion_whose_begin_was_lost_is_begun_later(village: Village) 
     async with asyncio.timeout(WITHIN_S):
         while (found := await cell.ends.get(wished.deletion_id)) is None or found.completed_at is None:
             await asyncio.sleep(0.05)
+
+
+async def test_a_deletion_whose_execution_was_terminated_is_begun_again(village: Village) -> None:
+    registration, voter = await village.voter()
+    session, cell = await village.log_in(voter), village.town.cells["eu"]
+    deletion = (await village.delete(voter, session)).json()["deletionId"]
+    handle = cell.temporal.get_workflow_handle(delete_account_workflow_id("eu", deletion))
+    async with asyncio.timeout(WITHIN_S):  # it waits for the provider, which has not erased the case
+        while (found := await cell.ends.get(deletion)) is None or found.stage is not DeletionStage.STOPPED:
+            await asyncio.sleep(0.05)
+
+    async def unfinished(before: datetime, after: str, limit: int) -> list[Deletion]:
+        return [each for each in [await cell.ends.get(deletion)] if each is not None and not after and limit]
+
+    own: Any = SimpleNamespace(unfinished=unfinished)  # other tests' deletions are theirs
+    run = (await handle.describe()).run_id
+    assert await begin_deletions_again(own, cell.account_processes, "eu", CELLS) == 1
+    assert (await handle.describe()).run_id == run  # it goes on as it is
+    await handle.terminate("by an operator")
+    reference = (await village.town.row(registration)).reference
+    await village.town.vendor.delete(f"/sumsub/_control/applicants/{reference}")
+    assert await begin_deletions_again(own, cell.account_processes, "eu", CELLS) == 1
+    async with asyncio.timeout(WITHIN_S):
+        while (found := await cell.ends.get(deletion)) is None or found.completed_at is None:
+            await asyncio.sleep(0.05)
+    assert (await handle.describe()).run_id != run
+    assert (found.sessions_ended, found.cases_erased) == (1, 1)
 
 
 async def test_a_link_replaces_the_password_and_ends_every_session(village: Village) -> None:

@@ -112,6 +112,26 @@ async def test_a_voter_has_one_deletion_whoever_asks_at_once(
     assert voter not in {each.voter_id for each in await ends.unstarted(datetime.now(UTC) + timedelta(minutes=1), 1000)}
 
 
+async def test_what_is_not_completed_is_found_page_by_page(
+    ends: PostgresAccountEnds, identity_pool: asyncpg.Pool
+) -> None:
+    deletions = sorted([new_deletion_id("eu") for _ in range(4)])
+    for deletion in deletions:
+        await ends.request(deletion, await make_account(identity_pool))
+    await ends.stop(deletions[1])
+    for step in (ends.stop, ends.close):
+        await step(deletions[3])
+    await ends.complete(deletions[3], 0)
+    soon, after, found = datetime.now(UTC) + timedelta(minutes=1), "", []
+    while page := await ends.unfinished(soon, after, 2):
+        assert len(page) <= 2
+        found += page
+        after = page[-1].deletion_id
+    assert [each.deletion_id for each in found if each.deletion_id in deletions] == deletions[:3]
+    earlier = await ends.unfinished(datetime.now(UTC) - timedelta(hours=1), "", 1000)
+    assert not {each.deletion_id for each in earlier} & set(deletions)
+
+
 async def test_a_deletion_that_nobody_asked_for_is_not_carried_out(ends: PostgresAccountEnds) -> None:
     unknown = new_deletion_id("eu")
     assert await ends.get(unknown) is None
