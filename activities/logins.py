@@ -165,6 +165,7 @@ class LoginActivities:
             counts=counts,
             place=place,
             travel_kmh=speed,
+            flags=tuple(sorted(event.flags)),
         )
 
     async def _is_fresh(self, event: DeviceEvent, request: LookAtDeviceInput) -> bool:

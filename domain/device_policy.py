@@ -5,7 +5,7 @@ again under another version.
 """
 
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -163,6 +163,20 @@ def judge_device(
     if refusing:
         return DeviceVerdict(DeviceDecision.REFUSED, SCORE_MAX_PERMILLE, reasons, policy.version)
     return _weighed(sum(raised.values()), reasons, policy)
+
+
+def judge_flags(flags: Iterable[str], use: DeviceUse, policy: DevicePolicy) -> DeviceVerdict:
+    """Return what the flags of an event of before are worth for a use, where there is no event of this request.
+
+    Flags are given by their values; one that this release does not know means nothing.
+    """
+    rules, known = policy.rules[use], frozenset(flags)
+    signs = [flag for flag in DeviceFlag if flag in known]
+    refusing = tuple(sign for sign in signs if sign in rules.refusing)
+    raised = {sign: rules.raising[sign] for sign in signs if sign in rules.raising and sign not in rules.refusing}
+    if refusing:
+        return DeviceVerdict(DeviceDecision.REFUSED, SCORE_MAX_PERMILLE, (*refusing, *raised), policy.version)
+    return _weighed(sum(raised.values()), tuple(raised), policy)
 
 
 def judge_without_vendor(use: DeviceUse, policy: DevicePolicy) -> DeviceVerdict:

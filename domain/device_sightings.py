@@ -1,6 +1,6 @@
 """Which accounts were seen on which devices, by keyed hash: many on one device and many of one account both tell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -30,8 +30,13 @@ class DeviceSightings(Protocol):
     All calls raise DomainError `directory_unavailable`.
     """
 
-    async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime) -> None:
-        """Note that an account was seen on a device. Safe to repeat, and in any order."""
+    async def note(
+        self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()
+    ) -> None:
+        """Note that an account was seen on a device, and what was said against the device then (`DeviceFlag`).
+
+        Safe to repeat, and in any order: the newest flags stand.
+        """
         ...
 
     async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from domain.errors import DomainError, ErrorCode
 from domain.framing import framed
@@ -27,9 +27,20 @@ class VoterStatus(StrEnum):
     CLOSED = "closed"
 
 
+class Asked(NamedTuple):
+    """Who asks for a voting token of which survey, and the keyed hash of the session's device, if it is known."""
+
+    voter_id: str
+    survey_id: str
+    device: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the directory knows of a voter who asks for a voting token of one survey."""
+    """What the directory knows of a voter who asks for a voting token of one survey.
+
+    `device_flags` are what the newest event of that device said against it; none where it was never seen on this voter.
+    """
 
     voter_id: str
     person_id: str | None
@@ -38,6 +49,7 @@ class Candidate:
     region: str
     age_class: int
     on_roll: bool
+    device_flags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +68,8 @@ class Electorate:
 class VoterDirectory(Protocol):
     """What admission reads of one cell's identities."""
 
-    async def candidates(self, asked: Sequence[tuple[str, str]]) -> Sequence[Candidate | None]:
-        """Return, in order, each (voter id, survey id) as seen by that survey's roll, or None for no such voter.
+    async def candidates(self, asked: Sequence[Asked]) -> Sequence[Candidate | None]:
+        """Return, in order, each as seen by that survey's roll, or None for no such voter.
 
         Raises DomainError `directory_unavailable`.
         """

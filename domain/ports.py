@@ -120,22 +120,27 @@ class RiskDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionAttempt:
-    """What the risk rules see of an admission: pseudonyms only (16 bytes each)."""
+    """What the risk rules see of an admission: pseudonyms only (16 bytes each), and what its login has found.
+
+    `device_flags` are what the newest event of the session's device said against it.
+    """
 
     survey_id: str
     voter_pseudonym: bytes
     device_pseudonym: bytes | None
     network_pseudonym: bytes
     risk_band: RiskBand
+    device_flags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class RiskVerdict:
-    """A decision with its score (0 to 1000) and the version of the rules that made it."""
+    """A decision with its score (0 to 1000), the version of the rules that made it, and why, in codes for staff."""
 
     decision: RiskDecision
     score_permille: int
     policy_version: int
+    reasons: tuple[str, ...] = ()
 
 
 class VoteRisk(Protocol):

@@ -1,18 +1,16 @@
-"""Risk of an admission by simple rules: how often a voter asks, how many voters share a device or a network."""
+"""What risk is counted by: how often a voter asks, how many voters share a device or a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Protocol
 
-from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict
-from domain.tokens import RiskBand
+from domain.ports import AdmissionAttempt
 
 CHALLENGE_PERMILLE = 600
 DENY_PERMILLE = 900
 UNKNOWN_NETWORK = "unknown"
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48
-_BAND_FLOOR = {RiskBand.LOW: 0, RiskBand.MEDIUM: 300, RiskBand.HIGH: CHALLENGE_PERMILLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +33,6 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class VelocityPolicy:
-    """The thresholds, with a version that stands beside every decision; a change is a new version.
-
-    A voter's own retries are cheap, a family shares a device, and strangers share a network: a mobile carrier puts
-    thousands behind one address, so a network alone leads to a challenge at most.
-    """
-
-    version: int = 1
-    voter_attempts_per_minute: Threshold = Threshold(challenge_at=30, deny_at=120)
-    device_voters_per_hour: Threshold = Threshold(challenge_at=6, deny_at=24)
-    network_attempts_per_minute: Threshold = Threshold(challenge_at=600_000)
-
-
-@dataclass(frozen=True, slots=True)
 class Velocity:
     """What was counted, this attempt included; `device_voters` is 0 where no device is known."""
 
@@ -66,21 +50,6 @@ class VelocityCounter(Protocol):
         Raises DomainError `velocity_unavailable`; whether they were counted is then not known.
         """
         ...
-
-
-def judge(velocity: Velocity, band: RiskBand, policy: VelocityPolicy) -> RiskVerdict:
-    """Return the decision: the worst of the rules and of what the login said of the session."""
-    score = max(
-        policy.voter_attempts_per_minute.score_permille(velocity.voter_attempts),
-        policy.device_voters_per_hour.score_permille(velocity.device_voters),
-        policy.network_attempts_per_minute.score_permille(velocity.network_attempts),
-        _BAND_FLOOR[band],
-    )
-    if score >= DENY_PERMILLE:
-        decision = RiskDecision.DENY
-    else:
-        decision = RiskDecision.CHALLENGE if score >= CHALLENGE_PERMILLE else RiskDecision.ALLOW
-    return RiskVerdict(decision, score, policy.version)
 
 
 def network_of(client: str) -> str:

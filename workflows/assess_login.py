@@ -53,7 +53,11 @@ class AssessLoginWorkflow:
         signals = signals_of(request, device, challenge, past)
         verdict = judge_login(signals, LOGIN_POLICIES[request.policy_version])
         counts = LoginCounts(
-            values=(*request.seen, *device.values), device=device.device, place=device.place, at=workflow.now()
+            values=(*request.seen, *device.values),
+            device=device.device,
+            place=device.place,
+            at=workflow.now(),
+            device_flags=device.flags,
         )
         at_provider = (StepUpFactor.IDP,) if request.second_factor_at_provider else ()
         self._factors = (*at_provider, *past.factors)

@@ -205,5 +205,5 @@ class RegistrationDesk:
         if verdict.error is not None and verdict.decision is not DeviceDecision.RISKY:
             raise DomainError(verdict.error)
         if device:
-            await cell.sightings.note(device, voter_id, event.at)
+            await cell.sightings.note(device, voter_id, event.at, event.flags)
         return verdict

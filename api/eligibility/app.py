@@ -34,6 +34,7 @@ _ERRORS = (
     ErrorCode.DEVICE_MISMATCH,
     ErrorCode.STEP_UP_REQUIRED,
     ErrorCode.RISK_DENIED,
+    ErrorCode.DEVICE_REFUSED,
     ErrorCode.VOTER_NOT_FOUND,
     ErrorCode.VOTER_NOT_ACTIVE,
     ErrorCode.VOTER_NOT_VERIFIED,

@@ -1,6 +1,7 @@
 """Opens the desks of a process's cells; a cell that is down keeps only its own voters waiting."""
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 from api.background import run_beside
@@ -9,8 +10,9 @@ from api.eligibility.telemetry import DeskMetrics
 from api.eligibility.velocity_risk import ProcessVelocity, VelocityRisk
 from api.eligibility.voting_tokens import VotingTokens
 from domain.ports import KeyManagement
-from domain.risk import Threshold, VelocityPolicy
+from domain.risk import Threshold
 from domain.sessions import RevokedSessions
+from domain.vote_risk import CURRENT_VOTE_POLICY, VotePolicy
 from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
@@ -29,10 +31,11 @@ REDIS_ANSWER_TIMEOUT_S = 1.0
 _DENY_FACTOR = 4  # a denial comes at this many times a challenge
 
 
-def velocity_policy(settings: Settings) -> VelocityPolicy:
-    """Return the policy that the settings ask for."""
+def vote_policy(settings: Settings) -> VotePolicy:
+    """Return the current policy, with the thresholds that the settings ask for."""
     voter, device = settings.risk_voter_attempts_per_minute, settings.risk_device_voters_per_hour
-    return VelocityPolicy(
+    return replace(
+        CURRENT_VOTE_POLICY,
         voter_attempts_per_minute=Threshold(voter, voter * _DENY_FACTOR),
         device_voters_per_hour=Threshold(device, device * _DENY_FACTOR),
         network_attempts_per_minute=Threshold(settings.risk_network_attempts_per_minute),
@@ -90,7 +93,7 @@ class Cells:
         await RevocationFeed(name, self.revoked, pool, EndedSessionsChannel(listening, name)).open(stack, run_beside)
         self._pools[name] = pool
         self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
-        policy = velocity_policy(self._settings)
+        policy = vote_policy(self._settings)
         own = ProcessVelocity(device_voters_max=self._settings.risk_device_voters_per_hour * _DENY_FACTOR)
         self.desks[name] = Desk(
             name,

@@ -12,11 +12,13 @@ from typing import Protocol
 import structlog
 
 from api.eligibility.voting_tokens import VotingToken, VotingTokens
-from domain.eligibility import Candidate, Electorate, Electorates, VoterDirectory, admit
+from domain.eligibility import Asked, Candidate, Electorate, Electorates, VoterDirectory, admit
 from domain.errors import DomainError, ErrorCode
 from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict, VoteRisk
 from domain.pseudonyms import pseudonym
 from domain.tokens import VoterClaims
+from domain.vote_risk import VoteReason
+from integrations.keys import base64url
 
 GROUP_MAX = 64  # looked up together; more would hold the loop for longer than a quick answer may take
 GROUPS_IN_FLIGHT = 2
@@ -159,7 +161,8 @@ class Desk:
 
     async def _decide(self, applications: Sequence[Application]) -> list[VotingToken | DomainError]:
         surveys = await self._surveys({application.survey_id for application in applications})
-        candidates, verdicts = await asyncio.gather(self._look_up(applications), self._assess(applications))
+        candidates = await self._look_up(applications)
+        verdicts = await self._assess(applications, candidates)
         now = self._now()
         return [
             self._result(application, surveys[application.survey_id], candidate, verdict, now)
@@ -183,8 +186,7 @@ class Desk:
         assert candidate is not None
         assert electorate is not None
         if verdict.decision is not RiskDecision.ALLOW:
-            denied = verdict.decision is RiskDecision.DENY
-            return DomainError(ErrorCode.RISK_DENIED if denied else ErrorCode.STEP_UP_REQUIRED)
+            return DomainError(_refusal(verdict))
         claims = application.claims
         return self._tokens.issue(
             electorate, person_id, self._cell, candidate.region, device=claims.device, jkt=claims.jkt, now=now
@@ -201,15 +203,17 @@ class Desk:
 
     async def _look_up(self, applications: Sequence[Application]) -> Sequence[Candidate | None]:
         began = perf_counter()
-        candidates = await self._directory.candidates([(one.claims.sub, one.survey_id) for one in applications])
+        candidates = await self._directory.candidates([_asked(one) for one in applications])
         ended = perf_counter()
         self._telemetry.looked_up(ended - began)
         for application in applications:
             application.trace.step("auth.check_eligibility", began, ended)
         return candidates
 
-    async def _assess(self, applications: Sequence[Application]) -> Sequence[RiskVerdict]:
-        attempts = [self._attempt(application) for application in applications]
+    async def _assess(
+        self, applications: Sequence[Application], candidates: Sequence[Candidate | None]
+    ) -> Sequence[RiskVerdict]:
+        attempts = [self._attempt(one, found) for one, found in zip(applications, candidates, strict=True)]
         began = perf_counter()
         verdicts = await self._verdicts(attempts)
         if verdicts is None:
@@ -228,6 +232,7 @@ class Desk:
                     voter_id=attempt.voter_pseudonym.hex(),
                     score_permille=verdict.score_permille,
                     policy_version=verdict.policy_version,
+                    reasons=list(verdict.reasons),
                 )
         return verdicts
 
@@ -247,7 +252,7 @@ class Desk:
         finally:
             assessing.cancel()
 
-    def _attempt(self, application: Application) -> AdmissionAttempt:
+    def _attempt(self, application: Application, candidate: Candidate | None) -> AdmissionAttempt:
         key, claims = self._pseudonym_key, application.claims
         return AdmissionAttempt(
             application.survey_id,
@@ -255,4 +260,22 @@ class Desk:
             pseudonym(key, "device", claims.device) if claims.device else None,
             pseudonym(key, "network", application.network),
             claims.risk,
+            frozenset() if candidate is None else candidate.device_flags,
         )
+
+
+def _asked(application: Application) -> Asked:
+    """Return whom the directory is asked for; a device that is no keyed hash of ours is none."""
+    claims = application.claims
+    try:
+        device = base64url.decode(claims.device.encode()) if claims.device else None
+    except ValueError:
+        device = None
+    return Asked(claims.sub, application.survey_id, device)
+
+
+def _refusal(verdict: RiskVerdict) -> ErrorCode:
+    if verdict.decision is not RiskDecision.DENY:
+        return ErrorCode.STEP_UP_REQUIRED
+    refused = VoteReason.DEVICE_REFUSED in verdict.reasons
+    return ErrorCode.DEVICE_REFUSED if refused else ErrorCode.RISK_DENIED

@@ -1,4 +1,4 @@
-"""The first `VoteRisk`: velocity by rules, counted in Redis, and in this process while Redis is away."""
+"""Implements `VoteRisk`: what login and directory know, and velocity as Redis has it, or this process without Redis."""
 
 import asyncio
 import time
@@ -9,7 +9,8 @@ import structlog
 
 from domain.errors import DomainError, ErrorCode
 from domain.ports import AdmissionAttempt, RiskVerdict
-from domain.risk import Velocity, VelocityCounter, VelocityPolicy, judge
+from domain.risk import Velocity, VelocityCounter
+from domain.vote_risk import VotePolicy, VoteSignals, judge_vote
 
 SHARED_LIMIT_S = 0.04  # less than half of the 100 ms that a decision may take
 PAUSE_S = 1.0  # after a failure, before the shared counters are asked again
@@ -75,7 +76,7 @@ class ProcessVelocity:
 
 
 class VelocityRisk:
-    """Judges by velocity: of all processes as Redis has it, and never less than what this process has seen itself.
+    """Judges by session, device and velocity: as Redis has it, and never less than what this process has seen itself.
 
     Losing Redis stops no voting: what this process sees is then judged alone, by the same rules.
     """
@@ -84,7 +85,7 @@ class VelocityRisk:
         self,
         shared: VelocityCounter,
         own: VelocityCounter,
-        policy: VelocityPolicy,
+        policy: VotePolicy,
         *,
         limit_s: float = SHARED_LIMIT_S,
         now: Callable[[], float] = time.monotonic,
@@ -105,7 +106,7 @@ class VelocityRisk:
         """Return one verdict for each attempt, in order."""
         velocities = await self._observe(attempts)
         return [
-            judge(velocity, attempt.risk_band, self._policy)
+            judge_vote(VoteSignals(velocity, attempt.risk_band, attempt.device_flags), self._policy)
             for attempt, velocity in zip(attempts, velocities, strict=True)
         ]
 

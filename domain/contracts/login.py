@@ -165,6 +165,7 @@ class SeenDevice(Contract):
     counts: tuple[FeatureCount, ...] = ()
     place: bytes = b""
     travel_kmh: int = -1
+    flags: tuple[str, ...] = ()  # what the event says against the device
 
 
 class RedeemChallengeInput(Contract):
@@ -208,6 +209,7 @@ class LoginCounts(Contract):
     device: tuple[HashedValue, ...] = ()
     place: bytes = b""
     at: datetime
+    device_flags: tuple[str, ...] = ()
 
 
 class RecordLoginInput(Contract):

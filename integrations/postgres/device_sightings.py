@@ -3,7 +3,7 @@
 Everything was written under the oldest live version too, so the version that knows most knows all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -17,11 +17,12 @@ from integrations.postgres.failures import unavailable_as
 _OTHERS_MAX = 20
 
 NOTE = """
-INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen)
-SELECT DISTINCT key_id, digest, $3, $4::timestamptz, $4::timestamptz
+INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen, flags)
+SELECT DISTINCT key_id, digest, $3, $4::timestamptz, $4::timestamptz, $5::text[]
 FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest) ORDER BY key_id, digest
 ON CONFLICT ON CONSTRAINT pk_device_sighting DO UPDATE
-SET first_seen = least(seen.first_seen, excluded.first_seen), last_seen = greatest(seen.last_seen, excluded.last_seen)
+SET first_seen = least(seen.first_seen, excluded.first_seen), last_seen = greatest(seen.last_seen, excluded.last_seen),
+    flags = CASE WHEN excluded.last_seen >= seen.last_seen THEN excluded.flags ELSE seen.flags END
 """
 _ON_DEVICE = """
 SELECT voter_id, max(last_seen) AS last_seen FROM (
@@ -47,10 +48,12 @@ class PostgresDeviceSightings:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime) -> None:
-        """Note that an account was seen on a device."""
+    async def note(
+        self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()
+    ) -> None:
+        """Note that an account was seen on a device, and what was said against the device then."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pool.execute(NOTE, *_arrays(device), voter_id, at)
+            await self._pool.execute(NOTE, *_arrays(device), voter_id, at, sorted(flags))
 
     async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
         """Return what was seen of a device and of an account since then."""

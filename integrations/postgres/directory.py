@@ -4,18 +4,21 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from domain.eligibility import Candidate, VoterStatus
+from domain.eligibility import Asked, Candidate, VoterStatus
 from domain.errors import ErrorCode
 from domain.ids import new_person_id, new_voter_id
 from domain.tokens import Assurance
 from integrations.postgres.failures import unavailable_as
 
-# However many ask at once, one read; each row by primary keys alone.
+# However many ask at once, one read; each row by primary keys, and of the devices of one voter the one that is named.
 _CANDIDATES = """
 SELECT v.voter_id, v.person_id, v.status, v.assurance, v.region, v.age_class, EXISTS (
     SELECT FROM identity.roll AS r WHERE r.survey_id = asked.survey_id AND r.person_id = v.person_id
-) AS on_roll
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (voter_id, survey_id, place)
+) AS on_roll, CASE WHEN asked.device IS NOT NULL THEN (
+    SELECT seen.flags FROM identity.device_sighting AS seen
+    WHERE seen.voter_id = asked.voter_id AND seen.digest = asked.device LIMIT 1
+) END AS device_flags
+FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS asked (voter_id, survey_id, device, place)
 LEFT JOIN identity.voter AS v ON v.voter_id = asked.voter_id
 ORDER BY asked.place
 """
@@ -41,15 +44,15 @@ class Directory:
         self._pool = pool
         self._cell = cell
 
-    async def candidates(self, asked: Sequence[tuple[str, str]]) -> list[Candidate | None]:
-        """Return, in order, each (voter id, survey id) as seen by that survey's roll, or None for no such voter.
+    async def candidates(self, asked: Sequence[Asked]) -> list[Candidate | None]:
+        """Return, in order, each as seen by that survey's roll, or None for no such voter.
 
         Raises:
             DomainError: `directory_unavailable`.
         """
-        voters, surveys = [voter_id for voter_id, _ in asked], [survey_id for _, survey_id in asked]
+        columns = [one.voter_id for one in asked], [one.survey_id for one in asked], [one.device for one in asked]
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_CANDIDATES, voters, surveys)
+            rows = await self._pool.fetch(_CANDIDATES, *columns)
         return [_candidate(row) if row["voter_id"] is not None else None for row in rows]
 
     async def create_voters(
@@ -82,5 +85,14 @@ class Directory:
 
 
 def _candidate(row: asyncpg.Record) -> Candidate:
-    voter_id, person_id, status, assurance, region, age_class, on_roll = row
-    return Candidate(voter_id, person_id, VoterStatus(status), Assurance(assurance), region, age_class, on_roll)
+    voter_id, person_id, status, assurance, region, age_class, on_roll, flags = row
+    return Candidate(
+        voter_id,
+        person_id,
+        VoterStatus(status),
+        Assurance(assurance),
+        region,
+        age_class,
+        on_roll,
+        frozenset(flags) if flags else frozenset(),
+    )

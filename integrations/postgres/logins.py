@@ -254,7 +254,7 @@ async def _add(connection: Any, voter_id: str, counts: LoginCounts) -> None:
     await connection.execute(_COUNT_NEW, *columns)
     if counts.device:
         keys, digests = [one.key_id for one in counts.device], [one.digest for one in counts.device]
-        await connection.execute(NOTE_SIGHTING, keys, digests, voter_id, counts.at)
+        await connection.execute(NOTE_SIGHTING, keys, digests, voter_id, counts.at, list(counts.device_flags))
     if counts.place:
         await connection.execute(_PUT_PLACE, voter_id, counts.place, counts.at)
 

@@ -17,7 +17,7 @@ from comitia.roll_import import OtherReportError, RollImport
 from comitia.stack.state import StackState
 from domain.accounts import ClaimState
 from domain.claiming import claim_everywhere, release_everywhere
-from domain.eligibility import VoterStatus
+from domain.eligibility import Asked, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_person_id, new_survey_id, new_voter_id
 from domain.proofing import Document
@@ -153,7 +153,7 @@ async def test_who_registers_after_the_import_is_on_the_roll(
     await accounts.open(voter, "DE", {})
     assert await accounts.activate(voter, claim.person_id, Assurance.SUBSTANTIAL, 18)
     assert await on_roll(owner_pool, survey) == {claim.person_id}
-    (candidate,) = await Directory(pools["eu"], "eu").candidates([(voter, survey)])
+    (candidate,) = await Directory(pools["eu"], "eu").candidates([Asked(voter, survey)])
     assert candidate is not None
     assert candidate.on_roll
 

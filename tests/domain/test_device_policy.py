@@ -16,6 +16,7 @@ from domain.device_policy import (
     DeviceUse,
     DeviceVerdict,
     judge_device,
+    judge_flags,
     judge_without_vendor,
 )
 from domain.devices import DeviceEvent, DeviceFlag
@@ -196,3 +197,12 @@ def test_flags_and_reasons_share_no_code() -> None:
 def test_an_allowance_without_an_end_never_refuses() -> None:
     assert not Allowance(1, 100).refuses(10**6)
     assert Allowance(1, 100, refuse_from=3).refuses(3)
+
+
+@pytest.mark.parametrize("use", DeviceUse)
+@pytest.mark.parametrize("flags", [(), *((flag,) for flag in DeviceFlag), (DeviceFlag.VPN, DeviceFlag.ROOTED)])
+def test_flags_of_an_earlier_event_mean_what_they_mean_in_one_of_this_request(
+    use: DeviceUse, flags: tuple[DeviceFlag, ...]
+) -> None:
+    known = frozenset(flags) - {DeviceFlag.REPLAYED}  # of an event, and not of a device
+    assert judge_flags([*known, "a flag of a later release"], use, CURRENT_DEVICE_POLICY) == judge(use, flags=known)

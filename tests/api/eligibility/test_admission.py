@@ -1,6 +1,7 @@
 """Asking for a voting token over HTTP: who gets one, what it says, and each refusal with its code."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -9,15 +10,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from domain.accounts import KeyedHash
 from domain.eligibility import VoterStatus, evidence_key, evidence_message
 from domain.ids import new_session_id, new_survey_id, new_voter_id
 from domain.sessions import EndReason, LoginMethod, NewSession, new_refresh_token
 from domain.tokens import LIFETIME_S, Assurance, RiskBand, Role
+from integrations.keys import base64url
 from integrations.keys.digests import digest
 from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.keys.purposes import EVIDENCE, VOTING_TOKEN
 from integrations.keys.signing import VerificationKeys, is_signed
 from integrations.keys.tokens import VotingTokenVerifier
+from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.roles import IDENTITY
 from integrations.postgres.sessions import PostgresSessions
 from integrations.settings import RedisAddress
@@ -255,6 +259,29 @@ async def test_risky_session_needs_a_step_up(eligibility: Eligibility, identity_
     survey_id, voter = await identity_world.survey(), await identity_world.voter()
     token = identity_world.token(voter, risk=RiskBand.HIGH)
     assert await eligibility.refusal(survey_id, token) == (403, "step_up_required")
+
+
+async def test_a_rooted_device_of_the_session_is_refused_until_it_is_seen_otherwise(
+    eligibility: Eligibility, identity_world: IdentityWorld
+) -> None:
+    survey_id, voter, key = await identity_world.survey(), await identity_world.voter(), ProofKey.generate()
+    phone, tablet = (KeyedHash("lookup/1", secrets.token_bytes(32)) for _ in range(2))
+    sightings, now = PostgresDeviceSightings(identity_world.identity["eu"]), datetime.now(UTC)
+    url = f"{PUBLIC_URL}/v1/surveys/{survey_id}/voting-token"
+
+    async def ask(device: KeyedHash) -> tuple[int, str]:
+        token = identity_world.token(voter, jkt=key.jkt, device=base64url.encode_text(device.digest))
+        proof = make_proof(key, "POST", url, time.time(), token=token)
+        answer = await eligibility.ask(survey_id, token, "DPoP", DPoP=proof)
+        return answer.status_code, answer.json().get("code", "")
+
+    await sightings.note([phone], voter, now - timedelta(hours=1))
+    await sightings.note([tablet], voter, now, ["tor", "vpn"])  # raises the risk, and is no reason alone
+    assert [await ask(device) for device in (phone, tablet)] == [(201, "")] * 2
+    await sightings.note([phone], voter, now, ["rooted"])
+    assert [await ask(device) for device in (phone, tablet)] == [(403, "device_refused"), (201, "")]
+    await sightings.note([phone], voter, now + timedelta(seconds=1))
+    assert await ask(phone) == (201, "")
 
 
 class TestBoundTokens:

@@ -9,11 +9,12 @@ import pytest
 
 from api.eligibility.desk import GROUP_MAX, GROUPS_IN_FLIGHT, Application, Desk
 from api.eligibility.voting_tokens import VotingToken, VotingTokens
-from domain.eligibility import Candidate, Electorate, VoterStatus
+from domain.eligibility import Asked, Candidate, Electorate, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_voter_id
 from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict
 from domain.tokens import VOTER_ACCESS, Assurance, VoterClaims
+from integrations.keys import base64url
 from integrations.keys.signing import crypto_sign, crypto_sign_seed_keypair
 
 SURVEY, GONE = "s_aaaaaaaaaaaaaaaa", "s_bbbbbbbbbbbbbbbb"
@@ -46,8 +47,12 @@ class World:
     absent: int = 0
     steps: list[str] = field(default_factory=list)
     flags: int = 0
+    asked: list[Asked] = field(default_factory=list)
+    attempts: list[AdmissionAttempt] = field(default_factory=list)
+    device_flags: frozenset[str] = frozenset()
 
-    async def candidates(self, asked: Sequence[tuple[str, str]]) -> list[Candidate | None]:
+    async def candidates(self, asked: Sequence[Asked]) -> list[Candidate | None]:
+        self.asked += asked
         self.groups.append(len(asked))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -56,8 +61,17 @@ class World:
         if self.failure is not None:
             raise self.failure
         return [
-            Candidate(voter, f"p_{voter}", VoterStatus.ACTIVE, Assurance.HIGH, "DE", 18, on_roll=False)
-            for voter, _ in asked
+            Candidate(
+                one.voter_id,
+                f"p_{one.voter_id}",
+                VoterStatus.ACTIVE,
+                Assurance.HIGH,
+                "DE",
+                18,
+                on_roll=False,
+                device_flags=self.device_flags,
+            )
+            for one in asked
         ]
 
     async def get(self, survey_id: str) -> Electorate | None:
@@ -66,6 +80,7 @@ class World:
         return replace(ELECTORATE, survey_id=survey_id)
 
     async def assess(self, attempts: Sequence[AdmissionAttempt]) -> list[RiskVerdict]:
+        self.attempts += attempts
         await asyncio.sleep(self.risk_takes_s)
         if self.risk_failure is not None:
             raise self.risk_failure
@@ -112,7 +127,7 @@ def desk(world: World) -> Desk:
     return desk_over(world)
 
 
-def application(world: World, survey_id: str = SURVEY) -> Application:
+def application(world: World, survey_id: str = SURVEY, device: str = "") -> Application:
     now = int(time.time())
     kind = VOTER_ACCESS
     claims = VoterClaims(
@@ -126,6 +141,7 @@ def application(world: World, survey_id: str = SURVEY) -> Application:
         sid="s",
         cell="eu",
         region="DE",
+        device=device,
     )
     return Application(survey_id, claims, "127.0.0.0/24", world)
 
@@ -198,15 +214,29 @@ async def test_survey_whose_key_is_gone_concerns_only_its_own_voters(desk: Desk,
 
 
 @pytest.mark.parametrize(
-    ("decision", "code"),
-    [(RiskDecision.CHALLENGE, ErrorCode.STEP_UP_REQUIRED), (RiskDecision.DENY, ErrorCode.RISK_DENIED)],
+    ("decision", "reasons", "code"),
+    [
+        (RiskDecision.CHALLENGE, ("voter_velocity",), ErrorCode.STEP_UP_REQUIRED),
+        (RiskDecision.DENY, ("voter_velocity",), ErrorCode.RISK_DENIED),
+        (RiskDecision.DENY, ("device_refused", "rooted"), ErrorCode.DEVICE_REFUSED),
+    ],
 )
-async def test_risk_decides(desk: Desk, world: World, decision: RiskDecision, code: ErrorCode) -> None:
-    world.verdict = RiskVerdict(decision, 950, 1)
+async def test_risk_decides(
+    desk: Desk, world: World, decision: RiskDecision, reasons: tuple[str, ...], code: ErrorCode
+) -> None:
+    world.verdict = RiskVerdict(decision, 950, 1, reasons)
     (result,) = await ask(desk, [application(world)])
     assert isinstance(result, DomainError)
     assert result.code is code
     assert world.flags == 1
+
+
+async def test_risk_hears_what_the_directory_knows_of_the_session_device(desk: Desk, world: World) -> None:
+    world.device_flags = frozenset({"vpn"})
+    devices = [base64url.encode_text(b"d" * 32), "", "no keyed hash of ours!"]
+    await ask(desk, [application(world, device=device) for device in devices])
+    assert [one.device for one in world.asked] == [b"d" * 32, None, None]
+    assert {attempt.device_flags for attempt in world.attempts} == {frozenset({"vpn"})}
 
 
 @pytest.mark.parametrize("how", ["late", "failing"])

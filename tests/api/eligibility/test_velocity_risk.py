@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -11,13 +12,14 @@ from redis.asyncio import Redis
 from api.eligibility.velocity_risk import PAUSE_S, ProcessVelocity, VelocityRisk
 from domain.errors import DomainError, ErrorCode
 from domain.ports import AdmissionAttempt, RiskDecision
-from domain.risk import Threshold, Velocity, VelocityCounter, VelocityPolicy
+from domain.risk import Threshold, Velocity, VelocityCounter
 from domain.tokens import RiskBand
+from domain.vote_risk import CURRENT_VOTE_POLICY
 from integrations.redis.connection import open_redis
 from integrations.redis.velocity import RedisVelocity
 from tests.conftest import SettingsFor
 
-POLICY = VelocityPolicy(device_voters_per_hour=Threshold(3, 5))
+POLICY = replace(CURRENT_VOTE_POLICY, device_voters_per_hour=Threshold(3, 5))
 
 
 class Clock:
@@ -153,6 +155,14 @@ async def test_process_counts_while_the_shared_counter_is_away(failure: str, clo
     assert not risk.is_degraded
     # what was counted here meanwhile is not forgotten because the others did not see it
     assert (await risk.assess([attempt(device=b"d")]))[0].decision is RiskDecision.DENY
+
+
+async def test_what_the_directory_knows_of_the_device_is_judged_with_the_velocity(clock: Clock) -> None:
+    risk = VelocityRisk(Shared(), ProcessVelocity(now=clock), POLICY, now=clock)
+    calm, rooted = attempt(), replace(attempt(), device_flags=frozenset({"rooted"}))
+    verdicts = await risk.assess([calm, rooted])
+    assert [verdict.decision for verdict in verdicts] == [RiskDecision.ALLOW, RiskDecision.DENY]
+    assert verdicts[1].reasons == ("device_refused", "rooted")
 
 
 async def test_what_other_processes_counted_counts_here(redis: Redis, clock: Clock) -> None:

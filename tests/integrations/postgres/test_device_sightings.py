@@ -47,6 +47,19 @@ async def test_many_sightings_at_once_in_any_order_keep_first_and_last(
     assert [tuple(row) for row in rows] == [(NOW + timedelta(hours=1), NOW + timedelta(hours=7))] * 2
 
 
+async def test_the_newest_flags_of_a_device_stand_in_whatever_order_they_come(
+    sightings: PostgresDeviceSightings, owner_pool: OwnerPool
+) -> None:
+    laptop, voter = device(), new_voter_id("eu")
+    for hours, flags in ((1, ["rooted"]), (3, ["vpn", "incognito"]), (2, ["emulator"])):
+        await sightings.note(laptop, voter, NOW + timedelta(hours=hours), flags)
+    rows = "SELECT flags FROM identity.device_sighting WHERE voter_id = $1"
+    owner = await owner_pool("eu")
+    assert [row["flags"] for row in await owner.fetch(rows, voter)] == [["incognito", "vpn"]] * 2
+    await sightings.note(laptop, voter, NOW + timedelta(hours=4))
+    assert [row["flags"] for row in await owner.fetch(rows, voter)] == [[]] * 2
+
+
 async def test_many_accounts_on_one_device_are_counted_and_named(sightings: PostgresDeviceSightings) -> None:
     laptop, voters = device(), [new_voter_id("eu") for _ in range(25)]
     for place, voter in enumerate(voters):

@@ -3,19 +3,21 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from domain.access import api_key_hash, new_api_key
-from domain.eligibility import Candidate, VoterStatus
+from domain.accounts import KeyedHash
+from domain.eligibility import Asked, Candidate, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_survey_id, new_voter_id
 from domain.tokens import Assurance, Role
 from integrations.postgres import api_clients, electorates
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
 from integrations.postgres.pool import open_pool
@@ -57,7 +59,8 @@ async def test_voters_are_found_in_the_order_asked_for(world: IdentityWorld, dir
     first = (await directory.create_voters(1, "DE", age_class=16, assurance=Assurance.HIGH))[0]
     second = (await directory.create_voters(1, "FR", status=VoterStatus.SUSPENDED))[0]
     await directory.enrol(survey_id, [second])
-    asked = [(second, survey_id), (stranger, survey_id), (first, survey_id), (second, new_survey_id())]
+    surveys = (survey_id, survey_id, survey_id, new_survey_id())
+    asked = [Asked(*one) for one in zip((second, stranger, first, second), surveys, strict=True)]
     found = await directory.candidates(asked)
     assert found[1] is None
     assert found[2] is not None
@@ -68,6 +71,23 @@ async def test_voters_are_found_in_the_order_asked_for(world: IdentityWorld, dir
     assert found[3] is not None
     assert not found[3].on_roll
     assert await directory.candidates([]) == []
+
+
+async def test_a_voter_comes_with_what_was_said_of_the_device_that_is_named(
+    world: IdentityWorld, directory: Directory
+) -> None:
+    survey_id, (voter, other) = await world.survey(), await directory.create_voters(2, "DE")
+    sightings, now = PostgresDeviceSightings(world.identity["eu"]), datetime.now(UTC)
+    phone, tablet = (
+        [KeyedHash(f"lookup/{number}", secrets.token_bytes(32)) for number in range(2)] for _ in range(2)
+    )
+    await sightings.note(phone, voter, now - timedelta(hours=1), ["rooted"])
+    await sightings.note(phone, voter, now, ["rooted", "vpn"])
+    await sightings.note(tablet, voter, now)
+    devices = [phone[0].digest, phone[1].digest, tablet[0].digest, secrets.token_bytes(32), None]
+    asked = [*(Asked(voter, survey_id, device) for device in devices), Asked(other, survey_id, phone[0].digest)]
+    found = [one.device_flags for one in await directory.candidates(asked) if one is not None]
+    assert found == [frozenset({"rooted", "vpn"})] * 2 + [frozenset()] * 4
 
 
 async def test_thousands_of_voters_are_persons_of_their_own(directory: Directory, owner_pool: OwnerPool) -> None:
@@ -170,7 +190,7 @@ async def test_vote_path_sees_nobody(settings_for: SettingsFor) -> None:
 async def test_directory_that_is_away_says_so(settings_for: SettingsFor) -> None:
     directory = Directory(await broken_pool(settings_for), "eu")
     for call in (
-        directory.candidates([(new_voter_id("eu"), new_survey_id())]),
+        directory.candidates([Asked(new_voter_id("eu"), new_survey_id())]),
         directory.create_voters(1, "DE"),
         directory.enrol(new_survey_id(), []),
         directory.set_status(new_voter_id("eu"), VoterStatus.CLOSED),

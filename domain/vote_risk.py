@@ -1,0 +1,119 @@
+"""The risk of an admission to a vote: how often who asks, and what the login has found out about session and device.
+
+As with logins, the rules are data with a version and judging is a function of signals and policy alone, so that an
+admission can be judged again under another version. Unlike a login, an admission has no vendor to ask: the token says
+how the login was judged, and the directory what the newest event said against the device that the token names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from domain.device_policy import DEVICE_POLICIES, DeviceDecision, DeviceUse, judge_flags
+from domain.ports import RiskDecision, RiskVerdict
+from domain.risk import CHALLENGE_PERMILLE, DENY_PERMILLE, Threshold, Velocity
+from domain.tokens import RiskBand
+
+
+class VoteReason(StrEnum):
+    """What staff read beside the device's flags."""
+
+    VOTER_VELOCITY = "voter_velocity"
+    DEVICE_VELOCITY = "device_velocity"
+    NETWORK_VELOCITY = "network_velocity"
+    SESSION_RISK = "session_risk"
+    DEVICE_REFUSED = "device_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class VoteSignals:
+    """Everything that an admission is judged by.
+
+    `band` is what the login said of the session. `device_flags` are those of the newest event of the session's device,
+    by the values of `DeviceFlag`; none where the token names no device, or one that was never seen here.
+    """
+
+    velocity: Velocity
+    band: RiskBand
+    device_flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class VotePolicy:
+    """The rules as data; a change is a new version.
+
+    A voter's own retries are cheap, a family shares a device, and strangers share a network: a mobile carrier puts
+    thousands behind one address, so a network alone leads to a challenge at most. `band_floors`: the score that a
+    session has before anything is counted. `device_policy_version`: whose rules for voting say what a flag means; None
+    where devices are not looked at. `device_share_permille`: how much of the device's score is added to the velocity's.
+    It is less than a challenge, since the login has asked for a further factor already, and the next one would find the
+    same device. `forces`: the mildest decision that a reason permits, whatever the score.
+    """
+
+    version: int
+    voter_attempts_per_minute: Threshold = Threshold(challenge_at=30, deny_at=120)
+    device_voters_per_hour: Threshold = Threshold(challenge_at=6, deny_at=24)
+    network_attempts_per_minute: Threshold = Threshold(challenge_at=600_000)
+    band_floors: Mapping[RiskBand, int] = MappingProxyType(
+        {RiskBand.LOW: 0, RiskBand.MEDIUM: 300, RiskBand.HIGH: CHALLENGE_PERMILLE}
+    )
+    device_policy_version: int | None = None
+    device_share_permille: int = 0
+    forces: Mapping[VoteReason, RiskDecision] = MappingProxyType({})
+
+
+def judge_vote(signals: VoteSignals, policy: VotePolicy) -> RiskVerdict:
+    """Return the decision: by the worst of the rules, and by what a reason forces."""
+    device_score, device_reasons, is_refused = _device(signals, policy)
+    velocity = {
+        VoteReason.VOTER_VELOCITY: policy.voter_attempts_per_minute.score_permille(signals.velocity.voter_attempts),
+        VoteReason.DEVICE_VELOCITY: policy.device_voters_per_hour.score_permille(signals.velocity.device_voters),
+        VoteReason.NETWORK_VELOCITY: policy.network_attempts_per_minute.score_permille(
+            signals.velocity.network_attempts
+        ),
+    }
+    counted = max(velocity.values()) + device_score * policy.device_share_permille // 1000
+    scores = {**velocity, VoteReason.SESSION_RISK: policy.band_floors[signals.band]}
+    reasons = [reason for reason, score in scores.items() if score >= CHALLENGE_PERMILLE]
+    if is_refused:
+        reasons.append(VoteReason.DEVICE_REFUSED)
+    score = min(1000, max(counted, policy.band_floors[signals.band]))
+    forced = [policy.forces[reason] for reason in reasons if reason in policy.forces]
+    return RiskVerdict(
+        decision=max((_by_score(score), *forced), key=_RANK),
+        score_permille=score,
+        policy_version=policy.version,
+        reasons=(*(reason.value for reason in reasons), *device_reasons),
+    )
+
+
+def _device(signals: VoteSignals, policy: VotePolicy) -> tuple[int, tuple[str, ...], bool]:
+    """Return the device's score and reasons, and whether it may not be used for voting."""
+    if policy.device_policy_version is None or not signals.device_flags:
+        return 0, (), False
+    verdict = judge_flags(signals.device_flags, DeviceUse.VOTING, DEVICE_POLICIES[policy.device_policy_version])
+    return verdict.score_permille, verdict.reasons, verdict.decision is DeviceDecision.REFUSED
+
+
+def _by_score(score_permille: int) -> RiskDecision:
+    if score_permille >= DENY_PERMILLE:
+        return RiskDecision.DENY
+    return RiskDecision.CHALLENGE if score_permille >= CHALLENGE_PERMILLE else RiskDecision.ALLOW
+
+
+_RANK: Final = {decision: rank for rank, decision in enumerate(RiskDecision)}.__getitem__
+
+VOTE_POLICIES: Final[Mapping[int, VotePolicy]] = MappingProxyType(
+    {
+        1: VotePolicy(version=1),
+        2: VotePolicy(
+            version=2,
+            device_policy_version=1,
+            device_share_permille=300,
+            forces=MappingProxyType({VoteReason.DEVICE_REFUSED: RiskDecision.DENY}),
+        ),
+    }
+)
+CURRENT_VOTE_POLICY: Final = VOTE_POLICIES[2]
