@@ -30,9 +30,7 @@ class DeviceSightings(Protocol):
     All calls raise DomainError `directory_unavailable`.
     """
 
-    async def note(
-        self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()
-    ) -> None:
+    async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()) -> None:
         """Note that an account was seen on a device, and what was said against the device then (`DeviceFlag`).
 
         Safe to repeat, and in any order: the newest flags stand.

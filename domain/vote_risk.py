@@ -6,7 +6,7 @@ how the login was judged, and the directory what the newest event said against t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -53,12 +53,10 @@ class VotePolicy:
     """
 
     version: int
-    voter_attempts_per_minute: Threshold = Threshold(challenge_at=30, deny_at=120)
-    device_voters_per_hour: Threshold = Threshold(challenge_at=6, deny_at=24)
-    network_attempts_per_minute: Threshold = Threshold(challenge_at=600_000)
-    band_floors: Mapping[RiskBand, int] = MappingProxyType(
-        {RiskBand.LOW: 0, RiskBand.MEDIUM: 300, RiskBand.HIGH: CHALLENGE_PERMILLE}
-    )
+    voter_attempts_per_minute: Threshold
+    device_voters_per_hour: Threshold
+    network_attempts_per_minute: Threshold
+    band_floors: Mapping[RiskBand, int]
     device_policy_version: int | None = None
     device_share_permille: int = 0
     forces: Mapping[VoteReason, RiskDecision] = MappingProxyType({})
@@ -105,10 +103,18 @@ def _by_score(score_permille: int) -> RiskDecision:
 
 _RANK: Final = {decision: rank for rank, decision in enumerate(RiskDecision)}.__getitem__
 
+_VELOCITY: Final = VotePolicy(
+    version=1,
+    voter_attempts_per_minute=Threshold(challenge_at=30, deny_at=120),
+    device_voters_per_hour=Threshold(challenge_at=6, deny_at=24),
+    network_attempts_per_minute=Threshold(challenge_at=600_000),
+    band_floors=MappingProxyType({RiskBand.LOW: 0, RiskBand.MEDIUM: 300, RiskBand.HIGH: CHALLENGE_PERMILLE}),
+)
 VOTE_POLICIES: Final[Mapping[int, VotePolicy]] = MappingProxyType(
     {
-        1: VotePolicy(version=1),
-        2: VotePolicy(
+        1: _VELOCITY,
+        2: replace(
+            _VELOCITY,
             version=2,
             device_policy_version=1,
             device_share_permille=300,

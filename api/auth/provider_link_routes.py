@@ -84,9 +84,7 @@ def provider_link_routes(
         """Return where to send the person, who logs in there and comes back with what this client finishes it with."""
         return AuthorizeBody(url=await desk.begin(claims, provider))
 
-    @router.post(
-        "/{provider}/finish", status_code=204, summary="Link a login at a provider", responses=_FINISH_ERRORS
-    )
+    @router.post("/{provider}/finish", status_code=204, summary="Link a login at a provider", responses=_FINISH_ERRORS)
     async def finish(provider: Provider, body: ReturnedBody, claims: by_voter) -> None:
         """Link it, if no account has it; every other session ends."""
         await desk.finish(claims, provider, body.state, body.code, body.issuer)

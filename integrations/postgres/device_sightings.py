@@ -48,9 +48,7 @@ class PostgresDeviceSightings:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def note(
-        self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()
-    ) -> None:
+    async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()) -> None:
         """Note that an account was seen on a device, and what was said against the device then."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             await self._pool.execute(NOTE, *_arrays(device), voter_id, at, sorted(flags))

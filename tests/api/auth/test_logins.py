@@ -209,6 +209,16 @@ async def test_a_device_event_is_good_for_one_login(town: LoginTown) -> None:
     assert (await town.log_in(person)).status_code == 200
 
 
+async def test_what_is_said_against_a_device_is_kept_for_whoever_admits_it_to_a_vote(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+    assert (await town.log_in(person, visit=await town.visit(person, profile="rooted"))).status_code == 200
+    flags = "SELECT DISTINCT flags FROM identity.device_sighting WHERE voter_id = $1"
+    pool = town.auth.cells.of("eu").pool
+    assert "rooted" in await pool.fetchval(flags, person.voter_id)
+    assert (await town.log_in(person)).status_code == 200
+    assert [row["flags"] for row in await pool.fetch(flags, person.voter_id)] == [[]]
+
+
 async def test_whoever_is_refused_hears_one_and_the_same(town: LoginTown) -> None:
     known = await town.person(password=PASSWORD)
     without = await town.person()

@@ -208,9 +208,7 @@ async def town(settings_for: SettingsFor, auth: Auth) -> AsyncIterator[LoginTown
         yield opened
 
 
-async def as_voter(
-    town: LoginTown, person: Person, token: str, method: str, path: str, **body: Any
-) -> httpx.Response:
+async def as_voter(town: LoginTown, person: Person, token: str, method: str, path: str, **body: Any) -> httpx.Response:
     content = json.dumps(body).encode() if body else b""
     proof = make_proof(person.key, method, PUBLIC_URL + path, time.time(), token=token, body=content)
     headers = {"authorization": f"DPoP {token}", "dpop": proof}

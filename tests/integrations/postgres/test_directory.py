@@ -78,9 +78,7 @@ async def test_a_voter_comes_with_what_was_said_of_the_device_that_is_named(
 ) -> None:
     survey_id, (voter, other) = await world.survey(), await directory.create_voters(2, "DE")
     sightings, now = PostgresDeviceSightings(world.identity["eu"]), datetime.now(UTC)
-    phone, tablet = (
-        [KeyedHash(f"lookup/{number}", secrets.token_bytes(32)) for number in range(2)] for _ in range(2)
-    )
+    phone, tablet = ([KeyedHash(f"lookup/{number}", secrets.token_bytes(32)) for number in range(2)] for _ in range(2))
     await sightings.note(phone, voter, now - timedelta(hours=1), ["rooted"])
     await sightings.note(phone, voter, now, ["rooted", "vpn"])
     await sightings.note(tablet, voter, now)

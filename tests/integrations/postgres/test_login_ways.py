@@ -92,9 +92,7 @@ async def test_an_account_has_one_login_at_each_provider(ways: PostgresLoginWays
     assert [link.provider for link in await ways.links(voter)] == ["google", "apple"]
 
 
-async def test_the_last_way_in_stays_whoever_asks_at_once(
-    ways: PostgresLoginWays, identity_pool: asyncpg.Pool
-) -> None:
+async def test_the_last_way_in_stays_whoever_asks_at_once(ways: PostgresLoginWays, identity_pool: asyncpg.Pool) -> None:
     voter, credentials = await make_account(identity_pool), PostgresCredentials(identity_pool)
     await credentials.put(voter, CredentialKind.PASSWORD, b"hash")
     await credentials.put(voter, CredentialKind.TOTP, b"sealed")
