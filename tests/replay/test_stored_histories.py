@@ -110,6 +110,11 @@ def test_every_end_of_an_account_is_stored(case: str):
     assert case in HISTORIES
 
 
+@pytest.mark.parametrize("case", ["due", "nothing-due", "personal", "hashes", "tokens"])
+def test_every_way_of_a_rotation_is_stored(case: str):
+    assert f"rotate-keys-{case}" in HISTORIES
+
+
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_stored_history_tells_nothing_of_the_machine_that_made_it(name: str):
     assert "stackTrace" not in HISTORIES[name]

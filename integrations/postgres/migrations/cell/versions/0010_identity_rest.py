@@ -8,8 +8,8 @@ branch_labels = None
 depends_on = None
 
 DEVICE_EVENTS = """
--- Events of the vendor's that came with a request, each good for one. Of an event only the SHA-256 of its id: it leads
--- to nobody here, and is forgotten soon after no policy takes it any more.
+-- Events of the vendor's that came with a request, each good for one: the SHA-256 of the event's id, and the id of the
+-- request. Forgotten soon after no policy takes the event any more.
 CREATE TABLE identity.device_event (
     event_hash bytea NOT NULL,
     used_for text NOT NULL,
