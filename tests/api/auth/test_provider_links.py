@@ -128,8 +128,8 @@ async def test_of_two_cells_at_once_at_most_one_has_it(auth: Auth, issuer: Issue
         assert {code_of(answer) for answer in refused} == {(409, "login_taken")}
 
 
-async def test_the_last_thing_to_log_in_with_stays(auth: Auth, issuer: Issuer) -> None:
-    assert issuer.subject
+@pytest.mark.usefixtures("issuer")
+async def test_the_last_thing_to_log_in_with_stays(auth: Auth) -> None:
     voter = await linking(auth)
     await voter.link()
     assert code_of(await voter.send("DELETE", "/sandbox")) == (409, "last_credential")
@@ -145,8 +145,8 @@ async def test_the_last_thing_to_log_in_with_stays(auth: Auth, issuer: Issuer) -
     assert code_of(await auth.call(voter.login, "DELETE", path)) == (409, "last_credential")
 
 
-async def test_what_comes_back_is_good_for_who_began_it_and_for_this_alone(auth: Auth, issuer: Issuer) -> None:
-    assert issuer.subject
+@pytest.mark.usefixtures("issuer")
+async def test_what_comes_back_is_good_for_who_began_it_and_for_this_alone(auth: Auth) -> None:
     voter, thief = await linking(auth), await linking(auth)
     refusal = (422, "link_not_accepted")
     back = await voter.begun()
@@ -166,9 +166,8 @@ async def test_what_comes_back_is_good_for_who_began_it_and_for_this_alone(auth:
     assert await voter.linked() == []
 
 
-async def test_while_a_cell_is_away_nothing_is_linked(auth: Auth, issuer: Issuer, settings_for: SettingsFor) -> None:
-    assert issuer.subject
-
+@pytest.mark.usefixtures("issuer")
+async def test_while_a_cell_is_away_nothing_is_linked(auth: Auth, settings_for: SettingsFor) -> None:
     def of(name: str | None) -> Any:
         if name == "us":
             raise DomainError(ErrorCode.CELL_UNAVAILABLE)
@@ -217,8 +216,8 @@ async def as_voter(town: LoginTown, person: Person, token: str, method: str, pat
     return await town.client.request(method, path, content=content, headers=headers)
 
 
-async def test_who_has_linked_a_login_logs_out_and_in_again_by_it(town: LoginTown, issuer: Issuer) -> None:
-    assert issuer.subject
+@pytest.mark.usefixtures("issuer")
+async def test_who_has_linked_a_login_logs_out_and_in_again_by_it(town: LoginTown) -> None:
     person = await town.person(password=PASSWORD)
     token = (await town.log_in(person)).json()["accessToken"]
     begun = await as_voter(town, person, token, "POST", f"{LINKS}/sandbox")
