@@ -57,9 +57,9 @@ class VotePolicy:
     device_voters_per_hour: Threshold
     network_attempts_per_minute: Threshold
     band_floors: Mapping[RiskBand, int]
+    forces: Mapping[VoteReason, RiskDecision]
     device_policy_version: int | None = None
     device_share_permille: int = 0
-    forces: Mapping[VoteReason, RiskDecision] = MappingProxyType({})
 
 
 def judge_vote(signals: VoteSignals, policy: VotePolicy) -> RiskVerdict:
@@ -109,6 +109,7 @@ _VELOCITY: Final = VotePolicy(
     device_voters_per_hour=Threshold(challenge_at=6, deny_at=24),
     network_attempts_per_minute=Threshold(challenge_at=600_000),
     band_floors=MappingProxyType({RiskBand.LOW: 0, RiskBand.MEDIUM: 300, RiskBand.HIGH: CHALLENGE_PERMILLE}),
+    forces=MappingProxyType({}),
 )
 VOTE_POLICIES: Final[Mapping[int, VotePolicy]] = MappingProxyType(
     {
