@@ -211,7 +211,12 @@ async def test_a_device_event_is_good_for_one_login(town: LoginTown) -> None:
 
 async def test_what_is_said_against_a_device_is_kept_for_whoever_admits_it_to_a_vote(town: LoginTown) -> None:
     person = await town.person(password=PASSWORD)
-    assert (await town.log_in(person, visit=await town.visit(person, profile="rooted"))).status_code == 200
+    challenged = await town.log_in(person, visit=await town.visit(person, profile="rooted"))
+    assert challenged.status_code == 202, challenged.text
+    attempt_id = challenged.json()["attemptId"]
+    await town.post(person, f"/v1/auth/logins/{attempt_id}/step-up-code", {})
+    stepped_up = await town.step_up(person, attempt_id, factor="mail_code", code=await town.code(person))
+    assert claims_of(stepped_up)["risk"] == "medium"
     flags = "SELECT DISTINCT flags FROM identity.device_sighting WHERE voter_id = $1"
     pool = town.auth.cells.of("eu").pool
     assert "rooted" in await pool.fetchval(flags, person.voter_id)
