@@ -85,7 +85,8 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "ExportState": fields(plain="request requested_at file finished_at"),
     # keys
     "RotateKeysInput": fields(
-        plain="purposes cells age_days grace_days personal_purpose settle_s hash_purposes hash_age_days",
+        plain="purposes cells age_days grace_days personal_purpose settle_s hash_purposes hash_age_days "
+        "token_purposes token_age_days",
     ),
     "KeyVersions": fields(plain="purpose key_ids"),
     "ReplaceKeyInput": fields(plain="purpose newest"),
@@ -93,6 +94,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "RewrapPersonalInput": fields(plain="cell purpose"),
     "Rewrapped": fields(plain="surveys failed voters"),
     "DestroyOldKeysInput": fields(plain="purpose cells grace_days"),
+    "RetireTokenKeysInput": fields(plain="purpose grace_days"),
     "RotatedKeys": fields(plain="made destroyed rewrapped failed voters"),
     # login
     "FeatureSighting": fields(plain="feature", personal="mine everyone"),
@@ -109,10 +111,10 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
         "second_factor_at_provider",
         hidden="jkt challenge_token nonce device_event_id seen provider_session",
     ),
-    "LookAtDeviceInput": fields(plain="voter_id policy_version", hidden="device_event_id nonce network"),
+    "LookAtDeviceInput": fields(plain="voter_id policy_version attempt_id", hidden="device_event_id nonce network"),
     "SeenDevice": fields(
         plain="absent refused known score_permille reasons",
-        personal="counts travel_kmh",
+        personal="counts travel_kmh flags",
         hidden="device values place",
     ),
     "RedeemChallengeInput": fields(plain="attempt_id", hidden="challenge_token nonce"),
@@ -122,7 +124,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
         plain="my_logins all_logins account_attempts_per_hour network_attempts_per_minute failures_per_hour factors",
         personal="counts",
     ),
-    "LoginCounts": fields(plain="at", hidden="values device place"),
+    "LoginCounts": fields(plain="at", personal="device_flags", hidden="values device place"),
     "RecordLoginInput": fields(plain="request signals verdict factors", hidden="counts"),
     "EndLoginInput": fields(plain="attempt_id voter_id outcome factor", hidden="counts"),
     "TriedFactor": fields(plain="factor passed"),
