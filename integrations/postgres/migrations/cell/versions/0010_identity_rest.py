@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0010_identity_rest"
-down_revision = "0009_account_ends"
+down_revision = "0011_audit_log"
 branch_labels = None
 depends_on = None
 
