@@ -29,7 +29,7 @@ from domain.verification import Check
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG, public
 from integrations.keys.signing import LogKeys
-from integrations.objects.file_store import FileObjectStore
+from integrations.objects.log_objects import open_log_objects
 from integrations.platform import AUDIT_QUEUE, IN_FLIGHT
 from integrations.postgres.audit_sequence import PostgresAuditSequence
 from integrations.postgres.pool import open_pool
@@ -87,9 +87,7 @@ def copy(
     console = Console(soft_wrap=True)
     try:
         settings = _settings(data)
-        if settings.objects_folder is None:
-            raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
-        copied = asyncio.run(copy_log(FileObjectStore(settings.objects_folder), log, target))
+        copied = asyncio.run(copy_log(open_log_objects(settings), log, target))
     except _FAILURES as error:
         console.print(f"not copied: {_said(error)}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -124,12 +122,8 @@ async def prove_entry(settings: Settings, log: str, place: int) -> tuple[bytes, 
         ValueError: the log has no such entry, or none at all.
         DomainError: `objects_unavailable`, `key_unavailable`, `audit_log_contradicted`.
     """
-    if settings.objects_folder is None:
-        raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     keys = LogKeys(open_keys(settings, public(AUDIT_LOG)), AUDIT_LOG)
-    reading = LogReading(
-        FileObjectStore(settings.objects_folder), keys, log, origin_of(settings.environment.value, log)
-    )
+    reading = LogReading(open_log_objects(settings), keys, log, origin_of(settings.environment.value, log))
     head = await reading.newest()
     if head is None:
         raise ValueError(f"nothing of {log} is sealed")

@@ -286,6 +286,25 @@ class PasskeySettings(_Frozen):
         return origins
 
 
+class S3Settings(_Frozen):
+    """A bucket with versions and Object Lock, where audit logs are kept for `lock_days` from when they were written."""
+
+    endpoint_url: str
+    bucket: str = Field(min_length=3, max_length=63)
+    access_key: SecretStr
+    secret_key: SecretStr
+    region: str = "us-east-1"
+    ca: Path | None = None  # who signed the server, where the system does not know them
+    lock_days: int = Field(default=3653, ge=1)
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_secure(cls, url: str) -> str:
+        if not is_secure_url(url):
+            raise ValueError("an https address, or http on this machine")
+        return url
+
+
 class SandboxSettings(_Frozen):
     """Where sandboxes send webhooks (`{webhooks_url}/{vendor}`; nowhere if empty), and when again after failures."""
 
@@ -310,6 +329,7 @@ class Settings(BaseSettings):
 
     keys_folder: Path | None = None  # the file form of the key management service; refused in production
     objects_folder: Path | None = None
+    audit_bucket: S3Settings | None = None  # where audit logs are kept; without it, in the folder of objects
 
     listen_host: str = "127.0.0.1"
     listen_port: int = 0  # 0: any free one, printed at start

@@ -13,7 +13,7 @@ from domain.audit import CATALOGUE_LOG
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
-from integrations.objects.file_store import FileObjectStore
+from integrations.objects.log_objects import open_log_objects
 from integrations.platform import AUDIT_DEPLOYMENT, AUDIT_QUEUE, IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.audit_sequence import PostgresAuditSequence
 from integrations.postgres.roles import AUDIT
@@ -36,8 +36,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     A cell that is away delays its own log, and no other.
     """
-    if settings.objects_folder is None:
-        raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
+    objects = open_log_objects(settings)
     keys = open_keys(settings, AUDIT_LOG, IN_FLIGHT)
     interceptor = telemetry.tracing.temporal_interceptor()
     clients = await open_platform(settings, keys, lifetime, interceptor, role=AUDIT)
@@ -47,7 +46,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     }
     sealing = AuditSealingActivities(
         {name: PostgresAuditSequence(pool) for name, pool in pools.items()},
-        FileObjectStore(settings.objects_folder),
+        objects,
         LogKeys(keys, AUDIT_LOG),
         AuditMetrics(telemetry.registry),
         environment=settings.environment.value,

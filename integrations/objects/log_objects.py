@@ -1,0 +1,16 @@
+"""Where audit logs are kept: in a bucket that locks them, or in the folder of objects on one machine."""
+
+from domain.audit_ports import LockedObjects
+from integrations.objects.file_store import FileObjectStore
+from integrations.settings import Settings
+
+
+def open_log_objects(settings: Settings) -> LockedObjects:
+    """Return the store of audit logs. Raises LookupError where the settings name none."""
+    if settings.audit_bucket is not None:
+        from integrations.objects.s3_store import open_s3  # noqa: PLC0415 - a large driver, which few need
+
+        return open_s3(settings.audit_bucket)
+    if settings.objects_folder is None:
+        raise LookupError("neither COMITIA_AUDIT_BUCKET nor COMITIA_OBJECTS_FOLDER is set")
+    return FileObjectStore(settings.objects_folder)
