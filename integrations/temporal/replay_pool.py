@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Final, Self
 
+import uvloop
 from temporalio.api.history.v1 import History
 from temporalio.client import WorkflowHistory
 from temporalio.runtime import Runtime, TelemetryConfig
@@ -84,7 +85,7 @@ def log_nothing() -> None:
 def judge_page(workflows: tuple[type, ...], page: tuple[Readable, ...]) -> list[ReplayVerdict]:
     """Judge histories in this process, which runs no event loop."""
     histories = [WorkflowHistory(workflow_id, History.FromString(events).events) for workflow_id, events in page]
-    return asyncio.run(Replays(workflows).judge(histories))
+    return uvloop.run(Replays(workflows).judge(histories))
 
 
 async def _ended(cannot: list[ReplayVerdict], judged: Future[list[ReplayVerdict]]) -> list[ReplayVerdict]:
