@@ -79,7 +79,7 @@ async def _growth(ground: Ground) -> Line:
         environment, request = ActivityEnvironment(), SealAuditLogInput(log=CELL)
         before = (await environment.run(sealing.sequence_audit_log, request)).size
         for number in range(GROWN // _WRITTEN_AT_ONCE):
-            await ground.owner.execute(_WRITE, number, _WRITTEN_AT_ONCE)
+            await ground.owner.execute(_WRITE, str(number), _WRITTEN_AT_ONCE)
         began = time.perf_counter()
         sequenced = await environment.run(sealing.sequence_audit_log, request)
         placed = time.perf_counter() - began
