@@ -20,13 +20,14 @@ from integrations.postgres.failures import unavailable_as
 _LOCK_KEY = 0x6175646974  # "audit": one who sequences at a time in a database
 _LOCK = "SELECT pg_advisory_xact_lock($1)"
 _PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '30s'"  # hashing in between; it holds up nobody else
-_LAST = "SELECT leaf_index, entry_id, xid::text AS xid FROM audit.leaf ORDER BY leaf_index DESC LIMIT 1"
-# The first condition is for the index; the second says where the last place was given.
+_LAST = "SELECT leaf_index, entry_id, xid::text AS number FROM audit.leaf ORDER BY leaf_index DESC LIMIT 1"
+# The first condition is for the index; the second says where the last place was given. Transactions are in the order of
+# their numbers, not of the numbers' texts, which is why no column that is returned is called `xid`.
 _NEXT = """
-SELECT entry_id, xid::text AS xid, occurred_at, kind, body::text AS body FROM audit.entry
+SELECT entry_id, xid::text AS number, occurred_at, kind, body::text AS body FROM audit.entry
 WHERE xid >= $1::text::xid8 AND (xid, entry_id) > ($1::text::xid8, $2::uuid)
     AND xid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY xid, entry_id LIMIT $3
+ORDER BY entry.xid, entry.entry_id LIMIT $3
 """
 _GIVE = """
 INSERT INTO audit.leaf (leaf_index, entry_id, xid, leaf_hash)
@@ -59,11 +60,11 @@ class PostgresAuditSequence:
                 await connection.execute(_PATIENCE)
                 await connection.execute(_LOCK, _LOCK_KEY)
                 last = await connection.fetchrow(_LAST)
-                after = _BEFORE_ALL if last is None else (last["xid"], last["entry_id"])
+                after = _BEFORE_ALL if last is None else (last["number"], last["entry_id"])
                 size = 0 if last is None else last["leaf_index"] + 1
                 rows = await connection.fetch(_NEXT, *after, most)
                 hashes = [leaf_hash(_leaf(row)) for row in rows]
-                ids, xids = [row["entry_id"] for row in rows], [row["xid"] for row in rows]
+                ids, xids = [row["entry_id"] for row in rows], [row["number"] for row in rows]
                 if rows:
                     await connection.execute(_GIVE, size, ids, xids, hashes)
         return size + len(rows), len(rows) == most
@@ -89,7 +90,7 @@ class PostgresAuditSequence:
             last = await self._pool.fetchrow(_LAST)
             row = None
             if last is not None:
-                row = await self._pool.fetchrow(_PASSED_OVER, last["xid"], last["entry_id"])
+                row = await self._pool.fetchrow(_PASSED_OVER, last["number"], last["entry_id"])
         return "" if row is None else f"{row['kind']} {row['entry_id']} has none"
 
 

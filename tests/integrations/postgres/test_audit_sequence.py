@@ -15,7 +15,7 @@ from domain.audit import AuditEntry, AuditKind
 from domain.ids import new_staff_id
 from domain.merkle import leaf_hash
 from integrations.postgres.audit_entries import append
-from integrations.postgres.audit_sequence import PostgresAuditSequence
+from integrations.postgres.audit_sequence import _BEFORE_ALL, _NEXT, PostgresAuditSequence
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
 from tests.conftest import OwnerPool, SettingsFor
@@ -127,6 +127,20 @@ async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSe
     assert len(found) == len(set(found)) == 60
     assert [entry.index for entry in await sequence.entries(before, after)] == list(range(before, after))
     assert await sequence.passed_over() == ""
+
+
+async def test_transactions_are_in_the_order_of_their_numbers(owner_pool: OwnerPool):
+    pool = await owner_pool(CELL)
+    async with pool.acquire() as connection:
+        undone = connection.transaction()
+        await undone.start()
+        for number in ("100", "9", "10", "99"):
+            await connection.execute(
+                "INSERT INTO audit.entry (xid, kind, body) VALUES ($1::text::xid8, 'x', '{}')", number
+            )
+        rows = await connection.fetch(_NEXT, *_BEFORE_ALL, 4)
+        await undone.rollback()
+    assert [row["number"] for row in rows] == ["9", "10", "99", "100"]
 
 
 async def test_places_are_never_taken_back(sequence: PostgresAuditSequence, owner_pool: OwnerPool):
