@@ -16,7 +16,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-# What workflow files may share with the process: pure modules, imported once instead of once per execution.
+# What executions share with the process: pure modules, imported once instead of once per execution. Those of
+# `workflows` keep nothing and use nothing that differs in a replay: `tests/workflows/test_modules.py` reads them for
+# what the sandbox would otherwise look for in each execution.
 _SHARED_MODULES = (
     "activities",
     "annotated_types",
@@ -25,10 +27,7 @@ _SHARED_MODULES = (
     "opentelemetry",
     "pydantic",
     "pydantic_core",
-    "workflows.local_first",
-    "workflows.policies",
-    "workflows.refusals",
-    "workflows.waiting",
+    "workflows",
 )
 _THREADS = 4
 _NOT_YET = {  # no worker was seen, or the server is too busy to say
