@@ -97,6 +97,14 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A session as it stands once it was opened, None where it has ended since; and those that ended for it."""
+
+    session: Session | None
+    ended: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Refreshed:
     """What a use of a refresh token came to: the session goes on, or these sessions have ended now."""
 
@@ -182,8 +190,8 @@ class Sessions(Protocol):
     Whatever returns ids of ended sessions has ended them durably; whoever called announces them.
     """
 
-    async def open(self, session: NewSession, refresh_token: str) -> tuple[str, ...]:
-        """Open a session with its first refresh token; return the ids of those that ended for it (`SESSIONS_MAX`).
+    async def open(self, session: NewSession, refresh_token: str) -> Opened:
+        """Open a session with its first refresh token; others end for it where there are more than `SESSIONS_MAX`.
 
         Safe to repeat with the same id and token.
 

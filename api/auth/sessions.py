@@ -37,12 +37,12 @@ class SessionDesk:
         name = cell_of_voter(login.voter_id)
         cell = self._cells.of(name)
         refresh_token = new_refresh_token(cell.name)
-        ended = await cell.sessions.open(login, refresh_token)
-        await self.tell(name, ended)
-        session = await cell.sessions.get(login.session_id)
-        if session is None:
+        opened = await cell.sessions.open(login, refresh_token)
+        if opened.ended:
+            await self.tell(name, opened.ended)
+        if opened.session is None:
             raise DomainError(ErrorCode.SESSION_REVOKED)
-        return Tokens(session.session_id, self._tokens.of_session(session), refresh_token)
+        return Tokens(opened.session.session_id, self._tokens.of_session(opened.session), refresh_token)
 
     async def refresh(self, refresh_token: str, jkt: str) -> Tokens:
         """Use a refresh token with the key of a thumbprint; `Sessions.refresh` says what a repeat comes to.

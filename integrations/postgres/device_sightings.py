@@ -16,27 +16,31 @@ from integrations.postgres.failures import unavailable_as
 
 _OTHERS_MAX = 20
 
-NOTE = """
-INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen, flags)
-SELECT DISTINCT key_id, digest, $3, $4::timestamptz, $4::timestamptz, $5::text[]
-FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest) ORDER BY key_id, digest
-ON CONFLICT ON CONSTRAINT pk_device_sighting DO UPDATE
+SEEN_AGAIN = """ON CONFLICT ON CONSTRAINT pk_device_sighting DO UPDATE
 SET first_seen = least(seen.first_seen, excluded.first_seen), last_seen = greatest(seen.last_seen, excluded.last_seen),
     flags = CASE WHEN excluded.last_seen >= seen.last_seen THEN excluded.flags ELSE seen.flags END
 """
-_ON_DEVICE = """
-SELECT voter_id, max(last_seen) AS last_seen FROM (
-    SELECT seen.voter_id, seen.last_seen
-    FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest)
-    JOIN identity.device_sighting AS seen USING (key_id, digest)
-    WHERE seen.last_seen >= $3
-    LIMIT $4
-) AS found GROUP BY voter_id ORDER BY last_seen DESC, voter_id
-"""
-_DEVICES = """
-SELECT coalesce(max(devices), 0) FROM (
-    SELECT count(*) AS devices FROM identity.device_sighting WHERE voter_id = $1 AND last_seen >= $2 GROUP BY key_id
-) AS by_version
+_NOTE = f"""
+INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen, flags)
+SELECT DISTINCT key_id, digest, $3, $4::timestamptz, $4::timestamptz, $5::text[]
+FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest) ORDER BY key_id, digest
+{SEEN_AGAIN}
+"""  # noqa: S608 - of constants
+# A row for each account on the device, or one that names none: how many devices the account has is in all of them.
+_CORRELATE = """
+SELECT on_device.voter_id, of_account.devices FROM (
+    SELECT coalesce(max(devices), 0) AS devices FROM (
+        SELECT count(*) AS devices FROM identity.device_sighting WHERE voter_id = $5 AND last_seen >= $3 GROUP BY key_id
+    ) AS by_version
+) AS of_account LEFT JOIN (
+    SELECT voter_id, max(last_seen) AS last_seen FROM (
+        SELECT seen.voter_id, seen.last_seen
+        FROM unnest($1::text[], $2::bytea[]) AS device (key_id, digest)
+        JOIN identity.device_sighting AS seen USING (key_id, digest)
+        WHERE seen.last_seen >= $3
+        LIMIT $4
+    ) AS found GROUP BY voter_id
+) AS on_device ON true ORDER BY on_device.last_seen DESC, on_device.voter_id
 """
 _FORGET = "DELETE FROM identity.device_sighting WHERE voter_id = $1"
 _FORGET_OLDER = "DELETE FROM identity.device_sighting WHERE last_seen < now() - $1::interval"
@@ -51,18 +55,18 @@ class PostgresDeviceSightings:
     async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()) -> None:
         """Note that an account was seen on a device, and what was said against the device then."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pool.execute(NOTE, *_arrays(device), voter_id, at, sorted(flags))
+            await self._pool.execute(_NOTE, *_arrays(device), voter_id, at, sorted(flags))
 
     async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
         """Return what was seen of a device and of an account since then."""
         most = COUNTED_MAX * max(1, len(device))
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            on_device = await self._pool.fetch(_ON_DEVICE, *_arrays(device), since, most)
-            devices = await self._pool.fetchval(_DEVICES, voter_id, since)
-        others = [row["voter_id"] for row in on_device if row["voter_id"] != voter_id]
+            rows = await self._pool.fetch(_CORRELATE, *_arrays(device), since, most, voter_id)
+        on_device = [row["voter_id"] for row in rows if row["voter_id"] is not None]
+        others = [found for found in on_device if found != voter_id]
         return DeviceCorrelation(
             accounts_on_device=min(len(on_device), COUNTED_MAX),
-            devices_of_account=devices,
+            devices_of_account=rows[0]["devices"],
             others=tuple(others[:_OTHERS_MAX]),
             known=len(others) < len(on_device),
         )

@@ -27,8 +27,8 @@ from domain.contracts.registration import HashedValue
 from domain.errors import DomainError, ErrorCode
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
-from integrations.postgres.audit_entries import append
-from integrations.postgres.device_sightings import NOTE as NOTE_SIGHTING
+from integrations.postgres.audit_entries import row_of
+from integrations.postgres.device_sightings import SEEN_AGAIN
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -68,36 +68,55 @@ GROUP BY wanted.place
 """
 _LAST_PLACE = "SELECT sealed, at FROM identity.login_place WHERE voter_id = $1"
 
-_RECORD = """
-INSERT INTO identity.login_attempt (attempt_id, voter_id, method, jkt, device, network, provider, provider_session,
-    decision, score_permille, reasons, policy_version, signals, factors, outcome, ended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15,
-    CASE WHEN $15::text IS NOT NULL THEN now() END)
-ON CONFLICT ON CONSTRAINT pk_login_attempt DO NOTHING RETURNING true
-"""
-_END = """
-UPDATE identity.login_attempt SET outcome = $2, factor = $3, ended_at = now()
-WHERE attempt_id = $1 AND outcome IS NULL RETURNING true
-"""
+_ATTEMPT = """attempt_id, voter_id, method, jkt, device, provider, provider_session, decision, score_permille, reasons,
+    policy_version, signals::text AS signals, factors, outcome, at"""
+_GET = f"SELECT {_ATTEMPT} FROM identity.login_attempt WHERE attempt_id = $1"  # noqa: S608 - of constants
+# What goes with a decision in the very statement that keeps it, whose row is `decided`: its audit entry, and of a login
+# that is let in what it adds to the histories.
+_ADDED = f"""
+let_in AS (
+    SELECT FROM decided WHERE outcome IN ('allowed', 'stepped_up')
+), mine AS (
+    INSERT INTO identity.login_feature AS known (voter_id, feature, level, key_id, digest, seen)
+    SELECT $1::text, value.feature, value.level, value.key_id, value.digest, 1
+    FROM let_in, unnest($2::text[], $3::smallint[], $4::text[], $5::bytea[]) AS value (feature, level, key_id, digest)
+    ORDER BY value.feature, value.level, value.key_id, value.digest
+    ON CONFLICT ON CONSTRAINT pk_login_feature DO UPDATE SET seen = known.seen + 1, last_seen = now()
+), to_fold AS (
+    INSERT INTO identity.login_feature_new (features, levels, key_ids, digests)
+    SELECT $2::text[], $3::smallint[], $4::text[], $5::bytea[] FROM let_in
+), seen_on AS (
+    INSERT INTO identity.device_sighting AS seen (key_id, digest, voter_id, first_seen, last_seen, flags)
+    SELECT DISTINCT device.key_id, device.digest, $1::text, $9::timestamptz, $9::timestamptz, $8::text[]
+    FROM let_in, unnest($6::text[], $7::bytea[]) AS device (key_id, digest) ORDER BY device.key_id, device.digest
+    {SEEN_AGAIN}
+), been_at AS (
+    INSERT INTO identity.login_place AS known (voter_id, sealed, at)
+    SELECT $1::text, $10::bytea, $9::timestamptz FROM let_in WHERE $10::bytea IS NOT NULL
+    ON CONFLICT ON CONSTRAINT pk_login_place DO UPDATE SET sealed = excluded.sealed, at = excluded.at
+    WHERE known.at <= excluded.at
+), audited AS (
+    INSERT INTO audit.entry (kind, body) SELECT $11::text, $12::jsonb FROM decided
+)
+"""  # noqa: S608 - of constants
+_RECORD = f"""
+WITH decided AS (
+    INSERT INTO identity.login_attempt (attempt_id, voter_id, method, jkt, device, network, provider, provider_session,
+        decision, score_permille, reasons, policy_version, signals, factors, outcome, ended_at)
+    VALUES ($13, $1, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24::jsonb, $25, $26,
+        CASE WHEN $26::text IS NOT NULL THEN now() END)
+    ON CONFLICT ON CONSTRAINT pk_login_attempt DO NOTHING RETURNING {_ATTEMPT}
+), {_ADDED}
+SELECT * FROM decided
+"""  # noqa: S608 - of constants
+_END = f"""
+WITH decided AS (
+    UPDATE identity.login_attempt SET outcome = $14, factor = $15, ended_at = now()
+    WHERE attempt_id = $13 AND outcome IS NULL RETURNING outcome
+), {_ADDED}
+SELECT outcome FROM decided
+"""  # noqa: S608 - of constants
 _OUTCOME = "SELECT outcome FROM identity.login_attempt WHERE attempt_id = $1"
-_GET = """
-SELECT attempt_id, voter_id, method, jkt, device, provider, provider_session, decision, score_permille, reasons,
-    policy_version, signals::text AS signals, factors, outcome, at
-FROM identity.login_attempt WHERE attempt_id = $1
-"""
-_COUNT_MINE = """
-INSERT INTO identity.login_feature AS known (voter_id, feature, level, key_id, digest, seen)
-SELECT $1, feature, level, key_id, digest, 1
-FROM unnest($2::text[], $3::smallint[], $4::text[], $5::bytea[]) AS seen (feature, level, key_id, digest)
-ORDER BY feature, level, key_id, digest
-ON CONFLICT ON CONSTRAINT pk_login_feature DO UPDATE SET seen = known.seen + 1, last_seen = now()
-"""
-_COUNT_NEW = "INSERT INTO identity.login_feature_new (features, levels, key_ids, digests) VALUES ($1, $2, $3, $4)"
-_PUT_PLACE = """
-INSERT INTO identity.login_place AS known (voter_id, sealed, at) VALUES ($1, $2, $3)
-ON CONFLICT ON CONSTRAINT pk_login_place DO UPDATE SET sealed = excluded.sealed, at = excluded.at
-WHERE known.at <= excluded.at
-"""
 _FAILED = "INSERT INTO identity.login_failure (voter_id, network) VALUES ($1, $2)"
 # Whoever folds at the same time takes other rows; what was taken is counted in the same statement.
 _FOLD = """
@@ -180,7 +199,6 @@ class PostgresLogins:
         network = next(value.hashes[-1].digest for value in request.seen if value.feature is LoginFeature.NETWORK)
         row = (
             request.attempt_id,
-            request.voter_id,
             request.method,
             request.jkt,
             login.counts.device[0].digest if login.counts.device else None,
@@ -196,25 +214,20 @@ class PostgresLogins:
             outcome,
         )
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            async with acknowledged(self._pool) as connection:
-                is_new = await connection.fetchval(_RECORD, *row)
-                if is_new:
-                    await append(connection, _decided(login))
-                if is_new and outcome is LoginOutcome.ALLOWED:
-                    await _add(connection, request.voter_id, login.counts)
-                (found,) = await connection.fetch(_GET, request.attempt_id)
+            found = await self._pool.fetchrow(_RECORD, *_added(request.voter_id, login.counts, _decided(login)), *row)
+            if found is None:  # recorded before
+                async with acknowledged(self._pool) as connection:
+                    (found,) = await connection.fetch(_GET, request.attempt_id)
         return _attempt(found)
 
     async def end(self, ended: EndLoginInput) -> LoginOutcome:
         """Keep how a challenged login ended; the first end stays."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            async with acknowledged(self._pool) as connection:
-                if await connection.fetchval(_END, ended.attempt_id, ended.outcome, ended.factor):
-                    await append(connection, _ended(ended))
-                    if ended.outcome is LoginOutcome.STEPPED_UP:
-                        await _add(connection, ended.voter_id, ended.counts)
-                    return ended.outcome
-                kept = await connection.fetchval(_OUTCOME, ended.attempt_id)
+            row = (ended.attempt_id, ended.outcome, ended.factor)
+            kept = await self._pool.fetchval(_END, *_added(ended.voter_id, ended.counts, _ended(ended)), *row)
+            if kept is None:  # ended before, or never begun
+                async with acknowledged(self._pool) as connection:
+                    kept = await connection.fetchval(_OUTCOME, ended.attempt_id)
         if kept is None:
             raise DomainError(ErrorCode.LOGIN_NOT_FOUND, ended.attempt_id)
         return LoginOutcome(kept)
@@ -244,19 +257,15 @@ class PostgresLogins:
                 await self._pool.execute(statement, kept, _PURGED_MAX)
 
 
-async def _add(connection: Any, voter_id: str, counts: LoginCounts) -> None:
-    """Add a login that was let in to the histories, and its device to the voter's."""
+def _added(voter_id: str, counts: LoginCounts, entry: AuditEntry) -> tuple[Any, ...]:
+    """Return what `_ADDED` takes: a voter, values, a device with its flags, when, a place, and an audit entry."""
     newest = [
         (str(value.feature), value.level, value.hashes[-1].key_id, value.hashes[-1].digest) for value in counts.values
     ]
     columns = [list(column) for column in zip(*newest, _ANY, strict=True)]
-    await connection.execute(_COUNT_MINE, voter_id, *columns)
-    await connection.execute(_COUNT_NEW, *columns)
-    if counts.device:
-        keys, digests = [one.key_id for one in counts.device], [one.digest for one in counts.device]
-        await connection.execute(NOTE_SIGHTING, keys, digests, voter_id, counts.at, list(counts.device_flags))
-    if counts.place:
-        await connection.execute(_PUT_PLACE, voter_id, counts.place, counts.at)
+    keys, digests = [one.key_id for one in counts.device], [one.digest for one in counts.device]
+    device = (keys, digests, list(counts.device_flags))
+    return voter_id, *columns, *device, counts.at, counts.place or None, *row_of(entry)
 
 
 def _decided(login: RecordLoginInput) -> AuditEntry:

@@ -16,6 +16,7 @@ from domain.sessions import (
     EndReason,
     LoginMethod,
     NewSession,
+    Opened,
     Refreshed,
     RefreshVerdict,
     Session,
@@ -30,25 +31,37 @@ from integrations.postgres.failures import unavailable_as
 
 GENERATIONS_KEPT = 200  # about two days of refreshing all the time; an older token is refused and ends nothing
 
-# Held until the session is written, so that an account that is suspended at the same time ends this session too.
-_MAY_LOG_IN = "SELECT status FROM identity.voter WHERE voter_id = $1 FOR SHARE"
-_OPEN = """
-INSERT INTO identity.session
-    (session_id, voter_id, jkt, method, device, network, assurance, risk, provider, provider_session, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + $11::interval)
-ON CONFLICT ON CONSTRAINT pk_session DO NOTHING
-"""
 _ADD_TOKEN = """
 INSERT INTO identity.refresh_token (token_hash, session_id, generation) VALUES ($1, $2, $3)
 ON CONFLICT ON CONSTRAINT pk_refresh_token DO NOTHING
 """  # noqa: S105 - a statement
 _END = "UPDATE identity.session SET ended_at = clock_timestamp(), end_reason = $1 WHERE ended_at IS NULL"
-_END_SURPLUS = f"""
-{_END} AND session_id IN (
-    SELECT session_id FROM identity.session WHERE voter_id = $2 AND ended_at IS NULL
-    ORDER BY last_used_at DESC, session_id = $4 DESC OFFSET $3
-) RETURNING session_id
-"""  # noqa: S608 - of constants
+# The voter is held until the session is written, so that an account that is suspended at the same time ends this one
+# too. A statement does not see what it inserts: of the others one less is kept.
+_OPEN = """
+WITH holder AS MATERIALIZED (
+    SELECT status, region FROM identity.voter WHERE voter_id = $2 FOR SHARE
+), let_in AS (
+    SELECT FROM holder WHERE status = ANY ($14::text[])
+), opened AS (
+    INSERT INTO identity.session (session_id, voter_id, jkt, method, device, network, assurance, risk, provider,
+        provider_session, expires_at)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + $11::interval FROM let_in
+    ON CONFLICT ON CONSTRAINT pk_session DO NOTHING
+    RETURNING session_id, voter_id, jkt, method, device, network, assurance, risk, created_at, last_used_at, expires_at
+), token AS (
+    INSERT INTO identity.refresh_token (token_hash, session_id, generation) SELECT $12, $1, 1 FROM let_in
+    ON CONFLICT ON CONSTRAINT pk_refresh_token DO NOTHING
+), surplus AS (
+    UPDATE identity.session SET ended_at = clock_timestamp(), end_reason = $15
+    WHERE ended_at IS NULL AND EXISTS (SELECT FROM let_in) AND session_id IN (
+        SELECT session_id FROM identity.session WHERE voter_id = $2 AND ended_at IS NULL AND session_id <> $1
+        ORDER BY last_used_at DESC OFFSET $13 - 1
+    ) RETURNING session_id
+)
+SELECT holder.status, holder.region, ARRAY(SELECT session_id FROM surplus) AS ended, opened.*
+FROM holder LEFT JOIN opened ON true
+"""
 _END_ONE = f"{_END} AND voter_id = $2 AND session_id = $3 RETURNING session_id"
 _END_ALL = f"{_END} AND voter_id = $2 AND session_id <> $3 RETURNING session_id"
 _END_KNOWN = f"{_END} AND session_id = $2"
@@ -95,22 +108,25 @@ class PostgresSessions:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def open(self, session: NewSession, refresh_token: str) -> tuple[str, ...]:
+    async def open(self, session: NewSession, refresh_token: str) -> Opened:
         """Open a session; `Sessions.open` says the rest."""
         s = session
+        provider_session = _provider_session(s.provider, s.provider_sid) if s.provider_sid else None
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            async with self._pool.acquire() as connection, connection.transaction():
-                status = await connection.fetchval(_MAY_LOG_IN, s.voter_id)
-                if status is None or VoterStatus(status) not in MAY_LOG_IN:
-                    raise DomainError(ErrorCode.VOTER_NOT_ACTIVE)
-                provider_session = _provider_session(s.provider, s.provider_sid) if s.provider_sid else None
-                bindings = (s.jkt, s.method, s.device, s.network, s.assurance, s.risk)
-                await connection.execute(
-                    _OPEN, s.session_id, s.voter_id, *bindings, s.provider, provider_session, SESSION_LIFETIME
-                )
-                await connection.execute(_ADD_TOKEN, refresh_token_hash(refresh_token), s.session_id, 1)
-                ended = await connection.fetch(_END_SURPLUS, EndReason.TOO_MANY, s.voter_id, SESSIONS_MAX, s.session_id)
-        return _ids(ended)
+            row = await self._pool.fetchrow(
+                _OPEN,
+                *(s.session_id, s.voter_id, s.jkt, s.method, s.device, s.network, s.assurance, s.risk, s.provider),
+                provider_session,
+                SESSION_LIFETIME,
+                refresh_token_hash(refresh_token),
+                SESSIONS_MAX,
+                [str(status) for status in MAY_LOG_IN],
+                EndReason.TOO_MANY,
+            )
+        if row is None or VoterStatus(row["status"]) not in MAY_LOG_IN:
+            raise DomainError(ErrorCode.VOTER_NOT_ACTIVE)
+        is_new = row["session_id"] is not None
+        return Opened(_session(row) if is_new else await self.get(s.session_id), tuple(row["ended"]))
 
     async def get(self, session_id: str) -> Session | None:
         """Return an open session, or None."""
