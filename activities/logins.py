@@ -12,11 +12,13 @@ from activities.failures import to_application_error
 from domain.accounts import LookupHashes, LookupKind, PersonalData, VoterSeals
 from domain.challenges import BotChallenge, ChallengeAction
 from domain.contracts.login import (
+    AssessLoginInput,
     ChallengeOutcome,
     EndLoginInput,
     FeatureValue,
     LoginFeature,
     LoginOutcome,
+    LoginSight,
     LookAtDeviceInput,
     PastLogins,
     ReadLoginsInput,
@@ -43,7 +45,7 @@ from domain.devices import DeviceEvent, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.login_features import event_values, network_value
 from domain.login_risk import travel_kmh
-from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, further_factors
+from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, further_factors, questions_of
 from domain.risk import UNKNOWN_NETWORK
 
 LATITUDE_FIELD, LONGITUDE_FIELD = "latitude", "longitude"
@@ -98,7 +100,30 @@ class LoginActivities:
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
-        return [self.look_at_device, self.redeem_challenge, self.read_logins, self.record_login, self.end_login]
+        return [
+            self.look_at_login,
+            self.record_login,
+            self.end_login,
+            # for executions that began before there was `look_at_login`
+            self.look_at_device,
+            self.redeem_challenge,
+            self.read_logins,
+        ]
+
+    @activity.defn(name="look_at_login")
+    async def look_at_login(self, request: AssessLoginInput) -> LoginSight:
+        """Ask the vendors and read the past, all at once; it takes as long as the slowest of them.
+
+        Safe to repeat, as each of its parts is.
+
+        Raises:
+            ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
+        """
+        device, challenge, past = questions_of(request)
+        seen, redeemed, known = await asyncio.gather(
+            self.look_at_device(device), self.redeem_challenge(challenge), self.read_logins(past)
+        )
+        return LoginSight(device=seen, challenge=redeemed, past=known)
 
     @activity.defn(name="look_at_device")
     async def look_at_device(self, request: LookAtDeviceInput) -> SeenDevice:

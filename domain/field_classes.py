@@ -108,7 +108,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "FeatureCount": fields(plain="feature level", personal="mine everyone"),
     "AssessLoginInput": fields(
         plain="attempt_id voter_id cell method leak policy_version device_policy_version provider "
-        "second_factor_at_provider",
+        "second_factor_at_provider one_look",
         hidden="jkt challenge_token nonce device_event_id seen provider_session",
     ),
     "LookAtDeviceInput": fields(plain="voter_id policy_version attempt_id", hidden="device_event_id nonce network"),
@@ -124,6 +124,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
         plain="my_logins all_logins account_attempts_per_hour network_attempts_per_minute failures_per_hour factors",
         personal="counts",
     ),
+    "LoginSight": fields(plain="device challenge past"),
     "LoginCounts": fields(plain="at", personal="device_flags", hidden="values device place"),
     "RecordLoginInput": fields(plain="request signals verdict factors", hidden="counts"),
     "EndLoginInput": fields(plain="attempt_id voter_id outcome factor", hidden="counts"),

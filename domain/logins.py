@@ -15,12 +15,13 @@ from domain.contracts.login import (
     FeatureValue,
     LoginFeature,
     LoginOutcome,
+    LoginSight,
     LoginSignals,
     LoginVerdict,
-    PastLogins,
+    LookAtDeviceInput,
+    ReadLoginsInput,
     RecordLoginInput,
-    RedeemedChallenge,
-    SeenDevice,
+    RedeemChallengeInput,
     StepUpFactor,
 )
 from domain.contracts.registration import HashedValue
@@ -64,15 +65,30 @@ def further_factors(owned: Iterable[StepUpFactor], method: LoginMethod) -> tuple
     return tuple(factor for factor in permitted if factor not in _OF_THE_MAILBOX)
 
 
-def signals_of(
-    request: AssessLoginInput, device: SeenDevice, challenge: RedeemedChallenge, past: PastLogins
-) -> LoginSignals:
+def questions_of(request: AssessLoginInput) -> tuple[LookAtDeviceInput, RedeemChallengeInput, ReadLoginsInput]:
+    """Return what a login makes us ask of its device and of its bot challenge, and read of the past."""
+    device = LookAtDeviceInput(
+        voter_id=request.voter_id,
+        device_event_id=request.device_event_id,
+        nonce=request.nonce,
+        network=request.seen[0],
+        policy_version=request.device_policy_version,
+        attempt_id=request.attempt_id,
+    )
+    challenge = RedeemChallengeInput(
+        attempt_id=request.attempt_id, challenge_token=request.challenge_token, nonce=request.nonce
+    )
+    return device, challenge, ReadLoginsInput(voter_id=request.voter_id, method=request.method, seen=request.seen)
+
+
+def signals_of(request: AssessLoginInput, sight: LoginSight) -> LoginSignals:
     """Return everything that a login is judged by; counts of attempts include this one."""
+    device, past = sight.device, sight.past
     return LoginSignals(
         my_logins=past.my_logins,
         all_logins=past.all_logins,
         sightings=tuple(_sightings((*past.counts, *device.counts))),
-        challenge=challenge.outcome,
+        challenge=sight.challenge.outcome,
         device_known=device.known or device.absent,  # of a device that nobody told of, nobody can say that it is new
         device_refused=device.refused,
         device_absent=device.absent,

@@ -104,6 +104,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "destroy_old_keys": (K.KEY_DESTROYED,),
     "retire_token_keys": (K.KEY_DESTROYED,),
     "look_at_device": _READS,
+    "look_at_login": _READS,
     "redeem_challenge": _READS,
     "read_logins": _READS,
     "record_login": (K.LOGIN_DECIDED,),

@@ -146,6 +146,7 @@ class LoginDesk:
             provider="" if identity is None else identity.provider,
             provider_session=sealed,
             second_factor_at_provider=identity is not None and identity.with_second_factor,
+            one_look=True,
         )
 
     async def _seen(self, visit: Visit) -> tuple[FeatureValue, ...]:

@@ -117,7 +117,8 @@ class AssessLoginInput(Contract):
     """A login whose proof was good.
 
     `jkt` is the thumbprint of the client's key, `challenge_token`, `nonce` and `device_event_id` what the client
-    brought, `seen` the request's network and client. `provider_session` is sealed under the voter's key.
+    brought, `seen` the request's network and client. `provider_session` is sealed under the voter's key. `one_look`
+    says that everything is asked and read in one step; executions of releases before that did it in three.
     """
 
     attempt_id: str
@@ -135,6 +136,7 @@ class AssessLoginInput(Contract):
     provider: str = ""
     provider_session: bytes = b""
     second_factor_at_provider: bool = False
+    one_look: bool = False
 
 
 class LookAtDeviceInput(Contract):
@@ -200,6 +202,14 @@ class PastLogins(Contract):
     network_attempts_per_minute: int
     failures_per_hour: int
     factors: tuple[StepUpFactor, ...] = ()
+
+
+class LoginSight(Contract):
+    """Everything that a login is judged by, as one look found it."""
+
+    device: SeenDevice
+    challenge: RedeemedChallenge
+    past: PastLogins
 
 
 class LoginCounts(Contract):

@@ -183,6 +183,7 @@ class LoggingIn:
         self.queue = f"login-{secrets.token_hex(4)}"
         self.leak = CredentialLeak.NONE
         self.second_factor_at_provider = False
+        self.one_look = True
         self.steps: list[str] = []
         self.after: Hook | None = None
 
@@ -223,6 +224,7 @@ class LoggingIn:
                 policy_version=1,
                 device_policy_version=1,
                 second_factor_at_provider=self.second_factor_at_provider,
+                one_look=self.one_look,
             ),
             id=self.handle.id,
             task_queue=self.queue,
@@ -241,4 +243,5 @@ class LoggingIn:
 
     async def replayed(self, name: str = "") -> None:
         """Replay what happened; keep it where that was asked for and there is nothing of this name."""
-        await replayed(self.handle, name and f"assess-login-{name}")
+        kind = "assess-login-one-look" if self.one_look else "assess-login"
+        await replayed(self.handle, name and f"{kind}-{name}")
