@@ -7,6 +7,7 @@ from api.auth.app import create_app
 from api.auth.cells import AuthCells
 from api.auth.key_routes import key_routes
 from api.auth.login_opening import LoginParts, open_logins
+from api.auth.login_room import LoginRoom
 from api.auth.login_serving import LoginWorkers, RecordedLogins
 from api.auth.logout_routes import BackChannel, logout_routes
 from api.auth.new_passwords import NewPasswords
@@ -32,14 +33,16 @@ from integrations.login.breaches import open_breaches
 from integrations.login.oidc import open_providers
 from integrations.login.passwords import Passwords
 from integrations.settings import Settings
-from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics
+from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, LoginRoomMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT
 from integrations.temporal.worker import Release
 
 
-async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
-    """Return the service, wired; what it opened is closed with `lifetime`."""
+async def compose(
+    settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, *, room: LoginRoom | None = None
+) -> Service:
+    """Return the service, wired; what it opened is closed with `lifetime`. Without a room logins have the usual one."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LOOKUP, KEK_PERSONAL, HISTORY, LIMITS)
     signer = Ed25519Signer(keys, ACCESS_TOKEN)
@@ -73,8 +76,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     passwords, breaches = Passwords(), None
     if settings.breaches is not None:
         breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
+    room = room or LoginRoom()
+    LoginRoomMetrics(telemetry.registry).watch(lambda: room.working, lambda: room.waiting)
     logins = LoginParts(
-        settings, cells, identity, desk, recorded, providers, vendors.challenges, passwords, breaches, key, limits
+        settings, cells, identity, desk, recorded, providers, vendors.challenges, passwords, breaches, key, limits, room
     )
     routers = [
         registration_routes(registration_desk(settings, identity, vendors, cells.hashes), limits),

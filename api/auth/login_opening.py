@@ -10,6 +10,7 @@ from api.auth.login_accounts import AccountFinder
 from api.auth.login_codes import LoginCodes
 from api.auth.login_humans import HumanChecks
 from api.auth.login_proofs import LoginProofs, PasswordFactor
+from api.auth.login_room import LoginRoom
 from api.auth.login_routes import login_routes, step_up_routes
 from api.auth.login_serving import RecordedLogins
 from api.auth.login_steps import StepUpDesk
@@ -41,6 +42,7 @@ class LoginParts:
     breaches: BreachedPasswords | None
     key: KeyProofs
     limits: Limits
+    room: LoginRoom
 
 
 def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
@@ -59,6 +61,7 @@ def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
         sessions=parts.sessions,
         recorded=parts.recorded,
         humans=humans,
+        room=parts.room,
         first_cell=names[0],
     )
     steps = StepUpDesk(cells, parts.identity, desk, passwords, codes)

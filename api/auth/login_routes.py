@@ -45,6 +45,7 @@ _LOGIN_ERRORS = {
         ErrorCode.VOTER_NOT_ACTIVE,
         ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE,
         ErrorCode.WORKFLOWS_UNAVAILABLE,
+        ErrorCode.OVERLOADED,
         *_CELL_ERRORS,
     ),
     202: {"model": ChallengedBody, "description": "A further factor is needed"},

@@ -8,6 +8,7 @@ from typing import Final
 from api.auth.cells import AuthCells
 from api.auth.login_humans import HumanChecks
 from api.auth.login_proofs import LoginProofs, Offer, Proof
+from api.auth.login_room import LoginRoom
 from api.auth.login_serving import RecordedLogins, decided
 from api.auth.sessions import SessionDesk, Tokens
 from domain.accounts import Account, LookupKind, PersonalData
@@ -66,6 +67,7 @@ class LoginDesk:
         sessions: SessionDesk,
         recorded: RecordedLogins,
         humans: HumanChecks,
+        room: LoginRoom,
         first_cell: str,
     ) -> None:
         """Failures without an account are counted in `first_cell`."""
@@ -75,6 +77,7 @@ class LoginDesk:
         self._sessions = sessions
         self._recorded = recorded
         self._humans = humans
+        self._room = room
         self._first_cell = first_cell
 
     async def log_in(self, offer: Offer, visit: Visit) -> Decided:
@@ -82,17 +85,22 @@ class LoginDesk:
 
         Raises:
             DomainError: `login_failed`, the same and as late for every reason; `risk_denied` also where a further
-                factor is needed that the voter has not; `workflows_unavailable`, and what says that something is away.
+                factor is needed that the voter has not; `overloaded` before anything was looked at;
+                `workflows_unavailable`, and what says that something is away.
         """
         began = asyncio.get_running_loop().time()
-        proof = await self._proofs.check(offer)
-        if not proof.good or proof.account is None:
+        async with self._room.place():
+            proof = await self._proofs.check(offer)
+            if proof.good and proof.account is not None:
+                return await self._judged(offer, visit, proof, proof.account)
             refusal = await self._refusal(offer, visit, proof)
-            waited = asyncio.get_running_loop().time() - began
-            await asyncio.sleep(_REFUSED_EVERY_S - waited % _REFUSED_EVERY_S)
-            raise refusal
-        cell = self._identity.of(proof.account.cell)
-        login = await self._login(offer, visit, proof, proof.account)
+        waited = asyncio.get_running_loop().time() - began
+        await asyncio.sleep(_REFUSED_EVERY_S - waited % _REFUSED_EVERY_S)
+        raise refusal
+
+    async def _judged(self, offer: Offer, visit: Visit, proof: Proof, account: Account) -> Decided:
+        cell = self._identity.of(account.cell)
+        login = await self._login(offer, visit, proof, account)
         with self._recorded.expected(login.attempt_id) as heard:
             await cell.login_processes.start(login)
             attempt = await decided(cell.logins, login.attempt_id, heard)
@@ -100,7 +108,7 @@ class LoginDesk:
             return Decided(attempt.attempt_id, factors=attempt.factors)
         if attempt.outcome is not LoginOutcome.ALLOWED:
             raise DomainError(ErrorCode.RISK_DENIED)
-        return Decided(attempt.attempt_id, await self.open(attempt, proof.account, visit.client_address))
+        return Decided(attempt.attempt_id, await self.open(attempt, account, visit.client_address))
 
     async def open(self, attempt: LoginAttempt, account: Account, client_address: str) -> Tokens:
         """Open the one session of a login that was let in. Raises DomainError as `SessionDesk.open`."""

@@ -5,6 +5,8 @@ from typing import Final
 from domain.priorities import Work
 
 _OPERATIONS: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
+_LOGINS: Final = b"/v1/auth/logins"
+_LOGIN_DEPTH: Final = 4  # below it: what is asked of one login that has begun
 _READS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
@@ -16,4 +18,6 @@ def work_of(method: bytes, path: bytes) -> Work:
         return Work.MANAGEMENT
     if method in _READS:
         return Work.READ
+    if path.startswith(_LOGINS):
+        return Work.STEP_UP if path.count(b"/") > _LOGIN_DEPTH else Work.LOGIN
     return Work.ANSWER if b"/answers" in path else Work.MANAGEMENT

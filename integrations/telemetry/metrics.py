@@ -108,6 +108,19 @@ class DeskQueueMetrics:
         self._waiting.labels(cell).set_function(waiting)
 
 
+class LoginRoomMetrics:
+    """Logins that this process works on, and those that wait for a place."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._working = Gauge("logins_in_work", "Logins being worked on.", registry=registry)
+        self._waiting = Gauge("logins_waiting", "Logins that wait for a place.", registry=registry)
+
+    def watch(self, working: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Read the room whenever metrics are read."""
+        self._working.set_function(working)
+        self._waiting.set_function(waiting)
+
+
 class RiskMetrics:
     """Risk decisions; `fraud_denied_total` is what the alert on a spike reads."""
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from api.auth.cells import AuthCells
 from api.auth.composition import compose
+from api.auth.login_room import LoginRoom
 from api.auth.sessions import SessionDesk, Tokens
 from api.http.serving import serve
 from domain.ids import cell_of_voter, new_session_id
@@ -87,12 +88,12 @@ class Auth:
 
 
 @asynccontextmanager
-async def auth_service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def auth_service(settings: Settings, room: LoginRoom | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """Compose and serve the service until the end of the block."""
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
     telemetry = make_telemetry(settings, "auth")
     async with AsyncExitStack() as lifetime:
-        service = await compose(settings, lifetime, telemetry)
+        service = await compose(settings, lifetime, telemetry, room=room)
         serving = asyncio.create_task(
             serve(service, telemetry, stop, on_started=lambda host, port: listening.set_result(f"http://{host}:{port}"))
         )

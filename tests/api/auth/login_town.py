@@ -15,6 +15,7 @@ import httpx
 import pyotp
 from starlette.types import Receive, Scope, Send
 
+from api.auth.login_room import LoginRoom
 from domain.accounts import LookupKind, PersonalData
 from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus
@@ -180,7 +181,9 @@ def vendors_of(address: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_login_town(settings_for: SettingsFor, auth: Auth) -> AsyncIterator[LoginTown]:
+async def open_login_town(
+    settings_for: SettingsFor, auth: Auth, room: LoginRoom | None = None
+) -> AsyncIterator[LoginTown]:
     """Serve the service and its vendors until the end of the block."""
     mounted: dict[str, Any] = {}
 
@@ -205,6 +208,6 @@ async def open_login_town(settings_for: SettingsFor, auth: Auth) -> AsyncIterato
         vendors = await lifetime.enter_async_context(httpx.AsyncClient(base_url=address, timeout=20, trust_env=False))
         await vendors.put("/fingerprint/_control/limits", json={"perSecond": 10_000, "burst": 10_000})
         pools = await identity_pools(settings, lifetime)
-        client = await lifetime.enter_async_context(auth_service(settings))
+        client = await lifetime.enter_async_context(auth_service(settings, room))
         logins = {name: PostgresLogins(pool) for name, pool in pools.items()}
         yield LoginTown(auth, client, vendors, mail, logins)

@@ -169,6 +169,12 @@ async def test_who_was_refused_by_a_full_gate_is_left_alone_the_longer_the_longe
         (b"PUT", b"/v1/surveys/s_1/answers/1/finish", Work.ANSWER),
         (b"PUT", b"/v1/internal/surveys/s_1/finish", Work.MANAGEMENT),
         (b"GET", b"/v1/internal/surveys/s_1/results", Work.MANAGEMENT),
+        (b"POST", b"/v1/auth/logins", Work.LOGIN),
+        (b"POST", b"/v1/auth/logins/codes", Work.LOGIN),
+        (b"POST", b"/v1/auth/logins/passkey-options", Work.LOGIN),
+        (b"POST", b"/v1/auth/logins/a_eu_1/step-up", Work.STEP_UP),
+        (b"POST", b"/v1/auth/logins/a_eu_1/passkey-options", Work.STEP_UP),
+        (b"POST", b"/v1/auth/token", Work.MANAGEMENT),
     ],
 )
 def test_what_kind_of_work_a_request_is(method: bytes, path: bytes, work: Work) -> None:

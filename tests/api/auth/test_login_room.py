@@ -1,0 +1,129 @@
+"""More logins than a process can work on: who waits, who is told to come again, and who is not held up by them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from api.auth.login_room import LoginRoom
+from domain.errors import DomainError, ErrorCode
+from integrations.deadlines import until
+from tests.api.auth.conftest import Auth
+from tests.api.auth.login_town import PASSWORD, LoginTown, open_login_town
+from tests.conftest import SettingsFor
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def room() -> LoginRoom:
+    return LoginRoom(at_once=1, waiting_max=1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def town(settings_for: SettingsFor, auth: Auth, room: LoginRoom) -> AsyncIterator[LoginTown]:
+    async with open_login_town(settings_for, auth, room) as opened:
+        yield opened
+
+
+async def happens(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+async def test_who_comes_first_has_a_place_first() -> None:
+    room, served = LoginRoom(at_once=2, waiting_max=3), []
+
+    async def log_in(number: int) -> None:
+        async with room.place():
+            served.append(number)
+            await asyncio.sleep(0)
+
+    async with AsyncExitStack() as held:
+        for _ in range(2):
+            await held.enter_async_context(room.place())
+        waiting = [asyncio.create_task(log_in(number)) for number in range(3)]
+        await happens(lambda: room.waiting == 3)
+        assert (room.working, served) == (2, [])
+        for _ in range(2):
+            with pytest.raises(DomainError) as refusal:
+                await log_in(9)
+            assert refusal.value.code is ErrorCode.OVERLOADED
+            assert refusal.value.retry_after_s in {1, 2, 3}
+    await asyncio.gather(*waiting)
+    assert served == [0, 1, 2]
+    assert (room.working, room.waiting) == (0, 0)
+
+
+async def test_who_gives_up_waiting_leaves_the_place_to_the_next() -> None:
+    room = LoginRoom(at_once=1, waiting_max=2)
+
+    async def log_in() -> str:
+        async with room.place():
+            return "served"
+
+    async with room.place():
+        first, second = asyncio.create_task(log_in()), asyncio.create_task(log_in())
+        await happens(lambda: room.waiting == 2)
+        first.cancel()
+        await asyncio.wait({first})
+        assert room.waiting == 1
+    assert await second == "served"
+    assert (room.working, room.waiting) == (0, 0)
+
+
+async def test_whose_time_is_over_when_his_turn_comes_is_not_served() -> None:
+    room = LoginRoom(at_once=1, waiting_max=1)
+
+    async def log_in() -> None:
+        with until(time.monotonic() + 0.01):
+            async with room.place():
+                raise AssertionError("nobody waits for this")
+
+    async with room.place():
+        late = asyncio.create_task(log_in())
+        await asyncio.sleep(0.02)
+    with pytest.raises(DomainError) as refusal:
+        await late
+    assert refusal.value.code is ErrorCode.DEADLINE_EXCEEDED
+    assert (room.working, room.waiting) == (0, 0)
+
+
+async def test_a_full_room_refuses_at_once_and_holds_up_nobody_who_is_half_way_in(
+    town: LoginTown, room: LoginRoom
+) -> None:
+    half_way = await town.person(password=PASSWORD)
+    app = await town.totp(half_way)
+    assert (await town.log_in(half_way)).status_code == 200
+    half_way.device = "another"
+    challenged = (await town.log_in(half_way)).json()
+    first, second, third = [await town.person(password=PASSWORD) for _ in range(3)]
+    visits = [await town.visit(person) for person in (first, second, third)]
+    await town.control("turnstile", "faults", kind="slow", delayS=1.2, count=1)
+    working = asyncio.create_task(town.log_in(first, visit=visits[0]))
+    await happens(lambda: room.working == 1)
+    waiting = asyncio.create_task(town.log_in(second, visit=visits[1]))
+    await happens(lambda: room.waiting == 1)
+    assert await gauges(town) == {"logins_in_work": 1, "logins_waiting": 1}
+    refused = await town.log_in(third, password="not the password of anybody", visit=visits[2])
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert refused.headers["retry-after"] in {"1", "2", "3"}
+    passed = await town.step_up(half_way, challenged["attemptId"], factor="totp", code=app.now())
+    assert passed.status_code == 200, passed.text
+    assert not working.done()  # all that was while the first one waited for its vendor
+    assert {(await working).status_code, (await waiting).status_code} == {200}
+    assert (await town.log_in(third, visit=visits[2])).status_code == 200  # the proof was not looked at, nor the token
+    pool = town.auth.cells.of("eu").pool
+    assert await pool.fetchval("SELECT count(*) FROM identity.login_failure WHERE voter_id = $1", third.voter_id) == 0
+    assert await gauges(town) == {"logins_in_work": 0, "logins_waiting": 0}
+
+
+async def gauges(town: LoginTown) -> dict[str, float]:
+    answer: httpx.Response = await town.client.get("/metrics")
+    lines = [
+        line.split() for line in answer.text.splitlines() if line.startswith(("logins_in_work ", "logins_waiting "))
+    ]
+    return {name: float(value) for name, value in lines}
