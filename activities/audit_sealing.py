@@ -119,11 +119,14 @@ class AuditSealingActivities:
 
         Raises:
             ApplicationError: `audit_log_unavailable`, `objects_unavailable` (retried); `audit_log_contradicted`, which
-                names the first entry that was changed or removed.
+                names the first entry that was changed, removed, or written behind the others.
         """
         with self._guarded(request.log):
             tiles = range(request.first, min(request.first + request.tiles, -(-request.size // TILE_WIDTH)))
             compared = await self._compare(self._reading(request.log), request.log, request.size, tiles)
+            first, end = tiles.start * TILE_WIDTH, min(tiles.stop * TILE_WIDTH, request.size)
+            if stray := await self._sequence(request.log).passed_over(first, end):
+                raise contradicted(stray)
         return ComparedAuditLog(log=request.log, entries=compared)
 
     async def _compare(self, reading: LogReading, log: str, size: int, tiles: range) -> int:

@@ -22,6 +22,10 @@ class AuditSequence(Protocol):
         """Return the entries from place `first` up to, not including, `end`; fewer where there are not so many."""
         ...
 
+    async def passed_over(self, first: int, end: int) -> str:
+        """Name an entry that has no place, and none to come, between those of these places; or nothing."""
+        ...
+
 
 class LockedObjects(Protocol):
     """Keeps files that nobody changes afterwards. All calls raise DomainError `objects_unavailable` (retryable)."""

@@ -39,9 +39,13 @@ SELECT leaf_index, leaf.entry_id, leaf_hash, occurred_at, kind, body::text AS bo
 FROM audit.leaf LEFT JOIN audit.entry USING (entry_id)
 WHERE leaf_index >= $1 AND leaf_index < $2 ORDER BY leaf_index
 """
+_BEFORE = """
+SELECT entry_id, xid::text AS number FROM audit.leaf WHERE leaf_index < $1 ORDER BY leaf_index DESC LIMIT 1
+"""
 _PASSED_OVER = """
 SELECT entry.kind, entry.entry_id FROM audit.entry LEFT JOIN audit.leaf USING (entry_id)
-WHERE leaf.entry_id IS NULL AND (entry.xid, entry.entry_id) < ($1::text::xid8, $2::uuid)
+WHERE leaf.entry_id IS NULL AND entry.xid >= $1::text::xid8 AND entry.xid <= $2::text::xid8
+    AND (entry.xid, entry.entry_id) < ($2::text::xid8, $3::uuid)
 ORDER BY entry.xid, entry.entry_id LIMIT 1
 """
 _BEFORE_ALL = ("0", "00000000-0000-0000-0000-000000000000")
@@ -84,14 +88,18 @@ class PostgresAuditSequence:
             for row in rows
         ]
 
-    async def passed_over(self) -> str:
-        """Name an entry that has no place and will never get one: it was written behind those that have. Or nothing."""
+    async def passed_over(self, first: int, end: int) -> str:
+        """Name an entry that has no place, and none to come, between those of these places; or nothing.
+
+        With `first` 0, of all that are before place `end`.
+        """
         with unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE):
-            last = await self._pool.fetchrow(_LAST)
-            row = None
-            if last is not None:
-                row = await self._pool.fetchrow(_PASSED_OVER, last["number"], last["entry_id"])
-        return "" if row is None else f"{row['kind']} {row['entry_id']} has none"
+            before, last = await self._pool.fetchrow(_BEFORE, first), await self._pool.fetchrow(_BEFORE, end)
+            if last is None:
+                return ""
+            since = _BEFORE_ALL[0] if before is None else before["number"]
+            row = await self._pool.fetchrow(_PASSED_OVER, since, last["number"], last["entry_id"])
+        return "" if row is None else f"{row['kind']} {row['entry_id']} has no place"
 
 
 def _leaf(row: Any) -> bytes:

@@ -48,6 +48,7 @@ class Database:
         self.rows: list[bytes] = []
         self.hashes: list[bytes] = []
         self.away = 0
+        self.stray = ""
 
     def write(self, count: int) -> None:
         first = len(self.rows) + len(self.waiting)
@@ -66,6 +67,10 @@ class Database:
             LeafEntry(index, f"id-{index}", "votes.recorded", self.rows[index], self.hashes[index])
             for index in range(first, min(end, len(self.rows)))
         ]
+
+    async def passed_over(self, first: int, end: int) -> str:
+        assert first <= end <= len(self.rows)
+        return self.stray
 
     def _answer(self) -> None:
         if self.away:
@@ -267,6 +272,15 @@ async def test_an_entry_that_was_changed_long_ago_is_found_in_its_turn_and_what_
         await book.seal(compare_tiles=1_000)  # all of it
     assert book.watch.heard[-2:] == ["eu 769", "eu entry 256 (id-256) is gone"]
     assert await book.good() == 769
+
+
+async def test_an_entry_that_was_passed_over_is_named(book: Logbook):
+    book.database.write(300)
+    book.database.stray = "planted id-x has no place"
+    with pytest.raises(WorkflowFailureError):
+        await book.seal()
+    assert book.watch.heard == ["eu 300", "eu planted id-x has no place"]
+    assert await book.good() == 300
 
 
 async def test_a_database_that_was_set_back_signs_no_other_log(book: Logbook):

@@ -77,7 +77,7 @@ async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSe
     assert subject in await subjects(sequence, before, after)
     assert [entry.index for entry in found] == list(range(before, after))
     assert all(leaf_hash(entry.leaf) == entry.leaf_hash for entry in found)
-    assert await sequence.passed_over() == ""
+    assert await sequence.passed_over(0, after) == await sequence.passed_over(before, after) == ""
 
 
 async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtakes_it(
@@ -92,7 +92,7 @@ async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtake
     after = await sequenced(sequence)
     found = await subjects(sequence, before, after)
     assert [subject for subject in found if subject in {late, early}] == [late, early]
-    assert await sequence.passed_over() == ""
+    assert await sequence.passed_over(0, after) == await sequence.passed_over(before, after) == ""
 
 
 async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequence, identity: asyncpg.Pool):
@@ -126,7 +126,7 @@ async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSe
     found = [subject for subject in await subjects(sequence, before, after) if subject in set(written)]
     assert len(found) == len(set(found)) == 60
     assert [entry.index for entry in await sequence.entries(before, after)] == list(range(before, after))
-    assert await sequence.passed_over() == ""
+    assert await sequence.passed_over(0, after) == await sequence.passed_over(before, after) == ""
 
 
 async def test_transactions_are_in_the_order_of_their_numbers(owner_pool: OwnerPool):
@@ -178,8 +178,9 @@ async def test_an_entry_smuggled_in_behind_the_others_is_named(
     pool, ident = await owner_pool(CELL), uuid4()
     await pool.execute("INSERT INTO audit.entry (entry_id, xid, kind, body) VALUES ($1, '3', 'planted', '{}')", ident)
     try:
-        await sequenced(sequence)
-        assert await sequence.passed_over() == f"planted {ident} has none"
+        size = await sequenced(sequence)
+        assert await sequence.passed_over(0, size) == f"planted {ident} has no place"
+        assert await sequence.passed_over(size - 1, size) == ""
     finally:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("ALTER TABLE audit.entry DISABLE TRIGGER USER")
