@@ -57,6 +57,7 @@ class AuditKind(StrEnum):
     ACCOUNT_DELETED = "deletion.completed"
     STAFF_ADDED = "staff.added"
     STAFF_DISABLED = "staff.disabled"
+    CASE_ACTION_ASKED = "case.action_asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.ACCOUNT_DELETED: KindRule(DELETION_ID, facts=frozenset({"casesErased", "credentialsRemoved"})),
     AuditKind.STAFF_ADDED: KindRule(STAFF_ID),
     AuditKind.STAFF_DISABLED: KindRule(STAFF_ID),
+    AuditKind.CASE_ACTION_ASKED: KindRule(REGISTRATION_ID),  # its outcome is what was asked of the process
 }
 
 

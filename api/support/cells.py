@@ -1,12 +1,16 @@
-"""What the service reads of one cell; it writes nowhere."""
+"""What the service has of one cell; it writes nothing but what was asked of whom, and why."""
 
 from dataclasses import dataclass
 
 from domain.accounts import Accounts, PersonalRecords
+from domain.case_actions import CaseActions
+from domain.registrations import Registrations
 from domain.signatures import Signatures
 from domain.submissions import SubmissionIds
 from integrations.identity_cell import IdentityCell
+from integrations.postgres.case_actions import PostgresCaseActions
 from integrations.postgres.cases import PostgresCases
+from integrations.temporal.case_steering import TemporalCaseSteering
 from integrations.temporal.histories import Histories
 from integrations.temporal.standings import Standings
 from integrations.temporal.submissions import SubmissionCases
@@ -15,7 +19,7 @@ from integrations.temporal.timelines import Timelines
 
 @dataclass(frozen=True, slots=True)
 class SupportCell:
-    """One cell's cases, the accounts that they are found by, and their processes."""
+    """One cell's cases, the accounts that they are found by, their processes, and what is asked of those."""
 
     name: str
     cases: PostgresCases
@@ -24,6 +28,9 @@ class SupportCell:
     standings: Standings
     timelines: Timelines
     submissions: SubmissionCases
+    registrations: Registrations
+    actions: CaseActions
+    steering: TemporalCaseSteering
 
 
 def support_cell(cell: IdentityCell, signatures: Signatures, ids: SubmissionIds) -> SupportCell:
@@ -38,4 +45,7 @@ def support_cell(cell: IdentityCell, signatures: Signatures, ids: SubmissionIds)
         standings=standings,
         timelines=timelines,
         submissions=SubmissionCases(cell.name, histories, timelines, cell.codec, ids),
+        registrations=cell.registrations,
+        actions=PostgresCaseActions(cell.pool),
+        steering=TemporalCaseSteering(cell.temporal, cell.name),
     )

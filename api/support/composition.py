@@ -1,4 +1,4 @@
-"""Wires the service `support`: it reads, and writes nothing anywhere."""
+"""Wires the service `support`: it reads, and passes on what staff ask of processes."""
 
 from contextlib import AsyncExitStack
 
@@ -6,6 +6,7 @@ from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
+from api.support.acting import ActionDesk
 from api.support.app import create_app
 from api.support.cells import SupportCell, support_cell
 from api.support.desk import CaseDesk
@@ -66,7 +67,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     app = create_app(
         CaseDesk(names, cell_of, KeyedLookupHashes(keys)),
         StuckDesk(names, cell_of),
-        access.require_role(Role.SUPPORT, Role.COMPLIANCE),
+        ActionDesk(cell_of),
+        staff=access.require_role(Role.SUPPORT, Role.COMPLIANCE),
+        support=access.require_role(Role.SUPPORT),
         telemetry=telemetry,
         public_url=settings.public_url,
     )

@@ -32,6 +32,7 @@ from domain.ids import (
     submit_votes_workflow_id,
     verify_identity_workflow_id,
 )
+from domain.mailing import MessageKind
 from domain.signatures import Signatures
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
@@ -380,3 +381,99 @@ async def test_what_cannot_be_looked_for_is_refused_and_not_repeated(support: Su
     answer = await support.get("cases", **params)
     assert code_of(answer) == (400, "malformed_request")
     assert "anna" not in answer.text
+
+
+async def act(support: Support, case_id: str, action: str, key: str, /, *roles: Role, **fields: Any) -> httpx.Response:
+    token = support.tokens.staff("u_tester", roles or (Role.SUPPORT,))
+    return await support.client.post(
+        f"/v1/support/cases/{case_id}/actions",
+        json={"action": action, "reason": "asked_by_telephone", **fields},
+        headers={"authorization": f"Bearer {token}", "idempotency-key": key},
+    )
+
+
+async def test_a_registration_is_ended_once_and_it_is_kept_who_asked(
+    town: Town, support: Support, owner_pool: Callable[[str], Awaitable[Any]]
+) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration: str = (await town.begin(cell="us", mail=mail)).json()["registrationId"]
+
+    async def waiting() -> Any:
+        return town.mail.of(MessageKind.PROVE_CONTACT)
+
+    await eventually(waiting)
+    early = await act(support, registration, "look_now", "k" * 16)
+    assert code_of(early) == (409, "registration_stage")
+    soon = await act(support, registration, "resend_code", secrets.token_hex(8))
+    assert soon.status_code in {204, 429}, soon.text  # within half a minute of the first code
+    keys = [secrets.token_hex(8)] * 3
+    answers = await asyncio.gather(*(act(support, registration, "cancel", key) for key in keys))
+    assert {answer.status_code for answer in answers} <= {204, 409}
+    assert 204 in {answer.status_code for answer in answers}
+
+    async def ended() -> Any:
+        return (await support.found(f"cases/{registration}"))["case"]["stage"] == "cancelled"
+
+    await eventually(ended)
+    late = await act(support, registration, "cancel", secrets.token_hex(8))
+    assert code_of(late) == (409, "registration_stage")
+    voter = (await town.row(registration)).voter_id
+    rows = await (await owner_pool("us")).fetch(
+        "SELECT change, reason, actor FROM identity.change WHERE subject = $1 AND change = 'support_cancel'", voter
+    )
+    (row,) = rows
+    assert row["reason"].startswith("asked_by_telephone key=")
+    assert row["actor"] == "staff:u_tester"
+    entries = await (await owner_pool("us")).fetch(
+        "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 AND body->>'outcome' = 'cancel'", registration
+    )
+    ((kind, body),) = [(entry["kind"], json.loads(entry["body"])) for entry in entries]
+    assert (kind, body["actor"], body["role"]) == ("case.action_asked", "staff:u_tester", "support")
+    assert body["reason"] == "asked_by_telephone"
+    assert voter not in json.dumps(body)
+
+
+async def test_the_provider_is_looked_at_when_support_asks(town: Town, support: Support) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration: str = (await town.begin(mail=mail)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    assert (await act(support, registration, "look_now", secrets.token_hex(8))).status_code == 204
+
+    async def told() -> Any:
+        steps = (await support.found(f"cases/{registration}/timeline"))["steps"]
+        return [step for step in steps if step["kind"] == "told" and step["name"] == "evidence_received"]
+
+    assert await eventually(told)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"reason": "Anna asked me"}, 400),
+        ({"reason": "anna@example.org"}, 400),
+        ({"reason": ""}, 400),
+        ({"action": "unmask"}, 400),
+        ({"more": 1}, 400),
+    ],
+)
+async def test_an_action_without_a_reason_that_can_be_kept_is_refused(
+    support: Support, fields: dict[str, Any], status: int
+) -> None:
+    answer = await act(support, new_registration_id("eu"), "cancel", "k" * 16, **fields)
+    assert answer.status_code == status
+    assert "anna" not in answer.text.lower()
+
+
+async def test_who_only_reads_does_not_act(support: Support) -> None:
+    for roles in ((Role.COMPLIANCE,), (Role.ADMIN,)):
+        assert code_of(await act(support, new_registration_id("eu"), "cancel", "k" * 16, *roles)) == (403, "forbidden")
+    for case_id in (new_registration_id("eu"), new_attempt_id("eu"), "A" * 56):
+        assert code_of(await act(support, case_id, "cancel", "k" * 16)) == (404, "case_not_found")
+    token = support.tokens.staff("u_tester", (Role.SUPPORT,))
+    without = await support.client.post(
+        f"/v1/support/cases/{new_registration_id('eu')}/actions",
+        json={"action": "cancel", "reason": "asked_by_telephone"},
+        headers={"authorization": f"Bearer {token}"},
+    )
+    assert code_of(without) == (400, "malformed_request")
