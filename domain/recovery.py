@@ -44,7 +44,7 @@ def recovery_token_hash(token: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Recoverable:
-    """An account that may log in; `at_provider` where it does so at an identity provider alone."""
+    """An account that may log in; `at_provider` where a provider is all it has had to log in with for `DOUBTED_FOR`."""
 
     voter_id: str
     at_provider: bool

@@ -19,11 +19,14 @@ from integrations.postgres.failures import unavailable_as
 
 _KEPT = timedelta(days=1)
 
+# A login at a provider that is in doubt sends nobody there: a thief who links one, and removes the rest, would keep the
+# account's owner out of it.
 _FIND = """
 SELECT voter_id,
     EXISTS (
         SELECT FROM identity.lookup
-        WHERE lookup.voter_id = voter.voter_id AND kind = 'login' AND (provider = '' OR linked_at IS NOT NULL)
+        WHERE lookup.voter_id = voter.voter_id AND kind = 'login'
+            AND (provider = '' OR linked_at <= now() - $3::interval)
     ) AND NOT EXISTS (
         SELECT FROM identity.credential
         WHERE credential.voter_id = voter.voter_id AND credential.kind IN ('password', 'passkey')
@@ -82,7 +85,7 @@ class PostgresAccountRecoveries:
         """Return the account of an address, where there is one that may log in."""
         keys, digests = [each.key_id for each in mail], [each.digest for each in mail]
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            row = await self._pool.fetchrow(_FIND, keys, digests)
+            row = await self._pool.fetchrow(_FIND, keys, digests, DOUBTED_FOR)
         return None if row is None else Recoverable(row["voter_id"], row["at_provider"])
 
     async def begin(self, request_id: str, voter_id: str, token: str, asked_at: datetime) -> None:

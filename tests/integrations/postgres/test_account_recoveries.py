@@ -55,6 +55,23 @@ async def test_an_address_leads_to_an_account_that_may_log_in(
     assert await recoveries.find([mail]) is None
 
 
+async def test_a_thief_who_links_a_login_and_removes_the_rest_keeps_nobody_out(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    mail = hashed()
+    voter = await make_account(identity_pool, mail)
+    credentials, ways = PostgresCredentials(identity_pool), PostgresLoginWays(identity_pool)
+    await credentials.put(voter, CredentialKind.PASSWORD, b"hash")
+    await linked_at_provider(ways, voter, "google")
+    (password,) = await credentials.of(voter, CredentialKind.PASSWORD)
+    assert await ways.remove_credential(voter, password.credential_id)
+    assert await recoveries.find([mail]) == Recoverable(voter, at_provider=False)  # a link is sent to the mailbox
+    await (await owner_pool("eu")).execute(
+        "UPDATE identity.lookup SET linked_at = linked_at - interval '31 days' WHERE voter_id = $1", voter
+    )
+    assert await recoveries.find([mail]) == Recoverable(voter, at_provider=True)
+
+
 async def test_a_link_is_good_once_and_changes_everything_at_once(
     recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
 ) -> None:

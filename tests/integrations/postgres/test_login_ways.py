@@ -11,7 +11,6 @@ from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_voter_id
-from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.login_ways import PostgresLoginWays
@@ -41,13 +40,11 @@ async def linked(ways: PostgresLoginWays, voter: str, provider: str = "google") 
 async def test_a_login_counts_once_it_is_linked_and_leads_to_its_account(
     ways: PostgresLoginWays, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
 ) -> None:
-    mail, login = hashed(), [hashed(), hashed()]
-    voter, accounts = await make_account(identity_pool, mail), PostgresAccounts(identity_pool, "eu")
-    recoveries = PostgresAccountRecoveries(identity_pool)
+    login = [hashed(), hashed()]
+    voter, accounts = await make_account(identity_pool), PostgresAccounts(identity_pool, "eu")
     for _ in range(2):
         assert await ways.begin_link(voter, "google", login)
     assert await accounts.find(LookupKind.LOGIN, login) is None
-    assert not (await recoveries.find([mail])).at_provider  # type: ignore[union-attr]
     assert list(await ways.links(voter)) == []
     for _ in range(2):
         assert await ways.finish_link(voter, "google")
@@ -56,7 +53,6 @@ async def test_a_login_counts_once_it_is_linked_and_leads_to_its_account(
         found = await accounts.find(LookupKind.LOGIN, [each])
         assert found is not None
         assert found.voter_id == voter
-    assert (await recoveries.find([mail])).at_provider  # type: ignore[union-attr]
     assert [link.provider for link in await ways.links(voter)] == ["google"]
     await PostgresCredentials(identity_pool).put(voter, CredentialKind.PASSWORD, b"hash")
     assert [await ways.unlink(voter, "google") for _ in range(2)] == [True, False]
