@@ -76,14 +76,24 @@ def test_every_stored_history_is_read_and_hides_what_it_must(name: str, role: Ro
     assert found[0].kind is StepKind.BEGAN
     assert found[0].given is not None
     contracts = [each for step in found for each in (step.given, step.came) if each is not None]
-    shown = json.dumps([masked(each, {role}) for each in contracts])
+    words = [masked(each, {role}) for each in contracts]
+    shown = set(said(words))
     told = [found for contract in contracts for found in texts(contract, SEEN[role])]
     permitted = {text for is_hidden, text in told if not is_hidden}
-    assert not [text for is_hidden, text in told if is_hidden and text not in permitted and json.dumps(text) in shown]
-    words = json.loads(shown)
+    assert not [text for is_hidden, text in told if is_hidden and text not in permitted and text in shown]
+    json.dumps(words)
     assert not {"options", "sealed_answers", "nullifier", "evidence", "outcomes", "hashes", "digest"} & set(keys(words))
     if role is Role.SUPPORT:
         assert set(persons(words)) <= {MASK}
+
+
+def said(value: Any) -> Iterator[Any]:
+    """Every value, without the names of fields."""
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from said(each)
+    else:
+        yield value
 
 
 def keys(value: Any) -> Iterator[str]:
