@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from domain.account_ends import AccountEnds, Deletion
-from domain.account_notices import AccountNotices
+from domain.account_notices import AccountNotice, AccountNotices
 from domain.accounts import PersonalRecords
 from domain.contracts.accounts import DeleteAccountInput
 from domain.contracts.registration import RegisterVoterInput
@@ -30,6 +30,7 @@ STARTS_AFTER: Final = timedelta(minutes=1)
 AGAIN_AFTER: Final = timedelta(minutes=10)
 _LEASE: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 100
+_MAILS_AT_ONCE: Final = 20
 _KEPT: Final = timedelta(days=30)  # longer than any vendor repeats a delivery
 _EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 3600.0
@@ -133,26 +134,37 @@ def _asked(deletion: Deletion, cell: str, cells: tuple[str, ...]) -> DeleteAccou
 async def tell_changes(notices: AccountNotices, records: PersonalRecords, mailer: Mailer, cell: str) -> int:
     """Mail people what was changed about how they log in, and return how many notices are done with.
 
-    Safe to repeat: a notice is one message under one Message-ID. Where mail is away it comes again, for days; who has
-    no address any more, or one that takes no mail, is not told.
+    Safe to repeat: a notice is one message under one Message-ID. What cannot be sent now holds up no other and comes
+    again, for days; who has no address any more, or one that takes no mail, is not told.
 
     Raises:
-        DomainError: `directory_unavailable`, `key_unavailable`, `mail_unavailable`.
+        DomainError: `directory_unavailable`.
     """
     done = 0
-    for notice in await notices.take(_AT_ONCE, _LEASE):
+    while taken := await notices.take(_MAILS_AT_ONCE, _LEASE):
+        told = await asyncio.gather(*(_tell(notice, notices, records, mailer, cell) for notice in taken))
+        done += sum(told)
+        if len(taken) < _MAILS_AT_ONCE or not all(told):
+            break
+    return done
+
+
+async def _tell(
+    notice: AccountNotice, notices: AccountNotices, records: PersonalRecords, mailer: Mailer, cell: str
+) -> bool:
+    """Tell one person of one change; False where it has to be tried again."""
+    try:
         data = await records.get(notice.voter_id)
         to = "" if data is None else data.fields.get(MAIL_FIELD, "")
         if to:
-            try:
-                await mailer.send(Message(key=f"notice/{cell}/{notice.notice_id}", to=to, kind=notice.kind))
-            except DomainError as error:
-                if error.code is not ErrorCode.MAIL_REFUSED:
-                    raise
-                log.warning("notice_not_sent", cell=cell, kind=notice.kind, code=error.code)
+            await mailer.send(Message(key=f"notice/{cell}/{notice.notice_id}", to=to, kind=notice.kind))
         await notices.told(notice.notice_id)
-        done += 1
-    return done
+    except DomainError as error:
+        log.warning("notice_not_sent", cell=cell, kind=notice.kind, code=error.code)
+        if error.code is not ErrorCode.MAIL_REFUSED:
+            return False
+        await notices.told(notice.notice_id)
+    return True
 
 
 async def forget_handled(inbox: WebhookInbox) -> None:

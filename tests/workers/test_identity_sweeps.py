@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-import pytest
-
 from domain.account_notices import AccountNotice
 from domain.accounts import PersonalData
 from domain.errors import DomainError, ErrorCode
@@ -43,8 +41,11 @@ class Addresses:
 
     def __init__(self, *voters: str) -> None:
         self._voters = voters
+        self.failing = ""
 
     async def get(self, voter_id: str) -> PersonalData | None:
+        if voter_id == self.failing:
+            raise DomainError(ErrorCode.KEY_UNAVAILABLE)
         return PersonalData({MAIL_FIELD: f"{voter_id}@example.org"}) if voter_id in self._voters else None
 
     async def put(self, voter_id: str, data: PersonalData) -> None:
@@ -69,14 +70,29 @@ async def test_each_change_is_told_to_its_voter_once() -> None:
 
 async def test_mail_that_is_away_keeps_them_waiting() -> None:
     ada, mail = new_voter_id("eu"), Mail()
-    outbox = Outbox(*(AccountNotice(number, ada, MessageKind.PROVIDER_LINKED) for number in range(2)))
-    mail.failures = [ErrorCode.MAIL_UNAVAILABLE]
-    with pytest.raises(DomainError, match="mail_unavailable"):
-        await tell_changes(outbox, Addresses(ada), mail, "eu")
-    assert len(outbox.waiting) == 2
+    outbox = Outbox(*(AccountNotice(number, ada, MessageKind.PROVIDER_LINKED) for number in range(50)))
+    mail.failures = [ErrorCode.MAIL_UNAVAILABLE] * 50
+    assert await tell_changes(outbox, Addresses(ada), mail, "eu") == 0
+    assert len(mail.failures) > 0, "a server that is away is left alone for a while"
+    assert len(outbox.waiting) == 50
+    mail.failures.clear()
     outbox.leases_end()
-    assert await tell_changes(outbox, Addresses(ada), mail, "eu") == 2
-    assert len(mail.sent) == 2
+    assert await tell_changes(outbox, Addresses(ada), mail, "eu") == 50
+    assert (len(mail.sent), outbox.waiting) == (50, {})
+
+
+async def test_what_cannot_be_sent_now_holds_up_no_other() -> None:
+    ada, lost, mail = new_voter_id("eu"), new_voter_id("eu"), Mail()
+    outbox = Outbox(
+        *(AccountNotice(number, voter, MessageKind.APP_CHANGED) for number, voter in enumerate((lost, ada)))
+    )
+    records = Addresses(ada)
+    records.failing = lost
+    for _ in range(2):
+        await tell_changes(outbox, records, mail, "eu")
+        outbox.leases_end()
+    assert [message.to for message in mail.sent] == [f"{ada}@example.org"]
+    assert [notice.voter_id for notice in outbox.waiting.values()] == [lost]
 
 
 async def test_an_address_that_takes_no_mail_holds_up_no_other() -> None:

@@ -63,7 +63,7 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld
 from tests.integrations.login.authenticator import ORIGIN, RP_ID, Authenticator
 from tests.limits_world import lonely_limits
-from workers.identity_sweeps import begin_deletions, begin_deletions_again
+from workers.identity_sweeps import begin_deletions, begin_deletions_again, tell_changes
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 
@@ -358,6 +358,18 @@ async def test_a_deletion_whose_execution_was_terminated_is_begun_again(village:
             await asyncio.sleep(0.05)
     assert (await handle.describe()).run_id != run
     assert (found.sessions_ended, found.cases_erased) == (1, 1)
+
+
+async def test_a_change_is_told_to_the_address_of_the_registration(village: Village) -> None:
+    _, voter = await village.voter()
+    mail, cell = await village.mail_of(voter), village.town.cells["eu"]
+    await cell.credentials.put(voter, CredentialKind.PASSWORD, b"hash", notice=MessageKind.PASSWORD_CHANGED)
+    async with asyncio.timeout(WITHIN_S):  # others' may come first
+        while not [m for m in village.town.mail.of(MessageKind.PASSWORD_CHANGED) if m.to == mail]:
+            await tell_changes(cell.notices, cell.records, village.town.mail, "eu")
+            await asyncio.sleep(0.02)
+    rows = "SELECT count(*) FROM identity.account_notice WHERE voter_id = $1"
+    assert await cell.pool.fetchval(rows, voter) == 0
 
 
 async def test_a_link_replaces_the_password_and_ends_every_session(village: Village) -> None:
