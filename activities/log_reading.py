@@ -24,6 +24,11 @@ class LogReading:
         self._folder = log_folder(log)
         self.origin = origin
 
+    async def is_reachable(self) -> bool:
+        """Tell whether the store answers; a log of which nothing is sealed yet is there, too."""
+        await self._objects.names(self._folder)
+        return True
+
     async def newest(self) -> Checkpoint | None:
         """Return the newest tree head, its signature checked; None where nothing is signed yet.
 
@@ -43,6 +48,11 @@ class LogReading:
     async def note(self, size: int) -> bytes:
         """Return a tree head as it is kept, a signed note."""
         return await self._read(checkpoint_path(size))
+
+    async def has_head(self, size: int) -> bool:
+        """Tell whether there is a tree head of a size."""
+        folder, _, name = checkpoint_path(size).rpartition("/")
+        return name in await self._objects.names(f"{self._folder}/{folder}")
 
     async def checkpoint(self, size: int) -> Checkpoint:
         """Return the tree head of a size, its signature checked."""

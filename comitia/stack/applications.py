@@ -56,6 +56,7 @@ API = tuple(
             "auth": (IDENTITY,),
             "webhooks": (IDENTITY,),
             "support": (IDENTITY,),
+            "compliance": (IDENTITY,),
         }.items(),
         start=8101,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "openapi"
-SERVICES = ("surveys", "eligibility", "votes", "results", "streams", "auth", "webhooks", "support")
+SERVICES = ("surveys", "eligibility", "votes", "results", "streams", "auth", "webhooks", "support", "compliance")
 RECORD = "COMITIA_RECORD_OPENAPI"
 
 

@@ -81,6 +81,7 @@ async def callers(house: House) -> dict[str, Any]:
         "auth": (f"Bearer {access}", []),
         "webhooks": ("", []),
         "support": (house.admin(Role.SUPPORT)["authorization"], []),
+        "compliance": (house.admin(Role.COMPLIANCE)["authorization"], []),
     }
 
 

@@ -17,6 +17,7 @@ RARE = {
     "api-streams": {"postgres"},
     "api-webhooks": {"temporal", "redis"},  # connected at the start, and after a loss once a vendor tells something
     "api-support": {"temporal", "redis"},  # the same, once a member of staff looks for something
+    "api-compliance": {"postgres", "redis"},  # who reads it is known by a token
 }
 
 

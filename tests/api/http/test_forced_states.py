@@ -31,6 +31,7 @@ CALLS = {
     "auth": [("GET", "/.well-known/jwks.json")],
     "webhooks": [("POST", "/v1/webhooks/sumsub")],
     "support": [("GET", "/v1/support/cases")],
+    "compliance": [("GET", "/v1/compliance/logs")],
 }
 
 

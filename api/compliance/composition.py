@@ -1,0 +1,51 @@
+"""Wires the service `compliance`: it reads what is sealed, and writes nothing anywhere."""
+
+from contextlib import AsyncExitStack
+
+from api.background import run_beside
+from api.compliance.app import create_app
+from api.compliance.logs import LogDesk
+from api.composition import Service
+from api.http.access import Access
+from api.http.limits_opening import open_limits
+from domain.audit import CATALOGUE_LOG
+from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
+from integrations.identity_cell import identity_pools
+from integrations.keys.dpop import DpopVerifier, RequestProofs
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, LIMITS, STAFF_TOKEN, public
+from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
+from integrations.keys.tokens import TokenVerifier
+from integrations.objects.log_objects import open_log_objects
+from integrations.postgres.api_clients import ApiClients
+from integrations.settings import Settings
+from integrations.telemetry.metrics import AuthMetrics
+from integrations.telemetry.telemetry import Telemetry
+
+
+async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
+    """Return the service, wired; what it opened is closed with `lifetime`."""
+    public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
+    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG)), LIMITS)
+    staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
+    for held in (staff_keys, voter_keys):
+        await held.refresh()
+    run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
+    access = Access(
+        staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
+        voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
+        proofs=RequestProofs(DpopVerifier(), public_url),
+        limits=await open_limits(settings, keys, lifetime, telemetry),
+        metrics=AuthMetrics(telemetry.registry),
+        clients=ApiClients(await identity_pools(settings, lifetime)),
+    )
+    desk = LogDesk(
+        open_log_objects(settings),
+        LogKeys(keys, AUDIT_LOG),
+        {*settings.cells, CATALOGUE_LOG},
+        settings.environment.value,
+    )
+
+    telemetry.readiness.add("logs", desk.is_reachable)
+    officers = access.require_role(Role.COMPLIANCE, Role.AUDITOR)
+    return Service(create_app(desk, officers, telemetry=telemetry, public_url=settings.public_url))
