@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
+from comitia.cell_access import operator
 from comitia.stack.state import read_state
 from domain.errors import DomainError
 from domain.ids import new_client_id
@@ -40,7 +41,9 @@ def create(
     if not 1 <= len(name) <= 200:  # noqa: PLR2004 - as the table has it
         raise typer.BadParameter("takes 1 to 200 characters", param_hint="--name")
     client_id = new_client_id()
-    api_key = _run(data, cell, lambda clients: clients.create(cell, client_id, name, role, per_minute))
+    api_key = _run(
+        data, cell, lambda clients: clients.create(cell, client_id, name, role, per_minute, actor=operator())
+    )
     typer.echo(f"{client_id} {api_key}")
 
 
@@ -52,7 +55,7 @@ def disable(
     data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Let a client in no more, from five seconds on everywhere. Safe to repeat."""
-    if not _run(data, cell, lambda clients: clients.disable(cell, client_id)):
+    if not _run(data, cell, lambda clients: clients.disable(cell, client_id, actor=operator())):
         typer.echo(f"comitia clients: no client {client_id} in {cell}", err=True)
         raise typer.Exit(1)
 

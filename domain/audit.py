@@ -21,6 +21,7 @@ _DIGEST_BYTES: Final = 32
 
 _ACTOR = re.compile(r"[a-z]+:[A-Za-z0-9_.@-]{1,80}")
 _CODE = re.compile(r"[a-z0-9_.,:-]{0,256}")
+_CLIENT_ID = re.compile(r"c_[a-z2-7]{16}")
 _KEY_ID = re.compile(r"[a-z][a-z0-9/-]{0,127}/[0-9]{4}-[0-9]{2}-[0-9]{2}/[1-9][0-9]{0,5}")
 _NOTHING = re.compile("")
 
@@ -57,6 +58,9 @@ class AuditKind(StrEnum):
     ACCOUNT_DELETED = "deletion.completed"
     STAFF_ADDED = "staff.added"
     STAFF_DISABLED = "staff.disabled"
+    CLIENT_ADDED = "client.added"
+    CLIENT_DISABLED = "client.disabled"
+    ROLL_ENROLLED = "roll.enrolled"
     CASE_ACTION_ASKED = "case.action_asked"
 
 
@@ -100,6 +104,9 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.ACCOUNT_DELETED: KindRule(DELETION_ID, facts=frozenset({"casesErased", "credentialsRemoved"})),
     AuditKind.STAFF_ADDED: KindRule(STAFF_ID),
     AuditKind.STAFF_DISABLED: KindRule(STAFF_ID),
+    AuditKind.CLIENT_ADDED: KindRule(_CLIENT_ID),
+    AuditKind.CLIENT_DISABLED: KindRule(_CLIENT_ID),
+    AuditKind.ROLL_ENROLLED: KindRule(SURVEY_ID, facts=frozenset({"persons"})),
     AuditKind.CASE_ACTION_ASKED: KindRule(REGISTRATION_ID),  # its outcome is what was asked of the process
 }
 

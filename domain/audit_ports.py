@@ -38,6 +38,10 @@ class LockedObjects(Protocol):
         """Return the pieces of a stored file."""
         ...
 
+    async def require_lock(self) -> None:
+        """See that files are locked as far as this store can. Raises LookupError where they are not."""
+        ...
+
     async def names(self, folder: str) -> Sequence[str]:
         """Return the names directly in a folder, files and folders, sorted; none where there is no such folder."""
         ...

@@ -13,7 +13,7 @@ from domain.audit import CATALOGUE_LOG
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
-from integrations.objects.log_objects import open_log_objects
+from integrations.objects.log_objects import open_writable_log_objects
 from integrations.platform import AUDIT_DEPLOYMENT, AUDIT_QUEUE, IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.audit_sequence import PostgresAuditSequence
 from integrations.postgres.roles import AUDIT
@@ -36,7 +36,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     A cell that is away delays its own log, and no other.
     """
-    objects = open_log_objects(settings)
+    objects = await open_writable_log_objects(settings)
     keys = open_keys(settings, AUDIT_LOG, IN_FLIGHT)
     interceptor = telemetry.tracing.temporal_interceptor()
     clients = await open_platform(settings, keys, lifetime, interceptor, role=AUDIT)

@@ -70,6 +70,9 @@ class FileObjectStore:
                     return
                 yield piece
 
+    async def require_lock(self) -> None:
+        """Say nothing: a folder locks nothing, and is for one machine."""
+
     async def names(self, folder: str) -> list[str]:
         """Return the names directly in a folder, files and folders, sorted; none where there is no such folder.
 

@@ -2,7 +2,7 @@
 
 from domain.audit_ports import LockedObjects
 from integrations.objects.file_store import FileObjectStore
-from integrations.settings import Settings
+from integrations.settings import Environment, Settings
 
 
 def open_log_objects(settings: Settings) -> LockedObjects:
@@ -14,3 +14,17 @@ def open_log_objects(settings: Settings) -> LockedObjects:
     if settings.objects_folder is None:
         raise LookupError("neither COMITIA_AUDIT_BUCKET nor COMITIA_OBJECTS_FOLDER is set")
     return FileObjectStore(settings.objects_folder)
+
+
+async def open_writable_log_objects(settings: Settings) -> LockedObjects:
+    """Return the same for whoever writes there.
+
+    Raises:
+        LookupError: the settings name none, a bucket that locks nothing, or in production a folder.
+        DomainError: `objects_unavailable`.
+    """
+    objects = open_log_objects(settings)
+    if isinstance(objects, FileObjectStore) and settings.environment is Environment.PRODUCTION:
+        raise LookupError("production refuses audit logs in a folder: COMITIA_AUDIT_BUCKET is not set")
+    await objects.require_lock()
+    return objects

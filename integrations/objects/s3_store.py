@@ -21,6 +21,7 @@ from integrations.settings import S3Settings
 
 CONTENT_MAX = 64 * 1024 * 1024  # bytes of a file: these are tiles and bundles
 _IS_THERE = "PreconditionFailed"
+_NOT_CONFIGURED = "ObjectLockConfigurationNotFoundError"
 
 
 class S3LockedObjects:
@@ -31,6 +32,18 @@ class S3LockedObjects:
         self._client = client
         self._bucket = bucket
         self._keep = keep
+
+    async def require_lock(self) -> None:
+        """See that the bucket keeps versions and lets them be locked.
+
+        Raises:
+            LookupError: it does not: what is written there could be taken away.
+            DomainError: `objects_unavailable`, also where the bucket is not there.
+        """
+        with _unavailable():
+            is_locking = await asyncio.to_thread(self._is_locking)
+        if not is_locking:
+            raise LookupError(f"the bucket {self._bucket} has no Object Lock")
 
     async def put(self, name: str, pieces: AsyncIterator[bytes]) -> StoredObject:
         """Store a file of at most `CONTENT_MAX`, locked; of a name that is there already the first file stays.
@@ -62,6 +75,15 @@ class S3LockedObjects:
         """
         with _unavailable():
             return sorted(await asyncio.to_thread(self._names, f"{folder}/"))
+
+    def _is_locking(self) -> bool:
+        try:
+            answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == _NOT_CONFIGURED:
+                return False
+            raise
+        return bool(answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled")
 
     def _put(self, name: str, content: bytes) -> StoredObject:
         written = ""

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 import asyncpg
 
 from domain.access import MachineClient, api_key_hash, cell_of_api_key, new_api_key
+from domain.audit import AuditEntry, AuditKind
 from domain.errors import ErrorCode
 from domain.tokens import Role
+from integrations.postgres.audit_entries import append
+from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
 FRESH_S = 5.0  # for so long a disabled client may still be let in
@@ -21,8 +24,10 @@ _CREATE = """
 INSERT INTO identity.api_client (client_id, name, key_hash, roles, requests_per_minute) VALUES ($1, $2, $3, $4, $5)
 """
 _DISABLE = """
-UPDATE identity.api_client SET disabled_at = coalesce(disabled_at, now()) WHERE client_id = $1 RETURNING true
+UPDATE identity.api_client SET disabled_at = now() WHERE client_id = $1 AND disabled_at IS NULL RETURNING true
 """
+_IS_KNOWN = "SELECT EXISTS (SELECT FROM identity.api_client WHERE client_id = $1)"
+_ACTOR = "process:comitia"  # the command, where it does not say whose it is
 
 
 class ApiClients:
@@ -63,17 +68,29 @@ class ApiClients:
         return client is not None and self._now() - found_at < FRESH_S
 
     async def create(
-        self, cell: str, client_id: str, name: str, roles: Iterable[Role], requests_per_minute: int
+        self,
+        cell: str,
+        client_id: str,
+        name: str,
+        roles: Iterable[Role],
+        requests_per_minute: int,
+        *,
+        actor: str = _ACTOR,
     ) -> str:
         """Add a machine client and return its key, which is shown this once."""
-        api_key = new_api_key(cell)
+        api_key, names = new_api_key(cell), [str(role) for role in roles]
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pools[cell].execute(
-                _CREATE, client_id, name, api_key_hash(api_key), [str(role) for role in roles], requests_per_minute
-            )
+            async with acknowledged(self._pools[cell]) as connection:
+                row = (client_id, name, api_key_hash(api_key), names, requests_per_minute)
+                await connection.execute(_CREATE, *row)
+                outcome = ",".join(sorted(names))
+                await append(connection, AuditEntry(AuditKind.CLIENT_ADDED, actor, client_id, outcome=outcome))
         return api_key
 
-    async def disable(self, cell: str, client_id: str) -> bool:
+    async def disable(self, cell: str, client_id: str, *, actor: str = _ACTOR) -> bool:
         """Let a client in no more, from `FRESH_S` on everywhere; tell whether there is one. Safe to repeat."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            return await self._pools[cell].fetchval(_DISABLE, client_id) is not None
+            async with acknowledged(self._pools[cell]) as connection:
+                if await connection.fetchval(_DISABLE, client_id) is not None:
+                    await append(connection, AuditEntry(AuditKind.CLIENT_DISABLED, actor, client_id))
+                return bool(await connection.fetchval(_IS_KNOWN, client_id))

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import asyncpg
 
 from domain.accounts import KeyedHash
+from domain.audit import AuditEntry, AuditKind, actor_of
 from domain.errors import ErrorCode
 from domain.rolls import RollOutcome
+from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -104,6 +106,8 @@ class PostgresRolls:
     ) -> None:
         if enrolled:
             await connection.execute(_NOTE, survey_id, f"persons={enrolled}", actor)
+            facts = {"persons": enrolled}
+            await append(connection, AuditEntry(AuditKind.ROLL_ENROLLED, actor_of(actor), survey_id, facts=facts))
 
 
 def _outcome(row: asyncpg.Record) -> RollOutcome:

@@ -173,6 +173,16 @@ async def test_a_log_is_sealed_there_and_found_again(gateway: Gateway, tmp_path:
     assert newest.size == 605
 
 
+async def test_a_bucket_without_locks_is_refused(gateway: Gateway):
+    await gateway.store.require_lock()
+    name = f"plain-{secrets.token_hex(4)}"
+    await asyncio.to_thread(gateway.other.create_bucket, Bucket=name)
+    with pytest.raises(LookupError, match="no Object Lock"):
+        await open_s3(gateway.settings.model_copy(update={"bucket": name})).require_lock()
+    with pytest.raises(DomainError):
+        await open_s3(gateway.settings.model_copy(update={"bucket": "nobodys"})).require_lock()
+
+
 async def test_what_is_not_there_or_away_is_unavailable(gateway: Gateway):
     away = gateway.settings.model_copy(update={"endpoint_url": f"http://{HOST}:{free_port(())}"})
     unknown = gateway.settings.model_copy(update={"bucket": "nobodys"})

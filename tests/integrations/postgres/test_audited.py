@@ -21,19 +21,30 @@ from domain.contracts.certification import (
 )
 from domain.contracts.exports import StoredObject
 from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
-from domain.ids import new_deletion_id, new_recovery_id, new_registration_id, new_staff_id, new_voter_id
+from domain.ids import (
+    new_client_id,
+    new_deletion_id,
+    new_person_id,
+    new_recovery_id,
+    new_registration_id,
+    new_staff_id,
+    new_survey_id,
+    new_voter_id,
+)
 from domain.key_ports import KeyEvent
 from domain.recovery import recovery_token
 from domain.registrations import RegistrationStage, StageNote
 from domain.tokens import Role
 from integrations.postgres.account_ends import PostgresAccountEnds
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
+from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
 from integrations.postgres.registrations import PostgresRegistrations
 from integrations.postgres.roles import SURVEYS
+from integrations.postgres.rolls import PostgresRolls
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
 from tests.conftest import OwnerPool, SettingsFor
@@ -104,6 +115,19 @@ class Acts:
             await accounts.disable(staff, "staff:u_boss")
         return staff
 
+    async def client(self) -> str:
+        clients, client = ApiClients({"eu": self.identity}), new_client_id()
+        await clients.create("eu", client, "tests", [Role.ADMIN, Role.AUDITOR], 60, actor="comitia:tester")
+        for _ in range(2):
+            assert await clients.disable("eu", client, actor="comitia:tester")
+        return client
+
+    async def roll(self) -> str:
+        survey, rolls, persons = new_survey_id(), PostgresRolls(self.identity), [new_person_id() for _ in range(3)]
+        for _ in range(2):
+            await rolls.enrol_persons(survey, persons, "comitia:tester")
+        return survey
+
     async def certified(self) -> str:
         survey = (await opened(PostgresCatalogue(self.surveys))).survey.id
         certifications = PostgresCertifications(self.surveys)
@@ -151,6 +175,8 @@ async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str,
         ("account_recovered", [K.ACCOUNT_RECOVERED]),
         ("deletion", [K.DELETION_ASKED, K.ACCOUNT_DELETED]),
         ("staff", [K.STAFF_ADDED, K.STAFF_DISABLED]),
+        ("client", [K.CLIENT_ADDED, K.CLIENT_DISABLED]),
+        ("roll", [K.ROLL_ENROLLED]),
     ],
 )
 async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerPool, act: str, kinds: list[K]):

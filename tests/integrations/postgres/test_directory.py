@@ -13,7 +13,7 @@ from domain.access import api_key_hash, new_api_key
 from domain.accounts import KeyedHash
 from domain.eligibility import Asked, Candidate, VoterStatus
 from domain.errors import DomainError, ErrorCode
-from domain.ids import new_survey_id, new_voter_id
+from domain.ids import new_client_id, new_survey_id, new_voter_id
 from domain.tokens import Assurance, Role
 from integrations.postgres import api_clients, electorates
 from integrations.postgres.api_clients import ApiClients
@@ -271,7 +271,7 @@ async def test_electorates_of_a_database_that_is_away(settings_for: SettingsFor,
 async def test_machine_client_is_known_by_its_key_until_disabled(world: IdentityWorld, owner_pool: OwnerPool) -> None:
     clock = Clock()
     clients = ApiClients(world.identity, now=clock)
-    client_id = f"c_{secrets.token_hex(8)}"
+    client_id = new_client_id()
     api_key = await clients.create("eu", client_id, "Roll import", [Role.ADMIN, Role.AUDITOR], 60)
     found = await clients.find(api_key)
     assert found is not None
