@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0010_identity_rest"
-down_revision = "0011_audit_log"
+revision = "0011_identity_rest"
+down_revision = "0010_audit_log"
 branch_labels = None
 depends_on = None
 

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0011_audit_log"
+revision = "0010_audit_log"
 down_revision = "0009_account_ends"
 branch_labels = None
 depends_on = None
