@@ -44,7 +44,7 @@ RULES: Final = MappingProxyType(
         Work.STEP_UP: WorkRule(delay_max_s=0.25, in_flight_max=512),
         Work.MANAGEMENT: WorkRule(delay_max_s=0.2, in_flight_max=128),
         Work.ANSWER: WorkRule(delay_max_s=0.16, in_flight_max=256, gives_way=True, abandonable=True),
-        Work.LOGIN: WorkRule(delay_max_s=0.13, in_flight_max=96, gives_way=True),  # and here the room for logins
+        Work.LOGIN: WorkRule(delay_max_s=0.13, in_flight_max=48, gives_way=True),  # and here the room for logins
         Work.READ: WorkRule(delay_max_s=0.1, in_flight_max=512, gives_way=True, abandonable=True),
     }
 )

@@ -10,11 +10,11 @@ from api.http.refusing import RETRY_AFTER_S
 from domain.errors import DomainError, ErrorCode
 from integrations.deadlines import within
 
-# A process lets in about twenty a second on a core of its own: whoever has a place is answered in a second or so, and
-# nobody waits for longer than that for one. More places would make nobody's login faster, and fewer would let a vendor
-# that takes its whole 1.5 s bring all logins to a handful a second.
+# A process lets in twenty to thirty a second on a core of its own, so whoever has a place is answered in a second or so
+# and waits half of that for one. More places would make nobody's login faster, and fewer would let a vendor that takes
+# its whole 1.5 s bring all logins to a handful a second.
 AT_ONCE: Final = 24
-WAITING_MAX: Final = 24
+WAITING_MAX: Final = 12
 _LONGEST_S: Final = 60.0
 
 

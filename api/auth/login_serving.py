@@ -20,7 +20,7 @@ from integrations.temporal.worker import Release, build_worker
 from workflows.assess_login import AssessLoginWorkflow
 
 _AT_ONCE: Final = 400  # local activities: when a vendor hangs, each holds its place for a second and a half
-_LOOK_EVERY_S: Final = 0.25
+_LOOK_EVERY_S: Final = 1.0  # only what another process has recorded is found so
 _ANSWER_WITHIN_S: Final = 5.0
 
 

@@ -62,6 +62,13 @@ class DurableConnection(asyncpg.Connection):
         finally:
             self._wait_cancelled = False
 
+    def get_reset_query(self) -> str:
+        """Return what is sent when the connection goes back to its pool: nothing, or every statement would be two.
+
+        No statement of ours leaves anything in a session, and an open transaction is ended all the same.
+        """
+        return ""
+
     def _known(self, answer: Any) -> Any:
         if self._wait_cancelled:
             raise CommitUnknownError("the wait for the standby was cancelled")

@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import asyncpg
 import pytest
 
+import integrations.postgres
 from integrations.postgres.pool import NotDurableError, open_pool
 from integrations.postgres.roles import VOTING
 from tests.conftest import SettingsFor
@@ -14,3 +18,54 @@ async def test_a_server_that_acknowledges_what_a_crash_can_undo_is_refused(setti
     settings = settings_for(VOTING)
     with pytest.raises(NotDurableError, match="synchronous_commit"):
         await open_pool(settings.cells["eu"].database, settings, VOTING, size=1, setup=forgetful)
+
+
+# What would be there still when somebody else has the connection: a pool takes it back as it is
+_STAYS = re.compile(
+    r"""["';]\s*SET\s+(?!LOCAL|TRANSACTION)|set_config\([^)]*false\)|LISTEN\s+[a-z]|pg_(?:try_)?advisory_lock"""
+    r"""|WITH\s+HOLD|CREATE\s+TEMP|["';]\s*PREPARE\s"""
+)
+
+_OWN = frozenset({"migrate.py", "replication.py"})  # have connections of their own, of no pool
+
+
+def test_no_statement_leaves_anything_in_a_session() -> None:
+    folder = Path(integrations.postgres.__path__[0])
+    sources = [path for path in sorted(folder.glob("*.py")) if path.name not in _OWN]
+    assert len(sources) > 40
+    assert [path.name for path in sources if _STAYS.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET statement_timeout = '2s'",
+        "SET SESSION lock_timeout TO '2s'",
+        "SELECT set_config('role', 'x', false)",
+        "LISTEN changes",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_lock(1)",
+        "DECLARE rows CURSOR WITH HOLD FOR SELECT 1",
+        "CREATE TEMP TABLE rows (n integer)",
+    ],
+)
+def test_one_that_does_is_found(statement: str) -> None:
+    assert _STAYS.search(f'_STATEMENT = "{statement}"')
+
+
+async def fail_in_a_transaction(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '1s'")
+        await connection.fetchval("SELECT 1 / 0")
+
+
+async def test_a_connection_comes_back_without_the_transaction_of_whoever_had_it(settings_for: SettingsFor) -> None:
+    settings = settings_for(VOTING)
+    pool = await open_pool(settings.cells["eu"].database, settings, VOTING, size=1)
+    try:
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await fail_in_a_transaction(pool)
+        assert await pool.fetchval("SHOW lock_timeout") == "0"
+        assert await pool.fetchval("SELECT pg_current_xact_id_if_assigned() IS NULL")
+    finally:
+        await pool.close()
