@@ -134,6 +134,25 @@ def test_an_entry_in_another_form_is_told() -> None:
     assert failing(files) == {"entries in the one form"}
 
 
+@pytest.mark.parametrize(
+    ("body", "is_good"),
+    [
+        (b'{"a":1,"b":"\xc3\xa9\\u0007\\n"}', True),
+        (b'{"a":1e+16,"b":0.5}', True),
+        (b'{"b":1,"a":1}', False),
+        (b'{"a":1, "b":1}', False),
+        (b'{"a":1,"a":1}', False),
+        (b'{"a":"\\u00e9"}', False),
+        (b'{"a":1.0e0}', False),
+        (b'{"a":NaN}', False),
+        (b"{" * 3000, False),
+    ],
+)
+def test_there_is_one_form(body: bytes, *, is_good: bool) -> None:
+    entry = b'{"at":"x","body":' + body + b',"id":"y","kind":"votes.recorded"}'
+    assert failing(sealed_files([entry], [1])) == (set() if is_good else {"entries in the one form"})
+
+
 def test_what_is_no_log_is_told() -> None:
     with pytest.raises(UnreadableError):
         verify_log(Files({"tile/0/000": b""}), KEYS, is_signed)
