@@ -28,6 +28,7 @@ from comitia.stack.supervisor import Supervisor
 from domain.contracts.registration import RegistrationRules, VerifyIdentityInput
 from domain.ids import new_registration_id, new_voter_id, proofing_case_id, verify_identity_workflow_id
 from domain.registration import CONTACT
+from domain.registrations import RegistrationStage, StageNote
 from integrations.identity.sumsub.webhook import ALGORITHM_HEADER, DIGEST_HEADER, payload_digest
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import HISTORY, history
@@ -121,6 +122,8 @@ async def _open(ground: Ground, client: Client, cases: list[_Case]) -> float:
 
         async def begin(case: _Case) -> None:
             await registrations.begin(case.registration_id, case.voter_id, "DE", expires_at)
+            # Noted once, it is not one of those whose process a sweep begins
+            await registrations.note(StageNote(case.registration_id, 1, RegistrationStage.CONTACT_PROOF))
             await client.start_workflow(
                 "VerifyIdentity",
                 VerifyIdentityInput(
@@ -130,6 +133,7 @@ async def _open(ground: Ground, client: Client, cases: list[_Case]) -> float:
                     cells=tuple(ground.settings.cells),
                     rules=RegistrationRules(version=1, minimum_age=16, provider="sumsub"),
                     case_no=1,
+                    revision=1,
                 ),
                 id=case.workflow_id,
                 task_queue=IDENTITY_QUEUE,
