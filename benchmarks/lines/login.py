@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import secrets
 import time
 from collections import Counter
@@ -105,8 +104,9 @@ async def _measure(ground: Ground, processes: int) -> list[Line]:
         pool = await stack.enter_async_context(_pool(ground))
         voters, logins = await _prepared(ground, pool, there, sum(rate * seconds for rate, seconds in loads))
         await there.slow_down("turnstile", "fingerprint")
-        watched = {**pids(ground, first), "client": os.getpid()}
-        watched |= {f"api-auth-{number}": each.pids["api-auth"] for number, each in enumerate(beside, start=2)}
+        watched = pids(ground, first) | {
+            f"api-auth-{number}": each.pids["api-auth"] for number, each in enumerate(beside, start=2)
+        }
         urls = [each.url("auth") for each in (first, *beside)]
         warm, paced_, over = [await _load(urls, logins, rate, seconds, watched) for rate, seconds in loads]
         rows = await pool.fetch(_ATTEMPTS, voters)
