@@ -24,6 +24,7 @@ _CODE = re.compile(r"[a-z0-9_.,:-]{0,256}")
 _CLIENT_ID = re.compile(r"c_[a-z2-7]{16}")
 _KEY_ID = re.compile(r"[a-z][a-z0-9/-]{0,127}/[0-9]{4}-[0-9]{2}-[0-9]{2}/[1-9][0-9]{0,5}")
 _NOTHING = re.compile("")
+_A_CASE = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}")
 
 
 class AuditKind(StrEnum):
@@ -62,6 +63,8 @@ class AuditKind(StrEnum):
     CLIENT_DISABLED = "client.disabled"
     ROLL_ENROLLED = "roll.enrolled"
     CASE_ACTION_ASKED = "case.action_asked"
+    CASE_ACTION_TAKEN = "case.action_taken"
+    CASE_UNMASKING = "case.unmasking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,10 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.CLIENT_ADDED: KindRule(_CLIENT_ID),
     AuditKind.CLIENT_DISABLED: KindRule(_CLIENT_ID),
     AuditKind.ROLL_ENROLLED: KindRule(SURVEY_ID, facts=frozenset({"persons"})),
-    AuditKind.CASE_ACTION_ASKED: KindRule(REGISTRATION_ID),  # its outcome is what was asked of the process
+    # Its outcome is what was asked of the process, and the stage that the case was at
+    AuditKind.CASE_ACTION_ASKED: KindRule(_A_CASE, facts=frozenset({"request"})),
+    AuditKind.CASE_ACTION_TAKEN: KindRule(_A_CASE, facts=frozenset({"action", "request"})),
+    AuditKind.CASE_UNMASKING: KindRule(_A_CASE, facts=frozenset({"unmasking", "field"})),
 }
 
 

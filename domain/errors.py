@@ -99,6 +99,10 @@ class ErrorCode(StrEnum):
 
     # Staff
     CASE_NOT_FOUND = "case_not_found"
+    CASE_STAGE = "case_stage"
+    UNMASKING_NOT_FOUND = "unmasking_not_found"
+    UNMASKING_STAGE = "unmasking_stage"
+    IDEMPOTENCY_KEY_USED = "idempotency_key_used"
 
     # What we depend on
     CELL_UNAVAILABLE = "cell_unavailable"
@@ -220,6 +224,10 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.OUTCOME_UNKNOWN: ErrorSpec(503, "The outcome is not known; trying again is safe", retryable=True),
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, "The caller's time was over; nothing was recorded", retryable=True),
     ErrorCode.CASE_NOT_FOUND: ErrorSpec(404, "No such case, or not any more"),
+    ErrorCode.CASE_STAGE: ErrorSpec(409, "The case is at another stage"),
+    ErrorCode.UNMASKING_NOT_FOUND: ErrorSpec(404, "No such unmasking, or not any more"),
+    ErrorCode.UNMASKING_STAGE: ErrorSpec(409, "The unmasking is at another stage"),
+    ErrorCode.IDEMPOTENCY_KEY_USED: ErrorSpec(422, "The key came with another request"),
     ErrorCode.CELL_UNAVAILABLE: ErrorSpec(
         503, "The voter's home cell records nothing now; other cells are not affected", retryable=True
     ),

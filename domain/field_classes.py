@@ -186,6 +186,14 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "ClaimedDocument": fields(plain="state", personal="person_id home_cell"),
     "VerifyIdentityInput": fields(plain="registration_id voter_id cell cells rules case_no revision replaces recheck"),
     "VerifiedIdentity": fields(plain="decision reasons reference revision", personal="staff_reasons person_id"),
+    # support
+    "CaseAction": fields(plain="action_id action actor reason"),
+    "CaseActionTaken": fields(plain="stage"),
+    "BreakGlassInput": fields(plain="request_id cell case_id field actor role reason"),
+    "DecideUnmasking": fields(plain="actor role approved"),
+    "ReadUnmasking": fields(plain="actor"),
+    "UnmaskingState": fields(plain="request_id case_id field reason stage asked_by decided_by expires_at reads"),
+    "UnmaskingNote": fields(plain="key request_id case_id field step actor role reason"),
     # survey_runs
     "RunSurveyInput": fields(
         plain="survey_id cells actor expected_version opened paused finished certification certification_queue "

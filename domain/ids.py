@@ -3,6 +3,7 @@
 Identifiers are pseudonyms: none holds a name, a document, an address or a choice.
 """
 
+import hashlib
 import re
 import secrets
 from base64 import b32encode
@@ -20,9 +21,18 @@ CASE_ID = re.compile(r"(?P<registration>r_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]
 STAFF_ID = re.compile(r"u_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
+UNMASKING_ID = re.compile(r"b_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 
 _OF_A_CELL = frozenset(
-    {"submit-votes", "register-voter", "verify-identity", "assess-login", "recover-account", "delete-account"}
+    {
+        "submit-votes",
+        "register-voter",
+        "verify-identity",
+        "assess-login",
+        "recover-account",
+        "delete-account",
+        "break-glass",
+    }
 )
 
 
@@ -88,6 +98,12 @@ def new_survey_id() -> str:
 def new_export_id() -> str:
     """Return a new export id, 80 random bits."""
     return f"x_{_random(80)}"
+
+
+def derived_id(prefix: str, asked: str) -> str:
+    """Return an id of 128 bits that follows from what is asked for: whoever asks again names the same."""
+    digest = hashlib.sha256(asked.encode()).digest()[:16]
+    return f"{prefix}_{b32encode(digest).decode('ascii').rstrip('=').lower()}"
 
 
 def new_client_id() -> str:
@@ -176,6 +192,11 @@ def recover_account_workflow_id(cell: str, request_id: str) -> str:
 def delete_account_workflow_id(cell: str, voter_ref: str) -> str:
     """`delete-account/{cell}/{voter_ref}`; `voter_ref` is the deletion's id, of which a voter has one."""
     return f"delete-account/{cell}/{voter_ref}"
+
+
+def break_glass_workflow_id(cell: str, request_id: str) -> str:
+    """`break-glass/{cell}/{request_id}`."""
+    return f"break-glass/{cell}/{request_id}"
 
 
 def cell_of_workflow(workflow_id: str) -> str | None:

@@ -26,6 +26,7 @@ class MessageKind(StrEnum):
     CREDENTIAL_REMOVED = "credential_removed"
     PROVIDER_LINKED = "provider_linked"
     PROVIDER_UNLINKED = "provider_unlinked"
+    UNMASKING = "unmasking"  # to whoever watches over data; advice
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Choices, tokens, keys, names and document numbers are shown to nobody.
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 from domain.contracts.base import Contract
@@ -15,6 +15,14 @@ from domain.tokens import Role
 
 MASK: Final = "***"
 PHONE_FIELD: Final = "phone"  # of a voter's personal data
+
+
+class MaskedField(StrEnum):
+    """What of a voter's personal data is shown masked, and so can be unmasked; the rest is shown to nobody."""
+
+    MAIL = MAIL_FIELD
+    PHONE = PHONE_FIELD
+
 
 _SEEN: Final[Mapping[Role, frozenset[FieldClass]]] = {
     Role.SUPPORT: frozenset({FieldClass.PLAIN}),
@@ -72,5 +80,5 @@ def masked_phone(number: str) -> str:
 
 def masked_contact(data: Mapping[str, str]) -> dict[str, str]:
     """Return what staff see of a voter's personal data: how they are reached, masked; whatever else there is, not."""
-    shown = {MAIL_FIELD: masked_mail, PHONE_FIELD: masked_phone}
-    return {name: mask(data[name]) for name, mask in shown.items() if data.get(name)}
+    shown = {MaskedField.MAIL: masked_mail, MaskedField.PHONE: masked_phone}
+    return {name.value: mask(data[name]) for name, mask in shown.items() if data.get(name)}

@@ -367,6 +367,8 @@ class Settings(BaseSettings):
     sandboxes: SandboxSettings = SandboxSettings()
     identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
     passkeys: PasskeySettings | None = None
+    # Whoever watches over data hears of every unmasking; until an address is set nobody can ask for one
+    data_protection_mail: str = Field(default="", pattern=r"^([A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)?$")
     recovery_page: str = ""  # the page of ours that takes links of recovery; until it is set none is sent
 
     reconcile_every_s: float = Field(default=60.0, ge=1)  # each open survey's new rows; all of them once an hour

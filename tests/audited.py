@@ -65,7 +65,9 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "votes POST /v1/surveys/{id}/answers": "an answer session, which only its voter can read",
     "votes PUT /v1/surveys/{id}/answers/{answer_id}/finish": (K.VOTES_RECORDED,),
     "webhooks POST /v1/webhooks/{vendor}": _STEP,
-    "support POST /v1/support/cases/{case_id}/actions": (K.CASE_ACTION_ASKED,),
+    "support POST /v1/support/cases/{case_id}/actions": (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN),
+    "support POST /v1/support/unmaskings": (K.CASE_UNMASKING,),
+    "support POST /v1/support/unmaskings/{unmasking_id}/decision": (K.CASE_UNMASKING,),
 }
 
 ACTIVITIES: Final[dict[str, Audited | str]] = {
@@ -143,6 +145,8 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "announce_survey": _FOLLOWS,
     "record_votes": (K.VOTES_RECORDED, K.VOTE_FOR_LOST_SURVEY, K.VOTE_FOR_SEALED_SURVEY),
     "announce_votes": _PROJECTION,
+    "note_unmasking": (K.CASE_UNMASKING,),
+    "tell_of_unmasking": _READS,
 }
 
 _SURVEYS: Final = "tests/api/surveys/test_audited.py::test_every_route_of_staff_leaves_its_entry"
@@ -187,9 +191,9 @@ for _kind in (K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED
     SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_the_end_of_a_survey_leaves_its_entries_once"
 for _kind in (K.KEY_MADE, K.KEY_DESTROYED):
     SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_what_becomes_of_a_key_leaves_its_entries_once"
-SEEN[K.CASE_ACTION_ASKED] = (
-    "tests/api/support/test_support.py::test_a_registration_is_ended_once_and_it_is_kept_who_asked"
-)
+for _kind in (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN):
+    SEEN[_kind] = "tests/api/support/test_acting.py::test_what_support_asks_for_is_done_once_and_written_down_first"
+SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_read_once_a_second_person_agreed"
 SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"
 SEEN[K.VOTE_FOR_SEALED_SURVEY] = f"{_LEDGER}::test_a_vote_for_a_sealed_survey_is_a_fault_that_is_written_down"
 SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing"

@@ -18,6 +18,7 @@ from activities.logins import LoginActivities
 from activities.proofing import ProofingActivities
 from activities.recovery import RecoveryActivities
 from activities.registration import RegistrationActivities
+from activities.unmasking import UnmaskingActivities
 from domain.challenges import BotChallenge
 from domain.devices import DeviceIntelligence
 from domain.mailing import Mailer
@@ -32,6 +33,7 @@ from integrations.identity_cell import KEYS, IdentityCell, document_claims, iden
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.mailing import open_mailer
+from integrations.postgres.staff_entries import PostgresStaffEntries
 from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
@@ -54,13 +56,20 @@ from workers.identity_sweeps import (
 )
 from workers.releases import drain, take_over
 from workflows.assess_login import AssessLoginWorkflow
+from workflows.break_glass import BreakGlassWorkflow
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 _ACTIVITIES_AT_ONCE = 50
-_WORKFLOWS = [RegisterVoterWorkflow, VerifyIdentityWorkflow, RecoverAccountWorkflow, DeleteAccountWorkflow]
+_WORKFLOWS = [
+    RegisterVoterWorkflow,
+    VerifyIdentityWorkflow,
+    RecoverAccountWorkflow,
+    DeleteAccountWorkflow,
+    BreakGlassWorkflow,
+]
 
 log = structlog.get_logger()
 
@@ -91,6 +100,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         activities = [
             *_activities(cell, hashes, providers, mailer),
             *_account_activities(cell, hashes, mailer, devices, settings.recovery_page),
+            *UnmaskingActivities(PostgresStaffEntries(cell.pool), mailer, settings.data_protection_mail).all(),
         ]
         worker = await stack.enter_async_context(
             build_worker(

@@ -5,14 +5,17 @@ data goes last: until then vendors can be asked and the person be told.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
+from workflows.escalation import escalate, require_action
 from workflows.messages import Messages
 from workflows.policies import ASK_VENDOR, CLAIM, COMMIT
 from workflows.search_attributes import PROCESS_STAGE
+from workflows.waiting import within
 
 with workflow.unsafe.imports_passed_through():
     from activities.claims import ClaimActivities
@@ -20,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.proofing import ProofingActivities
     from activities.registration import RegistrationActivities
     from domain.account_ends import DeletionStage
+    from domain.cases import CaseKind
     from domain.contracts.accounts import (
         DeleteAccountInput,
         DeletedAccount,
@@ -31,8 +35,10 @@ with workflow.unsafe.imports_passed_through():
         ReleaseClaimsInput,
     )
     from domain.contracts.registration import CaseNumber, CaseReference, EndAccountInput, ErasedCase
+    from domain.contracts.support import CaseAction, CaseActionTaken
     from domain.mailing import MessageKind
     from domain.registration import pause_before_look
+    from domain.support_actions import SupportAction
 
 Result = TypeVar("Result")
 
@@ -45,6 +51,8 @@ class DeleteAccountWorkflow:
     def __init__(self, request: DeleteAccountInput) -> None:
         self._request = request
         self._step = DeletionStep(deletion_id=request.deletion_id, voter_id=request.voter_id)
+        self._stage = DeletionStage.REQUESTED
+        self._is_hinted = False
 
     @workflow.run
     async def run(self, request: DeleteAccountInput) -> DeletedAccount:
@@ -71,6 +79,19 @@ class DeleteAccountWorkflow:
         self._enter(DeletionStage.COMPLETED)
         return done
 
+    @workflow.update
+    async def take_action(self, action: CaseAction) -> CaseActionTaken:
+        """Do what support asks for."""
+        if action.action is SupportAction.LOOK_NOW:
+            self._is_hinted = True
+        else:
+            escalate()
+        return CaseActionTaken(stage=self._stage)
+
+    @take_action.validator
+    def _action_can_be_taken(self, action: CaseAction) -> None:
+        require_action(action.action, CaseKind.DELETION, self._stage)
+
     async def _end_registration(self) -> None:
         """Return once nothing of a registration can go on and make the account anew."""
         looks = 0
@@ -80,7 +101,7 @@ class DeleteAccountWorkflow:
             )
             if ended.over:
                 return
-            await workflow.sleep(pause_before_look(looks))
+            await self._pause(pause_before_look(looks))
             looks += 1
 
     async def _erase_cases(self) -> None:
@@ -98,7 +119,7 @@ class DeleteAccountWorkflow:
             erased: ErasedCase = await self._insist(ProofingActivities.erase_case, reference)
             if erased.confirmed:
                 break
-            await workflow.sleep(pause_before_look(asked))
+            await self._pause(pause_before_look(asked))
             asked += 1
         number = CaseNumber(registration_id=case.registration_id, case_no=case.case_no)
         await workflow.execute_activity_method(RegistrationActivities.note_erased, number, **COMMIT)
@@ -113,9 +134,14 @@ class DeleteAccountWorkflow:
                 if is_cancelled_exception(error):
                     raise
                 workflow.logger.warning("vendor_unanswered", extra={"activity": error.activity_type})
-            await workflow.sleep(pause_before_look(failures))
+            await self._pause(pause_before_look(failures))
             failures += 1
 
-    @staticmethod
-    def _enter(stage: DeletionStage) -> None:
+    async def _pause(self, time: timedelta) -> None:
+        """Wait for so long, or until support wants it tried now."""
+        await within(lambda: self._is_hinted, time)
+        self._is_hinted = False
+
+    def _enter(self, stage: DeletionStage) -> None:
+        self._stage = stage
         workflow.upsert_search_attributes([PROCESS_STAGE.value_set(stage.value)])

@@ -5,6 +5,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
+from workflows.escalation import escalate, require_action
 from workflows.messages import Messages
 from workflows.policies import COMMIT, WHILE_ASKED
 from workflows.search_attributes import PROCESS_STAGE
@@ -12,6 +13,7 @@ from workflows.waiting import within
 
 with workflow.unsafe.imports_passed_through():
     from activities.recovery import RecoveryActivities
+    from domain.cases import CaseKind
     from domain.contracts.accounts import (
         FoundAccount,
         LinkUse,
@@ -21,10 +23,13 @@ with workflow.unsafe.imports_passed_through():
         RecoveryRequest,
         SendLinkInput,
     )
+    from domain.contracts.support import CaseAction, CaseActionTaken
     from domain.mailing import MessageKind
     from domain.recovery import LINK_LIFETIME
+    from domain.support_actions import SupportAction
 
 _CLOCKS_DIFFER = timedelta(minutes=1)  # the link ends by the database's clock
+_SENT = "sent"
 
 
 @workflow.defn(name="RecoverAccount")
@@ -47,6 +52,17 @@ class RecoverAccountWorkflow:
     def link_used(self) -> None:
         """Look now: the link was used."""
         self._is_used = True
+
+    @workflow.update
+    async def take_action(self, action: CaseAction) -> CaseActionTaken:
+        """Do what support asks for."""
+        if action.action is SupportAction.ESCALATE:
+            escalate()
+        return CaseActionTaken(stage=_SENT)
+
+    @take_action.validator
+    def _action_can_be_taken(self, action: CaseAction) -> None:
+        require_action(action.action, CaseKind.RECOVERY, _SENT)
 
     async def _recover(self) -> RecoveryEnd:
         try:

@@ -13,6 +13,7 @@ from temporalio.exceptions import (
 from temporalio.workflow import ParentClosePolicy
 
 from workflows.contact_proof import ContactProof
+from workflows.escalation import escalate, require_action
 from workflows.messages import Messages
 from workflows.policies import ASK_VENDOR, COMMIT
 from workflows.refusals import refused
@@ -23,6 +24,7 @@ from workflows.waiting import within
 with workflow.unsafe.imports_passed_through():
     from activities.proofing import ProofingActivities
     from activities.registration import RegistrationActivities
+    from domain.cases import CaseKind
     from domain.contracts.registration import (
         CaseNumber,
         CaseReference,
@@ -38,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
         VerifiedIdentity,
         VerifyIdentityInput,
     )
+    from domain.contracts.support import CaseAction, CaseActionTaken
     from domain.errors import ErrorCode
     from domain.ids import verify_identity_workflow_id
     from domain.mailing import MessageKind
@@ -50,6 +53,7 @@ with workflow.unsafe.imports_passed_through():
         pause_before_look,
     )
     from domain.registrations import RegistrationStage
+    from domain.support_actions import RESENDS_MAX, SupportAction
 
 _STAGES = {
     IdentityDecision.APPROVED: RegistrationStage.ACTIVE,
@@ -86,6 +90,7 @@ class RegisterVoterWorkflow:
         self._last: VerifiedIdentity | None = None
         self._case: workflow.ChildWorkflowHandle[VerifyIdentityWorkflow, VerifiedIdentity] | None = None
         self._is_over = False
+        self._resends = 0
 
     @workflow.run
     async def run(self, request: RegisterVoterInput) -> RegisteredVoter:
@@ -144,14 +149,36 @@ class RegisterVoterWorkflow:
     @workflow.update
     async def cancel(self) -> RegistrationState:
         """End the registration, unless the account is made already."""
-        self._is_cancelled = self._contact.is_cancelled = True
-        await self._withdraw()
-        await within(lambda: self._is_over, _ANSWER_WITHIN)
+        await self._cancel()
         return self._state()
 
     @cancel.validator
     def _can_be_cancelled(self) -> None:
         self._require(not self._is_over)
+
+    @workflow.update
+    async def take_action(self, action: CaseAction) -> CaseActionTaken:
+        """Do what support asks for; while a case is open, all but `cancel` is asked of the case."""
+        match action.action:
+            case SupportAction.RESEND:
+                self._resends += 1
+                self._contact.ask_for_code()
+            case SupportAction.CANCEL:
+                await self._cancel()
+            case SupportAction.ESCALATE:
+                escalate()
+        return CaseActionTaken(stage=self._state().stage)
+
+    @take_action.validator
+    def _action_can_be_taken(self, action: CaseAction) -> None:
+        permitted = {
+            SupportAction.CANCEL: True,
+            SupportAction.RESEND: self._is_at_contact() and self._resends < RESENDS_MAX,
+        }.get(action.action, self._is_at_contact())
+        stage = self._state().stage
+        require_action(action.action, CaseKind.REGISTRATION, stage, permitted=permitted and not self._is_over)
+        if action.action is SupportAction.RESEND:
+            self._contact.check_can_be_sent()
 
     @workflow.query
     def stage(self) -> RegistrationState:
@@ -285,6 +312,11 @@ class RegisterVoterWorkflow:
             await workflow.sleep(pause_before_look(asked))
             asked += 1
         workflow.logger.warning("case_not_erased", extra={"provider": case.provider})
+
+    async def _cancel(self) -> None:
+        self._is_cancelled = self._contact.is_cancelled = True
+        await self._withdraw()
+        await within(lambda: self._is_over, _ANSWER_WITHIN)
 
     async def _withdraw(self) -> None:
         if self._case is None:

@@ -1,6 +1,7 @@
 """Every workflow there is, for replaying stored histories."""
 
 from workflows.assess_login import AssessLoginWorkflow
+from workflows.break_glass import BreakGlassWorkflow
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.export_results import ExportResultsWorkflow
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
@@ -14,6 +15,7 @@ from workflows.verify_identity import VerifyIdentityWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
     AssessLoginWorkflow,
+    BreakGlassWorkflow,
     DeleteAccountWorkflow,
     ExportResultsWorkflow,
     ReconcileSurveyWorkflow,

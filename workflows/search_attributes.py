@@ -7,5 +7,6 @@ from temporalio.common import SearchAttributeKey
 
 SURVEY_ID = SearchAttributeKey.for_keyword("SurveyId")
 PROCESS_STAGE = SearchAttributeKey.for_keyword("ProcessStage")
+ESCALATED = SearchAttributeKey.for_bool("Escalated")  # support wants it looked at once more
 
-ALL = (SURVEY_ID, PROCESS_STAGE)
+ALL = (SURVEY_ID, PROCESS_STAGE, ESCALATED)

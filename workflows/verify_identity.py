@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from workflows.claiming import Claiming
+from workflows.escalation import escalate, require_action
 from workflows.messages import Messages
 from workflows.policies import ASK_VENDOR, COMMIT
 from workflows.registration_notes import StageNotes
@@ -16,6 +17,7 @@ from workflows.waiting import within
 with workflow.unsafe.imports_passed_through():
     from activities.proofing import ProofingActivities
     from activities.registration import RegistrationActivities
+    from domain.cases import CaseKind
     from domain.contracts.registration import (
         CaseFinding,
         CaseReference,
@@ -26,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         VerifiedIdentity,
         VerifyIdentityInput,
     )
+    from domain.contracts.support import CaseAction, CaseActionTaken
     from domain.ids import proofing_case_id
     from domain.mailing import MessageKind
     from domain.proofing import ProofingState
@@ -38,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         pause_before_look,
     )
     from domain.registrations import RegistrationStage
+    from domain.support_actions import ASKED_AGAIN_MAX, RESENDS_MAX, SupportAction
 
 Result = TypeVar("Result")
 
@@ -70,6 +74,9 @@ class VerifyIdentityWorkflow:
         self._entered_at = workflow.now()
         self._reminded = 0
         self._retries = 0
+        self._to_ask: list[str] = []  # ids of what support wants the person asked for, until they are
+        self._asked = 0
+        self._resends = 0
 
     @workflow.run
     async def run(self, request: VerifyIdentityInput) -> VerifiedIdentity:
@@ -98,6 +105,34 @@ class VerifyIdentityWorkflow:
         """The person does not want to go on; what is approved already stays."""
         self._is_withdrawn = True
 
+    @workflow.update
+    async def take_action(self, action: CaseAction) -> CaseActionTaken:
+        """Do what support asks for; whether it is done already is told by the id of the update."""
+        match action.action:
+            case SupportAction.LOOK_NOW:
+                self._is_hinted = True
+            case SupportAction.ASK_AGAIN:
+                self._asked += 1
+                self._to_ask.append(action.action_id)
+                self._is_hinted = True
+            case SupportAction.RESEND:
+                self._resends += 1
+                self._remind_of(action.action_id)
+            case SupportAction.ESCALATE:
+                escalate()
+        return CaseActionTaken(stage=self._notes.stage or RegistrationStage.PROOFING)
+
+    @take_action.validator
+    def _action_can_be_taken(self, action: CaseAction) -> None:
+        is_open = self._notes.stage is not None  # at the provider, where the person can do something
+        permitted = {
+            SupportAction.ASK_AGAIN: is_open and not self._to_ask and self._asked < ASKED_AGAIN_MAX,
+            SupportAction.RESEND: is_open and self._resends < RESENDS_MAX,
+            SupportAction.CANCEL: False,  # the registration's to take
+        }
+        stage = self._notes.stage or RegistrationStage.PROOFING
+        require_action(action.action, CaseKind.REGISTRATION, stage, permitted=permitted.get(action.action, True))
+
     @workflow.query
     def stage(self) -> RegistrationStage | None:
         """Where the case stands."""
@@ -120,6 +155,7 @@ class VerifyIdentityWorkflow:
     async def _follow(self) -> VerifiedIdentity:
         looks = 0
         while True:
+            await self._ask_again()
             stage, hinted = self._notes.stage, self._is_hinted
             self._is_hinted = False
             found = await self._look()
@@ -186,6 +222,19 @@ class VerifyIdentityWorkflow:
         await self._insist(ProofingActivities.allow_retry, self._case)
         self._messages.send(MessageKind.PROOFING_RETRY, f"{self._case_id}/retry/{self._retries}")
         return None
+
+    async def _ask_again(self) -> None:
+        """Give the person the time of the stage anew, and say so, where support wants that and it is still theirs."""
+        while self._to_ask:
+            action_id, noted = self._to_ask.pop(0), self._notes.last
+            if noted is not None and noted.stage in {RegistrationStage.PROOFING, RegistrationStage.RETRY}:
+                await self._enter(noted.stage, noted.reasons, noted.staff_reasons)
+                self._remind_of(action_id)
+
+    def _remind_of(self, action_id: str) -> None:
+        is_retry = self._notes.stage is RegistrationStage.RETRY
+        kind = MessageKind.PROOFING_RETRY if is_retry else MessageKind.REMINDER
+        self._messages.send(kind, f"{self._case_id}/{action_id}")
 
     async def _look_again(self) -> VerifiedIdentity | None:
         """Return the end of an approval that the provider has taken back, or None where it stands."""

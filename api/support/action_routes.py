@@ -1,22 +1,24 @@
-"""What support does in cases: `/v1/support/cases/{id}/actions`."""
+"""What staff have done to cases: `/v1/support/cases/{id}/actions`."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import problem_responses
 from api.http.models import ApiModel, QueryText
-from api.support.acting import ActionDesk
-from domain.case_actions import REASON, CaseAction
+from api.support.acting import ActionDesk, Taken
+from api.support.keys import Key
 from domain.errors import ErrorCode
+from domain.support_actions import SupportAction, SupportReason
 
 _ASKED = problem_responses(
     ErrorCode.CASE_NOT_FOUND,
+    ErrorCode.CASE_STAGE,
     ErrorCode.REGISTRATION_STAGE,
-    ErrorCode.RATE_LIMITED,
+    ErrorCode.IDEMPOTENCY_KEY_USED,
     ErrorCode.CELL_UNAVAILABLE,
     ErrorCode.DIRECTORY_UNAVAILABLE,
     ErrorCode.WORKFLOWS_UNAVAILABLE,
@@ -24,35 +26,38 @@ _ASKED = problem_responses(
 
 
 class ActionBody(ApiModel):
-    """What to ask of the process of a case, and why, as a code: `asked_by_telephone`."""
+    """What to do, and why."""
 
-    action: CaseAction = Field(strict=False)
-    reason: str = Field(pattern=f"^{REASON.pattern}$")
+    action: SupportAction = Field(strict=False)
+    reason: SupportReason = Field(strict=False)
 
 
-def action_routes(desk: ActionDesk, support: Callable[..., Awaitable[Principal]]) -> APIRouter:
-    """Return the route; `support` lets in who may act."""
+class ActionTakenBody(ApiModel):
+    """What was done; `actionId` is in its audit entries and in the case's timeline."""
+
+    action_id: str
+    action: SupportAction = Field(strict=False)
+    stage: str
+
+    @classmethod
+    def of(cls, taken: Taken) -> "ActionTakenBody":
+        """Return what was done as support sees it."""
+        return cls(action_id=taken.action_id, action=taken.action, stage=taken.stage)
+
+
+def action_routes(desk: ActionDesk, staff: Callable[..., Awaitable[Principal]]) -> APIRouter:
+    """Return the route; `staff` lets in who may see cases, and the desk says who of them may do what."""
     router = APIRouter(prefix="/v1/support", tags=["Support"], responses={**STAFF_RESPONSES})
-    Staff = Annotated[Principal, Depends(support)]  # noqa: N806 - a type
+    Staff = Annotated[Principal, Depends(staff)]  # noqa: N806 - a type
 
-    @router.post("/cases/{case_id}/actions", status_code=204, summary="Ask something of a case", responses=_ASKED)
+    @router.post("/cases/{case_id}/actions", summary="Have something done to a case", responses=_ASKED)
     async def act(
-        case_id: Annotated[QueryText, Path(max_length=64)],
-        body: ActionBody,
-        principal: Staff,
-        key: Annotated[
-            str,
-            Header(
-                alias="Idempotency-Key",
-                pattern=r"^[\x21-\x7e]{8,128}$",
-                description="The same key is the same request: it is asked once, however often it is sent.",
-            ),
-        ],
-    ) -> None:
-        """Ask a process to send its code again, to look at the provider now, or to end; kept with who asks and why.
+        case_id: Annotated[QueryText, Path(max_length=64)], body: ActionBody, principal: Staff, key: Key
+    ) -> ActionTakenBody:
+        """Ask the case's process to do something; which role, stage and reasons that takes depends on the action.
 
-        The process decides whether it can; 409 `registration_stage` says that it is at another stage.
+        It is an audit entry before it is done, and what came of it is another. The process decides whether it can.
         """
-        await desk.act(case_id, body.action, body.reason, principal.actor, key)
+        return ActionTakenBody.of(await desk.act(case_id, body.action, body.reason, key, principal))
 
     return router

@@ -1,4 +1,4 @@
-"""The application of the service `support`: cases, read by staff, masked by role."""
+"""The application of the service `support`: cases, read by staff, masked by role, and what they have done to them."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +11,8 @@ from api.support.action_routes import action_routes
 from api.support.desk import CaseDesk
 from api.support.routes import support_routes
 from api.support.stuck import StuckDesk
+from api.support.unmasking import UnmaskingDesk
+from api.support.unmasking_routes import unmasking_routes
 from integrations.telemetry.telemetry import Telemetry
 
 
@@ -18,16 +20,19 @@ def create_app(
     desk: CaseDesk,
     stuck: StuckDesk,
     actions: ActionDesk,
+    unmaskings: UnmaskingDesk,
     *,
     staff: Callable[..., Awaitable[Principal]],
-    support: Callable[..., Awaitable[Principal]],
+    deciders: Callable[..., Awaitable[Principal]],
+    readers: Callable[..., Awaitable[Principal]],
     telemetry: Telemetry,
     public_url: str = "",
 ) -> FastAPI:
-    """Return the application; `staff` lets in who may see cases, and `support` who may act in them."""
+    """Return the application; `staff` lets in who may see cases, the others who may decide and read unmaskings."""
     app = create_application(
         "support", telemetry, summary="Cases as staff may see them, masked by role", public_url=public_url
     )
     app.include_router(support_routes(desk, stuck, staff))
-    app.include_router(action_routes(actions, support))
+    app.include_router(action_routes(actions, staff))
+    app.include_router(unmasking_routes(unmaskings, staff=staff, deciders=deciders, readers=readers))
     return app

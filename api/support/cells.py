@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 
 from domain.accounts import Accounts, PersonalRecords
-from domain.case_actions import CaseActions
 from domain.registrations import Registrations
 from domain.signatures import Signatures
+from domain.staff_entries import StaffEntries
 from domain.submissions import SubmissionIds
 from integrations.identity_cell import IdentityCell
-from integrations.postgres.case_actions import PostgresCaseActions
 from integrations.postgres.cases import PostgresCases
-from integrations.temporal.case_steering import TemporalCaseSteering
+from integrations.postgres.staff_entries import PostgresStaffEntries
+from integrations.temporal.case_actions import TemporalCaseActions
 from integrations.temporal.histories import Histories
 from integrations.temporal.standings import Standings
 from integrations.temporal.submissions import SubmissionCases
 from integrations.temporal.timelines import Timelines
+from integrations.temporal.unmaskings import TemporalUnmaskings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class SupportCell:
     timelines: Timelines
     submissions: SubmissionCases
     registrations: Registrations
-    actions: CaseActions
-    steering: TemporalCaseSteering
+    entries: StaffEntries
+    actions: TemporalCaseActions
+    unmaskings: TemporalUnmaskings
 
 
 def support_cell(cell: IdentityCell, signatures: Signatures, ids: SubmissionIds) -> SupportCell:
@@ -46,6 +48,7 @@ def support_cell(cell: IdentityCell, signatures: Signatures, ids: SubmissionIds)
         timelines=timelines,
         submissions=SubmissionCases(cell.name, histories, timelines, cell.codec, ids),
         registrations=cell.registrations,
-        actions=PostgresCaseActions(cell.pool),
-        steering=TemporalCaseSteering(cell.temporal, cell.name),
+        entries=PostgresStaffEntries(cell.pool),
+        actions=TemporalCaseActions(cell.temporal),
+        unmaskings=TemporalUnmaskings(cell.temporal, cell.name),
     )

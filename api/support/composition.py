@@ -11,6 +11,7 @@ from api.support.app import create_app
 from api.support.cells import SupportCell, support_cell
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
+from api.support.unmasking import UnmaskingDesk
 from domain.submissions import SubmissionIds
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells, identity_pools
@@ -68,8 +69,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         CaseDesk(names, cell_of, KeyedLookupHashes(keys)),
         StuckDesk(names, cell_of),
         ActionDesk(cell_of),
+        UnmaskingDesk(cell_of, is_watched=bool(settings.data_protection_mail)),
         staff=access.require_role(Role.SUPPORT, Role.COMPLIANCE),
-        support=access.require_role(Role.SUPPORT),
+        deciders=access.require_role(Role.COMPLIANCE, Role.ADMIN),
+        readers=access.require_role(Role.SUPPORT, Role.COMPLIANCE, Role.ADMIN),
         telemetry=telemetry,
         public_url=settings.public_url,
     )

@@ -85,6 +85,7 @@ def application_environment(
         "COMITIA_LISTEN_PORT": str(port),
         "COMITIA_PUBLIC_URL": f"http://{HOST}:{port}",
         "COMITIA_BUILD": build,
+        "COMITIA_DATA_PROTECTION_MAIL": "data-protection@example.org",
         "COMITIA_STOP_LAME_DUCK_S": "0",  # no balancer has to look first
     }
 

@@ -101,6 +101,11 @@ _TEMPLATES: Final[dict[MessageKind, Text]] = {
         "A linked login was removed",
         f"Your account can no more be logged in to with the account at another provider.{_IF_NOT_YOU}",
     ),
+    MessageKind.UNMASKING: Text(
+        "A member of staff asks to read a masked field",
+        "One field of one case is asked for, or is shown for some minutes, or is not any more:\n\n{advice}\n\n"
+        "Every step of it is in the audit log.",
+    ),
 }
 
 

@@ -41,6 +41,7 @@ def test_every_end_of_a_batch_is_stored(case: str):
         "already-registered",
         "appealed",
         "cancelled",
+        "cancelled-by-staff",
         "claim-contradicted",
         "codes-used-up",
         "contact-expired",
@@ -62,7 +63,9 @@ def test_every_end_of_a_registration_is_stored(case: str):
     assert any(name.startswith(f"register-voter-{case}") for name in HISTORIES)
 
 
-@pytest.mark.parametrize("case", ["active", "reversed", "rechecked", "expired", "rejected", "duplicate-face"])
+@pytest.mark.parametrize(
+    "case", ["active", "acted-on", "reversed", "rechecked", "expired", "rejected", "duplicate-face"]
+)
 def test_every_end_of_a_case_is_stored(case: str):
     assert any(name.startswith(f"verify-identity-{case}") for name in HISTORIES)
 
@@ -92,6 +95,7 @@ def test_every_end_of_a_login_is_stored(case: str):
     "case",
     [
         "delete-account-deleted",
+        "delete-account-looked-now",
         "delete-account-vendor-away",
         "delete-account-vendor-refuses",
         "delete-account-cell-away",
@@ -99,6 +103,7 @@ def test_every_end_of_a_login_is_stored(case: str):
         "delete-account-mail-refused",
         "recover-account-nobody",
         "recover-account-at-provider",
+        "recover-account-escalated",
         "recover-account-recovered",
         "recover-account-untold",
         "recover-account-expired",
@@ -109,6 +114,11 @@ def test_every_end_of_a_login_is_stored(case: str):
 )
 def test_every_end_of_an_account_is_stored(case: str):
     assert case in HISTORIES
+
+
+@pytest.mark.parametrize("case", ["read", "refused", "expired"])
+def test_every_end_of_an_unmasking_is_stored(case: str):
+    assert f"break-glass-{case}" in HISTORIES
 
 
 @pytest.mark.parametrize("case", ["due", "nothing-due", "personal", "hashes", "tokens"])

@@ -31,6 +31,7 @@ def test_every_kind_has_a_text_with_its_secret_in_the_body_alone(kind: MessageKi
         MessageKind.RECOVERY: FULL["link"],
         MessageKind.PROOFING_RETRY: FULL["advice"],
         MessageKind.PROOFING_REJECTED: FULL["advice"],
+        MessageKind.UNMASKING: FULL["advice"],
     }
     for secret in FULL.values():
         assert (secret in body) is (expected.get(kind) == secret)

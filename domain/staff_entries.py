@@ -1,0 +1,23 @@
+"""Audit entries of what staff ask for, each written once however often it is asked."""
+
+from typing import Protocol
+
+from domain.audit import AuditEntry
+
+
+class StaffEntries(Protocol):
+    """The entries of one cell. Calls raise DomainError `directory_unavailable`."""
+
+    async def note(self, key: str, entry: AuditEntry) -> str:
+        """Write an entry, and return its outcome; of a key that has one already, that one's, and nothing is written.
+
+        Safe to repeat, and at once by many.
+
+        Raises:
+            DomainError: `idempotency_key_used`; the entry of this key differs in more than its outcome.
+        """
+        ...
+
+    async def outcome_of(self, key: str) -> str | None:
+        """Return the outcome of the entry of a key, or None."""
+        ...

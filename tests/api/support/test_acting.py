@@ -1,0 +1,115 @@
+"""What support has done to cases, over HTTP: real databases and a real Temporal."""
+
+import asyncio
+import secrets
+from typing import Any
+
+from domain.audit import AuditEntry
+from domain.errors import DomainError, ErrorCode
+from domain.ids import new_attempt_id, new_registration_id
+from domain.tokens import Role
+from tests.api.auth.test_registration import Town
+from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
+from tests.api.support.test_support import code_of
+from tests.conftest import OwnerPool
+
+
+async def at_provider(town: Town) -> str:
+    """Return a registration whose case is open at the provider."""
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration: str = (await town.begin(mail=mail)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    return registration
+
+
+async def taken(desk: StaffDesk, registration: str) -> list[dict[str, Any]]:
+    timeline = (await desk.get(f"cases/{registration}/timeline")).json()
+    return [step for step in timeline["steps"] if step["name"] == "take_action"]
+
+
+async def test_what_support_asks_for_is_done_once_and_written_down_first(town: Town, owner_pool: OwnerPool) -> None:
+    registration = await at_provider(town)
+    path, order = f"cases/{registration}/actions", {"action": "look_now", "reason": "voter_asked"}
+    async with staff_desk(town, await owner_pool("eu")) as desk:
+        answers = await asyncio.gather(*(desk.post(path, key="the-same", **order) for _ in range(5)))
+        assert [answer.status_code for answer in answers] == [200] * 5, answers[0].text
+        (said,) = {answer.text for answer in answers}
+        assert (answers[0].json()["action"], answers[0].json()["stage"]) == ("look_now", "proofing")
+        assert await desk.outcomes(registration) == [("look_now", ANN), ("done", ANN)]
+        (step,) = await taken(desk, registration)
+        assert (step["by"], step["process"], step["state"]) == (ANN, "VerifyIdentity", "completed")
+        assert step["given"]["action_id"] in said
+        for other in ({"action": "look_now", "reason": "stuck"}, {"action": "resend", "reason": "voter_asked"}):
+            again = await desk.post(path, key="the-same", **other)
+            assert code_of(again) == (422, "idempotency_key_used")
+
+        cancel = {"action": "cancel", "reason": "voter_asked"}
+        assert (await desk.post(path, key="the-ending", **cancel)).status_code == 200
+        await town.at(registration, "cancelled")
+        repeated = await desk.post(path, key="the-ending", **cancel)
+        assert (repeated.status_code, repeated.json()["stage"]) == (200, "cancelled")
+        assert await desk.outcomes(registration) == [(said, ANN) for said in ("look_now", "done", "cancel", "done")]
+        late = await desk.post(path, BOB, **cancel)
+        assert code_of(late) == (409, "case_stage")
+
+
+async def test_what_is_refused_stays_refused_and_what_is_not_permitted_is_not_even_asked(
+    town: Town, owner_pool: OwnerPool
+) -> None:
+    registration: str = (await town.begin()).json()["registrationId"]
+    path = f"cases/{registration}/actions"
+    async with staff_desk(town, await owner_pool("eu")) as desk:
+        forbidden = await desk.post(path, ANN, Role.COMPLIANCE, action="cancel", reason="voter_asked")
+        assert code_of(forbidden) == (403, "forbidden")
+        for body in (
+            {"action": "cancel", "reason": "stuck"},
+            {"action": "delete", "reason": "stuck"},
+            {"action": "cancel", "reason": "Ann asked"},
+            {"action": "cancel"},
+        ):
+            assert code_of(await desk.post(path, **body)) == (400, "malformed_request")
+        keyless = await desk.post(path, key=None, action="cancel", reason="voter_asked")
+        assert code_of(keyless) == (400, "malformed_request")
+        assert await desk.outcomes(registration) == []
+        for _ in range(2):
+            early = await desk.post(path, action="look_now", reason="stuck")
+            assert code_of(early) == (409, "case_stage")
+        assert await desk.outcomes(registration) == [("look_now", ANN), ("case_stage", ANN)]
+        for case_id in (new_registration_id("eu"), new_registration_id("nowhere"), new_attempt_id("eu"), "A" * 56):
+            answer = await desk.post(f"cases/{case_id}/actions", action="escalate", reason="stuck")
+            assert code_of(answer) == (404, "case_not_found")
+
+
+class NoEntries:
+    """A directory that writes nothing."""
+
+    async def note(self, key: str, entry: AuditEntry) -> str:
+        raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
+
+    async def outcome_of(self, key: str) -> str | None:
+        raise AssertionError(key)
+
+
+class NoAnswer:
+    """Processes that do not answer."""
+
+    async def take(self, workflow_id: str, action: Any) -> Any:
+        raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE)
+
+
+async def test_nothing_is_done_without_its_entry_and_without_an_answer_the_same_key_goes_on(
+    town: Town, owner_pool: OwnerPool
+) -> None:
+    registration, owner = await at_provider(town), await owner_pool("eu")
+    path, order = f"cases/{registration}/actions", {"action": "escalate", "reason": "complaint"}
+    async with staff_desk(town, owner, entries=NoEntries()) as desk:
+        assert code_of(await desk.post(path, **order)) == (503, "directory_unavailable")
+        assert await taken(desk, registration) == []
+    async with staff_desk(town, owner, actions=NoAnswer()) as desk:
+        assert code_of(await desk.post(path, **order)) == (503, "workflows_unavailable")
+        assert await desk.outcomes(registration) == [("escalate", ANN)]
+    async with staff_desk(town, owner) as desk:
+        assert (await desk.post(path, **order)).status_code == 200
+        assert await desk.outcomes(registration) == [("escalate", ANN), ("done", ANN)]
+        assert len(await taken(desk, registration)) == 1
