@@ -6,7 +6,7 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 PROVIDER = re.compile(r"[a-z0-9_-]{1,32}")
@@ -24,7 +24,6 @@ class ProviderIdentity:
     sid: str = field(default="", repr=False)
     mail: str = field(default="", repr=False)
     with_second_factor: bool = False  # at the provider, in this very login
-    authenticated_at: datetime | None = None
 
     @property
     def login(self) -> str:

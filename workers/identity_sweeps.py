@@ -186,3 +186,6 @@ async def sweep(cell: str, work: Callable[[], Awaitable[object]], *, every_s: fl
             await work()
         except DomainError as error:
             log.warning("sweep_failed", cell=cell, code=error.code)
+        except Exception:
+            # A cell that comes back with the tables of the release before, say: nobody else would go on with this
+            log.exception("sweep_failed", cell=cell)

@@ -89,11 +89,16 @@ class LoginDesk:
                 `workflows_unavailable`, and what says that something is away.
         """
         began = asyncio.get_running_loop().time()
-        async with self._room.place():
-            proof = await self._proofs.check(offer)
-            if proof.good and proof.account is not None:
-                return await self._judged(offer, visit, proof, proof.account)
-            refusal = await self._refusal(offer, visit, proof)
+        try:
+            async with self._room.place():
+                proof = await self._proofs.check(offer)
+                if proof.good and proof.account is not None:
+                    return await self._judged(offer, visit, proof, proof.account)
+                refusal = await self._refusal(offer, visit, proof)
+        except DomainError as error:
+            if error.code is not ErrorCode.RISK_DENIED:
+                raise
+            refusal = error  # of a proof that was good: no sooner than one that was not
         waited = asyncio.get_running_loop().time() - began
         await asyncio.sleep(_REFUSED_EVERY_S - waited % _REFUSED_EVERY_S)
         raise refusal

@@ -5,7 +5,6 @@ algorithm in the settings, whatever a token says: so neither `none` nor a MAC un
 """
 
 import hmac
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import jwt
@@ -47,7 +46,6 @@ class ProviderTokens:
             raise ProviderTokenError("nonce")
         if "events" in claims:
             raise ProviderTokenError("kind")
-        authenticated_at = claims.get("auth_time")
         amr = claims.get("amr")
         return ProviderIdentity(
             provider=self._name,
@@ -56,9 +54,6 @@ class ProviderTokens:
             sid=_text(claims, "sid", required=False),
             mail=_text(claims, "email", required=False) if claims.get("email_verified") is True else "",
             with_second_factor=isinstance(amr, list) and "mfa" in amr,
-            authenticated_at=datetime.fromtimestamp(authenticated_at, UTC)
-            if isinstance(authenticated_at, int)
-            else None,
         )
 
     async def logout(self, token: str) -> ProviderLogout:

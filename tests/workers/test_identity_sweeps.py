@@ -1,5 +1,7 @@
-"""What the identity worker sends from the outbox of accounts: each notice once, whatever is away meanwhile."""
+"""What the identity worker does again and again: notices are sent once each, and no failure ends a sweep."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -10,7 +12,7 @@ from domain.ids import new_voter_id
 from domain.mailing import MessageKind
 from domain.registration import MAIL_FIELD
 from tests.workflows.registration_world import Mail
-from workers.identity_sweeps import tell_changes
+from workers.identity_sweeps import sweep, tell_changes
 
 
 class Outbox:
@@ -113,3 +115,20 @@ async def test_who_dies_between_sending_and_saying_so_sends_the_same_message_aga
     await tell_changes(outbox, Addresses(ada), mail, "eu")
     assert len(mail.sent) == 2
     assert len({message.key for message in mail.sent}) == 1
+
+
+async def test_a_sweep_goes_on_whatever_went_wrong() -> None:
+    went = asyncio.Queue[int]()
+
+    async def work() -> None:
+        went.put_nowait(1)
+        raise LookupError("no such table yet") if went.qsize() < 3 else DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
+
+    sweeping = asyncio.create_task(sweep("eu", work, every_s=0.001))
+    async with asyncio.timeout(10):
+        while went.qsize() < 5:
+            await asyncio.sleep(0.001)
+    assert not sweeping.done()
+    sweeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sweeping

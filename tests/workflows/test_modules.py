@@ -64,12 +64,24 @@ def _uses(node: ast.AST) -> Iterator[str]:
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
         outside = [name for name in names if name.partition(".")[0] not in _ROOTS or name in _BESIDE]
         yield from (f"imports {name}" for name in outside)
+        yield from (f"imports {name}" for name in _renamed(node))
+    elif isinstance(node, _Function):
+        defaults = [default for default in (*node.args.defaults, *node.args.kw_defaults) if default is not None]
+        yield from (f"keeps {ast.unparse(default)}" for default in defaults if not _is_constant(default))
     elif isinstance(node, ast.Global):
         yield "writes to the module"
     elif isinstance(node, ast.Name) and node.id in _BUILTINS:
         yield f"uses {node.id}"
-    elif isinstance(node, ast.Attribute) and node.attr in _DIFFERS.get(_name(node.value), ()):
-        yield f"uses {_name(node.value)}.{node.attr}"
+    elif isinstance(node, ast.Attribute) and node.attr in _DIFFERS.get(_last(node.value), ()):
+        yield f"uses {_last(node.value)}.{node.attr}"
+
+
+def _renamed(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Name what is imported by itself, or under another name, so that its uses would not be seen."""
+    module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+    for alias in node.names:
+        if alias.name in _DIFFERS.get(module, ()) or (alias.asname is not None and alias.name in _DIFFERS):
+            yield f"{module}.{alias.name}"
 
 
 def _kept(body: list[ast.stmt], where: str) -> Iterator[tuple[ast.stmt, str]]:
@@ -126,6 +138,10 @@ def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def _last(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else _name(node) if isinstance(node, ast.expr) else ""
+
+
 def _root(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
@@ -160,6 +176,12 @@ def test_a_module_of_workflows_may_be_shared(path: Path) -> None:
         "import asyncio\nasync def f(tasks):\n    await asyncio.wait(tasks)",
         "def f():\n    return open('/etc/hostname')",
         "def f(value):\n    return hash(value)",
+        "import datetime\ndef f():\n    return datetime.datetime.now()",
+        "from asyncio import wait\nasync def f(tasks):\n    await wait(tasks)",
+        "from datetime import datetime as dt\ndef f():\n    return dt.now()",
+        "import asyncio as a\nasync def f(tasks):\n    await a.wait(tasks)",
+        "def f(seen=[]):\n    return seen",
+        "def f(*, seen={'a': set()}):\n    return seen",
     ],
 )
 def test_one_that_keeps_or_reaches_for_something_is_found(source: str) -> None:

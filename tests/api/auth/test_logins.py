@@ -258,7 +258,9 @@ async def test_without_a_humans_token_a_guess_tells_nothing(town: LoginTown) -> 
     person = await town.person(password=PASSWORD)
     for password in (PASSWORD, PASSWORD + "r"):
         visit = {**await town.visit(person), "challengeToken": "made up"}
+        began = time.monotonic()
         assert code_of(await town.log_in(person, password=password, visit=visit)) == (403, "risk_denied")
+        assert time.monotonic() - began >= 0.25  # the good one is no sooner known
     visit = await town.visit(person)  # and one token is good for one guess
     assert code_of(await town.log_in(person, password=PASSWORD + "r", visit=visit)) == FAILED
     assert code_of(await town.log_in(person, visit=visit)) == (403, "risk_denied")
