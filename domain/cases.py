@@ -142,7 +142,9 @@ class Step:
     came: Contract | None = field(default=None, repr=False)
 
 
-# Who stands behind an update or a signal that names nobody.
+SUPPORT_ASKS: Final = "support-"  # how ids of updates begin that support asked for before there was `take_action`
+
+# Who stands behind another update or signal that names nobody.
 ASKED_BY: Final[Mapping[str, str]] = {
     "prove_contact": "voter",
     "resend_code": "voter",

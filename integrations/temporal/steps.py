@@ -10,9 +10,10 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
-from domain.cases import ASKED_BY, Step, StepKind
+from domain.cases import ASKED_BY, SUPPORT_ASKS, Step, StepKind
 from domain.contracts.base import Contract
 from domain.signatures import Signature, Signatures
+from domain.tokens import Role
 from integrations.temporal.events import at, attributes_of, kind_of, local_activity_of
 from integrations.temporal.standings import code_of
 
@@ -137,8 +138,9 @@ class StepReader:
     def _ask(self, event: HistoryEvent, found: Any) -> None:
         asked = found.accepted_request.input
         given = _read(asked.args, self._message(asked.name).given)
-        self._asked[found.accepted_request.meta.update_id] = event.event_id
-        self._add(event, StepKind.ASKED, asked.name, "accepted", given=given, by=_by(asked.name, given))
+        update_id = found.accepted_request.meta.update_id
+        self._asked[update_id] = event.event_id
+        self._add(event, StepKind.ASKED, asked.name, "accepted", given=given, by=_by(asked.name, given, update_id))
 
     def _answer(self, event: HistoryEvent, found: Any) -> None:
         accepted = self._asked.get(found.meta.update_id, 0)
@@ -187,8 +189,10 @@ class StepReader:
             self._steps[event_id] = replace(self._steps[event_id], **fields)
 
 
-def _by(name: str, given: Contract | None) -> str:
-    return str(getattr(given, "actor", "") or ASKED_BY.get(name, ""))
+def _by(name: str, given: Contract | None, update_id: str = "") -> str:
+    """Return whom a message names, or else who stands behind its id, or else who sends such messages."""
+    supposed = Role.SUPPORT.value if update_id.startswith(SUPPORT_ASKS) else ASKED_BY.get(name, "")
+    return str(getattr(given, "actor", "") or supposed)
 
 
 def _read(payloads: Payloads, kind: type[Contract] | None) -> Contract | None:

@@ -46,6 +46,24 @@ def test_a_registration_shows_its_stages_its_children_and_who_did_what() -> None
     assert len(reader.children) == 1
 
 
+def test_what_staff_ask_for_is_never_said_to_be_the_voters() -> None:
+    taken = [step.by for step in steps("register-voter-cancelled-by-staff") if step.name == "take_action"]
+    assert taken
+    assert all(by.startswith("staff:") for by in taken)
+    (own,) = [step for step in steps("register-voter-cancelled") if step.name == "cancel"]
+    assert own.by == "voter"
+    earlier = history("register-voter-cancelled")
+    for event in earlier.events:
+        for found in (
+            event.workflow_execution_update_accepted_event_attributes.accepted_request.meta,
+            event.workflow_execution_update_completed_event_attributes.meta,
+        ):
+            if found.update_id:
+                found.update_id = "support-" + found.update_id
+    (asked,) = [step for step in StepReader(earlier, SIGNATURES).steps() if step.name == "cancel"]
+    assert (asked.by, asked.state) == ("support", own.state)
+
+
 def test_a_case_shows_the_providers_reference_and_waits_with_deadlines() -> None:
     found = steps("verify-identity-active")
     opened = next(step for step in found if step.name == "open_case")
