@@ -36,21 +36,24 @@ class LogFolder:
 async def copy_log(objects: LockedObjects, log: str, target: Path) -> int:
     """Copy what the folder does not have yet, tree heads last; return how many files that were. Safe to repeat.
 
+    Heads are listed before tiles: one that is signed meanwhile would come without all of its tiles.
+
     Raises:
         DomainError: `objects_unavailable`.
     """
-    tiles = await _copy(objects, f"{log_folder(log)}/tile", target / "tile")
-    return tiles + await _copy(objects, f"{log_folder(log)}/{CHECKPOINTS}", target / CHECKPOINTS)
-
-
-async def _copy(objects: LockedObjects, folder: str, target: Path) -> int:
+    heads = await _files(objects, log_folder(log), CHECKPOINTS)
     copied = 0
-    for name in await objects.names(folder):
-        if _is_folder(folder, name):
-            copied += await _copy(objects, f"{folder}/{name}", target / name)
-        else:
-            copied += await _copy_file(objects, f"{folder}/{name}", target / name)
+    for path in [*await _files(objects, log_folder(log), "tile"), *heads]:
+        copied += await _copy_file(objects, f"{log_folder(log)}/{path}", target / path)
     return copied
+
+
+async def _files(objects: LockedObjects, log: str, folder: str) -> list[str]:
+    found = list[str]()
+    for name in await objects.names(f"{log}/{folder}"):
+        path = f"{folder}/{name}"
+        found += await _files(objects, log, path) if _is_folder(folder, name) else [path]
+    return found
 
 
 async def _copy_file(objects: LockedObjects, name: str, target: Path) -> int:
@@ -70,7 +73,7 @@ def _write(target: Path, content: bytes) -> None:
 
 def _is_folder(folder: str, name: str) -> bool:
     """Tell whether a name is that of a folder, by the layout: levels, `entries`, `x...`, and partial tiles."""
-    return folder.endswith("/tile") or name.startswith("x") or name.endswith(".p")
+    return folder == "tile" or name.startswith("x") or name.endswith(".p")
 
 
 async def compare_with_database(files: LogFiles, size: int, sequence: PostgresAuditSequence) -> list[Check]:
