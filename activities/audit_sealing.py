@@ -68,7 +68,8 @@ class AuditSealingActivities:
     async def write_audit_tiles(self, request: SequencedAuditLog) -> AuditTreeHead:
         """Write the entries up to a size into tiles and bundles, behind what is signed. Heartbeats; safe to repeat.
 
-        Every file follows from the entries and the size, so whoever wrote one before wrote the same.
+        Every file follows from the entries and the size, so whoever wrote one before wrote the same. Where as much is
+        signed already, or more, that tree head is returned.
 
         Raises:
             ApplicationError: `audit_log_unavailable`, `objects_unavailable`, `key_unavailable` (retried);
@@ -77,22 +78,16 @@ class AuditSealingActivities:
         with self._guarded(request.log):
             reading = self._reading(request.log)
             signed = await reading.newest()
-            if signed is not None and signed.size > request.size:
-                raise contradicted(f"{signed.size} entries are signed, and {request.size} are there")
             growing = await reading.growing(signed.size if signed is not None else 0)
             if signed is not None and growing.root() != signed.root:
                 raise contradicted(f"the tiles of {signed.size} entries are not those that were signed")
             if signed is not None and signed.size:
                 last = (signed.size - 1) // TILE_WIDTH
                 await self._compare(reading, request.log, signed.size, range(last, last + 1))
-            if signed is None or signed.size < request.size:
-                await self._write(request, growing)
-        return AuditTreeHead(
-            log=request.log,
-            size=request.size,
-            root=growing.root(),
-            is_signed=signed is not None and signed.size == request.size,
-        )
+            if signed is not None and signed.size >= request.size:  # somebody else may have gone on meanwhile
+                return AuditTreeHead(log=request.log, size=signed.size, root=signed.root, is_signed=True)
+            await self._write(request, growing)
+        return AuditTreeHead(log=request.log, size=request.size, root=growing.root())
 
     @activity.defn(name="sign_audit_head")
     async def sign_audit_head(self, head: AuditTreeHead) -> AuditTreeHead:

@@ -15,13 +15,14 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 
 from activities.audit_sealing import AuditSealingActivities
 from comitia.log_copy import LogFolder
 from domain.audit_log import LeafEntry
 from domain.checkpoints import key_id
-from domain.contracts.audit import AuditTreeHead, SealAuditLogInput, SealedAuditLog
+from domain.contracts.audit import AuditTreeHead, SealAuditLogInput, SealedAuditLog, SequencedAuditLog
 from domain.errors import DomainError, ErrorCode
 from domain.ids import seal_audit_log_workflow_id
 from domain.log_verification import checkpoint_sizes, verify_log
@@ -238,6 +239,16 @@ async def test_two_at_once_make_one_log(book: Logbook):
     assert await book.good() == max(sizes)
 
 
+async def test_a_sealing_that_another_one_overtook_finds_its_log_signed(book: Logbook):
+    book.database.write(300)
+    overtaken = SequencedAuditLog(log="eu", size=(await book.seal()).size)
+    book.database.write(5)
+    sealed = await book.seal()
+    head = await ActivityEnvironment().run(book.sealing().write_audit_tiles, overtaken)
+    assert head == AuditTreeHead(log="eu", size=305, root=sealed.root, is_signed=True)
+    assert not [said for said in book.watch.heard if said not in {"eu 300", "eu 305"}]
+
+
 async def test_an_outage_is_waited_out(book: Logbook):
     book.database.write(5)
     book.database.away = 2
@@ -287,7 +298,7 @@ async def test_a_database_that_was_set_back_signs_no_other_log(book: Logbook):
     book.database.write(300)
     await book.seal()
     del book.database.rows[200:], book.database.hashes[200:]
-    assert await book.refused() == "300 entries are signed, and 200 are there"
+    assert await book.refused() == "entry 256 is gone"
     book.database.waiting = [leaf(number) for number in range(1_000, 1_200)]
     assert (await book.refused()).startswith("entry 256 (")
     assert await book.good() == 300
