@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from benchmarks.lines import (
     admission,
+    archive,
     audit_log,
     bound_votes,
     broker_lost,
@@ -56,6 +57,7 @@ LINES: dict[str, Measurement] = {
     "audit-log": audit_log.measure,
     "reconciliation": reconciliation.measure,
     "replay": replay.measure,
+    "archive": archive.measure,
     "overload": overload.measure,
     "overload-elsewhere": overload_elsewhere.measure,
     "rolling": rolling.measure,

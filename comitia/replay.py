@@ -6,7 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,12 @@ from domain.ids import cell_of_workflow
 from domain.replay import ReplayVerdict, Verdict
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import DAILY, HISTORY, in_flight
+from integrations.objects.log_objects import open_log_objects
+from integrations.postgres.archived_histories import PostgresArchive
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT
 from integrations.settings import Settings
+from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution, Histories
@@ -29,7 +35,24 @@ from workflows.registry import WORKFLOWS
 
 DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 
+_ARCHIVED_AT_ONCE = 2  # connections
+
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Executions that started at or after the one instant and before the other, of one type or of all."""
+
+    since: datetime
+    until: datetime
+    kind: str = ""
+
+    @property
+    def query(self) -> str:
+        """What visibility is asked for."""
+        of_type = f" AND WorkflowType = '{self.kind}'" if self.kind else ""
+        return f"StartTime >= '{_written(self.since)}' AND StartTime < '{_written(self.until)}'{of_type}"
 
 
 class DoneFile:
@@ -85,6 +108,9 @@ def replay(
         Path | None, typer.Option("--done", help="Where verdicts are kept; what is in it is not replayed again.")
     ] = None,
     processes: Annotated[int, typer.Option("--processes", min=0, help="0: one per core.")] = 0,
+    archived: Annotated[
+        bool, typer.Option("--from-archive", help="As they were archived, whatever the server still has.")
+    ] = False,
     data: DataFolder = Path(".comitia"),
 ) -> None:
     """Replay executions with the code of now and print a verdict on each; exit 1 unless all decide the same.
@@ -93,11 +119,12 @@ def replay(
     """
     if bool(workflow) == bool(since or until or kind or cell):
         raise typer.BadParameter("give a workflow id, or a period")
-    period = None if workflow else _query(since, until, kind)
+    period = None if workflow else _period(since, until, kind)
     try:
-        settings = _settings(data)
+        settings = _settings(data, *((AUDIT,) if archived else ()))
         kept = DoneFile(done)
-        asyncio.run(_replay(settings, kept, workflow, run, period, cells=cell or (), processes=processes))
+        wanted = _Wanted(workflow, run, period, tuple(cell or ()), archived=archived)
+        asyncio.run(_replay(settings, kept, wanted, processes=processes))
     except (DomainError, LookupError, OSError, RuntimeError, ValidationError, ValueError) as error:
         typer.echo(f"comitia replay: {error}", err=True)
         raise typer.Exit(1) from None
@@ -106,23 +133,56 @@ def replay(
     raise typer.Exit(0 if kept.counts.keys() == {Verdict.SAME.value} else 1)
 
 
-async def _replay(
-    settings: Settings,
-    kept: DoneFile,
-    workflow: str,
-    run: str,
-    period: str | None,
-    *,
-    cells: Sequence[str],
-    processes: int,
-) -> None:
-    with ReplayPool(WORKFLOWS, processes=processes if period else 1) as pool:
-        for namespace in cells or _namespaces(settings, workflow):
-            histories = await open_histories(settings, namespace)
-            executions = _one(workflow, run) if period is None else histories.find(period)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    workflow: str
+    run: str
+    period: Period | None
+    cells: tuple[str, ...]
+    archived: bool
+
+    def namespaces(self, settings: Settings) -> Sequence[str]:
+        if self.cells:
+            return self.cells
+        if self.workflow:
+            return (cell_of_workflow(self.workflow) or PLATFORM,)
+        return tuple(settings.cells) if self.archived else (*settings.cells, PLATFORM)
+
+
+async def _replay(settings: Settings, kept: DoneFile, wanted: _Wanted, *, processes: int) -> None:
+    async with AsyncExitStack() as lifetime:
+        pool = lifetime.enter_context(ReplayPool(WORKFLOWS, processes=processes if wanted.period else 1))
+        for namespace in wanted.namespaces(settings):
+            histories, executions = await _found(settings, namespace, wanted, lifetime)
             async with aclosing(pool.over(histories, _unjudged(executions, kept))) as verdicts:
                 async for verdict in verdicts:
                     typer.echo(kept.keep(verdict))
+
+
+async def _found(
+    settings: Settings, namespace: str, wanted: _Wanted, lifetime: AsyncExitStack
+) -> tuple[Histories | ArchivedHistories, AsyncIterator[Execution]]:
+    period = wanted.period
+    one = _one(wanted.workflow, wanted.run)
+    if wanted.archived:
+        archive = await open_archive(settings, namespace, lifetime)
+        return archive, one if period is None else archive.find(period.since, period.until, period.kind)
+    histories = await open_histories(settings, namespace)
+    return histories, one if period is None else histories.find(period.query)
+
+
+async def open_archive(settings: Settings, cell: str, lifetime: AsyncExitStack) -> ArchivedHistories:
+    """Return the archived histories of a cell.
+
+    Raises:
+        LookupError: there is no such cell; the platform's histories are not archived.
+    """
+    if cell not in settings.cells:
+        raise LookupError(f"no archive of {cell}; there are those of {', '.join(settings.cells) or 'no cell'}")
+    pool = await open_pool(settings.cells[cell].database, settings, AUDIT, size=_ARCHIVED_AT_ONCE)
+    lifetime.push_async_callback(pool.close)
+    codec = EncryptionCodec(open_keys(settings, DAILY, HISTORY), in_flight(cell))
+    return ArchivedHistories(PostgresArchive(pool), open_log_objects(settings), codec)
 
 
 async def open_histories(settings: Settings, namespace: str) -> Histories:
@@ -141,12 +201,6 @@ async def open_histories(settings: Settings, namespace: str) -> Histories:
     return Histories(await connect(known[namespace], codec), codec)
 
 
-def _namespaces(settings: Settings, workflow: str) -> tuple[str, ...]:
-    if workflow:
-        return (cell_of_workflow(workflow) or PLATFORM,)
-    return (*settings.cells, PLATFORM)
-
-
 async def _one(workflow: str, run: str) -> AsyncIterator[Execution]:
     yield Execution(workflow, run, "")
 
@@ -157,36 +211,37 @@ async def _unjudged(executions: AsyncIterator[Execution], kept: DoneFile) -> Asy
             yield execution
 
 
-def _query(since: str, until: str, kind: str) -> str:
-    """Return the period as visibility is asked for it."""
+def _period(since: str, until: str, kind: str) -> Period:
     if not since or not until:
         raise typer.BadParameter("a period has --from and --to")
     if kind and _TYPE.fullmatch(kind) is None:
         raise typer.BadParameter("not a type of workflows", param_hint="--type")
-    first, last = _instant(since, "--from"), _instant(until, "--to")
-    of_type = f" AND WorkflowType = '{kind}'" if kind else ""
-    return f"StartTime >= '{first}' AND StartTime < '{last}'{of_type}"
+    return Period(_instant(since, "--from"), _instant(until, "--to"), kind)
 
 
-def _instant(text: str, name: str) -> str:
+def _instant(text: str, name: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter("not an instant", param_hint=name) from error
     if found.tzinfo is None:
         raise typer.BadParameter("has no time zone", param_hint=name)
-    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return found
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _is_passing(verdict: ReplayVerdict) -> bool:
     return verdict.why in {code.value for code, spec in CATALOGUE.items() if spec.retryable}
 
 
-def _settings(data: Path) -> Settings:
+def _settings(data: Path, *roles: str) -> Settings:
     """Return the settings of the environment, or else of the running stack. Raises LookupError without either."""
     if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
         return Settings()
     state = read_state(data)
     if state is None or not state.supervisor_pid:
         raise LookupError(f"no addresses in the environment, and no stack runs in {data}")
-    return state.settings_for()
+    return state.settings_for(*roles)

@@ -134,6 +134,7 @@ class ErrorCode(StrEnum):
     DEVICES_MISCONFIGURED = "devices_misconfigured"
     CLAIM_CONTRADICTED = "claim_contradicted"
     AUDIT_LOG_CONTRADICTED = "audit_log_contradicted"
+    ARCHIVE_CONTRADICTED = "archive_contradicted"
     INTERNAL = "internal"
 
 
@@ -257,6 +258,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.DEVICES_MISCONFIGURED: ErrorSpec(500, "Device intelligence refuses our key"),
     ErrorCode.CLAIM_CONTRADICTED: ErrorSpec(500, "Two claims of one document name two persons"),
     ErrorCode.AUDIT_LOG_CONTRADICTED: ErrorSpec(500, "An audit log is not what was signed"),
+    ErrorCode.ARCHIVE_CONTRADICTED: ErrorSpec(500, "An archived history is not what was written"),
     ErrorCode.INTERNAL: ErrorSpec(500, "Something went wrong here"),
 }
 

@@ -36,6 +36,17 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "CompareAuditLogInput": fields(plain="log size first tiles"),
     "ComparedAuditLog": fields(plain="log entries"),
     "SealedAuditLog": fields(plain="log size root compared"),
+    # archive
+    "ArchiveHistoriesInput": fields(plain="cell after archived left_out"),
+    "ArchivedHistories": fields(plain="cell archived left_out complete_until"),
+    "PlanArchiveInput": fields(plain="cell after"),
+    "ClosedExecution": fields(plain="workflow_id run_id workflow_type started_at closed_at size_bytes"),
+    "HistoryPack": fields(plain="cell executions"),
+    "ArchivePlan": fields(plain="cell until packs is_complete is_last"),
+    "LeftOut": fields(plain="execution why"),
+    "WrittenPack": fields(plain="cell stored left_out"),
+    "NotedPack": fields(plain="cell archived left_out"),
+    "ArchiveMark": fields(plain="cell complete_until"),
     # accounts
     "RecoverAccountInput": fields(plain="request_id cell", hidden="mail"),
     "RecoveredAccount": fields(plain="request_id end"),

@@ -169,6 +169,11 @@ def seal_audit_log_workflow_id(log: str, n: str) -> str:
     return f"seal-audit-log/{log}/{n}"
 
 
+def archive_histories_workflow_id(cell: str, n: str) -> str:
+    """`archive-histories/{cell}/{n}`; `n` says what started it, and when."""
+    return f"archive-histories/{cell}/{n}"
+
+
 def register_voter_workflow_id(cell: str, registration_id: str) -> str:
     """`register-voter/{cell}/{registration_id}`."""
     return f"register-voter/{cell}/{registration_id}"

@@ -15,6 +15,7 @@ _SECRET_VOTE: Final = "an entry would say who took part, beside the batch that t
 _FOLLOWS: Final = "carries out in cells what an entry of the catalogue has decided"
 _PROJECTION: Final = "can be made anew from what entries are of"
 _LOG: Final = "makes the log itself"
+_COPIES: Final = "a copy, still encrypted, of what the server keeps anyway; a table says what is in which file"
 _KEYS: Final = "the same keys in another wrapping: that it was made is the entry"
 
 # By service and route as its OpenAPI document has it.
@@ -75,6 +76,10 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "write_audit_tiles": _LOG,
     "sign_audit_head": _LOG,
     "compare_audit_log": _READS,
+    "plan_archive": _READS,
+    "write_history_pack": _COPIES,
+    "note_history_pack": _COPIES,
+    "mark_archive": _COPIES,
     "recount_cell": _READS,
     "publish_ballots": "files whose digests are in the certificate, which is an entry",
     "sign_certificate": "the note of it is the entry",

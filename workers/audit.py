@@ -1,6 +1,7 @@
-"""Seals the audit logs of every cell and of the catalogue; the one process that may sign their tree heads.
+"""Seals the audit logs of every cell and of the catalogue, and archives the histories of every cell.
 
-It reads entries and gives them places. It can neither write an entry nor change what is sealed.
+The one process that may sign tree heads. It reads entries and gives them places; it can neither write an entry nor
+change what is sealed. Of histories it reads what the server keeps, and has no key that opens a payload of a cell.
 """
 
 import asyncio
@@ -9,21 +10,30 @@ from contextlib import AsyncExitStack
 import structlog
 
 from activities.audit_sealing import AuditSealingActivities
+from activities.history_archive import HistoryArchiveActivities
+from domain.archive_ports import ArchiveCell
 from domain.audit import CATALOGUE_LOG
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
 from integrations.objects.log_objects import open_writable_log_objects
 from integrations.platform import AUDIT_DEPLOYMENT, AUDIT_QUEUE, IN_FLIGHT, cell_pools, open_platform
+from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.audit_sequence import PostgresAuditSequence
 from integrations.postgres.roles import AUDIT
+from integrations.reaching import reach_cells
 from integrations.settings import Settings
+from integrations.telemetry.archive_metrics import ArchiveMetrics
 from integrations.telemetry.audit_metrics import AuditMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.client import connect
+from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.worker import Release, build_worker
+from workers.archive_schedule import schedule_archive
 from workers.releases import take_over
 from workers.seal_schedule import schedule_sealing
+from workflows.archive_histories import ArchiveHistoriesWorkflow
 from workflows.seal_audit_log import SealAuditLogWorkflow
 
 _STATEMENT_TIMEOUT_S = 30.0  # thousands of entries
@@ -34,7 +44,7 @@ log = structlog.get_logger()
 async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry, stopping: asyncio.Event) -> None:
     """Serve the queue `audit`; ready once this build is the current version.
 
-    A cell that is away delays its own log, and no other.
+    A cell that is away delays its own log and its own archive, and no other.
     """
     objects = await open_writable_log_objects(settings)
     keys = open_keys(settings, AUDIT_LOG, IN_FLIGHT)
@@ -51,9 +61,21 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         AuditMetrics(telemetry.registry),
         environment=settings.environment.value,
     )
+    archived: dict[str, ArchiveCell] = {}
+
+    async def open_cell(cell: str, _stack: AsyncExitStack) -> None:
+        client = await connect(settings.cells[cell].temporal, clients.codec)
+        archived[cell] = ArchiveCell(TemporalClosedHistories(client), PostgresArchive(pools[cell]))
+
+    await reach_cells(settings.cells, open_cell, lifetime)
+    archiving = HistoryArchiveActivities(archived, objects, ArchiveMetrics(telemetry.registry))
     release = Release(AUDIT_DEPLOYMENT, settings.build)
     worker = build_worker(
-        clients.temporal, AUDIT_QUEUE, release, workflows=[SealAuditLogWorkflow], activities=sealing.all()
+        clients.temporal,
+        AUDIT_QUEUE,
+        release,
+        workflows=[ArchiveHistoriesWorkflow, SealAuditLogWorkflow],
+        activities=[*sealing.all(), *archiving.all()],
     )
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     async with asyncio.TaskGroup() as running:
@@ -61,6 +83,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         serving = running.create_task(worker.run())
         await take_over(clients.temporal, release, settings, stopping)
         await schedule_sealing(clients.temporal, tuple(pools))
+        await schedule_archive(clients.temporal, tuple(settings.cells))
         telemetry.readiness.start()
         log.info("audit_worker_started", build=settings.build, logs=sorted(pools))
         await stopping.wait()

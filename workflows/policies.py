@@ -41,6 +41,12 @@ SEAL = ActivityConfig(  # a step of a log; no limit: an outage of any length end
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
 )
 
+ARCHIVE = ActivityConfig(  # some hundred histories; no limit: what has closed is archived after an outage of any length
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+
 ASK_VENDOR = ActivityConfig(  # given up after a minute or so: the process then waits longer, and asks again
     start_to_close_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(

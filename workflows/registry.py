@@ -1,5 +1,6 @@
 """Every workflow there is, for replaying stored histories."""
 
+from workflows.archive_histories import ArchiveHistoriesWorkflow
 from workflows.assess_login import AssessLoginWorkflow
 from workflows.break_glass import BreakGlassWorkflow
 from workflows.delete_account import DeleteAccountWorkflow
@@ -14,6 +15,7 @@ from workflows.submit_votes import SubmitVotesWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
+    ArchiveHistoriesWorkflow,
     AssessLoginWorkflow,
     BreakGlassWorkflow,
     DeleteAccountWorkflow,

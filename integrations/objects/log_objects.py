@@ -1,4 +1,4 @@
-"""Where audit logs are kept: in a bucket that locks them, or in the folder of objects on one machine."""
+"""Where audit logs and archived histories are kept: in a bucket that locks them, or in a folder of one machine."""
 
 from domain.audit_ports import LockedObjects
 from integrations.objects.file_store import FileObjectStore
@@ -6,7 +6,7 @@ from integrations.settings import Environment, Settings
 
 
 def open_log_objects(settings: Settings) -> LockedObjects:
-    """Return the store of audit logs. Raises LookupError where the settings name none."""
+    """Return the store of audit logs and archives. Raises LookupError where the settings name none."""
     if settings.audit_bucket is not None:
         from integrations.objects.s3_store import open_s3  # noqa: PLC0415 - a large driver, which few need
 

@@ -2,9 +2,17 @@
 
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
+from typing import Final
+
 from google.protobuf.message import Message
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Header, Payload, SearchAttributes
+from temporalio.api.history.v1 import HistoryEvent, MarkerRecordedEventAttributes
 from temporalio.converter import PayloadCodec
+
+from integrations.temporal.codec import ENCODING
+
+_NEVER_ENCRYPTED: Final = (Header, SearchAttributes)  # trace ids; codes that visibility is asked for
+_OWN_DETAILS: Final = {"data", "patch-data"}  # of the SDK's own markers: types, attempts and instants; ids of patches
 
 
 def payloads_in(message: Message) -> Iterator[Payload]:
@@ -29,6 +37,32 @@ async def open_payloads(messages: Sequence[Message], codec: PayloadCodec) -> Non
     for payload, decoded in zip(found, await codec.decode(found), strict=True):
         if decoded is not payload:
             payload.CopyFrom(decoded)
+
+
+def has_readable(event: HistoryEvent) -> bool:
+    """Tell whether an event has a payload of ours that is not encrypted."""
+    return any(payload.metadata.get("encoding") != ENCODING for payload in _ours(event))
+
+
+def _ours(message: Message) -> Iterator[Payload]:
+    if isinstance(message, Payload):
+        yield message
+    elif isinstance(message, MarkerRecordedEventAttributes):
+        yield from _of_marker(message)
+    elif not isinstance(message, _NEVER_ENCRYPTED):
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                for each in _messages(value):
+                    yield from _ours(each)
+
+
+def _of_marker(marker: MarkerRecordedEventAttributes) -> Iterator[Payload]:
+    of_sdk = marker.marker_name.startswith("core_")
+    for name, details in marker.details.items():
+        if not (of_sdk and name in _OWN_DETAILS):
+            yield from details.payloads
+    if marker.HasField("failure"):
+        yield from _ours(marker.failure)
 
 
 def _messages(value: object) -> Iterable[Message]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import uvloop
 from temporalio.api.history.v1 import History
@@ -17,7 +17,7 @@ from temporalio.runtime import Runtime, TelemetryConfig
 
 from domain.errors import DomainError, ErrorCode
 from domain.replay import HISTORY_GONE, ReplayVerdict, Verdict
-from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.histories import Execution
 from integrations.temporal.replaying import Replays
 
 PAGE: Final = 100  # executions: starting a replayer costs about as much as twenty of them
@@ -25,6 +25,17 @@ _AHEAD: Final = 2  # pages per process that wait, so that none is ever idle
 _READ_AT_ONCE: Final = 16
 
 Readable = tuple[str, bytes]  # a workflow id, and a history whose payloads are open
+
+
+class ReadableHistories(Protocol):
+    """Histories whose payloads are opened: the server's, or those of an archive."""
+
+    async def read(self, workflow_id: str, run_id: str = "") -> WorkflowHistory | None:
+        """Return the history of a run, of the newest one without `run_id`; None where there is none.
+
+        Raises DomainError: what can be said later by a retryable code, and any other where it never can.
+        """
+        ...
 
 
 class ReplayPool:
@@ -55,7 +66,7 @@ class ReplayPool:
             return done
         return self._pool.submit(judge_page, self._workflows, tuple(page))
 
-    async def over(self, histories: Histories, executions: AsyncIterator[Execution]) -> AsyncGenerator[ReplayVerdict]:
+    async def over(self, histories: ReadableHistories, executions: AsyncIterator[Execution]) -> AsyncGenerator[ReplayVerdict]:
         """Return a verdict on each of these executions; reading, opening and replaying go on at once.
 
         Raises:
@@ -103,7 +114,7 @@ async def _pages(executions: AsyncIterator[Execution]) -> AsyncIterator[list[Exe
         yield page
 
 
-async def _read(histories: Histories, page: Sequence[Execution]) -> tuple[list[ReplayVerdict], list[Readable]]:
+async def _read(histories: ReadableHistories, page: Sequence[Execution]) -> tuple[list[ReplayVerdict], list[Readable]]:
     """Return verdicts on what cannot be read, and the rest."""
     at_once = asyncio.Semaphore(_READ_AT_ONCE)
 
@@ -116,7 +127,7 @@ async def _read(histories: Histories, page: Sequence[Execution]) -> tuple[list[R
     return cannot, [each for each in found if not isinstance(each, ReplayVerdict)]
 
 
-async def read_one(histories: Histories, execution: Execution) -> ReplayVerdict | Readable:
+async def read_one(histories: ReadableHistories, execution: Execution) -> ReplayVerdict | Readable:
     """Return an execution's history, or why there is none to be judged. Raises DomainError `workflows_unavailable`."""
     try:
         history = await histories.read(execution.workflow_id, execution.run_id)

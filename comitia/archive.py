@@ -1,0 +1,183 @@
+"""`comitia archive`: histories that outlive the server's retention, for the person on call and for compliance."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from comitia.stack.state import read_state
+from domain.archive_ports import ArchiveCounts, ArchiveNotes, ClosedHistories
+from domain.contracts.archive import ClosedExecution
+from domain.errors import DomainError, ErrorCode
+from integrations.keys.file_kms import open_keys
+from integrations.objects.log_objects import open_log_objects
+from integrations.platform import IN_FLIGHT
+from integrations.postgres.archived_histories import PostgresArchive
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT
+from integrations.settings import Settings
+from integrations.temporal.client import connect
+from integrations.temporal.closed_histories import TemporalClosedHistories
+from integrations.temporal.codec import EncryptionCodec
+
+app = typer.Typer(no_args_is_help=True, help="Histories that outlive the server's retention.")
+
+DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
+Cells = Annotated[list[str] | None, typer.Option("--cell", help="Only these cells. Repeatable.")]
+_FAILURES = (DomainError, LookupError, OSError, RuntimeError, ValidationError)
+_ASKED_AT_ONCE = 1000
+_FORGOTTEN_WITHIN = timedelta(days=1)  # after the retention
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStatus:
+    """How the archive of a cell stands: `waiting` executions have closed and are not in it, the oldest since then."""
+
+    cell: str
+    counts: ArchiveCounts
+    waiting: int
+    oldest: datetime | None
+    retention: timedelta
+    now: datetime
+
+    @property
+    def lag(self) -> timedelta:
+        """For how long the oldest execution that is not archived has been closed."""
+        return timedelta(0) if self.oldest is None else self.now - self.oldest
+
+    @property
+    def is_good(self) -> bool:
+        """Tell whether nothing was left out, and nothing is about to be forgotten before it is archived."""
+        return self.counts.left_out == 0 and self.lag < self.retention / 2
+
+    def __str__(self) -> str:
+        oldest = f", the oldest for {_hours(self.lag)}" if self.waiting else ""
+        until = self.counts.complete_until
+        complete = f"complete until {until.isoformat(timespec='seconds')}" if until else "never complete yet"
+        return (
+            f"{self.cell}: {self.counts.archived:,} archived, {self.counts.left_out:,} left out, "
+            f"{self.waiting:,} closed and not archived{oldest}; {complete}; "
+            f"the server keeps histories for {_hours(self.retention)}"
+        )
+
+
+@app.command()
+def status(*, cell: Cells = None, data: DataFolder = Path(".comitia")) -> None:
+    """Say what has closed and is not archived; exit 1 where something was left out, or is half way to be forgotten."""
+    console = Console(soft_wrap=True)
+    try:
+        found = asyncio.run(_statuses(_settings(data), cell or ()))
+    except _FAILURES as error:
+        console.print(f"no status: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for each in found:
+        console.print(str(each), markup=False, highlight=False)
+    raise typer.Exit(0 if all(each.is_good for each in found) else 1)
+
+
+@app.command()
+def verify(*, cell: Cells = None, data: DataFolder = Path(".comitia")) -> None:
+    """Read every file of the archive and compare it with what was written; exit 1 and name those that differ."""
+    console = Console(soft_wrap=True)
+    try:
+        checked, differ = asyncio.run(_verify(_settings(data), cell or ()))
+    except _FAILURES as error:
+        console.print(f"not verified: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for line in differ:
+        console.print(line, markup=False, highlight=False)
+    console.print(f"{checked:,} files, {len(differ):,} of which differ", highlight=False)
+    raise typer.Exit(1 if differ else 0)
+
+
+async def status_of(cell: str, closed: ClosedHistories, archive: ArchiveNotes) -> ArchiveStatus:
+    """Compare what the server lists with what is noted: every closed execution, whatever the archive says of itself.
+
+    Raises:
+        DomainError: `workflows_unavailable`, `audit_log_unavailable`.
+    """
+    retention, now = await closed.retention(), datetime.now(UTC)
+    waiting, oldest = 0, now
+    async for some in _by_many(closed.closed(now - retention - _FORGOTTEN_WITHIN, now)):
+        missing = await archive.missing(some)
+        waiting += len(missing)
+        oldest = min([oldest, *(each.closed_at for each in missing)])
+    return ArchiveStatus(cell, await archive.counts(), waiting, oldest if waiting else None, retention, now)
+
+
+async def _statuses(settings: Settings, cells: Sequence[str]) -> list[ArchiveStatus]:
+    codec = EncryptionCodec(open_keys(settings), IN_FLIGHT)  # opens nothing
+    found = []
+    for cell in _chosen(settings, cells):
+        async with _archive(settings, cell) as archive:
+            closed = TemporalClosedHistories(await connect(settings.cells[cell].temporal, codec))
+            found.append(await status_of(cell, closed, archive))
+    return found
+
+
+async def _verify(settings: Settings, cells: Sequence[str]) -> tuple[int, list[str]]:
+    objects, checked, differ = open_log_objects(settings), 0, list[str]()
+    for cell in _chosen(settings, cells):
+        async with _archive(settings, cell) as archive:
+            async for stored in archive.objects():
+                checked += 1
+                digest = sha256()
+                try:
+                    async for piece in objects.read(stored.name):
+                        digest.update(piece)
+                except DomainError as error:
+                    if error.code is not ErrorCode.OBJECTS_UNAVAILABLE:
+                        raise
+                    differ.append(f"{stored.name}: cannot be read ({error.detail})")
+                    continue
+                if digest.digest() != stored.sha256:
+                    differ.append(f"{stored.name}: is not what was written")
+    return checked, differ
+
+
+@asynccontextmanager
+async def _archive(settings: Settings, cell: str) -> AsyncIterator[PostgresArchive]:
+    async with AsyncExitStack() as lifetime:
+        pool = await open_pool(settings.cells[cell].database, settings, AUDIT, size=1)
+        lifetime.push_async_callback(pool.close)
+        yield PostgresArchive(pool)
+
+
+async def _by_many(executions: AsyncIterator[ClosedExecution]) -> AsyncIterator[list[ClosedExecution]]:
+    some: list[ClosedExecution] = []
+    async for each in executions:
+        some.append(each)
+        if len(some) == _ASKED_AT_ONCE:
+            yield some
+            some = []
+    yield some
+
+
+def _chosen(settings: Settings, cells: Sequence[str]) -> Sequence[str]:
+    if unknown := set(cells) - settings.cells.keys():
+        raise LookupError(f"no cell {', '.join(sorted(unknown))}; there are {', '.join(settings.cells) or 'none'}")
+    return cells or tuple(settings.cells)
+
+
+def _hours(length: timedelta) -> str:
+    seconds = int(length.total_seconds())
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds} s"  # noqa: PLR2004 - an hour
+
+
+def _settings(data: Path) -> Settings:
+    """Return the settings of the environment, or else of the running stack. Raises LookupError without either."""
+    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
+        return Settings()
+    state = read_state(data)
+    if state is None or not state.supervisor_pid:
+        raise LookupError(f"no addresses in the environment, and no stack runs in {data}")
+    return state.settings_for(AUDIT)

@@ -1,0 +1,124 @@
+"""`comitia archive`, and `comitia replay --from-archive`, as compliance uses them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from comitia.archive import ArchiveStatus, status_of
+from comitia.cli import app
+from comitia.stack.state import StackState
+from domain.archive_ports import ArchiveCounts
+from domain.contracts.archive import ArchiveHistoriesInput
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT
+from integrations.telemetry.archive_metrics import ArchiveMetrics
+from integrations.temporal.histories import Execution
+from tests.archive_world import CELL, ArchiveWorld, flip, open_archive_world
+from tests.conftest import SettingsFor
+from workflows.archive_histories import ArchiveHistoriesWorkflow
+
+NOW = datetime(2026, 5, 7, tzinfo=UTC)
+
+
+@pytest_asyncio.fixture
+async def world(servers: StackState, settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[ArchiveWorld]:
+    """A world whose folder is that of a stack: these servers, keys and objects of its own."""
+    servers.model_copy(update={"folder": tmp_path, "supervisor_pid": 1}).write()
+    settings = settings_for(AUDIT)
+    pool: asyncpg.Pool = await open_pool(settings.cells[CELL].database, settings, AUDIT)
+    async with open_archive_world(settings_for, pool, tmp_path) as opened:
+        yield opened
+    await pool.close()
+
+
+async def command(world: ArchiveWorld, *arguments: str) -> tuple[int, str]:
+    result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--data", str(world.folder)])
+    return result.exit_code, result.stdout
+
+
+async def test_a_process_is_archived_forgotten_and_replayed_from_there(world: ArchiveWorld) -> None:
+    began = datetime.now(UTC)
+    await world.pay(2)
+    async with world.working(world.client) as queue:
+        handle = await world.client.start_workflow(
+            ArchiveHistoriesWorkflow.run,
+            ArchiveHistoriesInput(cell=CELL),
+            id=f"paid/{world.token}/itself",
+            task_queue=queue,
+        )
+        assert (await handle.result()).archived == 2
+    execution = Execution(handle.id, str(handle.first_execution_run_id), "ArchiveHistories")
+    await world.listed({(execution.workflow_id, execution.run_id)})
+    before = await status_of(CELL, world.closed, world.archive)
+    assert (before.waiting, before.lag > timedelta(0)) == (1, True)
+    assert await world.archived() == 1
+    assert (await status_of(CELL, world.closed, world.archive)).waiting == 0
+
+    ended = datetime.now(UTC) + timedelta(seconds=1)
+    period = ["--from", began.isoformat(), "--to", ended.isoformat(), "--type", "ArchiveHistories", "--cell", CELL]
+    _, from_server = await command(world, "replay", *period)
+    code, from_archive = await command(world, "replay", *period, "--from-archive")
+    (line,) = (json.loads(line) for line in from_archive.splitlines())
+    assert (code, line["workflowId"], line["verdict"]) == (0, handle.id, "same")
+    assert line in [json.loads(line) for line in from_server.splitlines()]
+    await world.forget(execution)
+    assert await command(world, "replay", *period, "--from-archive") == (0, from_archive)
+
+    # One byte of it is changed: it is said, and where
+    name = next(name for name, file in world.files().items() if file[0].workflow_id == handle.id)
+    _, said = await command(world, "archive", "verify", "--cell", CELL)
+    assert name not in said
+    flip(world.folder / "objects" / name, b"encryption-key-id")
+    code, said = await command(world, "archive", "verify", "--cell", CELL)
+    assert (code, f"{name}: is not what was written" in said) == (1, True)
+    code, from_archive = await command(world, "replay", *period, "--from-archive")
+    (line,) = (json.loads(line) for line in from_archive.splitlines())
+    assert (code, line["verdict"], line["why"]) == (1, "cannot", "archive_contradicted")
+
+
+async def test_the_status_is_said_of_every_cell(world: ArchiveWorld) -> None:
+    code, said = await command(world, "archive", "status")
+    assert [line.partition(":")[0] for line in said.splitlines()] == ["eu", "us"]
+    assert all("the server keeps histories for" in line for line in said.splitlines())
+    assert code in {0, 1}  # the servers are those of other tests, too
+    code, said = await command(world, "archive", "status", "--cell", "nowhere")
+    assert (code, "no cell nowhere" in said) == (1, True)
+
+
+async def test_the_platform_has_no_archive(world: ArchiveWorld) -> None:
+    code, said = await command(world, "replay", "run-survey/s_nothing", "--from-archive")
+    assert (code, said) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "closed_for", "is_good"),
+    [(0, None, True), (0, timedelta(hours=1), True), (0, timedelta(hours=36), False), (1, None, False)],
+)
+def test_an_archive_is_good_while_nothing_is_lost_and_nothing_about_to_be(
+    left_out: int, closed_for: timedelta | None, is_good: bool
+) -> None:
+    oldest = None if closed_for is None else NOW - closed_for
+    status = ArchiveStatus(
+        "eu", ArchiveCounts(5, left_out, NOW), 0 if oldest is None else 3, oldest, timedelta(days=3), NOW
+    )
+    assert status.is_good is is_good
+    assert ("the oldest for" in str(status)) == (oldest is not None)
+
+
+def test_an_archive_that_is_later_than_the_retention_is_an_alert() -> None:
+    registry = CollectorRegistry()
+    metrics = ArchiveMetrics(registry)
+    for lag, late in ((timedelta(minutes=5), 0.0), (timedelta(days=4), 1.0)):
+        with capture_logs() as said:
+            metrics.looked("eu", datetime.now(UTC) - lag, timedelta(days=3))
+        assert registry.get_sample_value("archive_later_than_retention", {"cell": "eu"}) == late
+        assert [line["event"] for line in said] == ["archive_later_than_retention"] * int(late)

@@ -1,0 +1,108 @@
+"""What was archived is replayed exactly like from the server, also when the server has it no more."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from temporalio.client import WorkflowHistory
+
+from domain.errors import DomainError, ErrorCode
+from domain.replay import HISTORY_GONE, ReplayVerdict, Verdict
+from integrations.keys.file_kms import FileKms
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT
+from integrations.temporal.archived_histories import ArchivedHistories
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.histories import Histories
+from integrations.temporal.payloads import has_readable, payloads_in
+from integrations.temporal.replay_pool import read_one
+from integrations.temporal.replaying import Replays
+from tests.archive_world import CELL, ArchiveWorld, flip, open_archive_world
+from tests.conftest import SettingsFor
+from tests.replay_world import Pay, PayBadly, PayTwice
+
+STORED = sorted((Path(__file__).parents[2] / "replay" / "histories").glob("*.json"))
+
+
+@pytest_asyncio.fixture
+async def world(settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[ArchiveWorld]:
+    settings = settings_for(AUDIT)
+    pool: asyncpg.Pool = await open_pool(settings.cells[CELL].database, settings, AUDIT)
+    async with open_archive_world(settings_for, pool, tmp_path) as opened:
+        yield opened
+    await pool.close()
+
+
+async def verdicts(histories: Histories | ArchivedHistories, workflow_id: str) -> list[ReplayVerdict]:
+    history = await histories.read(workflow_id)
+    assert history is not None
+    return [verdict for kind in (Pay, PayTwice, PayBadly) for verdict in await Replays([kind]).judge([history])]
+
+
+async def test_the_verdicts_are_those_from_the_server_and_stay_when_it_forgets(world: ArchiveWorld) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    executions = await world.pay(2)
+    assert await world.archived() == 2
+    before = await verdicts(world.server, executions[0].workflow_id)
+    assert [verdict.verdict for verdict in before] == [Verdict.SAME, Verdict.DIFFERENT, Verdict.DIFFERENT]
+    assert await verdicts(world.reading(), executions[0].workflow_id) == before
+
+    await world.forget(executions[0])
+    gone = await read_one(world.server, executions[0])
+    assert isinstance(gone, ReplayVerdict)
+    assert gone.why == HISTORY_GONE
+    assert await verdicts(world.reading(), executions[0].workflow_id) == before
+
+    found = [each async for each in world.reading().find(began, datetime.now(UTC), "Pay")]
+    assert {each.workflow_id for each in executions} <= {each.workflow_id for each in found}
+    ended = [each async for each in world.reading().find(datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))]
+    assert ended == []
+
+
+async def test_a_history_that_was_changed_is_not_given_out_and_its_neighbours_are(world: ArchiveWorld) -> None:
+    executions = await world.pay(3)
+    await world.archived()
+    ((name, histories),) = world.files().items()
+    changed = histories[1]
+    flip(world.folder / "objects" / name, changed.events)
+    reading = world.reading()
+    with pytest.raises(DomainError) as refused:
+        await reading.read(*changed.run)
+    assert (refused.value.code, refused.value.detail) == (ErrorCode.ARCHIVE_CONTRADICTED, name)
+    verdict = await read_one(reading, next(each for each in executions if each.run_id == changed.run_id))
+    assert isinstance(verdict, ReplayVerdict)
+    assert (verdict.verdict, verdict.why) == (Verdict.CANNOT, ErrorCode.ARCHIVE_CONTRADICTED)
+    for other in (histories[0], histories[2]):
+        assert await reading.read(*other.run) is not None
+
+
+async def test_what_is_archived_goes_with_its_key(world: ArchiveWorld) -> None:
+    (execution,) = await world.pay(1)
+    await world.archived()
+    keys = FileKms(world.folder / "keys", frozenset({"manage:in-flight"}))
+    for key_id in await keys.key_ids(f"in-flight/{CELL}"):
+        await keys.destroy(key_id)
+    fresh = EncryptionCodec(FileKms(world.folder / "keys", frozenset({"in-flight"})), f"in-flight/{CELL}")
+    with pytest.raises(DomainError) as refused:
+        await ArchivedHistories(world.archive, world.objects, fresh).read(execution.workflow_id)
+    assert refused.value.code is ErrorCode.KEY_DESTROYED
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+async def test_a_payload_that_is_not_encrypted_is_noticed_in_any_event(path: Path, tmp_path: Path) -> None:
+    codec = EncryptionCodec(FileKms(tmp_path, frozenset({"in-flight"})), f"in-flight/{CELL}")
+    events = WorkflowHistory.from_json(path.stem, path.read_text()).events
+    readable = [event for event in events if has_readable(event)]
+    assert readable
+    for event in readable:
+        before = type(event)()
+        before.CopyFrom(event)
+        found = list(payloads_in(event))
+        for payload, encoded in zip(found, await codec.encode(found), strict=True):
+            payload.CopyFrom(encoded)
+        assert not has_readable(event)
+        assert has_readable(before)
+    assert not any(has_readable(event) for event in events)

@@ -1,0 +1,67 @@
+"""Every ten minutes what has closed in a cell is archived: schedules that Temporal keeps through any outage of ours."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.service import RPCError
+
+from domain.contracts.archive import ArchiveHistoriesInput
+from domain.ids import archive_histories_workflow_id
+from integrations.platform import AUDIT_QUEUE
+from workflows.archive_histories import ArchiveHistoriesWorkflow
+
+EVERY = timedelta(minutes=10)
+_APART = timedelta(seconds=97)  # cells are not archived all at the same moment
+
+log = structlog.get_logger()
+
+
+async def schedule_archive(client: Client, cells: tuple[str, ...]) -> None:
+    """Make the schedules that are missing; those that are there get this release's input. Safe to repeat.
+
+    One that runs longer makes the next one fall out: it archives what closed meanwhile by the one after. Where Temporal
+    does not answer, the next process to start makes them.
+    """
+    try:
+        for number, cell in enumerate(sorted(cells)):
+            await _schedule(client, cell, offset=_APART * number % EVERY)
+    except RPCError as error:
+        log.warning("archive_not_scheduled", error=error.status.name)
+
+
+async def _schedule(client: Client, cell: str, *, offset: timedelta) -> None:
+    schedule_id = archive_histories_workflow_id(cell, "scheduled")
+    action = ScheduleActionStartWorkflow(
+        ArchiveHistoriesWorkflow.run,
+        ArchiveHistoriesInput(cell=cell),
+        id=schedule_id,  # Temporal adds the instant
+        task_queue=AUDIT_QUEUE,
+    )
+
+    def with_this_input(found: ScheduleUpdateInput) -> ScheduleUpdate:
+        return ScheduleUpdate(replace(found.description.schedule, action=action))
+
+    try:
+        await client.create_schedule(
+            schedule_id,
+            Schedule(
+                action=action,
+                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=EVERY, offset=offset)]),
+                policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=EVERY),
+            ),
+        )
+    except ScheduleAlreadyRunningError:
+        await client.get_schedule_handle(schedule_id).update(with_this_input)
