@@ -40,6 +40,7 @@ SETTLE: Final = timedelta(minutes=2)  # what closed later may not be listed yet
 OVERLAP: Final = timedelta(minutes=10)  # looked at again, for what was listed later than it should have been
 SLICE_MOST: Final = 1024  # executions in one plan, which takes some 200 KB of its process's own history
 PACKS_MOST: Final = 4  # files that are written at once, each in memory as a whole
+_FIRST: Final = timedelta(minutes=1)
 _SHORTEST: Final = timedelta(milliseconds=100)
 _READ_AT_ONCE: Final = 16
 _LEAST_AGE: Final = timedelta(days=1)  # further back than the retention: the server takes its time to forget
@@ -72,7 +73,7 @@ class HistoryArchiveActivities:
     async def plan_archive(self, request: PlanArchiveInput) -> ArchivePlan:
         """Return what closed next and is not archived, by files. Reads only.
 
-        Visibility lists in no order that can be asked for, so a stretch of time is halved until few closed in it.
+        Visibility lists in no order that can be asked for, so a stretch of time is looked for in which few closed.
 
         Raises:
             ApplicationError: `workflows_unavailable`, `audit_log_unavailable` (retried).
@@ -102,7 +103,13 @@ class HistoryArchiveActivities:
             is_last=until == last,
         )
 
-    async def _few(self, cell: ArchiveCell, after: datetime, until: datetime) -> datetime:
+    async def _few(self, cell: ArchiveCell, after: datetime, last: datetime) -> datetime:
+        """Return until when only few closed; it is found from below, since counting many takes the server long."""
+        width = _FIRST
+        while after + width < last and await cell.closed.count(after, after + 2 * width) <= self._slice_most:
+            width *= 2
+            activity.heartbeat()
+        until = min(after + width, last)
         while until - after > _SHORTEST and await cell.closed.count(after, until) > self._slice_most:
             until = after + (until - after) / 2
             activity.heartbeat()

@@ -115,7 +115,9 @@ class ArchiveWorld:
             workflow_runner=sandbox(),
         ):
             handles = [
-                await chosen.start_workflow("Pay", WHOM, id=f"paid/{self.token}/{secrets.token_hex(4)}", task_queue=queue)
+                await chosen.start_workflow(
+                    "Pay", WHOM, id=f"paid/{self.token}/{secrets.token_hex(4)}", task_queue=queue
+                )
                 for _ in range(count)
             ]
             await asyncio.gather(*(handle.result() for handle in handles))
@@ -201,7 +203,9 @@ class ArchiveWorld:
 
 
 @asynccontextmanager
-async def open_archive_world(settings_for: SettingsFor, pool: asyncpg.Pool, folder: Path) -> AsyncIterator[ArchiveWorld]:
+async def open_archive_world(
+    settings_for: SettingsFor, pool: asyncpg.Pool, folder: Path
+) -> AsyncIterator[ArchiveWorld]:
     """Open a world with keys of its own."""
     codec = EncryptionCodec(FileKms(folder / "keys", frozenset({"in-flight"})), in_flight(CELL))
     client = await connect(settings_for().cells[CELL].temporal, codec)

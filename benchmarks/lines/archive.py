@@ -73,9 +73,7 @@ async def measure(run: Run) -> list[Line]:
         seconds = time.perf_counter() - began_at
         executions = [each for pack in packs for each in pack.executions]
         compared = await _compare(ground, packs, lifetime)
-        checked = check_equal(
-            "archive", closed=len(executions), noted=(await archive.counts()).archived - before
-        )
+        checked = check_equal("archive", closed=len(executions), noted=(await archive.counts()).archived - before)
     size = sum(each.size_bytes for each in executions)
     detail = f"{len(executions):,} of SubmitVotes, {size / 1e6:.1f} MB, {len(packs)} files; {compared}; {checked}"
     return [line("archived histories", len(executions) / seconds, "/s", Goal(at_least=500), detail)]

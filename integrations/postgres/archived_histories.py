@@ -1,6 +1,7 @@
 """What of a cell's histories is archived, and where: written once, for the role `comitia_audit`."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ ON CONFLICT ON CONSTRAINT pk_archive_object DO NOTHING
 _NOTE: Final = """
 INSERT INTO audit.archived_history
     (workflow_id, run_id, workflow_type, started_at, closed_at, object, first_byte, size_bytes, digest, left_out)
-SELECT workflow_id, run_id, workflow_type, started_at, closed_at, $1, first_byte, size_bytes, digest, left_out
+SELECT workflow_id, run_id, workflow_type, started_at, closed_at, $1::text, first_byte, size_bytes, digest, left_out
 FROM unnest(
     $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[], $8::bigint[], $9::bytea[],
     $10::text[]
@@ -48,13 +49,13 @@ _COLUMNS: Final = "workflow_id, run_id, workflow_type, object, first_byte, size_
 _PLACE: Final = f"""
 SELECT {_COLUMNS} FROM audit.archived_history
 WHERE workflow_id = $1 AND ($2 = '' OR run_id = $2) ORDER BY started_at DESC LIMIT 1
-"""
+"""  # noqa: S608 - constants, here and below
 _IN_PERIOD: Final = "started_at >= $1 AND started_at < $2 AND ($3 = '' OR workflow_type = $3)"
-_FILES: Final = f"SELECT DISTINCT object FROM audit.archived_history WHERE {_IN_PERIOD} ORDER BY object NULLS LAST"
+_FILES: Final = f"SELECT DISTINCT object FROM audit.archived_history WHERE {_IN_PERIOD} ORDER BY object"  # noqa: S608
 _OF_FILE: Final = f"""
 SELECT {_COLUMNS} FROM audit.archived_history
-WHERE {_IN_PERIOD} AND object IS NOT DISTINCT FROM $4 ORDER BY first_byte, workflow_id, run_id
-"""
+WHERE {_IN_PERIOD} AND object IS NOT DISTINCT FROM $4::text ORDER BY first_byte, workflow_id, run_id
+"""  # noqa: S608
 _OBJECTS: Final = """
 SELECT object, sha256, size_bytes FROM audit.archive_object WHERE object > $1 ORDER BY object LIMIT 500
 """
@@ -164,5 +165,5 @@ def _place(row: Any) -> HistoryPlace:
     )
 
 
-def _unavailable() -> Any:
+def _unavailable() -> AbstractContextManager[None]:
     return unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE)

@@ -66,7 +66,9 @@ class ReplayPool:
             return done
         return self._pool.submit(judge_page, self._workflows, tuple(page))
 
-    async def over(self, histories: ReadableHistories, executions: AsyncIterator[Execution]) -> AsyncGenerator[ReplayVerdict]:
+    async def over(
+        self, histories: ReadableHistories, executions: AsyncIterator[Execution]
+    ) -> AsyncGenerator[ReplayVerdict]:
         """Return a verdict on each of these executions; reading, opening and replaying go on at once.
 
         Raises:
