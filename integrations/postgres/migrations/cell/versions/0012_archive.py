@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0012_archive"
-down_revision = "0010_identity_rest"
+down_revision = "0011_identity_rest"
 branch_labels = None
 depends_on = None
 
