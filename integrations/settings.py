@@ -287,7 +287,7 @@ class PasskeySettings(_Frozen):
 
 
 class S3Settings(_Frozen):
-    """A bucket with versions and Object Lock: audit logs and archived histories, `lock_days` from when they are written."""
+    """A bucket with versions and Object Lock: of audit logs and archives, `lock_days` from when they are written."""
 
     endpoint_url: str
     bucket: str = Field(min_length=3, max_length=63)
@@ -329,7 +329,9 @@ class Settings(BaseSettings):
 
     keys_folder: Path | None = None  # the file form of the key management service; refused in production
     objects_folder: Path | None = None
-    audit_bucket: S3Settings | None = None  # of audit logs and archived histories; without it, they are in the folder of objects
+    audit_bucket: S3Settings | None = (
+        None  # of audit logs and archived histories; without it, they are in the folder of objects
+    )
 
     listen_host: str = "127.0.0.1"
     listen_port: int = 0  # 0: any free one, printed at start

@@ -44,11 +44,11 @@ class _Silent:
 
     def left_out(self, cell: str, workflow_id: str, run_id: str, why: str) -> None:
         """It ends the measurement."""
-        raise CheckFailedError(f"{workflow_id}: {why}")
+        raise CheckFailedError(f"{cell} {workflow_id} {run_id}: {why}")
 
     def contradicted(self, cell: str, detail: str) -> None:
         """It ends the measurement."""
-        raise CheckFailedError(detail)
+        raise CheckFailedError(f"{cell}: {detail}")
 
 
 async def measure(run: Run) -> list[Line]:
@@ -81,7 +81,9 @@ async def measure(run: Run) -> list[Line]:
 
 async def _listed(closed: TemporalClosedHistories, began: datetime) -> None:
     give_up_at = time.monotonic() + _WITHIN_S
-    while await closed.count(began, datetime.now(UTC)) < _WANTED and time.monotonic() < give_up_at:
+    while True:
+        if await closed.count(began, datetime.now(UTC)) >= _WANTED or time.monotonic() > give_up_at:
+            return
         await asyncio.sleep(1)
 
 

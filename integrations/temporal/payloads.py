@@ -1,7 +1,6 @@
 """Payloads of whole messages of Temporal's, wherever in them they are."""
 
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-
 from typing import Final
 
 from google.protobuf.message import Message

@@ -45,7 +45,8 @@ async def command(world: ArchiveWorld, *arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-async def test_a_process_is_archived_forgotten_and_replayed_from_there(world: ArchiveWorld) -> None:
+@pytest.mark.parametrize("is_forgotten", [False, pytest.param(True, marks=pytest.mark.long)])  # that takes a minute
+async def test_a_process_is_archived_and_replayed_from_there(world: ArchiveWorld, *, is_forgotten: bool) -> None:
     began = datetime.now(UTC)
     await world.pay(2)
     async with world.working(world.client) as queue:
@@ -70,8 +71,9 @@ async def test_a_process_is_archived_forgotten_and_replayed_from_there(world: Ar
     (line,) = (json.loads(line) for line in from_archive.splitlines())
     assert (code, line["workflowId"], line["verdict"]) == (0, handle.id, "same")
     assert line in [json.loads(line) for line in from_server.splitlines()]
-    await world.forget(execution)
-    assert await command(world, "replay", *period, "--from-archive") == (0, from_archive)
+    if is_forgotten:
+        await world.forget(execution)
+        assert await command(world, "replay", *period, "--from-archive") == (0, from_archive)
 
     # One byte of it is changed: it is said, and where
     name = next(name for name, file in world.files().items() if file[0].workflow_id == handle.id)
@@ -104,7 +106,7 @@ async def test_the_platform_has_no_archive(world: ArchiveWorld) -> None:
     [(0, None, True), (0, timedelta(hours=1), True), (0, timedelta(hours=36), False), (1, None, False)],
 )
 def test_an_archive_is_good_while_nothing_is_lost_and_nothing_about_to_be(
-    left_out: int, closed_for: timedelta | None, is_good: bool
+    left_out: int, closed_for: timedelta | None, *, is_good: bool
 ) -> None:
     oldest = None if closed_for is None else NOW - closed_for
     status = ArchiveStatus(

@@ -31,6 +31,11 @@ async def pool(settings_for: SettingsFor) -> AsyncIterator[asyncpg.Pool]:
     await opened.close()
 
 
+def new_name() -> str:
+    """Return the name of a file that is nowhere, and that a store takes for one."""
+    return f"histories/{CELL}/{secrets.token_hex(8)}.pack"
+
+
 def execution(workflow_id: str, run_id: str = "1") -> ClosedExecution:
     started = BEGAN + timedelta(seconds=int(run_id))
     return ClosedExecution(
@@ -47,10 +52,10 @@ def file(name: str) -> StoredObject:
 
 
 async def test_a_file_is_noted_once_by_many_and_the_first_place_of_a_history_stays(pool: asyncpg.Pool) -> None:
-    archive, name = PostgresArchive(pool), secrets.token_hex(8)
+    archive, name = PostgresArchive(pool), new_name()
     histories = [history(name), history(name, "2")]
     await asyncio.gather(*(archive.note(file(name), histories, ()) for _ in range(8)))
-    await archive.note(file(f"{name}-again"), histories, ())
+    await archive.note(file(new_name()), histories, ())
     newest = await archive.place(name)
     assert newest is not None
     assert (newest.run_id, newest.name, newest.first_byte, newest.digest) == ("2", name, 20, histories[1].digest)
@@ -64,7 +69,7 @@ async def test_a_file_is_noted_once_by_many_and_the_first_place_of_a_history_sta
 
 
 async def test_what_is_left_out_is_noted_with_its_reason_and_is_not_missing(pool: asyncpg.Pool) -> None:
-    archive, name = PostgresArchive(pool), secrets.token_hex(8)
+    archive, name = PostgresArchive(pool), new_name()
     before = await archive.counts()
     for _ in range(2):
         await archive.note(None, (), [LeftOut(execution=execution(name), why=GONE)])
@@ -76,7 +81,7 @@ async def test_what_is_left_out_is_noted_with_its_reason_and_is_not_missing(pool
 
 
 async def test_a_file_of_which_one_history_cannot_be_noted_is_not_noted(pool: asyncpg.Pool) -> None:
-    archive, name = PostgresArchive(pool), secrets.token_hex(8)
+    archive, name = PostgresArchive(pool), new_name()
     with pytest.raises(asyncpg.CheckViolationError):
         await archive.note(file(name), [history(name), replace(history(name, "2"), events=b"")], ())
     assert await archive.place(name) is None
