@@ -208,6 +208,9 @@ class StuckPage(ApiModel):
     stuck: tuple[StuckBody, ...] = Field(strict=False)
     has_more: bool
     missing_cells: tuple[str, ...] = Field(strict=False, description="Cells that could not be asked.")
+    truncated: bool = Field(
+        description="Some have more open processes than are looked at: those that are late for longest may be missing."
+    )
 
     @classmethod
     def of(cls, found: StuckProcesses) -> "StuckPage":
@@ -216,4 +219,5 @@ class StuckPage(ApiModel):
             stuck=tuple(map(StuckBody.of, found.found)),
             has_more=found.has_more,
             missing_cells=tuple(found.missing_cells),
+            truncated=found.is_truncated,
         )

@@ -17,7 +17,7 @@ from domain.registrations import ENDED, RegistrationStage
 from domain.submissions import claimed_place
 from integrations.temporal.submissions import SubmissionCase
 
-_AWAY: Final = frozenset({ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE})
+_AWAY: Final = frozenset({ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE})
 _PROCESSES: Final = {RegistrationStage.CONTACT_PROOF: "RegisterVoter"}  # at any other stage the proofing of one waits
 
 
@@ -94,22 +94,33 @@ class CaseDesk:
     async def at_stage(self, stage: RegistrationStage, older_than: timedelta, cursor: str | None, limit: int) -> Page:
         """Return registrations that have been at a stage for longer; a page may hold fewer than there is room for.
 
+        A page is of one cell. Where that one is away, the page names it, and the next one is another cell's.
+
         Raises:
-            DomainError: `malformed_request` for a stage that nothing stays at; `cell_unavailable`,
-                `directory_unavailable`, `workflows_unavailable`.
+            DomainError: `malformed_request` for a stage that nothing stays at; of the only cell there is
+                `cell_unavailable`, `directory_unavailable`, `workflows_unavailable`.
         """
         if stage in ENDED:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "stage: nothing waits there")
         before = datetime.now(UTC) - older_than
         name, token = read_page(cursor, self._cells) or (self._cells[0], b"")
-        cell = self._cell(name)
-        process = _PROCESSES.get(stage, "VerifyIdentity")
+        try:
+            found, following = await self._at_stage(name, stage, before, token, limit)
+        except DomainError as error:
+            if error.code not in _AWAY or len(self._cells) == 1:
+                raise
+            return Page((), self._following(name, b""), [name])
+        return Page(found, self._following(name, following))
+
+    async def _at_stage(
+        self, name: str, stage: RegistrationStage, before: datetime, token: bytes, limit: int
+    ) -> tuple[Sequence[Case], bytes]:
+        cell, process = self._cell(name), _PROCESSES.get(stage, "VerifyIdentity")
         found, following = await cell.standings.open_since(process, stage.value, before, limit, token)
         addresses = {address.case_id for address in map(case_of_workflow, found) if address is not None}
         rows = await cell.cases.registrations(addresses)
         waiting = [row for row in rows if row.stage == stage and row.changed_at <= before]
-        waiting.sort(key=lambda row: (row.changed_at, row.case_id))
-        return Page(waiting, self._following(name, following))
+        return sorted(waiting, key=lambda row: (row.changed_at, row.case_id)), following
 
     def _following(self, name: str, token: bytes) -> str | None:
         if token:
@@ -154,17 +165,24 @@ class CaseDesk:
         return steps
 
     async def _submission(self, submission_id: str) -> CaseFile:
-        """Look for a vote in every cell: its id names none."""
+        """Look for a vote in every cell: its id names none, and it may be in one that is away."""
+        away: DomainError | None = None
         if claimed_place(submission_id) is None:
             raise DomainError(ErrorCode.CASE_NOT_FOUND)
         for name in self._cells:
-            found = await self._cell(name).submissions.find(submission_id)
+            try:
+                found = await self._cell(name).submissions.find(submission_id)
+            except DomainError as error:
+                if error.code not in _AWAY:
+                    raise
+                away = error
+                continue
             if found is not None:
                 began = found.steps[0].at
                 changed = max(step.ended_at or step.at for step in found.steps)
                 case = Case(CaseKind.SUBMISSION, submission_id, "", found.stage, began, changed)
                 return CaseFile(CaseAddress(CaseKind.SUBMISSION, submission_id, name, ""), case, None, {}, found)
-        raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        raise away or DomainError(ErrorCode.CASE_NOT_FOUND)
 
     def _cell(self, name: str) -> SupportCell:
         try:

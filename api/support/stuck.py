@@ -1,7 +1,7 @@
 """What stays longer than it should, in every cell, against the targets of each stage."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -11,6 +11,7 @@ from domain.case_targets import TARGETS, Target
 from domain.cases import CaseAddress, Standing, case_of_workflow
 from domain.errors import DomainError, ErrorCode
 
+LOOKED_AT_MAX: Final = 5_000  # executions of one process, stage and cell: five answers of Temporal
 _AWAY: Final = frozenset({ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE})
 
 
@@ -27,11 +28,12 @@ class Stuck:
 
 @dataclass(frozen=True, slots=True)
 class StuckProcesses:
-    """The latest first, and the cells that could not be asked."""
+    """The latest first, and the cells that could not be asked; `is_truncated` where some had too many to look at."""
 
     found: Sequence[Stuck]
     has_more: bool
     missing_cells: Sequence[str]
+    is_truncated: bool
 
 
 class StuckDesk:
@@ -42,10 +44,14 @@ class StuckDesk:
         cells: Sequence[str],
         cell_of: Callable[[str | None], SupportCell],
         targets: Sequence[Target] = TARGETS,
+        *,
+        most: int = LOOKED_AT_MAX,
     ) -> None:
+        """`most` is how many executions are looked at of a cell and a target."""
         self._cells = cells
         self._cell_of = cell_of
         self._targets = targets
+        self._most = most
 
     async def look(self, limit: int) -> StuckProcesses:
         """Return at most `limit` processes over all cells, those first that are late for longest.
@@ -58,43 +64,47 @@ class StuckDesk:
         if len(missing) == len(self._cells):
             raise DomainError(ErrorCode.CELL_UNAVAILABLE, "no cell could be asked")
         late = sorted(
-            (each for found in answers for each in found or ()), key=lambda each: each.since + each.target.within
+            (each for found in answers if found is not None for each in found[0]),
+            key=lambda each: each.since + each.target.within,
         )
-        return StuckProcesses(late[:limit], len(late) > limit, missing)
+        is_truncated = any(found is not None and found[1] for found in answers)
+        return StuckProcesses(late[:limit], len(late) > limit, missing, is_truncated)
 
-    async def _in_cell(self, name: str, limit: int) -> list[Stuck] | None:
+    async def _in_cell(self, name: str, limit: int) -> tuple[list[Stuck], bool] | None:
         try:
             cell = self._cell_of(name)
-            found = await asyncio.gather(*(_late(cell, target, limit) for target in self._targets))
+            found = await asyncio.gather(*(_late(cell, target, limit, self._most) for target in self._targets))
         except DomainError as error:
             if error.code in _AWAY:
                 return None
             raise
-        return [each for late in found for each in late]
+        return [each for late, _ in found for each in late], any(truncated for _, truncated in found)
 
 
-async def _late(cell: SupportCell, target: Target, limit: int) -> list[Stuck]:
+async def _late(cell: SupportCell, target: Target, limit: int, most: int) -> tuple[list[Stuck], bool]:
+    """Return those that are late for longest, enough to tell whether there are more than `limit`."""
     before = datetime.now(UTC) - target.within
-    open_ones, _ = await cell.standings.open_since(target.process, target.stage, before, limit + 1)
-    if not open_ones:
-        return []
-    standings = await cell.standings.of_all(open_ones)
-    addresses = {standing.workflow_id: case_of_workflow(standing.workflow_id) for standing in standings}
-    since = await _at_stage_since(cell, target, addresses.values())
-    late = []
-    for standing in standings:
-        address = addresses[standing.workflow_id]
-        began = since.get(address.case_id) if target.stage and address is not None else standing.began_at
-        if began is not None and began <= before and standing.ended_at is None:
-            late.append(Stuck(standing, target, began, cell.name, address))
-    return late
+    began, is_truncated = await cell.standings.every_open_since(target.process, target.stage, before, most)
+    addresses = {workflow_id: case_of_workflow(workflow_id) for workflow_id in began}
+    since = await _since(cell, target, began, addresses)
+    waiting = sorted((at, workflow_id) for workflow_id, at in since.items() if at <= before)
+    late: list[Stuck] = []
+    while waiting and len(late) <= limit:  # some have ended since they were listed
+        asked, waiting = {workflow_id: at for at, workflow_id in waiting[: limit + 1]}, waiting[limit + 1 :]
+        late += [
+            Stuck(standing, target, asked[standing.workflow_id], cell.name, addresses[standing.workflow_id])
+            for standing in await cell.standings.of_all(list(asked))
+            if standing.ended_at is None
+        ]
+    return late, is_truncated
 
 
-async def _at_stage_since(
-    cell: SupportCell, target: Target, addresses: Iterable[CaseAddress | None]
-) -> dict[str, datetime]:
-    """Return since when each registration has been at the target's stage; those at another one are left out."""
+async def _since(
+    cell: SupportCell, target: Target, began: Mapping[str, datetime], addresses: Mapping[str, CaseAddress | None]
+) -> Mapping[str, datetime]:
+    """Return since when each has been where it is; registrations that are at another stage are left out."""
     if not target.stage:
-        return {}
-    rows = await cell.cases.registrations([address.case_id for address in addresses if address is not None])
-    return {row.case_id: row.changed_at for row in rows if row.stage == target.stage}
+        return began
+    cases = {address.case_id: workflow_id for workflow_id, address in addresses.items() if address is not None}
+    rows = await cell.cases.registrations(list(cases)) if cases else []
+    return {cases[row.case_id]: row.changed_at for row in rows if row.stage == target.stage}

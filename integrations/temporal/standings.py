@@ -16,6 +16,7 @@ from domain.errors import DomainError, ErrorCode
 _TIMEOUT: Final = timedelta(seconds=5)
 _STAGE: Final = SearchAttributeKey.for_keyword("ProcessStage")
 _AT_ONCE: Final = 8
+_PAGE: Final = 1_000  # executions in one answer; more is refused
 
 
 class Standings:
@@ -48,9 +49,7 @@ class Standings:
         Raises:
             DomainError: `workflows_unavailable`, `malformed_request` for a token that is none.
         """
-        of_stage = f" AND ProcessStage = '{stage}'" if stage else ""
-        began = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        query = f"WorkflowType = '{process}' AND ExecutionStatus = 'Running' AND StartTime < '{began}'{of_stage}"
+        query = _open_before(process, stage, before)
         pages = self._client.list_workflows(query, page_size=limit, next_page_token=token or None, rpc_timeout=_TIMEOUT)
         try:
             await pages.fetch_next_page()
@@ -59,6 +58,27 @@ class Standings:
                 raise DomainError(ErrorCode.MALFORMED_REQUEST, "cursor: not one of ours") from error
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
         return [found.id for found in pages.current_page or ()], pages.next_page_token or b""
+
+    async def every_open_since(
+        self, process: str, stage: str, before: datetime, most: int
+    ) -> tuple[dict[str, datetime], bool]:
+        """Return when each of the same executions began, of no more than `most`, and whether there are more.
+
+        Temporal lists the newest first and in no other order, so the oldest of more than `most` are not among them.
+
+        Raises:
+            DomainError: `workflows_unavailable`.
+        """
+        query, began = _open_before(process, stage, before), dict[str, datetime]()
+        pages = self._client.list_workflows(query, page_size=min(most, _PAGE), rpc_timeout=_TIMEOUT)
+        try:
+            async for found in pages:
+                if len(began) == most:
+                    return began, True
+                began[found.id] = found.start_time
+        except RPCError as error:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        return began, False
 
     async def of_all(self, workflow_ids: Sequence[str]) -> list[Standing]:
         """Return how these stand, those that are gone left out. Raises DomainError `workflows_unavailable`."""
@@ -70,6 +90,12 @@ class Standings:
 
         found = await asyncio.gather(*map(one, workflow_ids))
         return [standing for standing in found if standing is not None]
+
+
+def _open_before(process: str, stage: str, before: datetime) -> str:
+    of_stage = f" AND ProcessStage = '{stage}'" if stage else ""
+    began = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"WorkflowType = '{process}' AND ExecutionStatus = 'Running' AND StartTime < '{began}'{of_stage}"
 
 
 def code_of(failure: Failure) -> str:

@@ -5,9 +5,9 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -18,8 +18,10 @@ from temporalio.worker import Worker
 from activities.voting import VotingActivities
 from api.support.cells import SupportCell, support_cell
 from api.support.composition import compose
+from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
 from domain.case_targets import Target
+from domain.cases import Step, StepKind
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import (
@@ -33,17 +35,21 @@ from domain.ids import (
     verify_identity_workflow_id,
 )
 from domain.mailing import MessageKind
+from domain.registrations import RegistrationStage
 from domain.signatures import Signatures
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
+from integrations.identity_cell import KEYS
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import FileKms, open_keys
+from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import ACCESS_TOKEN, DAILY, STAFF_TOKEN, SUBMISSION, in_flight
 from integrations.postgres.roles import IDENTITY
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.submissions import SubmissionCase
 from integrations.temporal.worker import sandbox
 from tests.api.auth.test_registration import CELLS, Town, number
 from tests.conftest import SettingsFor
@@ -285,7 +291,7 @@ async def test_what_waits_is_listed_by_stage_and_what_is_late_with_what_it_tries
     finally:
         town.mail.failures = []
     page = await support.found("stuck")
-    assert set(page) == {"stuck", "hasMore", "missingCells"}
+    assert set(page) == {"stuck", "hasMore", "missingCells", "truncated"}
     assert registration not in json.dumps(page)
 
 
@@ -304,6 +310,61 @@ async def test_a_cell_that_is_away_is_missing_and_hides_no_other(town: Town) -> 
     with pytest.raises(DomainError) as refused:
         await StuckDesk(["eu"], cell_of).look(1)
     assert refused.value.code is ErrorCode.CELL_UNAVAILABLE
+
+
+async def test_of_more_than_a_page_those_are_found_that_are_late_for_longest(town: Town) -> None:
+    begun = [(await town.begin(cell="us")).json()["registrationId"] for _ in range(4)]
+    targets = [Target("RegisterVoter", timedelta(0), "contact_proof")]
+    desk = StuckDesk(["us"], support_cells(town), targets)
+
+    async def all_of_them() -> Any:
+        page = await desk.look(100)
+        cases = [each.case.case_id for each in page.found if each.case is not None]
+        return page if set(begun) <= set(cases) else None
+
+    everyone = await eventually(all_of_them)
+    first = await desk.look(1)
+    assert [each.case for each in first.found] == [everyone.found[0].case]
+    assert (first.has_more, first.is_truncated, everyone.is_truncated) == (True, False, False)
+    some = await StuckDesk(["us"], support_cells(town), targets, most=3).look(100)
+    assert (len(some.found), some.is_truncated) == (3, True)
+
+
+async def test_a_cell_that_is_away_hides_no_case_of_another(town: Town) -> None:
+    submission = SubmissionIds(bytes(32)).make(Submission(BatchId(secrets.token_bytes(16), 1), 0), bytes(32))
+    step = Step(datetime.now(UTC), StepKind.BEGAN, "SubmitVotes", "SubmitVotes", "began")
+
+    class Submissions:
+        has_it = True
+
+        async def find(self, submission_id: str) -> SubmissionCase | None:
+            return SubmissionCase(submission_id, "us", "s_one", "accepted", steps=(step,)) if self.has_it else None
+
+    def cell_of(name: str | None) -> SupportCell:
+        if name == "eu":
+            raise DomainError(ErrorCode.CELL_UNAVAILABLE)
+        return replace(support_cells(town)(name), submissions=cast("Any", Submissions()))
+
+    desk = CaseDesk(CELLS, cell_of, KeyedLookupHashes(open_keys(town.settings, *KEYS)))
+    assert (await desk.open(submission)).case.stage == "accepted"
+    Submissions.has_it = False
+    with pytest.raises(DomainError) as unknown:
+        await desk.open(submission)
+    assert unknown.value.code is ErrorCode.CELL_UNAVAILABLE
+
+    registration: str = (await town.begin(cell="us")).json()["registrationId"]
+
+    async def listed() -> Any:
+        page = await desk.at_stage(RegistrationStage.CONTACT_PROOF, timedelta(0), None, 100)
+        assert (page.cases, page.missing_cells) == ((), ["eu"])
+        page = await desk.at_stage(RegistrationStage.CONTACT_PROOF, timedelta(0), page.next_cursor, 100)
+        assert page.missing_cells == ()
+        return registration in {case.case_id for case in page.cases}
+
+    await eventually(listed)
+    alone = CaseDesk(["eu"], cell_of, KeyedLookupHashes(open_keys(town.settings, *KEYS)))
+    with pytest.raises(DomainError):
+        await alone.at_stage(RegistrationStage.CONTACT_PROOF, timedelta(0), None, 100)
 
 
 async def test_a_voters_cases_come_page_by_page(
