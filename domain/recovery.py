@@ -83,9 +83,10 @@ class AccountRecoveries(Protocol):
     ) -> Recovered | None:
         """Use a link, once: keep the hash of a new password or a new passkey, where one is given; end every session.
 
-        Passkeys and logins at providers that were added within `DOUBTED_FOR` are removed. The account's devices are
-        forgotten, so that the next login is one from a new device, with a further factor. None where the link is not
-        good any more, whoever asks at once; then nothing has changed.
+        Passkeys and logins at providers that were added within `DOUBTED_FOR` are removed. Logins that
+        were proven before open no session any more, whatever they wait for. The account's devices are forgotten, so
+        that the next login is one from a new device, with a further factor. None where the link is not good any more,
+        whoever asks at once; then nothing has changed.
 
         Raises:
             DomainError: `passkey_not_accepted`: it is somebody's already; the link is still good.

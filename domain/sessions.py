@@ -64,6 +64,8 @@ class NewSession:
     """A login that was permitted; `jkt`, `device` and `network` as `VoterClaims` says.
 
     `provider` is the identity provider's name in the settings, `provider_sid` its session, where it names one.
+    `logged_in_at` is when it was proven at the latest: what has changed since about how the account is logged in to
+    makes it worthless.
     """
 
     session_id: str
@@ -76,6 +78,7 @@ class NewSession:
     network: str = ""
     provider: str = ""
     provider_sid: str = field(default="", repr=False)
+    logged_in_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,8 @@ class Sessions(Protocol):
         Safe to repeat with the same id and token.
 
         Raises:
-            DomainError: `voter_not_active`; the account is no more, or may not log in.
+            DomainError: `voter_not_active`; the account is no more, or may not log in. `login_failed`: since the login
+                the account was recovered, or its credentials have changed.
         """
         ...
 
@@ -220,7 +224,10 @@ class Sessions(Protocol):
         ...
 
     async def end_all(self, voter_id: str, reason: EndReason, *, but: str = "") -> tuple[str, ...]:
-        """End every session of a voter except `but`; return the ids of those that were open. Safe to repeat."""
+        """End every session of a voter except `but`; return the ids of those that were open. Safe to repeat.
+
+        Logins that have opened none yet open none any more: who waits for a further factor logs in anew.
+        """
         ...
 
     async def end_at_provider(

@@ -2,7 +2,8 @@
 
 import asyncio
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from api.auth.cells import AuthCells
@@ -88,12 +89,12 @@ class LoginDesk:
                 factor is needed that the voter has not; `overloaded` before anything was looked at;
                 `workflows_unavailable`, and what says that something is away.
         """
-        began = asyncio.get_running_loop().time()
+        began, began_at = asyncio.get_running_loop().time(), datetime.now(UTC)
         try:
             async with self._room.place():
                 proof = await self._proofs.check(offer)
                 if proof.good and proof.account is not None:
-                    return await self._judged(offer, visit, proof, proof.account)
+                    return await self._judged(offer, visit, proof, proof.account, began_at)
                 refusal = await self._refusal(offer, visit, proof)
         except DomainError as error:
             if error.code is not ErrorCode.RISK_DENIED:
@@ -103,7 +104,7 @@ class LoginDesk:
         await asyncio.sleep(_REFUSED_EVERY_S - waited % _REFUSED_EVERY_S)
         raise refusal
 
-    async def _judged(self, offer: Offer, visit: Visit, proof: Proof, account: Account) -> Decided:
+    async def _judged(self, offer: Offer, visit: Visit, proof: Proof, account: Account, began_at: datetime) -> Decided:
         cell = self._identity.of(account.cell)
         login = await self._login(offer, visit, proof, account)
         with self._recorded.expected(login.attempt_id) as heard:
@@ -113,7 +114,8 @@ class LoginDesk:
             return Decided(attempt.attempt_id, factors=attempt.factors)
         if attempt.outcome is not LoginOutcome.ALLOWED:
             raise DomainError(ErrorCode.RISK_DENIED)
-        return Decided(attempt.attempt_id, await self.open(attempt, account, visit.client_address))
+        proven = replace(attempt, at=min(attempt.at, began_at))  # it is written down later than it was proven
+        return Decided(attempt.attempt_id, await self.open(proven, account, visit.client_address))
 
     async def open(self, attempt: LoginAttempt, account: Account, client_address: str) -> Tokens:
         """Open the one session of a login that was let in. Raises DomainError as `SessionDesk.open`."""
@@ -135,6 +137,7 @@ class LoginDesk:
                 network=network_of(client_address),
                 provider=attempt.provider,
                 provider_sid=sid,
+                logged_in_at=attempt.at,
             )
         )
 

@@ -32,7 +32,7 @@ class SessionDesk:
         """Open the session of a login that was permitted; `login.session_id` makes it once, but for its tokens.
 
         Raises:
-            DomainError: `voter_not_active`.
+            DomainError: `voter_not_active`, `login_failed`.
         """
         name = cell_of_voter(login.voter_id)
         cell = self._cells.of(name)

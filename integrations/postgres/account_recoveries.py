@@ -16,6 +16,7 @@ from integrations.postgres.audit_entries import append
 from integrations.postgres.credentials import PUT_HANDLED, PUT_SINGLE
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.unopened_logins import end_unopened_logins
 
 _KEPT = timedelta(days=1)
 
@@ -41,7 +42,7 @@ INSERT INTO identity.recovery (request_id, voter_id, token_hash, asked_at, expir
 VALUES ($1, $2, $3, $4, now() + $5::interval)
 ON CONFLICT ON CONSTRAINT pk_recovery DO NOTHING
 """
-# The account is locked with its link, so that closing it and recovering it take turns.
+# The account is locked with its link, so that closing it, recovering it and opening a session of it take turns.
 _GOOD = """
 FROM identity.recovery AS link JOIN identity.voter USING (voter_id)
 WHERE token_hash = $1 AND used_at IS NULL AND expires_at > now() AND status IN ('registered', 'active')
@@ -50,7 +51,7 @@ WHERE token_hash = $1 AND used_at IS NULL AND expires_at > now() AND status IN (
     )
 """
 _VOTER_OF = f"SELECT voter_id {_GOOD}"
-_LOCK = f"SELECT request_id, voter_id {_GOOD} FOR UPDATE OF link FOR SHARE OF voter"
+_LOCK = f"SELECT request_id, voter_id {_GOOD} FOR UPDATE OF link, voter"
 _USE = "UPDATE identity.recovery SET used_at = now() WHERE request_id = $1"
 _END_SESSIONS = """
 UPDATE identity.session SET ended_at = clock_timestamp(), end_reason = $2
@@ -111,6 +112,7 @@ class PostgresAccountRecoveries:
                     return None
                 voter_id = link["voter_id"]
                 await connection.execute(_USE, link["request_id"])
+                await end_unopened_logins(connection, voter_id)
                 ended = await connection.fetch(_END_SESSIONS, voter_id, EndReason.RECOVERED)
                 removed = await connection.fetchval(_REMOVE_DOUBTED, voter_id, DOUBTED_FOR)
                 await _keep(connection, voter_id, password, passkey)

@@ -28,6 +28,7 @@ from domain.sessions import (
 )
 from domain.tokens import Assurance, RiskBand
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.unopened_logins import end_unopened_logins
 
 GENERATIONS_KEPT = 200  # about two days of refreshing all the time; an older token is refused and ends nothing
 
@@ -37,12 +38,13 @@ ON CONFLICT ON CONSTRAINT pk_refresh_token DO NOTHING
 """  # noqa: S105 - a statement
 _END = "UPDATE identity.session SET ended_at = clock_timestamp(), end_reason = $1 WHERE ended_at IS NULL"
 # The voter is held until the session is written, so that an account that is suspended at the same time ends this one
-# too. A statement does not see what it inserts: of the others one less is kept.
+# too, and one that is recovered refuses it. A statement does not see what it inserts: of the others one less is kept.
 _OPEN = """
 WITH holder AS MATERIALIZED (
-    SELECT status, region FROM identity.voter WHERE voter_id = $2 FOR SHARE
+    SELECT status, region, coalesce($16::timestamptz <= logins_from, false) AS outdated
+    FROM identity.voter WHERE voter_id = $2 FOR SHARE
 ), let_in AS (
-    SELECT FROM holder WHERE status = ANY ($14::text[])
+    SELECT FROM holder WHERE status = ANY ($14::text[]) AND NOT outdated
 ), opened AS (
     INSERT INTO identity.session (session_id, voter_id, jkt, method, device, network, assurance, risk, provider,
         provider_session, expires_at)
@@ -59,7 +61,7 @@ WITH holder AS MATERIALIZED (
         ORDER BY last_used_at DESC OFFSET $13 - 1
     ) RETURNING session_id
 )
-SELECT holder.status, holder.region, ARRAY(SELECT session_id FROM surplus) AS ended, opened.*
+SELECT holder.status, holder.region, holder.outdated, ARRAY(SELECT session_id FROM surplus) AS ended, opened.*
 FROM holder LEFT JOIN opened ON true
 """
 _END_ONE = f"{_END} AND voter_id = $2 AND session_id = $3 RETURNING session_id"
@@ -122,9 +124,12 @@ class PostgresSessions:
                 SESSIONS_MAX,
                 [str(status) for status in MAY_LOG_IN],
                 EndReason.TOO_MANY,
+                s.logged_in_at,
             )
         if row is None or VoterStatus(row["status"]) not in MAY_LOG_IN:
             raise DomainError(ErrorCode.VOTER_NOT_ACTIVE)
+        if row["outdated"]:
+            raise DomainError(ErrorCode.LOGIN_FAILED)
         is_new = row["session_id"] is not None
         return Opened(_session(row) if is_new else await self.get(s.session_id), tuple(row["ended"]))
 
@@ -175,9 +180,11 @@ class PostgresSessions:
             return await self._pool.fetchval(_END_ONE, reason, voter_id, session_id) is not None
 
     async def end_all(self, voter_id: str, reason: EndReason, *, but: str = "") -> tuple[str, ...]:
-        """End every session of a voter except `but`; return the ids of those that were open."""
+        """End every session of a voter except `but`, and logins without one; return the ids of those that were open."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            return _ids(await self._pool.fetch(_END_ALL, reason, voter_id, but))
+            async with self._pool.acquire() as connection, connection.transaction():
+                await end_unopened_logins(connection, voter_id)
+                return _ids(await connection.fetch(_END_ALL, reason, voter_id, but))
 
     async def end_at_provider(
         self, provider: str, jti: str, *, sid: str = "", voter_id: str = ""

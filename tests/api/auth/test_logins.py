@@ -117,6 +117,23 @@ async def test_a_challenge_is_for_the_client_that_began_and_for_a_factor_of_it(t
     assert code_of(sent) == (404, "factor_not_found")  # who has an app has to use it
 
 
+async def test_a_login_that_waits_is_worthless_once_the_account_is_recovered(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+    app = await town.totp(person)
+    await town.log_in(person)
+    thief = Person(person.voter_id, person.mail)
+    attempt_id = (await town.log_in(thief)).json()["attemptId"]
+    recoveries, token = (
+        PostgresAccountRecoveries(town.auth.cells.of("eu").pool),
+        recovery_token("eu", secrets.token_bytes(32)),
+    )
+    await recoveries.begin(new_recovery_id("eu"), person.voter_id, token, datetime.now(UTC))
+    assert await recoveries.finish(token, b"another") is not None
+    late = await town.step_up(thief, attempt_id, factor="totp", code=app.now())
+    assert code_of(late) == (404, "login_not_found")
+    assert await town.auth.desk.of_voter(person.voter_id) == []
+
+
 async def test_who_has_no_app_steps_up_by_a_code_by_mail(town: LoginTown) -> None:
     person = await town.person(password=PASSWORD)
     await town.log_in(person)

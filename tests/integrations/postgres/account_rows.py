@@ -1,6 +1,7 @@
 """Accounts with sessions in a real cell."""
 
 import secrets
+from datetime import datetime
 
 import asyncpg
 
@@ -24,7 +25,7 @@ async def make_account(pool: asyncpg.Pool, mail: KeyedHash | None = None) -> str
     return voter
 
 
-async def open_session(pool: asyncpg.Pool, voter: str) -> str:
+async def open_session(pool: asyncpg.Pool, voter: str, logged_in_at: datetime | None = None) -> str:
     session = NewSession(
         session_id=new_session_id("eu"),
         voter_id=voter,
@@ -34,6 +35,7 @@ async def open_session(pool: asyncpg.Pool, voter: str) -> str:
         risk=RiskBand.LOW,
         device="d" * 43,
         network="192.0.2.0/24",
+        logged_in_at=logged_in_at,
     )
     await PostgresSessions(pool).open(session, new_refresh_token("eu"))
     return session.session_id

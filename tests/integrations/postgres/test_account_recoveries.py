@@ -8,19 +8,24 @@ import asyncpg
 import pytest
 
 from domain.accounts import LookupKind
+from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
 from domain.credentials import CredentialKind, NewPasskey
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_recovery_id
 from domain.recovery import Recoverable, recovery_token
+from domain.sessions import EndReason
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.login_ways import PostgresLoginWays
+from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.sessions import PostgresSessions
+from integrations.postgres.unopened_logins import end_unopened_logins
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import hashed, make_account, open_session
+from tests.integrations.postgres.test_logins import login
 
 AT = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -127,6 +132,64 @@ async def test_what_was_added_lately_goes_and_what_is_older_stays(
     assert len(await credentials.of(voter, CredentialKind.TOTP)) == 1
     reason = "SELECT reason FROM identity.change WHERE subject = $1 AND change = 'account_recovered'"
     assert await owner.fetchval(reason, voter) == "removed=3"
+
+
+async def test_a_login_that_was_proven_before_opens_no_session_afterwards(
+    recoveries: PostgresAccountRecoveries, identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    voter, logins, owner = await make_account(identity_pool), PostgresLogins(identity_pool), await owner_pool("eu")
+    waits = login(LoginDecision.CHALLENGE, voter, factors=(StepUpFactor.IDP,))
+    await logins.record(waits)
+    passed_at = await owner.fetchval("SELECT now()")
+    _, token = await linked(recoveries, voter)
+    assert await recoveries.finish(token, b"hash") is not None
+    late = EndLoginInput(
+        attempt_id=waits.request.attempt_id, voter_id=voter, outcome=LoginOutcome.STEPPED_UP, counts=waits.counts
+    )
+    assert await logins.end(late) is LoginOutcome.EXPIRED
+    ends = "SELECT body ->> 'outcome' FROM audit.entry WHERE kind = 'login.ended' AND body ->> 'subject' = $1"
+    assert [row[0] for row in await owner.fetch(ends, waits.request.attempt_id)] == ["expired"]
+    with pytest.raises(DomainError) as refused:
+        await open_session(identity_pool, voter, passed_at)
+    assert refused.value.code is ErrorCode.LOGIN_FAILED
+    assert await PostgresSessions(identity_pool).of_voter(voter) == []
+    opened = await open_session(identity_pool, voter, await owner.fetchval("SELECT now()"))
+    assert [each.session_id for each in await PostgresSessions(identity_pool).of_voter(voter)] == [opened]
+
+
+async def test_who_opens_a_session_while_the_account_is_recovered_waits_and_is_refused(
+    identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    voter, owner = await make_account(identity_pool), await owner_pool("eu")
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid())"
+    passed_at = await owner.fetchval("SELECT now()")
+    async with identity_pool.acquire() as connection, asyncio.timeout(20):
+        async with connection.transaction():
+            await end_unopened_logins(connection, voter)
+            opening = asyncio.create_task(open_session(identity_pool, voter, passed_at))
+            while not await owner.fetchval(waiting):
+                await asyncio.sleep(0.01)
+        with pytest.raises(DomainError, match="login_failed"):
+            await opening
+
+
+async def test_what_ends_all_other_sessions_ends_logins_that_wait(identity_pool: asyncpg.Pool) -> None:
+    voter, logins, sessions = (
+        await make_account(identity_pool),
+        PostgresLogins(identity_pool),
+        PostgresSessions(identity_pool),
+    )
+    waits = login(LoginDecision.CHALLENGE, voter, factors=(StepUpFactor.IDP,))
+    others = login(LoginDecision.CHALLENGE, factors=(StepUpFactor.IDP,))
+    began = (await logins.record(waits)).at
+    await logins.record(others)
+    own, other = await open_session(identity_pool, voter, began), await open_session(identity_pool, voter, began)
+    assert await sessions.end_all(voter, EndReason.CREDENTIALS_CHANGED, but=own) == (other,)
+    found = [await logins.get(each.request.attempt_id) for each in (waits, others)]
+    assert [each.outcome for each in found if each is not None] == [LoginOutcome.EXPIRED, None]
+    with pytest.raises(DomainError, match="login_failed"):
+        await open_session(identity_pool, voter, began)
+    assert [each.session_id for each in await sessions.of_voter(voter)] == [own]
 
 
 async def linked_at_provider(ways: PostgresLoginWays, voter: str, provider: str) -> None:
