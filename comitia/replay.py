@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from comitia.stack.applications import present_source
 from comitia.stack.state import PLATFORM, read_state
 from domain.errors import CATALOGUE, DomainError
 from domain.ids import cell_of_workflow
@@ -59,12 +60,14 @@ class DoneFile:
     """The verdicts of a replay that may be interrupted, one JSON object per line; what is in it is not replayed again.
 
     A line is there whole or not at all: one that a kill cut short is taken away at the next start. What a key service
-    kept from us is not kept as done, since it can be said another time.
+    kept from us is not kept as done, since it can be said another time; nor is the verdict on what is still open, since
+    it decides more. Lines of other builds stay, and count for nothing: other code may decide otherwise.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        """Read what is done; without a path nothing is, and nothing is kept."""
+    def __init__(self, path: Path | None, build: str) -> None:
+        """Read what this build has done; without a path nothing is, and nothing is kept."""
         self._path = path
+        self._build = build
         self.counts: Counter[str] = Counter()
         self._runs: set[tuple[str, str]] = set()
         if path is not None and path.exists():
@@ -73,7 +76,9 @@ class DoneFile:
             if len(whole) < len(content):
                 path.write_bytes(whole)
             for line in whole.splitlines():
-                self._add(json.loads(line))
+                document = json.loads(line)
+                if document.get("build") == build:
+                    self._add(document)
 
     def has(self, execution: Execution) -> bool:
         """Tell whether there is a verdict on this run."""
@@ -81,9 +86,9 @@ class DoneFile:
 
     def keep(self, verdict: ReplayVerdict) -> str:
         """Take up a verdict and return its line."""
-        document = verdict.document()
+        document = {**verdict.document(), "build": self._build}
         line = json.dumps(document, separators=(",", ":"))
-        if self._path is not None and not _is_passing(verdict):
+        if self._path is not None and verdict.is_closed and not _is_passing(verdict):
             with self._path.open("a") as file:
                 file.write(line + "\n")
         self._add(document)
@@ -122,7 +127,7 @@ def replay(
     period = None if workflow else _period(since, until, kind)
     try:
         settings = _settings(data, *((AUDIT,) if archived else ()))
-        kept = DoneFile(done)
+        kept = DoneFile(done, _build(settings))
         wanted = _Wanted(workflow, run, period, tuple(cell or ()), archived=archived)
         asyncio.run(_replay(settings, kept, wanted, processes=processes))
     except (DomainError, LookupError, OSError, RuntimeError, ValidationError, ValueError) as error:
@@ -235,6 +240,12 @@ def _written(moment: datetime) -> str:
 
 def _is_passing(verdict: ReplayVerdict) -> bool:
     return verdict.why in {code.value for code, spec in CATALOGUE.items() if spec.retryable}
+
+
+def _build(settings: Settings) -> str:
+    """Return what tells the code of now from other code."""
+    is_told = "build" in settings.model_fields_set
+    return settings.build if is_told else present_source().build
 
 
 def _settings(data: Path, *roles: str) -> Settings:

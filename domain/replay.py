@@ -35,6 +35,7 @@ class ReplayVerdict:
     recorded: str = ""
     wanted: str = ""
     why: str = ""
+    is_closed: bool = True  # what was judged is all of it, or what keeps it from being judged is for good
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""

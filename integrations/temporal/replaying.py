@@ -27,6 +27,10 @@ _WANTED_NAME: Final = re.compile(r"of (?P<kind>[a-z ]+) command '(?P<name>[^']*)
 _NOTHING: Final = re.compile(r"^No command scheduled")
 _KINDS: Final = {"scheduled event": ("scheduled", "initiated"), "marker": ("marker_recorded",)}
 _FAILS: Final = "to fail with an error outside of the catalogue"
+_LAST: Final = frozenset(
+    f"workflow_execution_{end}"
+    for end in ("completed", "failed", "timed_out", "canceled", "terminated", "continued_as_new")
+)
 
 
 class Replays:
@@ -151,6 +155,7 @@ def _verdict(
         recorded=recorded,
         wanted=wanted,
         why=why,
+        is_closed=kind_of(history.events[-1]) in _LAST,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
 from typer.testing import CliRunner
 
@@ -25,6 +25,7 @@ from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution
+from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from workflows.submit_votes import SubmitVotesWorkflow
 
@@ -159,10 +160,36 @@ async def test_a_period_without_executions_is_not_the_same(data: Path) -> None:
 
 
 def test_what_a_key_service_kept_from_us_is_not_done(tmp_path: Path) -> None:
-    kept = DoneFile(tmp_path / "done")
+    kept = DoneFile(tmp_path / "done", "now")
     for number, why in enumerate(("key_unavailable", "key_destroyed")):
         kept.keep(ReplayVerdict(f"w{number}", "r", "T", Verdict.CANNOT, why=why))
-    again = DoneFile(tmp_path / "done")
+    again = DoneFile(tmp_path / "done", "now")
     assert not again.has(Execution("w0", "r", "T"))
     assert again.has(Execution("w1", "r", "T"))
     assert kept.counts == {"cannot": 2}
+
+
+def test_the_verdicts_of_other_code_and_of_what_is_open_are_not_done(tmp_path: Path) -> None:
+    path = tmp_path / "done"
+    path.write_text('{"workflowId":"w0","runId":"r","type":"T","verdict":"same"}\n')  # by an earlier release
+    then = DoneFile(path, "then")
+    then.keep(ReplayVerdict("w1", "r", "T", Verdict.SAME))
+    then.keep(ReplayVerdict("w2", "r", "T", Verdict.DIFFERENT))
+    now = DoneFile(path, "now")
+    assert now.counts == {}
+    assert not any(now.has(Execution(f"w{number}", "r", "T")) for number in range(3))
+    now.keep(ReplayVerdict("w1", "r", "T", Verdict.SAME))
+    now.keep(ReplayVerdict("w3", "r", "T", Verdict.SAME, is_closed=False))
+    assert now.counts == {"same": 2}
+    again = DoneFile(path, "now")
+    assert [again.has(Execution(f"w{number}", "r", "T")) for number in range(4)] == [False, True, False, False]
+    assert DoneFile(path, "then").counts == {"same": 1, "different": 1}
+
+
+async def test_a_verdict_tells_whether_its_execution_was_closed() -> None:
+    stored = Path(__file__).parents[1] / "replay" / "histories" / "submit-votes-broker-away.json"
+    whole = WorkflowHistory.from_json("w", stored.read_text())
+    part = WorkflowHistory("w", whole.events[:-1])
+    closed, still_open = await Replays([SubmitVotesWorkflow]).judge([whole, part])
+    assert (closed.verdict, closed.is_closed) == (Verdict.SAME, True)
+    assert still_open.is_closed is False
