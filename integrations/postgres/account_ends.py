@@ -52,6 +52,8 @@ _FORGET = (
     "DELETE FROM identity.device_sighting WHERE voter_id = $1",
     "DELETE FROM identity.recovery WHERE voter_id = $1",
     "DELETE FROM identity.login_transaction WHERE subject = $1",
+    # Whose login at a provider is being linked is the third word.
+    "DELETE FROM identity.login_transaction WHERE kind = 'oidc_link' AND split_part(subject, ' ', 3) = $1",
     "DELETE FROM identity.login_failure WHERE voter_id = $1",
     "DELETE FROM identity.login_feature WHERE voter_id = $1",
     "DELETE FROM identity.login_place WHERE voter_id = $1",

@@ -21,6 +21,7 @@ from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.document_claims import PostgresDocumentClaims
+from integrations.postgres.login_transactions import PostgresLoginTransactions
 from integrations.postgres.sessions import PostgresSessions
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import hashed, make_account, open_session
@@ -42,6 +43,9 @@ async def full_account(pool: asyncpg.Pool) -> str:
     await credentials.put(voter, CredentialKind.PASSWORD, b"hash")
     await credentials.put(voter, CredentialKind.TOTP, b"sealed", confirmed=False)
     await PostgresDeviceSightings(pool).note([hashed()], voter, NOW)
+    transactions = PostgresLoginTransactions(pool)
+    for kind, subject in (("passkey", voter), ("oidc_link", f"sandbox {'k' * 43} {voter}")):
+        await transactions.begin(kind, hashed().digest.hex(), subject, timedelta(minutes=10))
     token = recovery_token("eu", hashed().digest)
     await PostgresAccountRecoveries(pool).begin(new_recovery_id("eu"), voter, token, NOW)
     return voter
@@ -50,6 +54,8 @@ async def full_account(pool: asyncpg.Pool) -> str:
 async def left(owner: asyncpg.Pool, voter: str) -> dict[str, int]:
     tables = ("lookup", "credential", "device_sighting", "recovery")
     query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM identity.{name} WHERE voter_id = $1" for name in tables)
+    query += " UNION ALL SELECT 'login_transaction', count(*) FROM identity.login_transaction"
+    query += " WHERE position($1 IN subject) > 0"
     return {name: count for name, count in await owner.fetch(query, voter) if count}
 
 
@@ -58,7 +64,7 @@ async def test_an_account_ends_step_by_step_and_nothing_leads_to_it(
 ) -> None:
     voter, deletion = await full_account(identity_pool), new_deletion_id("eu")
     accounts, owner = PostgresAccounts(identity_pool, "eu"), await owner_pool("eu")
-    assert set(await left(owner, voter)) == {"lookup", "credential", "device_sighting", "recovery"}
+    assert set(await left(owner, voter)) == {"lookup", "credential", "device_sighting", "recovery", "login_transaction"}
     await ends.request(deletion, voter)
     await ends.stop(deletion)
     account = await accounts.get(voter)
