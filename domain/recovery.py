@@ -1,8 +1,10 @@
 """Recovery of an account by a link that is sent to its address: good once, for half an hour, and only the newest one.
 
-A link replaces what somebody logs in with, and takes away what a thief may have added lately: passkeys, and logins at
-identity providers. What is older stays, and so does an authenticator app, however new: who only reads the mail gets
-past no second factor that was there before, and who has put in an app of his own has nothing left to log in with.
+A link takes away the password, whether another one takes its place or a passkey, and what a thief may have added
+lately: passkeys, recovery codes, and logins at identity providers. What is older stays, and so does an authenticator
+app, however new: who only reads the mail gets past no second factor that was there before, and who has put in an app of
+his own has nothing left to log in with but what is older, which the owner has to remove where the thief may have it
+too.
 """
 
 import hashlib
@@ -83,7 +85,8 @@ class AccountRecoveries(Protocol):
     ) -> Recovered | None:
         """Use a link, once: keep the hash of a new password or a new passkey, where one is given; end every session.
 
-        Passkeys and logins at providers that were added within `DOUBTED_FOR` are removed. Logins that
+        The password of before is removed, and so are passkeys, recovery codes and logins at providers that were added
+        within `DOUBTED_FOR`. Logins that
         were proven before open no session any more, whatever they wait for. The account's devices are forgotten, so
         that the next login is one from a new device, with a further factor. None where the link is not good any more,
         whoever asks at once; then nothing has changed.

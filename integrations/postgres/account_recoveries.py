@@ -57,17 +57,24 @@ _END_SESSIONS = """
 UPDATE identity.session SET ended_at = clock_timestamp(), end_reason = $2
 WHERE voter_id = $1 AND ended_at IS NULL RETURNING session_id
 """
-# What somebody else may have added.
+# What somebody else may know, and what somebody else may have added. The password is no addition, and not counted; of
+# recovery codes, which are made together, all count as one.
 _REMOVE_DOUBTED = """
-WITH passkeys AS (
+WITH password AS (
+    DELETE FROM identity.credential WHERE voter_id = $1 AND kind = 'password'
+), passkeys AS (
     DELETE FROM identity.credential WHERE voter_id = $1 AND kind = 'passkey' AND created_at > now() - $2::interval
     RETURNING 1
+), codes AS (
+    DELETE FROM identity.credential WHERE voter_id = $1 AND kind = 'recovery_code' AND created_at > now() - $2::interval
+    RETURNING kind
 ), links AS (
     DELETE FROM identity.lookup WHERE voter_id = $1 AND kind = 'login' AND provider <> ''
         AND (linked_at IS NULL OR linked_at > now() - $2::interval)
     RETURNING provider
 )
-SELECT (SELECT count(*) FROM passkeys) + (SELECT count(DISTINCT provider) FROM links)
+SELECT (SELECT count(*) FROM passkeys) + (SELECT count(DISTINCT kind) FROM codes)
+    + (SELECT count(DISTINCT provider) FROM links)
 """
 # The next login is from a device that is not known, wherever it is from: a further factor is asked for.
 _FORGET_DEVICES = "DELETE FROM identity.device_sighting WHERE voter_id = $1"

@@ -112,26 +112,32 @@ async def test_what_was_added_lately_goes_and_what_is_older_stays(
     credentials, ways = PostgresCredentials(identity_pool), PostgresLoginWays(identity_pool)
     old, thiefs, own = (secrets.token_bytes(32) for _ in range(3))
     await credentials.put(voter, CredentialKind.PASSKEY, b"old", handle=old)
+    await credentials.put(voter, CredentialKind.RECOVERY_CODE, b"old", handle=secrets.token_bytes(32))
+    await credentials.put(voter, CredentialKind.PASSWORD, b"known to a thief")
     await linked_at_provider(ways, voter, "google")
     for table, column in (("credential", "created_at"), ("lookup", "linked_at")):
         await owner.execute(
             f"UPDATE identity.{table} SET {column} = {column} - interval '31 days' WHERE voter_id = $1", voter
         )
     await credentials.put(voter, CredentialKind.PASSKEY, b"new", handle=thiefs)
+    for _ in range(2):
+        await credentials.put(voter, CredentialKind.RECOVERY_CODE, b"new", handle=secrets.token_bytes(32))
     await credentials.put(voter, CredentialKind.TOTP, b"sealed")
     await linked_at_provider(ways, voter, "apple")
     await ways.begin_link(voter, "facebook", [hashed()])
     _, token = await linked(recoveries, voter)
     used = await recoveries.finish(token, passkey=NewPasskey(b"own", own, 3))
     assert used is not None
-    assert used.removed == 3
+    assert used.removed == 4
+    assert await credentials.of(voter, CredentialKind.PASSWORD) == []  # whoever knows it
+    assert [code.secret for code in await credentials.of(voter, CredentialKind.RECOVERY_CODE)] == [b"old"]
     kept = await credentials.of(voter, CredentialKind.PASSKEY)
     assert [(passkey.secret, passkey.counter) for passkey in kept] == [(b"old", 0), (b"own", 3)]
     assert [link.provider for link in await ways.links(voter)] == ["google"]
     assert not await ways.finish_link(voter, "facebook")
     assert len(await credentials.of(voter, CredentialKind.TOTP)) == 1
     reason = "SELECT reason FROM identity.change WHERE subject = $1 AND change = 'account_recovered'"
-    assert await owner.fetchval(reason, voter) == "removed=3"
+    assert await owner.fetchval(reason, voter) == "removed=4"
 
 
 async def test_a_login_that_was_proven_before_opens_no_session_afterwards(
