@@ -117,10 +117,15 @@ class Credentials(Protocol):
         counter: int = 0,
         confirmed: bool = True,
         notice: MessageKind | None = None,
+        session_id: str = "",
     ) -> bool:
         """Add a credential, or replace the one password or authenticator app; False where the handle is taken.
 
-        With `notice` the voter is told so by mail, whatever happens to this process (`AccountNotices`).
+        With `notice` the voter is told so by mail, whatever happens to this process (`AccountNotices`). With
+        `session_id`, of who asks for it, nothing is kept once that session has ended.
+
+        Raises:
+            DomainError: `step_up_required`: it has.
         """
         ...
 

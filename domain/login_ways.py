@@ -31,13 +31,15 @@ class LoginWays(Protocol):
     else can begin it. Of two accounts in two cells that begin it at once none may get it, and never both.
     """
 
-    async def begin_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash]) -> bool:
+    async def begin_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash], session_id: str = "") -> bool:
         """Begin to link a login, given by every hash; False where another account of the cell has it or has begun.
 
-        Safe to repeat, also with a login that is linked already: it stays.
+        Safe to repeat, also with a login that is linked already: it stays. With `session_id`, of who asks for it,
+        nothing is begun once that session has ended.
 
         Raises:
-            DomainError: `provider_linked`: the account has another login at this provider; `voter_not_active`.
+            DomainError: `provider_linked`: the account has another login at this provider; `voter_not_active`;
+                `step_up_required`: the session has ended.
         """
         ...
 
@@ -45,12 +47,16 @@ class LoginWays(Protocol):
         """Tell whether an account other than the voter's has a login, or has begun to link it."""
         ...
 
-    async def finish_link(self, voter_id: str, provider: str) -> bool:
-        """Link what was begun; False where nothing is begun or linked (any more). Safe to repeat."""
+    async def finish_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash], session_id: str = "") -> bool:
+        """Link a login that was begun, and no other; False where it is not begun or linked (any more). Safe to repeat.
+
+        Raises:
+            DomainError: `step_up_required`: the session `session_id` has ended.
+        """
         ...
 
-    async def drop_link(self, voter_id: str, provider: str) -> None:
-        """Forget what was begun and is not linked. Safe to repeat."""
+    async def drop_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash]) -> None:
+        """Forget a login that was begun and is not linked. Safe to repeat."""
         ...
 
     async def links(self, voter_id: str) -> Sequence[ProviderLink]:

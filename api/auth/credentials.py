@@ -53,8 +53,9 @@ class CredentialDesk:
         """Set or replace the password. Raises DomainError `password_not_accepted`, `breaches_unavailable`."""
         cell = await recent_session(self._cells, claims)
         hashed = await self._passwords.hash(password)
-        notice = MessageKind.PASSWORD_CHANGED
-        await cell.credentials.put(claims.sub, CredentialKind.PASSWORD, hashed, notice=notice)
+        await cell.credentials.put(
+            claims.sub, CredentialKind.PASSWORD, hashed, notice=MessageKind.PASSWORD_CHANGED, session_id=claims.sid
+        )
         await self._changed(claims)
 
     async def remove(self, claims: VoterClaims, credential_id: str) -> None:
@@ -72,14 +73,14 @@ class CredentialDesk:
     async def add_passkey(self, claims: VoterClaims, response: JsonObject) -> None:
         """Keep a passkey. Raises DomainError `passkey_not_accepted`, `factor_not_found`."""
         cell = await recent_session(self._cells, claims)
-        if not await _passkeys(cell).finish_registration(claims.sub, response):
+        if not await _passkeys(cell).finish_registration(claims.sub, response, claims.sid):
             raise DomainError(ErrorCode.PASSKEY_NOT_ACCEPTED)
         await self._changed(claims)
 
     async def begin_totp(self, claims: VoterClaims) -> str:
         """Return the address that an authenticator app is set up with, in place of the one before."""
         cell = await recent_session(self._cells, claims)
-        uri = await cell.totp.enrol(claims.sub, await _account(cell, claims))
+        uri = await cell.totp.enrol(claims.sub, await _account(cell, claims), claims.sid)
         await self._changed(claims)  # the one before is gone already
         return uri
 
@@ -93,7 +94,7 @@ class CredentialDesk:
     async def renew_recovery_codes(self, claims: VoterClaims) -> list[str]:
         """Return new recovery codes in place of all that there were."""
         cell = await recent_session(self._cells, claims)
-        codes = await cell.recovery_codes.renew(claims.sub)
+        codes = await cell.recovery_codes.renew(claims.sub, claims.sid)
         await self._changed(claims)
         return codes
 

@@ -66,16 +66,16 @@ class ProviderLinkDesk:
         if identity.provider != provider:
             raise DomainError(ErrorCode.LINK_NOT_ACCEPTED)
         login = await self._hashes.every(LookupKind.LOGIN, identity.login)
-        if not await cell.ways.begin_link(claims.sub, provider, login):
+        if not await cell.ways.begin_link(claims.sub, provider, login, claims.sid):
             raise DomainError(ErrorCode.LOGIN_TAKEN)
         try:
             for name in self._names:  # after it was begun here: of two who begin it in two cells one sees the other
                 if await self._cells.of(name).ways.is_taken(login, claims.sub):
                     raise DomainError(ErrorCode.LOGIN_TAKEN)
         except DomainError:
-            await cell.ways.drop_link(claims.sub, provider)
+            await cell.ways.drop_link(claims.sub, provider, login)
             raise
-        if not await cell.ways.finish_link(claims.sub, provider):
+        if not await cell.ways.finish_link(claims.sub, provider, login, claims.sid):
             raise DomainError(ErrorCode.LINK_NOT_ACCEPTED)
         await self._changed(claims)
 

@@ -73,8 +73,11 @@ class Passkeys:
         )
         return _json(options_to_json(options))
 
-    async def finish_registration(self, voter_id: str, response: JsonObject) -> bool:
-        """Keep the passkey of a response to this voter's challenge; False where it is not good, or is known."""
+    async def finish_registration(self, voter_id: str, response: JsonObject, session_id: str = "") -> bool:
+        """Keep the passkey of a response to this voter's challenge; False where it is not good, or is known.
+
+        `session_id` as in `Credentials.put`.
+        """
         made = await self.checked_registration(voter_id, response)
         if made is None:
             return False
@@ -85,6 +88,7 @@ class Passkeys:
             handle=made.handle,
             counter=made.counter,
             notice=MessageKind.PASSKEY_ADDED,
+            session_id=session_id,
         )
 
     async def checked_registration(self, voter_id: str, response: JsonObject) -> NewPasskey | None:

@@ -16,15 +16,20 @@ class RecoveryCodes:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    async def renew(self, voter_id: str) -> list[str]:
-        """Return new codes in place of all that there were, to be shown once: `abcd-efgh-ijkl-mnop`."""
+    async def renew(self, voter_id: str, session_id: str = "") -> list[str]:
+        """Return new codes in place of all that there were, to be shown once: `abcd-efgh-ijkl-mnop`.
+
+        `session_id` as in `Credentials.put`.
+        """
         for old in await self._credentials.of(voter_id, CredentialKind.RECOVERY_CODE):
             await self._credentials.remove(voter_id, old.credential_id)
         codes = [b32encode(secrets.token_bytes(_BYTES)).decode("ascii").lower() for _ in range(RECOVERY_CODES)]
         notice: MessageKind | None = MessageKind.RECOVERY_CODES_CHANGED  # with the first of them
         for code in codes:
             handle = _handle(voter_id, code)
-            await self._credentials.put(voter_id, CredentialKind.RECOVERY_CODE, handle, handle=handle, notice=notice)
+            await self._credentials.put(
+                voter_id, CredentialKind.RECOVERY_CODE, handle, handle=handle, notice=notice, session_id=session_id
+            )
             notice = None
         return ["-".join(code[start : start + 4] for start in range(0, len(code), 4)) for code in codes]
 

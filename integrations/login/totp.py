@@ -26,15 +26,18 @@ class TotpFactor:
         self._seals = seals
         self._now = now
 
-    async def enrol(self, voter_id: str, account: str) -> str:
+    async def enrol(self, voter_id: str, account: str, session_id: str = "") -> str:
         """Begin with a new app in place of the one before; return the `otpauth:` address to show as a picture, once.
 
-        It counts once a first code of it was good. `account` is what the app shows beside our name.
+        It counts once a first code of it was good. `account` is what the app shows beside our name; `session_id` as in
+        `Credentials.put`.
         """
         secret = pyotp.random_base32()
         sealed = await self._seals.seal(voter_id, PersonalData({_FIELD: secret}))
         notice = MessageKind.APP_CHANGED  # now: the one before is gone
-        await self._credentials.put(voter_id, CredentialKind.TOTP, sealed, confirmed=False, notice=notice)
+        await self._credentials.put(
+            voter_id, CredentialKind.TOTP, sealed, confirmed=False, notice=notice, session_id=session_id
+        )
         return pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name=ISSUER)
 
     async def has(self, voter_id: str) -> bool:

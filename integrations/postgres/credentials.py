@@ -11,6 +11,7 @@ from domain.mailing import MessageKind
 from integrations.postgres.account_notices import NOTE_NOTICE
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.open_sessions import require_open
 
 _COLUMNS = """credential_id, voter_id, kind, secret, counter, confirmed_at IS NOT NULL AS confirmed, failures,
     last_failed_at, created_at"""
@@ -92,12 +93,14 @@ class PostgresCredentials:
         counter: int = 0,
         confirmed: bool = True,
         notice: MessageKind | None = None,
+        session_id: str = "",
     ) -> bool:
         """Add a credential, or replace the one password or authenticator app; False where the handle is taken."""
         statement = PUT_SINGLE if kind in _SINGLE else PUT_HANDLED
         row = (voter_id, kind, secret, handle, confirmed, counter)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
+                await require_open(connection, voter_id, session_id)
                 is_kept = await connection.fetchval(statement, *row) is not None
                 if is_kept and notice is not None:
                     await connection.execute(NOTE_NOTICE, voter_id, notice)

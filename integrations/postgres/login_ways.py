@@ -14,6 +14,7 @@ from integrations.postgres.account_notices import NOTE_NOTICE
 from integrations.postgres.accounts import ACTOR
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.open_sessions import require_open
 
 _LOCK = "SELECT status FROM identity.voter WHERE voter_id = $1 FOR UPDATE"
 _AT_PROVIDER = "voter_id = $1 AND kind = 'login' AND provider = $2"
@@ -32,8 +33,11 @@ SELECT EXISTS (
         AND (key_id, digest) IN (SELECT * FROM unnest($2::text[], $3::bytea[]))
 )
 """
-_FINISH = f"UPDATE identity.lookup SET linked_at = now() WHERE {_AT_PROVIDER} AND linked_at IS NULL RETURNING true"  # noqa: S608
-_DROP = f"DELETE FROM identity.lookup WHERE {_AT_PROVIDER} AND linked_at IS NULL"  # noqa: S608
+_THIS = f"{_AT_PROVIDER} AND (key_id, digest) IN (SELECT * FROM unnest($3::text[], $4::bytea[]))"  # noqa: S608
+_FINISH = f"UPDATE identity.lookup SET linked_at = now() WHERE {_THIS} AND linked_at IS NULL RETURNING true"  # noqa: S608
+_IS_LINKED = f"SELECT EXISTS (SELECT FROM identity.lookup WHERE {_THIS} AND linked_at IS NOT NULL)"  # noqa: S608
+_DROP = f"DELETE FROM identity.lookup WHERE {_THIS} AND linked_at IS NULL"  # noqa: S608
+_DROP_ALL = f"DELETE FROM identity.lookup WHERE {_AT_PROVIDER} AND linked_at IS NULL"  # noqa: S608
 _UNLINK = f"DELETE FROM identity.lookup WHERE {_AT_PROVIDER} AND linked_at IS NOT NULL RETURNING true"  # noqa: S608
 _LINKS = """
 SELECT provider, min(linked_at) AS linked_at FROM identity.lookup
@@ -65,19 +69,20 @@ class PostgresLoginWays:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def begin_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash]) -> bool:
+    async def begin_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash], session_id: str = "") -> bool:
         """Begin to link a login; False where another account of the cell has it or has begun."""
-        keys, digests = [value.key_id for value in login], [value.digest for value in login]
+        keys, digests = _columns(login)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             try:
                 async with acknowledged(self._pool) as connection:
                     if await connection.fetchval(_LOCK, voter_id) not in MAY_LOG_IN:
                         raise DomainError(ErrorCode.VOTER_NOT_ACTIVE)
+                    await require_open(connection, voter_id, session_id)
                     held = await connection.fetch(_HELD, voter_id, provider)
                     if not set(digests) & {row["digest"] for row in held}:
                         if any(row["linked_at"] is not None for row in held):
                             raise DomainError(ErrorCode.PROVIDER_LINKED)
-                        await connection.execute(_DROP, voter_id, provider)
+                        await connection.execute(_DROP_ALL, voter_id, provider)
                     holders = await connection.fetch(_BEGIN, voter_id, provider, keys, digests)
                     if any(row["voter_id"] != voter_id for row in holders):
                         raise _TakenError
@@ -87,26 +92,28 @@ class PostgresLoginWays:
 
     async def is_taken(self, login: Sequence[KeyedHash], voter_id: str) -> bool:
         """Tell whether an account other than the voter's has a login, or has begun to link it."""
-        keys, digests = [value.key_id for value in login], [value.digest for value in login]
+        keys, digests = _columns(login)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return bool(await self._pool.fetchval(_IS_TAKEN, voter_id, keys, digests))
 
-    async def finish_link(self, voter_id: str, provider: str) -> bool:
-        """Link what was begun; False where nothing is begun or linked (any more)."""
+    async def finish_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash], session_id: str = "") -> bool:
+        """Link a login that was begun; False where it is not begun or linked (any more)."""
+        wanted = (voter_id, provider, *_columns(login))
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 await connection.fetchval(_LOCK, voter_id)
-                if await connection.fetch(_FINISH, voter_id, provider):
+                await require_open(connection, voter_id, session_id)
+                if await connection.fetch(_FINISH, *wanted):
                     await connection.execute(_NOTE, voter_id, "provider_linked", provider, ACTOR)
                     await connection.execute(NOTE_NOTICE, voter_id, MessageKind.PROVIDER_LINKED)
                     return True
-                return bool(await connection.fetch(_HELD, voter_id, provider))
+                return bool(await connection.fetchval(_IS_LINKED, *wanted))
 
-    async def drop_link(self, voter_id: str, provider: str) -> None:
-        """Forget what was begun and is not linked."""
+    async def drop_link(self, voter_id: str, provider: str, login: Sequence[KeyedHash]) -> None:
+        """Forget a login that was begun and is not linked."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
-                await connection.execute(_DROP, voter_id, provider)
+                await connection.execute(_DROP, voter_id, provider, *_columns(login))
 
     async def links(self, voter_id: str) -> list[ProviderLink]:
         """Return the logins at providers that are linked, oldest first."""
@@ -143,6 +150,10 @@ class PostgresLoginWays:
         """Forget what was begun by who then died, and return how many hashes."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return int((await self._pool.execute(_DROP_ABANDONED, LINK_BEGUN_FOR)).rpartition(" ")[2])
+
+
+def _columns(login: Sequence[KeyedHash]) -> tuple[list[str], list[bytes]]:
+    return [value.key_id for value in login], [value.digest for value in login]
 
 
 async def _refuse_last(connection: asyncpg.pool.PoolConnectionProxy, voter_id: str) -> None:

@@ -49,9 +49,10 @@ async def test_every_change_leaves_its_notice_and_what_changes_nothing_leaves_no
     assert not await credentials.put(other, CredentialKind.PASSKEY, b"sealed", handle=handle, notice=added)
     await credentials.put(voter, CredentialKind.PASSWORD, b"hash")  # told in another way
     (passkey,) = await credentials.of(voter, CredentialKind.PASSKEY)
-    await ways.begin_link(voter, "google", [hashed()])
+    login = [hashed()]
+    await ways.begin_link(voter, "google", login)
     for _ in range(2):
-        await ways.finish_link(voter, "google")
+        await ways.finish_link(voter, "google", login)
         await ways.remove_credential(voter, passkey.credential_id)
     for _ in range(2):
         await ways.unlink(voter, "google")

@@ -124,7 +124,8 @@ async def test_what_was_added_lately_goes_and_what_is_older_stays(
         await credentials.put(voter, CredentialKind.RECOVERY_CODE, b"new", handle=secrets.token_bytes(32))
     await credentials.put(voter, CredentialKind.TOTP, b"sealed")
     await linked_at_provider(ways, voter, "apple")
-    await ways.begin_link(voter, "facebook", [hashed()])
+    begun = [hashed()]
+    await ways.begin_link(voter, "facebook", begun)
     _, token = await linked(recoveries, voter)
     used = await recoveries.finish(token, passkey=NewPasskey(b"own", own, 3))
     assert used is not None
@@ -134,7 +135,7 @@ async def test_what_was_added_lately_goes_and_what_is_older_stays(
     kept = await credentials.of(voter, CredentialKind.PASSKEY)
     assert [(passkey.secret, passkey.counter) for passkey in kept] == [(b"old", 0), (b"own", 3)]
     assert [link.provider for link in await ways.links(voter)] == ["google"]
-    assert not await ways.finish_link(voter, "facebook")
+    assert not await ways.finish_link(voter, "facebook", begun)
     assert len(await credentials.of(voter, CredentialKind.TOTP)) == 1
     reason = "SELECT reason FROM identity.change WHERE subject = $1 AND change = 'account_recovered'"
     assert await owner.fetchval(reason, voter) == "removed=4"
@@ -199,8 +200,9 @@ async def test_what_ends_all_other_sessions_ends_logins_that_wait(identity_pool:
 
 
 async def linked_at_provider(ways: PostgresLoginWays, voter: str, provider: str) -> None:
-    assert await ways.begin_link(voter, provider, [hashed(), hashed()])
-    assert await ways.finish_link(voter, provider)
+    login = [hashed(), hashed()]
+    assert await ways.begin_link(voter, provider, login)
+    assert await ways.finish_link(voter, provider, login)
 
 
 async def test_a_passkey_that_is_somebodys_leaves_the_link_good_and_everything_as_it_was(

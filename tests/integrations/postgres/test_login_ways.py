@@ -11,11 +11,13 @@ from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_voter_id
+from domain.sessions import EndReason
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.login_ways import PostgresLoginWays
+from integrations.postgres.sessions import PostgresSessions
 from tests.conftest import OwnerPool
-from tests.integrations.postgres.account_rows import hashed, make_account
+from tests.integrations.postgres.account_rows import hashed, make_account, open_session
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ async def linked(ways: PostgresLoginWays, voter: str, provider: str = "google") 
     """Return the hashes of a login that is linked to a voter."""
     login = [hashed(), hashed()]
     assert await ways.begin_link(voter, provider, login)
-    assert await ways.finish_link(voter, provider)
+    assert await ways.finish_link(voter, provider, login)
     return login
 
 
@@ -47,7 +49,7 @@ async def test_a_login_counts_once_it_is_linked_and_leads_to_its_account(
     assert await accounts.find(LookupKind.LOGIN, login) is None
     assert list(await ways.links(voter)) == []
     for _ in range(2):
-        assert await ways.finish_link(voter, "google")
+        assert await ways.finish_link(voter, "google", login)
     assert await ways.begin_link(voter, "google", login[:1])  # linked as it is
     for each in login:
         found = await accounts.find(LookupKind.LOGIN, [each])
@@ -72,9 +74,9 @@ async def test_a_login_is_one_accounts_whoever_begins_it_at_once(
     assert begun.count(True) == 1
     holder = voters.pop(begun.index(True))
     assert [await ways.is_taken(login[1:], voter) for voter in (holder, *voters)] == [False, True, True, True]
-    assert not any([await ways.finish_link(voter, "google") for voter in voters])
-    await ways.drop_link(holder, "google")
-    assert not await ways.finish_link(holder, "google")
+    assert not any([await ways.finish_link(voter, "google", login) for voter in voters])
+    await ways.drop_link(holder, "google", login)
+    assert not await ways.finish_link(holder, "google", login)
     assert await ways.begin_link(voters[0], "google", login)
 
 
@@ -86,6 +88,44 @@ async def test_an_account_has_one_login_at_each_provider(ways: PostgresLoginWays
     assert await refused(ways.begin_link(voter, "google", [hashed()])) is ErrorCode.PROVIDER_LINKED
     await linked(ways, voter, "apple")
     assert [link.provider for link in await ways.links(voter)] == ["google", "apple"]
+
+
+async def test_of_two_logins_that_are_begun_none_is_linked_in_the_others_place(
+    ways: PostgresLoginWays, identity_pool: asyncpg.Pool
+) -> None:
+    voter, first, last = await make_account(identity_pool), [hashed(), hashed()], [hashed(), hashed()]
+    assert await ways.begin_link(voter, "google", first)
+    assert await ways.begin_link(voter, "google", last)
+    assert not await ways.finish_link(voter, "google", first)  # who looked for the first has not looked for the last
+    assert list(await ways.links(voter)) == []
+    await ways.drop_link(voter, "google", first)
+    assert await ways.finish_link(voter, "google", last)
+    assert not await ways.finish_link(voter, "google", first)
+    found = await PostgresAccounts(identity_pool, "eu").find(LookupKind.LOGIN, first)
+    assert found is None
+
+
+async def test_what_was_on_its_way_when_its_session_ended_changes_nothing(
+    ways: PostgresLoginWays, identity_pool: asyncpg.Pool
+) -> None:
+    voter, credentials, login = await make_account(identity_pool), PostgresCredentials(identity_pool), [hashed()]
+    session, other = await open_session(identity_pool, voter), await open_session(identity_pool, voter)
+    stranger = await open_session(identity_pool, await make_account(identity_pool))
+    assert await ways.begin_link(voter, "google", login, session)
+    await credentials.put(voter, CredentialKind.PASSWORD, b"hash", session_id=session)
+    await PostgresSessions(identity_pool).end_all(voter, EndReason.RECOVERED, but=other)
+    for ended in (session, stranger):
+        late = (
+            ways.begin_link(voter, "apple", [hashed()], ended),
+            ways.finish_link(voter, "google", login, ended),
+            credentials.put(voter, CredentialKind.PASSWORD, b"thief's", session_id=ended),
+            credentials.put(voter, CredentialKind.PASSKEY, b"thief's", handle=hashed().digest, session_id=ended),
+        )
+        assert [await refused(call) for call in late] == [ErrorCode.STEP_UP_REQUIRED] * 4
+    assert [kept.secret for kept in await credentials.of(voter, CredentialKind.PASSWORD)] == [b"hash"]
+    assert await credentials.of(voter, CredentialKind.PASSKEY) == []
+    assert list(await ways.links(voter)) == []
+    assert await ways.finish_link(voter, "google", login, other)
 
 
 async def test_the_last_way_in_stays_whoever_asks_at_once(ways: PostgresLoginWays, identity_pool: asyncpg.Pool) -> None:
@@ -150,8 +190,8 @@ async def test_ways_that_are_away_say_so(closed_pool: asyncpg.Pool) -> None:
     for call in (
         ways.begin_link(voter, "google", [hashed()]),
         ways.is_taken([hashed()], voter),
-        ways.finish_link(voter, "google"),
-        ways.drop_link(voter, "google"),
+        ways.finish_link(voter, "google", [hashed()]),
+        ways.drop_link(voter, "google", [hashed()]),
         ways.links(voter),
         ways.unlink(voter, "google"),
         ways.remove_credential(voter, "1e9e9f2a-4d2c-4f36-8ed4-4a2a5e1a1e9e"),
