@@ -30,7 +30,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "case_id", "workflow_id"), CASES)
+@pytest.mark.parametrize(("kind", "case_id", "workflow_id"), CASES, ids=[kind.value for kind, _, _ in CASES])
 def test_a_case_is_found_by_its_id_and_by_its_workflow(kind: CaseKind, case_id: str, workflow_id: object) -> None:
     address = case_at(case_id)
     assert address is not None

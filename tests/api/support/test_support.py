@@ -407,6 +407,7 @@ async def test_a_voters_cases_come_page_by_page(
         "A" * 56,
         "anything",
     ],
+    ids=["a registration", "a login", "a recovery", "of another deployment", "a submission", "anything"],
 )
 async def test_an_unknown_case_is_not_found(support: Support, case_id: str) -> None:
     for path in (f"cases/{case_id}", f"cases/{case_id}/timeline"):
