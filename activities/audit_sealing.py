@@ -61,6 +61,7 @@ class AuditSealingActivities:
             sequence, more, size = self._sequence(request.log), True, 0
             while more:
                 size, more = await sequence.sequence(SEQUENCED_AT_ONCE)
+                self._watch.waiting(request.log, await sequence.waited())
                 activity.heartbeat(size)
         return SequencedAuditLog(log=request.log, size=size)
 
@@ -85,6 +86,7 @@ class AuditSealingActivities:
                 last = (signed.size - 1) // TILE_WIDTH
                 await self._compare(reading, request.log, signed.size, range(last, last + 1))
             if signed is not None and signed.size >= request.size:  # somebody else may have gone on meanwhile
+                self._watch.sealed(request.log, signed.size)
                 return AuditTreeHead(log=request.log, size=signed.size, root=signed.root, is_signed=True)
             await self._write(request, growing)
         return AuditTreeHead(log=request.log, size=request.size, root=growing.root())

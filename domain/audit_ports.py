@@ -1,6 +1,7 @@
 """What sealing and reading an audit log need from the outside."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from domain.audit_log import LeafEntry
@@ -16,6 +17,10 @@ class AuditSequence(Protocol):
         No entry is passed over: those of transactions that are still open wait, and so does whatever began after them.
         Safe to repeat, and at once by many.
         """
+        ...
+
+    async def waited(self) -> timedelta:
+        """Return for how long the next entry has been without a place; zero where none is."""
         ...
 
     async def entries(self, first: int, end: int) -> Sequence[LeafEntry]:
@@ -68,6 +73,10 @@ class SealingWatch(Protocol):
 
     def sealed(self, log_name: str, size: int) -> None:
         """A tree head of this size is signed and kept."""
+        ...
+
+    def waiting(self, log_name: str, age: timedelta) -> None:
+        """Places were given, and the next entry has been without for this long; zero for none."""
         ...
 
     def contradicted(self, log_name: str, detail: str) -> None:

@@ -5,6 +5,7 @@ import random
 import shutil
 import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from statistics import median, quantiles
 from uuid import UUID
@@ -50,6 +51,9 @@ SELECT 'votes.recorded', jsonb_build_object(
 
 class _Silent:
     def sealed(self, log_name: str, size: int) -> None:
+        """Nobody listens."""
+
+    def waiting(self, log_name: str, age: timedelta) -> None:
         """Nobody listens."""
 
     def contradicted(self, log_name: str, detail: str) -> None:

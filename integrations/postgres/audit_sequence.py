@@ -6,6 +6,7 @@ of them every one has ended, nothing can come in between later, and none is ever
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -28,6 +29,12 @@ SELECT entry_id, xid::text AS number, occurred_at, kind, body::text AS body FROM
 WHERE xid >= $1::text::xid8 AND (xid, entry_id) > ($1::text::xid8, $2::uuid)
     AND xid < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY entry.xid, entry.entry_id LIMIT $3
+"""
+# Of committed entries, whether or not they may have a place yet.
+_WAITING = """
+SELECT greatest(clock_timestamp() - occurred_at, '0') FROM audit.entry
+WHERE xid >= $1::text::xid8 AND (xid, entry_id) > ($1::text::xid8, $2::uuid)
+ORDER BY xid, entry_id LIMIT 1
 """
 _GIVE = """
 INSERT INTO audit.leaf (leaf_index, entry_id, xid, leaf_hash)
@@ -73,6 +80,14 @@ class PostgresAuditSequence:
                     await connection.execute(_GIVE, size, ids, xids, hashes)
         return size + len(rows), len(rows) == most
 
+    async def waited(self) -> timedelta:
+        """Return for how long the next entry has been without a place; zero where none is."""
+        with unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE):
+            last = await self._pool.fetchrow(_LAST)
+            after = _BEFORE_ALL if last is None else (last["number"], last["entry_id"])
+            age: timedelta | None = await self._pool.fetchval(_WAITING, *after)
+        return age or timedelta()
+
     async def entries(self, first: int, end: int) -> Sequence[LeafEntry]:
         """Return the entries from place `first` up to, not including, `end`; fewer where there are not so many."""
         with unavailable_as(ErrorCode.AUDIT_LOG_UNAVAILABLE):
@@ -105,5 +120,6 @@ class PostgresAuditSequence:
 def _leaf(row: Any) -> bytes:
     try:
         return canonical_entry(str(row["entry_id"]), row["occurred_at"], row["kind"], json.loads(row["body"]))
-    except EntryTooLargeError as error:
-        raise DomainError(ErrorCode.AUDIT_LOG_CONTRADICTED, f"entry {row['entry_id']}: {error}") from error
+    except (ValueError, RecursionError) as error:  # JSON for the database, with numbers or a depth that no reader takes
+        said = str(error) if isinstance(error, EntryTooLargeError) else f"no leaf: {type(error).__name__}"
+        raise DomainError(ErrorCode.AUDIT_LOG_CONTRADICTED, f"entry {row['entry_id']}: {said}") from error

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Database:
         self.hashes: list[bytes] = []
         self.away = 0
         self.stray = ""
+        self.age = timedelta()
 
     def write(self, count: int) -> None:
         first = len(self.rows) + len(self.waiting)
@@ -69,6 +71,10 @@ class Database:
             for index in range(first, min(end, len(self.rows)))
         ]
 
+    async def waited(self) -> timedelta:
+        self._answer()
+        return self.age
+
     async def passed_over(self, first: int, end: int) -> str:
         assert first <= end <= len(self.rows)
         return self.stray
@@ -82,9 +88,13 @@ class Database:
 class Watch:
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.waits: list[timedelta] = []
 
     def sealed(self, log_name: str, size: int) -> None:
         self.heard.append(f"{log_name} {size}")
+
+    def waiting(self, log_name: str, age: timedelta) -> None:
+        self.waits.append(age)
 
     def contradicted(self, log_name: str, detail: str) -> None:
         self.heard.append(f"{log_name} {detail}")
@@ -198,7 +208,17 @@ async def test_a_log_grows_by_what_came_and_stays_as_it_was(book: Logbook):
     assert (again.size, again.root) == (sealed.size, sealed.root)
     assert {path: path.read_bytes() for path in before} == before
     assert checkpoint_sizes(book.copy) == [0, 1, 301, 5_301]
-    assert book.watch.heard == ["eu 0", "eu 1", "eu 301", "eu 5301"]
+    assert book.watch.heard == ["eu 0", "eu 1", "eu 301", "eu 5301", "eu 5301"]
+    assert set(book.watch.waits) == {timedelta()}
+
+
+async def test_a_log_that_stands_still_is_heard_of(book: Logbook):
+    book.database.write(5)
+    await book.seal()
+    book.database.age = timedelta(minutes=7)
+    await book.seal()
+    assert book.watch.heard == ["eu 5", "eu 5"]
+    assert book.watch.waits == [timedelta(), timedelta(minutes=7)]
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -4,14 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from domain.audit import AuditEntry, AuditKind
+from domain.errors import DomainError, ErrorCode
 from domain.ids import new_staff_id
 from domain.merkle import leaf_hash
 from integrations.postgres.audit_entries import append
@@ -93,6 +95,20 @@ async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtake
     found = await subjects(sequence, before, after)
     assert [subject for subject in found if subject in {late, early}] == [late, early]
     assert await sequence.passed_over(0, after) == await sequence.passed_over(before, after) == ""
+
+
+async def test_it_is_known_for_how_long_an_entry_waits_behind_an_open_transaction(
+    sequence: PostgresAuditSequence, identity: asyncpg.Pool
+):
+    async with writing(identity):
+        async with writing(identity):
+            pass  # waits for the one that is open
+        await sequenced(sequence)
+        first = await sequence.waited()
+        second = await sequence.waited()
+        assert timedelta() < first < second < timedelta(minutes=5)
+    await sequenced(sequence)
+    assert await sequence.waited() == timedelta()
 
 
 async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequence, identity: asyncpg.Pool):
@@ -182,10 +198,28 @@ async def test_an_entry_smuggled_in_behind_the_others_is_named(
         assert await sequence.passed_over(0, size) == f"planted {ident} has no place"
         assert await sequence.passed_over(size - 1, size) == ""
     finally:
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute("ALTER TABLE audit.entry DISABLE TRIGGER USER")
-            await connection.execute("DELETE FROM audit.entry WHERE entry_id = $1", ident)
-            await connection.execute("ALTER TABLE audit.entry ENABLE TRIGGER USER")
+        await removed(pool, ident)
+
+
+async def removed(pool: asyncpg.Pool, ident: UUID) -> None:
+    """Take an entry away, as only the owner of the table can."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("ALTER TABLE audit.entry DISABLE TRIGGER USER")
+        await connection.execute("DELETE FROM audit.entry WHERE entry_id = $1", ident)
+        await connection.execute("ALTER TABLE audit.entry ENABLE TRIGGER USER")
+
+
+@pytest.mark.parametrize("body", ['{"n": 1e5000}', f"{'[' * 5_000}{']' * 5_000}"])
+async def test_an_entry_that_can_be_no_leaf_is_named(sequence: PostgresAuditSequence, owner_pool: OwnerPool, body: str):
+    await sequenced(sequence)
+    pool, ident = await owner_pool(CELL), uuid4()
+    await pool.execute("INSERT INTO audit.entry (entry_id, kind, body) VALUES ($1, 'planted', $2)", ident, body)
+    try:
+        with pytest.raises(DomainError, match=f"entry {ident}: no leaf") as refused:
+            await sequenced(sequence)
+        assert refused.value.code is ErrorCode.AUDIT_LOG_CONTRADICTED
+    finally:
+        await removed(pool, ident)
 
 
 async def test_an_entry_out_of_its_transaction_is_not_written(identity: asyncpg.Pool):
