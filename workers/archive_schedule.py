@@ -1,26 +1,15 @@
 """Every ten minutes what has closed in a cell is archived: schedules that Temporal keeps through any outage of ours."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
-)
+from temporalio.client import Client, ScheduleActionStartWorkflow
 from temporalio.service import RPCError
 
 from domain.contracts.archive import ArchiveHistoriesInput
 from domain.ids import archive_histories_workflow_id
 from integrations.platform import AUDIT_QUEUE
+from workers.scheduling import keep_schedule
 from workflows.archive_histories import ArchiveHistoriesWorkflow
 
 EVERY = timedelta(minutes=10)
@@ -51,17 +40,4 @@ async def _schedule(client: Client, cell: str, *, offset: timedelta) -> None:
         task_queue=AUDIT_QUEUE,
     )
 
-    def with_this_input(found: ScheduleUpdateInput) -> ScheduleUpdate:
-        return ScheduleUpdate(replace(found.description.schedule, action=action))
-
-    try:
-        await client.create_schedule(
-            schedule_id,
-            Schedule(
-                action=action,
-                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=EVERY, offset=offset)]),
-                policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=EVERY),
-            ),
-        )
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(schedule_id).update(with_this_input)
+    await keep_schedule(client, schedule_id, action, every=EVERY, offset=offset)

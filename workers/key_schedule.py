@@ -1,27 +1,16 @@
 """The daily look at key-encryption keys: most days nothing is due."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
-)
+from temporalio.client import Client, ScheduleActionStartWorkflow
 from temporalio.service import RPCError
 
 from domain.contracts.keys import RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
 from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, TOKEN_KEYS
 from integrations.platform import KEYS_QUEUE
+from workers.scheduling import keep_schedule
 from workflows.rotate_keys import RotateKeysWorkflow
 
 SCHEDULE_ID = "rotate-keys"
@@ -50,19 +39,7 @@ async def schedule_key_rotation(client: Client, cells: tuple[str, ...]) -> None:
         id=rotate_keys_workflow_id("scheduled"),
         task_queue=KEYS_QUEUE,
     )
-    schedule = Schedule(
-        action=action,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=_EVERY)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_MADE_UP_FOR),
-    )
-
-    def with_this_input(found: ScheduleUpdateInput) -> ScheduleUpdate:
-        return ScheduleUpdate(replace(found.description.schedule, action=action))
-
     try:
-        try:
-            await client.create_schedule(SCHEDULE_ID, schedule)
-        except ScheduleAlreadyRunningError:
-            await client.get_schedule_handle(SCHEDULE_ID).update(with_this_input)
+        await keep_schedule(client, SCHEDULE_ID, action, every=_EVERY, made_up_for=_MADE_UP_FOR)
     except RPCError as error:
         log.warning("key_rotation_not_scheduled", error=error.status.name)

@@ -1,26 +1,15 @@
 """Once a minute every audit log is sealed: schedules that Temporal keeps through any outage of ours."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
-)
+from temporalio.client import Client, ScheduleActionStartWorkflow
 from temporalio.service import RPCError
 
 from domain.contracts.audit import SealAuditLogInput
 from domain.ids import seal_audit_log_workflow_id
 from integrations.platform import AUDIT_QUEUE
+from workers.scheduling import keep_schedule
 from workflows.seal_audit_log import SealAuditLogWorkflow
 
 EVERY = timedelta(minutes=1)
@@ -51,17 +40,4 @@ async def _schedule(client: Client, name: str, *, offset: timedelta) -> None:
         task_queue=AUDIT_QUEUE,
     )
 
-    def with_this_input(found: ScheduleUpdateInput) -> ScheduleUpdate:
-        return ScheduleUpdate(replace(found.description.schedule, action=action))
-
-    try:
-        await client.create_schedule(
-            schedule_id,
-            Schedule(
-                action=action,
-                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=EVERY, offset=offset)]),
-                policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=EVERY),
-            ),
-        )
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(schedule_id).update(with_this_input)
+    await keep_schedule(client, schedule_id, action, every=EVERY, offset=offset)

@@ -17,7 +17,6 @@ from domain import canonical
 from domain.account_ends import Deletion, DeletionStage
 from domain.credentials import PASSWORD_CHARACTERS_MAX
 from domain.errors import ErrorCode
-from domain.ids import cell_of_voter
 from domain.limits import (
     ACCOUNT_ADDRESS,
     ACCOUNT_NETWORK,
@@ -116,11 +115,7 @@ def account_routes(
     counted = Depends(limited(limits.route(address=ACCOUNT_ADDRESS, network=ACCOUNT_NETWORK)))
     of_voters = SessionLimits(limits, cells, own=ACCOUNT_VOTER)
 
-    async def limited_voter(request: Request, claims: Annotated[VoterClaims, Depends(voter)]) -> VoterClaims:
-        of_voters.take(request, cell_of_voter(claims.sub), claims.sub)
-        return claims
-
-    by_voter = Annotated[VoterClaims, Depends(limited_voter)]
+    by_voter = Annotated[VoterClaims, Depends(of_voters.counted(voter))]
 
     @router.post("/recovery", status_code=202, summary="Ask for a link to an account", responses=_ASK_ERRORS)
     async def ask(body: AskBody, request: Request) -> AskedBody:

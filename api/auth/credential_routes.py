@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 
 from api.auth.credentials import CredentialDesk
@@ -14,7 +14,6 @@ from api.http.limits import Limits
 from api.http.models import ApiModel, QueryText, Timestamp
 from domain.credentials import PASSWORD_CHARACTERS_MAX, CredentialKind
 from domain.errors import ErrorCode
-from domain.ids import cell_of_voter
 from domain.limits import ACCOUNT_VOTER
 from domain.tokens import VoterClaims
 
@@ -92,11 +91,7 @@ def credential_routes(
     router = APIRouter(prefix="/v1/account", tags=["account"])
     counted = SessionLimits(limits, cells, own=ACCOUNT_VOTER)
 
-    async def limited_voter(request: Request, claims: Annotated[VoterClaims, Depends(voter)]) -> VoterClaims:
-        counted.take(request, cell_of_voter(claims.sub), claims.sub)
-        return claims
-
-    by_voter = Annotated[VoterClaims, Depends(limited_voter)]
+    by_voter = Annotated[VoterClaims, Depends(counted.counted(voter))]
 
     @router.get(
         "/credentials",

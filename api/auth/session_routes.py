@@ -91,6 +91,15 @@ class SessionLimits:
             raise DomainError(ErrorCode.WRONG_CELL, "the cell")
         counted.take(FrameworkRequest(request), subject)
 
+    def counted(self, voter: Callable[..., Awaitable[VoterClaims]]) -> Callable[..., Awaitable[VoterClaims]]:
+        """Return a dependency: the voter that `voter` lets in, its request counted."""
+
+        async def counted_voter(request: Request, claims: Annotated[VoterClaims, Depends(voter)]) -> VoterClaims:
+            self.take(request, cell_of_voter(claims.sub), claims.sub)
+            return claims
+
+        return counted_voter
+
     def take_stranger(self, request: Request) -> None:
         """Count a request of anybody. Raises DomainError `rate_limited`."""
         self._strangers.take(FrameworkRequest(request))
@@ -107,11 +116,7 @@ def session_routes(
     router = APIRouter(prefix="/v1/auth", tags=["sessions"])
     counted = SessionLimits(limits, cells)
 
-    async def limited_voter(request: Request, claims: Annotated[VoterClaims, Depends(voter)]) -> VoterClaims:
-        counted.take(request, cell_of_voter(claims.sub), claims.sub)
-        return claims
-
-    by_voter = Annotated[VoterClaims, Depends(limited_voter)]
+    by_voter = Annotated[VoterClaims, Depends(counted.counted(voter))]
 
     @router.post("/token", summary="Use a refresh token, once", responses=_REFRESH_ERRORS)
     async def refresh(request: Request, body: RefreshBody, _dpop: ProofHeader = None) -> TokensBody:

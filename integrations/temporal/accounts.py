@@ -1,21 +1,17 @@
 """Recovery and deletion of one cell's accounts as durable executions: begun, and told that a link was used."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any, Final
 
 import structlog
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from domain.contracts.accounts import DeleteAccountInput, RecoverAccountInput
-from domain.errors import DomainError, ErrorCode
 from domain.ids import delete_account_workflow_id, recover_account_workflow_id
 from integrations.temporal.registrations import IDENTITY_QUEUE
+from integrations.temporal.starting import start_once
 
-_TASK_TIMEOUT: Final = timedelta(seconds=3)  # how long a killed worker holds one up
 _LINK_USED: Final = "link_used"
 
 log = structlog.get_logger(__name__)
@@ -57,18 +53,12 @@ class TemporalAccounts:
         await self._start("DeleteAccount", request, delete_account_workflow_id(self._cell, request.deletion_id))
 
     async def _start(self, workflow: str, request: Any, workflow_id: str) -> None:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._client.start_workflow(
-                    workflow,
-                    request,
-                    id=workflow_id,
-                    task_queue=self._queue,
-                    task_timeout=_TASK_TIMEOUT,
-                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                )
-        except WorkflowAlreadyStartedError:
-            return
-        except (RPCError, TimeoutError) as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "it was not begun") from error
+        await start_once(
+            self._client,
+            workflow,
+            request,
+            workflow_id=workflow_id,
+            queue=self._queue,
+            patience_s=self._patience_s,
+            failed_again=True,
+        )

@@ -1,22 +1,17 @@
 """Logins of one cell as durable executions: begun once their proof was good, and told of further factors."""
 
-import asyncio
-from datetime import timedelta
 from typing import Final
 
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
 
 from domain.contracts.login import AssessLoginInput, StepUpState, TriedFactor
 from domain.errors import DomainError, ErrorCode
 from domain.ids import assess_login_workflow_id
+from integrations.temporal.starting import start_once
 from integrations.temporal.updates import answered
 
 LOGIN_QUEUE: Final = "login"
 WORKFLOW_TYPE: Final = "AssessLogin"
-_TASK_TIMEOUT: Final = timedelta(seconds=3)  # a killed process's first task goes to another worker after this
 
 
 class TemporalLogins:
@@ -37,22 +32,15 @@ class TemporalLogins:
         Raises:
             DomainError: `workflows_unavailable`; it may have started or not.
         """
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._client.start_workflow(
-                    WORKFLOW_TYPE,
-                    login,
-                    id=assess_login_workflow_id(self._cell, login.attempt_id),
-                    task_queue=self._queue,
-                    task_timeout=_TASK_TIMEOUT,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    request_eager_start=True,
-                )
-        except WorkflowAlreadyStartedError:
-            return
-        except (RPCError, TimeoutError) as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the login was not judged") from error
+        await start_once(
+            self._client,
+            WORKFLOW_TYPE,
+            login,
+            workflow_id=assess_login_workflow_id(self._cell, login.attempt_id),
+            queue=self._queue,
+            patience_s=self._patience_s,
+            eager=True,
+        )
 
     async def step_up(self, attempt_id: str, tried: TriedFactor) -> StepUpState:
         """Tell a challenged login of a factor that somebody brought; return how it stands then.

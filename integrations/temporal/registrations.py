@@ -1,12 +1,10 @@
 """Registrations of one cell as durable executions: begun, steered, and told that something came from a provider."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.registration import (
@@ -20,11 +18,11 @@ from domain.errors import DomainError, ErrorCode
 from domain.ids import CASE_ID, register_voter_workflow_id, verify_identity_workflow_id
 from domain.registrations import Registration, RegistrationStage
 from domain.webhooks import WebhookEvent
+from integrations.temporal.starting import TASK_TIMEOUT, start_once
 from integrations.temporal.updates import answered
 
 IDENTITY_DEPLOYMENT: Final = "identity"
 IDENTITY_QUEUE: Final = "identity"
-_TASK_TIMEOUT = timedelta(seconds=3)  # how long a killed worker holds up a registration
 _EVIDENCE = "evidence_received"
 
 
@@ -44,21 +42,14 @@ class TemporalRegistrations:
         Raises:
             DomainError: `workflows_unavailable`; it may have started or not.
         """
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._client.start_workflow(
-                    "RegisterVoter",
-                    request,
-                    id=register_voter_workflow_id(self._cell, request.registration_id),
-                    task_queue=self._queue,
-                    task_timeout=_TASK_TIMEOUT,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                )
-        except WorkflowAlreadyStartedError:
-            return
-        except (RPCError, TimeoutError) as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the registration was not begun") from error
+        await start_once(
+            self._client,
+            "RegisterVoter",
+            request,
+            workflow_id=register_voter_workflow_id(self._cell, request.registration_id),
+            queue=self._queue,
+            patience_s=self._patience_s,
+        )
 
     async def prove_contact(self, registration_id: str, tried: TriedCode) -> RegistrationState:
         """Hand in a code. Raises DomainError `code_wrong`, and as `cancel`."""
@@ -132,7 +123,7 @@ class TemporalRegistrations:
             ),
             id=verify_identity_workflow_id(self._cell, registration.registration_id, registration.case_no),
             task_queue=self._queue,
-            task_timeout=_TASK_TIMEOUT,
+            task_timeout=TASK_TIMEOUT,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             start_signal=_EVIDENCE,

@@ -2,21 +2,17 @@
 
 import asyncio
 import secrets
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.support import BreakGlassInput, DecideUnmasking, ReadUnmasking, UnmaskingState
 from domain.errors import DomainError, ErrorCode
 from domain.ids import break_glass_workflow_id
 from integrations.temporal.registrations import IDENTITY_QUEUE
+from integrations.temporal.starting import start_once
 from integrations.temporal.updates import answered
-
-_TASK_TIMEOUT: Final = timedelta(seconds=3)  # how long a killed worker holds one up
 
 
 class TemporalUnmaskings:
@@ -35,21 +31,14 @@ class TemporalUnmaskings:
         Raises:
             DomainError: `workflows_unavailable`; it may have started or not.
         """
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._client.start_workflow(
-                    "BreakGlass",
-                    request,
-                    id=break_glass_workflow_id(self._cell, request.request_id),
-                    task_queue=self._queue,
-                    task_timeout=_TASK_TIMEOUT,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                )
-        except WorkflowAlreadyStartedError:
-            return
-        except (RPCError, TimeoutError) as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "it was not asked for") from error
+        await start_once(
+            self._client,
+            "BreakGlass",
+            request,
+            workflow_id=break_glass_workflow_id(self._cell, request.request_id),
+            queue=self._queue,
+            patience_s=self._patience_s,
+        )
 
     async def state(self, request_id: str) -> UnmaskingState:
         """Return where it stands.
