@@ -96,6 +96,7 @@ class VelocityRisk:
         self._limit_s = limit_s
         self._now = now
         self._failed_at: float | None = None
+        self._given_up: set[asyncio.Future[Sequence[Velocity]]] = set()
 
     @property
     def is_degraded(self) -> bool:
@@ -115,18 +116,41 @@ class VelocityRisk:
         if self._failed_at is not None and self._now() - self._failed_at < PAUSE_S:
             return own
         try:
-            async with asyncio.timeout(self._limit_s):
-                shared = await self._shared.observe(attempts)
-        except (DomainError, TimeoutError) as error:
+            shared = await self._ask_shared(attempts)
+        except DomainError as error:
             if self._failed_at is None:
-                code = error.code if isinstance(error, DomainError) else ErrorCode.VELOCITY_UNAVAILABLE
-                log.warning("velocity_degraded", code=code)
+                log.warning("velocity_degraded", code=error.code)
             self._failed_at = self._now()
             return own
         if self._failed_at is not None:
             self._failed_at = None
             log.info("velocity_restored")
         return [_larger(one, other) for one, other in zip(own, shared, strict=True)]
+
+    async def _ask_shared(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[Velocity]:
+        """Return the shared counts, if they come within the limit.
+
+        What is late is cancelled and not waited for: a client may take a second to give up a connection that says
+        nothing, and by then a voter would have been sent to a step-up.
+
+        Raises:
+            DomainError: `velocity_unavailable`.
+        """
+        asked = asyncio.ensure_future(self._shared.observe(attempts))
+        try:
+            done, _ = await asyncio.wait({asked}, timeout=self._limit_s)
+            if done:
+                return asked.result()
+        finally:
+            if asked.cancel():
+                self._given_up.add(asked)  # keeps it from being collected before it has ended
+                asked.add_done_callback(self._ended)
+        raise DomainError(ErrorCode.VELOCITY_UNAVAILABLE, "no answer in time")
+
+    def _ended(self, asked: asyncio.Future[Sequence[Velocity]]) -> None:
+        self._given_up.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # whatever became of it, nobody waits for it any more
 
 
 def _larger(one: Velocity, other: Velocity) -> Velocity:

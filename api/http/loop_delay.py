@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 _EVERY_S: Final = 0.02
@@ -17,7 +16,6 @@ class LoopDelay:
     """
 
     def __init__(self) -> None:
-        self.on_sample: Callable[[], None] = lambda: None  # called after every sample
         self._samples: deque[float] = deque([0.0] * _SAMPLES, maxlen=_SAMPLES)
         self.standing_s = 0.0
 
@@ -32,4 +30,3 @@ class LoopDelay:
         """Take in one sample."""
         self._samples.append(max(0.0, late_s))
         self.standing_s = min(self._samples)
-        self.on_sample()

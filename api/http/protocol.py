@@ -166,9 +166,9 @@ class LeanProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
         self.transport.write(self.shared.refusals.answer(common))
-        self.shared.answered(route, 503, 0.0)
-        if self.shared.shedder.rest(self, route.gate):
-            self.flow.pause_reading()
+        self.shared.refused(route, 503)
+        self.flow.pause_reading()
+        self.shared.resting.rest(self)
         return True
 
     def read_again(self) -> None:

@@ -1,5 +1,6 @@
 """Refuses whole requests by a look at their bytes, before they are parsed: that is what makes refusing cheap."""
 
+from enum import Enum, auto
 from itertools import count
 from typing import Final
 
@@ -13,8 +14,27 @@ from domain.errors import CATALOGUE, ErrorCode
 
 RETRY_AFTER_S: Final = (1, 2, 3)  # in turns: those who are refused together do not come back together
 _HEAD_END: Final = b"\r\n\r\n"
-_LENGTH: Final = b"\r\ncontent-length:"
-_AUTHORIZATION: Final = b"\r\nauthorization:"
+_FOLDS: Final = b" \t"  # a line that goes on where the one before ended (RFC 9112, section 5.2)
+_TARGETS_MAX: Final = 256
+_TARGET_BYTES_MAX: Final = 256
+
+
+class _Header(Enum):
+    """What matters of a header for the look at the bytes."""
+
+    LENGTH = auto()
+    AUTHORIZATION = auto()
+    FRAMING = auto()  # changes where the request ends or what becomes of the connection
+
+
+_NAMES: Final = {
+    b"content-length": _Header.LENGTH,
+    b"authorization": _Header.AUTHORIZATION,
+    b"transfer-encoding": _Header.FRAMING,
+    b"expect": _Header.FRAMING,
+    b"connection": _Header.FRAMING,
+    b"upgrade": _Header.FRAMING,
+}
 
 
 class Refusals:
@@ -25,6 +45,7 @@ class Refusals:
         self._shedder = shedder
         self._request_ids = request_ids
         self._turn = count()
+        self._targets: dict[bytes, tuple[LeanRoute, str]] = {}  # of request lines that were seen lately
         self._common = b""
         self._tails: tuple[bytes, ...] = ()
 
@@ -36,21 +57,28 @@ class Refusals:
         head_end = data.find(_HEAD_END)
         if head_end < 0:
             return None
-        line_end = data.find(b"\r\n")
-        method, _, rest = data[:line_end].partition(b" ")
+        line, *lines = data[:head_end].split(b"\r\n")
+        found = self._targets.get(line)
+        if found is None and (found := self._target(line)) is None:
+            return None
+        claimed = _claims(lines, len(data) - head_end - len(_HEAD_END))
+        if claimed is None:
+            return None
+        route, parameter = found
+        return route if self._shedder.refusal(route.work, route.gate, parameter, claimed) else None
+
+    def _target(self, line: bytes) -> tuple[LeanRoute, str] | None:
+        """Return the route of a request line and its parameter."""
+        method, _, rest = line.partition(b" ")
         target, _, version = rest.partition(b" ")
         found = self._routes.match(method, target.partition(b"?")[0])
         if found is None or version != b"HTTP/1.1":
             return None
-        head = data[line_end : head_end + 2].lower()
-        if not _is_whole(head, len(data) - head_end - len(_HEAD_END)):
-            return None
-        route, parameter = found
-        at = head.find(_AUTHORIZATION)
-        authorization = (
-            b"" if at < 0 else data[line_end + at + len(_AUTHORIZATION) : data.find(b"\r\n", line_end + at + 2)]
-        )
-        return route if self._shedder.refusal(route.work, route.gate, parameter, authorization.strip()) else None
+        if len(line) <= _TARGET_BYTES_MAX:
+            if len(self._targets) >= _TARGETS_MAX:
+                self._targets.clear()
+            self._targets[line] = found
+        return found
 
     def answer(self, common: bytes) -> bytes:
         """Return an answer; `common` are the header lines of every answer at this moment."""
@@ -66,22 +94,28 @@ class Refusals:
         return RETRY_AFTER_S[next(self._turn) % len(RETRY_AFTER_S)]
 
 
-def _is_whole(head: bytes, body_bytes: int) -> bool:
-    """Tell whether a lower-cased head says exactly this length, and nothing that changes framing or keep-alive."""
-    if (
-        b"\r\ntransfer-encoding" in head  # one by one: a loop over them would cost as much as all the rest
-        or b"\r\nexpect:" in head
-        or b"\r\nconnection:" in head
-        or b"\r\nupgrade:" in head
-        or b"\r\n " in head
-        or b"\r\n\t" in head
-    ):
-        return False
-    at = head.find(_LENGTH)
-    if at < 0:
-        return body_bytes == 0
-    value = head[at + len(_LENGTH) : head.find(b"\r\n", at + 2)].strip()
-    return value.isdigit() and int(value) == body_bytes and head.find(_LENGTH, at + 2) < 0
+def _claims(lines: list[bytes], body_bytes: int) -> bytes | None:
+    """Return the value of `Authorization`, empty where there is none.
+
+    None where the lines do not say exactly this length, or may change framing or keep-alive.
+    """
+    authorization, length = b"", None
+    for line in lines:
+        at = line.find(b":")
+        if at <= 0 or line[0] in _FOLDS:
+            return None
+        header = _NAMES.get(line[:at].lower())
+        if header is None:
+            continue
+        if header is _Header.AUTHORIZATION:
+            authorization = authorization or line[at + 1 :].strip()
+        elif header is _Header.FRAMING or length is not None:
+            return None
+        else:
+            length = line[at + 1 :].strip()
+    if length is None:
+        return authorization if body_bytes == 0 else None
+    return authorization if length.isdigit() and int(length) == body_bytes else None
 
 
 def _tail(retry_after_s: int) -> bytes:

@@ -12,6 +12,7 @@ from api.http.lean import LeanRequest, LeanRoute, LeanRoutes
 from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
 from api.http.refusing import Refusals
 from api.http.request_ids import RequestIds
+from api.http.resting import RestingConnections
 from api.http.shedding import LoadShedder
 from domain.errors import ErrorCode
 from integrations.telemetry.http_metrics import UNMATCHED, HttpMetrics, RouteMetrics
@@ -57,6 +58,7 @@ class Shared:
         self.limits = limits
         self.addresses = addresses
         self.request_ids = RequestIds()
+        self.resting = RestingConnections()
         self.refusals = Refusals(routes, shedder, self.request_ids)
         self.turned_away = LeanRoute("OTHER", UNMATCHED, _never)  # what stands for a refused request of the framework
         self.stopping = False
@@ -120,6 +122,10 @@ class Shared:
     def answered(self, route: LeanRoute, status: int, seconds: float) -> None:
         """Count the answer of a lean route."""
         self._by_route[id(route)].answered(status, seconds)
+
+    def refused(self, route: LeanRoute, status: int) -> None:
+        """Count a refusal of a lean route, which took no time worth observing."""
+        self._by_route[id(route)].count(status)
 
     def too_many(self, connections: int) -> bool:
         """Tell whether there are more connections than there may be, streams included."""

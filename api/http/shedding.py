@@ -1,8 +1,7 @@
 """Who is let in when there is more to do than this process can: decided before anything is parsed or verified."""
 
 import asyncio
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -14,11 +13,6 @@ _SETTLE_EVERY_S: Final = 0.1
 _GIVING_WAY_S: Final = 1.0  # how long less important work stays out after the last vote that was refused
 _BUSY_S: Final = 0.004  # a process that is later than this is at work, and not merely waiting for somebody else
 _LEAST_DELAY_S: Final = min(rule.delay_max_s for rule in RULES.values())
-_REST_TIMES: Final = 6  # how many delays of the process a refused connection is left alone
-_REST_S: Final = 0.03  # where what was taken takes _TAKES_S to be answered; four times that where it takes twice that
-_TAKES_S: Final = 0.15
-_REST_MAX_S: Final = 0.5
-_REST_LEAST_S: Final = 0.01
 LATE: Final = "late"
 FULL: Final = "full"
 GIVES_WAY: Final = "gives_way"
@@ -32,43 +26,22 @@ class Gate(Protocol):
         """Whether anybody at all would be refused now; read for every request, so it must cost nothing."""
         ...
 
-    @property
-    def takes_s(self) -> float:
-        """How long what was taken takes to be answered now, where the gate is full."""
-        ...
-
     def refuses(self, parameter: str, authorization: bytes) -> bool:
         """Tell whether a request is refused, by its `{id}` segment and what it claims to be, unverified."""
         ...
 
 
-class Resting(Protocol):
-    """A connection that is not read from for a moment."""
-
-    def read_again(self) -> None:
-        """Go on reading; a no-op where it has closed."""
-        ...
-
-
 class LoadShedder:
-    """One per process.
-
-    Refusing takes time as well, and a loop that is never without refusals holds up every step of the votes that were
-    taken. So a connection that was refused is left alone for a moment, and many are looked at again together: what is
-    sent meanwhile waits with the kernel, where it costs nothing.
-    """
+    """One per process."""
 
     def __init__(self, metrics: WorkMetrics, delay: LoopDelay | None = None, gates: Sequence[Gate] = ()) -> None:
         self._metrics = metrics
         self._delay = delay or LoopDelay()
-        self._delay.on_sample = self.wake
-        self._resting: deque[tuple[float, Resting]] = deque()
         self._gates = tuple(gates)
         self._in_flight = dict.fromkeys(Work, 0)
         self._admitted: Counter[Work] = Counter()
         self._refused: Counter[tuple[Work, str]] = Counter()
         self._votes_refused_at = float("-inf")
-        self._now = 0.0
 
     async def run(self) -> None:
         """Measure how late the process is, and bring the counts to the metrics, until cancelled."""
@@ -107,24 +80,6 @@ class LoadShedder:
     def leave(self, work: Work) -> None:
         """End a request."""
         self._in_flight[work] -= 1
-
-    def rest(self, connection: Resting, gate: Gate | None) -> bool:
-        """Leave a refused connection alone for a moment; say whether that is any time at all.
-
-        The caller stops reading from it; `read_again` is called when it has rested.
-        """
-        taking_s = gate.takes_s if gate is not None else 0.0
-        rest_s = min(_REST_MAX_S, max(_REST_TIMES * self._delay.standing_s, _REST_S * (taking_s / _TAKES_S) ** 2))
-        if rest_s < _REST_LEAST_S:
-            return False
-        self._resting.append((time.monotonic() + rest_s, connection))
-        return True
-
-    def wake(self) -> None:
-        """Read again from those who have rested."""
-        now = time.monotonic()
-        while self._resting and self._resting[0][0] <= now:
-            self._resting.popleft()[1].read_again()
 
     def settle(self) -> None:
         """Bring what was counted to the metrics."""

@@ -41,11 +41,6 @@ class VoteGate:
                 return True
         return False
 
-    @property
-    def takes_s(self) -> float:
-        """How long a vote takes now in the full cell that is quickest."""
-        return min((intake.takes_s for intake, _ in self._cells.values() if intake.full), default=0.0)
-
     def refuses(self, parameter: str, authorization: bytes) -> bool:
         """Tell whether a vote is refused: its cell is full, and its survey has its share or is none that we know."""
         claimed = _claimed(authorization)

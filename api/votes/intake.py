@@ -43,11 +43,6 @@ class VoteIntake:
         of_survey = self._surveys[survey_id]
         return of_survey < max(1, self.limit // (len(self._surveys) + (of_survey == 0)))
 
-    @property
-    def takes_s(self) -> float:
-        """How long a vote takes to be answered, at the rate of now; infinite where none is."""
-        return self.votes / self.rate if self.rate else float("inf")
-
     def enter(self, survey_id: str) -> None:
         """A vote is taken."""
         self._surveys[survey_id] += 1

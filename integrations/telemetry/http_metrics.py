@@ -24,14 +24,18 @@ class RouteMetrics:
 
     def answered(self, status: int, seconds: float, trace_id: str = "") -> None:
         """Count an answer; a kept trace's id becomes the exemplar that leads from the metric to the trace."""
-        counter = self._children.get(status)
-        if counter is None:
-            counter = self._children[status] = self._requests.labels(self._method, self._route, str(status))
-        counter.inc()
+        self.count(status)
         if trace_id:
             self._seconds.observe(seconds, exemplar={"trace_id": trace_id})
         else:
             self._seconds.observe(seconds)
+
+    def count(self, status: int) -> None:
+        """Count an answer and not its time."""
+        counter = self._children.get(status)
+        if counter is None:
+            counter = self._children[status] = self._requests.labels(self._method, self._route, str(status))
+        counter.inc()
 
 
 class HttpMetrics:

@@ -1,6 +1,7 @@
 """Velocity counted here and in Redis: the same counts, and the way from one to the other and back."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -126,17 +127,22 @@ class Shared:
     def __init__(self) -> None:
         self.calls = 0
         self.failure: str = ""
+        self.may_end = asyncio.Event()
 
     async def observe(self, attempts: Sequence[AdmissionAttempt]) -> list[Velocity]:
         self.calls += 1
         if self.failure == "late":
             await asyncio.sleep(60)
+        if self.failure == "slow to give up":
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await self.may_end.wait()
         if self.failure:
             raise DomainError(ErrorCode.VELOCITY_UNAVAILABLE)
         return [Velocity(1, 0, 1) for _ in attempts]
 
 
-@pytest.mark.parametrize("failure", ["down", "late"])
+@pytest.mark.parametrize("failure", ["down", "late", "slow to give up"])
 async def test_process_counts_while_the_shared_counter_is_away(failure: str, clock: Clock) -> None:
     shared = Shared()
     risk = VelocityRisk(shared, ProcessVelocity(now=clock), POLICY, limit_s=0.02, now=clock)
@@ -150,6 +156,7 @@ async def test_process_counts_while_the_shared_counter_is_away(failure: str, clo
     assert decisions == [RiskDecision.ALLOW] * 2 + [RiskDecision.CHALLENGE] * 2 + [RiskDecision.DENY] * 2
     assert shared.calls == 2, "a failed counter is left alone for a while"
     shared.failure = ""
+    shared.may_end.set()
     clock.at += PAUSE_S
     assert (await risk.assess([attempt()]))[0].decision is RiskDecision.ALLOW
     assert not risk.is_degraded

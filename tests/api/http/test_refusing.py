@@ -13,7 +13,6 @@ PATH = "/v1/bounded/hot"
 
 class Gate:
     full = True
-    takes_s = 0.15
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes]] = []

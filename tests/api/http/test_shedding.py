@@ -1,7 +1,6 @@
 """Who is refused, by kind of work, when a process is late or full."""
 
 import asyncio
-import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,7 +14,6 @@ from integrations.telemetry.work_metrics import WorkMetrics
 
 class Gate:
     full = False
-    takes_s = 0.0
 
     def refuses(self, parameter: str, authorization: bytes) -> bool:
         return parameter == "hot"
@@ -110,52 +108,6 @@ async def test_the_delay_of_a_loop_that_is_kept_busy_is_seen() -> None:
                 pass
             await asyncio.sleep(0)
     watching.cancel()
-
-
-class Connection:
-    def __init__(self) -> None:
-        self.read = 0
-
-    def read_again(self) -> None:
-        self.read += 1
-
-
-async def test_who_was_refused_by_a_late_process_is_left_alone_for_a_few_turns() -> None:
-    delay = LoopDelay()
-    shedder, connection = LoadShedder(WorkMetrics(CollectorRegistry()), delay), Connection()
-    assert not shedder.rest(connection, None)  # a process that is on time reads on at once
-    assert not shedder.rest(connection, Gate())
-    for _ in range(8):
-        delay.sampled(0.01)
-    assert shedder.rest(connection, None)
-    delay.sampled(0.01)
-    assert connection.read == 0
-    async with asyncio.timeout(30):
-        while not connection.read:
-            await asyncio.sleep(0.01)
-            delay.sampled(0.0)
-    delay.sampled(0.0)
-    assert connection.read == 1
-
-
-async def test_who_was_refused_by_a_full_gate_is_left_alone_the_longer_the_longer_others_take() -> None:
-    shedder, _ = made()
-    delay = shedder._delay
-    gate, connection = Gate(), Connection()
-    gate.takes_s = 0.3
-    began = time.monotonic()
-    assert shedder.rest(connection, gate)
-    async with asyncio.timeout(30):
-        while not connection.read:
-            await asyncio.sleep(0.005)
-            delay.sampled(0.0)
-    assert time.monotonic() - began >= 0.11
-    gate.takes_s = float("inf")
-    assert shedder.rest(connection, gate)
-    async with asyncio.timeout(30):
-        while connection.read < 2:
-            await asyncio.sleep(0.005)
-            delay.sampled(0.0)
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,8 @@ def test_the_limit_follows_the_rate_of_answers() -> None:
             intake.leave("hot")
         intake.adapt(0.1)
     assert intake.limit == 60  # 120 per second, for half a second
-    assert intake.takes_s == 0
     for _ in range(60):
         intake.enter("hot")
-    assert intake.takes_s == pytest.approx(0.5)
     for _ in range(60):
         intake.leave("hot")
     intake.adapt(0.1)
