@@ -11,8 +11,10 @@ from domain.audit_log import CHECKPOINT_ELEMENTS, CHECKPOINTS, checkpoint_path, 
 from domain.audit_ports import LockedObjects, LogSigner
 from domain.checkpoints import Checkpoint, NoCheckpointError, key_id, open_checkpoint
 from domain.errors import DomainError, ErrorCode
-from domain.merkle_proofs import Span, consistency_spans, hash_of, inclusion_spans, tiles_under
-from domain.merkle_tiles import TILE_WIDTH, GrowingTiles, Tile, right_edge, split, tile_of
+from domain.log_proofs import EntryProof, ProvedEntry
+from domain.merkle import leaf_hash
+from domain.merkle_proofs import Span, consistency_spans, hash_of, includes, inclusion_spans, tiles_under
+from domain.merkle_tiles import TILE_WIDTH, GrowingTiles, Tile, number_path, right_edge, split, tile_of
 
 
 class LogReading:
@@ -65,6 +67,37 @@ class LogReading:
         if (found.origin, found.size) != (self.origin, size):
             raise contradicted(f"the tree head of {size} is of another log or size")
         return found
+
+    async def first_over(self, index: int) -> Checkpoint | None:
+        """Return the first tree head that entry `index` is under; None where it is not sealed yet.
+
+        It stays the same for good, so that whoever proves an entry by it always writes the same proof.
+        """
+        path = await self._first("", number_path(index + 1, elements=CHECKPOINT_ELEMENTS).split("/"), is_bound=True)
+        size = None if path is None else size_at(path.lstrip("/"))
+        return None if size is None else await self.checkpoint(size)
+
+    async def _first(self, path: str, least: Sequence[str], *, is_bound: bool) -> str | None:
+        """Return the first checkpoint inside a folder; where it is bound, not before the one that `least` names."""
+        for name in await self._objects.names(f"{self._folder}/{CHECKPOINTS}{path}"):
+            if is_bound and name < least[0]:
+                continue
+            inside = f"{path}/{name}"
+            if len(least) == 1:
+                return inside
+            found = await self._first(inside, least[1:], is_bound=is_bound and name == least[0])
+            if found is not None:
+                return found
+        return None
+
+    async def prove(self, index: int, head: Checkpoint) -> ProvedEntry:
+        """Return an entry that is under a tree head of this log, with the proof of it."""
+        hashes = await self.inclusion(index, head.size)
+        proof = EntryProof(index, tuple(hashes), await self.note(head.size))
+        entry = await self.entry(index, head.size)
+        if not includes(leaf_hash(entry), index, head.size, hashes, head.root):
+            raise contradicted(f"entry {index} is not under the tree head")
+        return ProvedEntry(entry, head, proof)
 
     async def tiles(self, wanted: Collection[Tile]) -> dict[Tile, bytes]:
         """Return tiles by their place, all fetched at once."""

@@ -19,7 +19,7 @@ from comitia.log_copy import compare_with_database, copy_log
 from comitia.stack.state import read_state
 from domain.audit import CATALOGUE_LOG
 from domain.audit_log import origin_of
-from domain.checkpoints import verifier_key
+from domain.audit_log import verifier_keys as lines_of
 from domain.contracts.audit import SealAuditLogInput, SealedAuditLog
 from domain.errors import DomainError
 from domain.ids import seal_audit_log_workflow_id
@@ -158,8 +158,7 @@ async def seal_log(settings: Settings, log: str, *, within: timedelta) -> Sealed
 async def verifier_keys(settings: Settings) -> list[str]:
     """Return the keys of every log, a line each. Raises DomainError `key_unavailable`."""
     found = await open_keys(settings, public(AUDIT_LOG)).public_keys(AUDIT_LOG)
-    names = [origin_of(settings.environment.value, log) for log in (*settings.cells, CATALOGUE_LOG)]
-    return [verifier_key(name, public_key) for name in names for public_key in found.values()]
+    return lines_of(settings.environment.value, settings.cells, found.values())
 
 
 async def compare(files: LogFiles, size: int, log: str, data: Path) -> list[Check]:

@@ -16,6 +16,7 @@ from domain.checkpoints import read_verifier_keys
 from domain.errors import DomainError
 from domain.log_proofs import read_proof, verify_entry
 from domain.log_verification import verify_log
+from domain.receipts import verify_receipt
 from domain.verification import (
     BallotLines,
     Check,
@@ -120,6 +121,31 @@ def entry(
     if not all(check.holds for check in checks):
         console.print("This entry is NOT in the log.", markup=False, highlight=False)
         raise typer.Exit(1)
+
+
+@app.command()
+def receipt(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="As /v1/submissions/{id}/proof answers it.")],
+    key: Annotated[str, typer.Option("--key", help="The log's keys, one a line, as /v1/log-keys answers them.")],
+) -> None:
+    """Check that a participation is recorded: the way to its batch's root, and on to a signed tree head.
+
+    It says nothing of the choice, since the file does not either. The keys must come from somewhere that whoever keeps
+    the log does not control.
+    """
+    console = Console(soft_wrap=True)
+    try:
+        keys = read_verifier_keys(b"".join(_pieces(key)).decode().splitlines())
+        checks = verify_receipt(file.read_bytes(), keys, is_signed)
+    except (OSError, ValueError, typer.BadParameter) as error:
+        console.print(f"not checked: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    show(checks, console)
+    if not all(check.holds for check in checks):
+        console.print("This receipt is NOT good.", markup=False, highlight=False)
+        raise typer.Exit(1)
+    console.print("This participation is recorded.", markup=False, highlight=False)
 
 
 def show(checks: list[Check], console: Console) -> None:

@@ -5,11 +5,12 @@ by one under `checkpoints/`, since nothing that is stored is ever replaced.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from domain.audit import ENTRY_MAX
+from domain.audit import CATALOGUE_LOG, ENTRY_MAX
+from domain.checkpoints import verifier_key
 from domain.merkle_tiles import TILE_WIDTH, number_path
 
 CHECKPOINTS: Final = "checkpoints"
@@ -40,6 +41,12 @@ def log_folder(log: str) -> str:
 def origin_of(environment: str, log: str) -> str:
     """Return how a log calls itself in its tree heads, and its key in their signatures."""
     return f"comitia/{environment}/{log}"
+
+
+def verifier_keys(environment: str, cells: Iterable[str], public_keys: Iterable[bytes]) -> list[str]:
+    """Return the keys of the logs of cells and of the catalogue, a line each, as tools for signed notes take them."""
+    keys = tuple(public_keys)
+    return [verifier_key(origin_of(environment, log), key) for log in (*cells, CATALOGUE_LOG) for key in keys]
 
 
 def checkpoint_path(size: int) -> str:

@@ -93,6 +93,7 @@ class ErrorCode(StrEnum):
     ALREADY_VOTED = "already_voted"
     VOTE_REFUSED = "vote_refused"
     SUBMISSION_NOT_FOUND = "submission_not_found"
+    NOT_SEALED_YET = "not_sealed_yet"
     OVERLOADED = "overloaded"
     OUTCOME_UNKNOWN = "outcome_unknown"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -221,6 +222,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.ALREADY_VOTED: ErrorSpec(409, "This person has voted in this survey"),
     ErrorCode.VOTE_REFUSED: ErrorSpec(422, "The vote could not be recorded as it is"),
     ErrorCode.SUBMISSION_NOT_FOUND: ErrorSpec(404, "No such submission"),
+    ErrorCode.NOT_SEALED_YET: ErrorSpec(409, "The audit log is not sealed as far as this yet", retryable=True),
     ErrorCode.OVERLOADED: ErrorSpec(503, "Too busy; nothing was recorded", retryable=True),
     ErrorCode.OUTCOME_UNKNOWN: ErrorSpec(503, "The outcome is not known; trying again is safe", retryable=True),
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(504, "The caller's time was over; nothing was recorded", retryable=True),

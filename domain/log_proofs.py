@@ -5,7 +5,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Final
 
-from domain.checkpoints import IsSigned, Keys, NoCheckpointError, open_checkpoint
+from domain.checkpoints import Checkpoint, IsSigned, Keys, NoCheckpointError, open_checkpoint
 from domain.merkle import leaf_hash
 from domain.merkle_proofs import includes
 from domain.merkle_tiles import HASH_BYTES
@@ -28,6 +28,15 @@ class EntryProof:
         """The proof as a file."""
         lines = [FORMAT, f"index {self.index}", *(b64encode(found).decode() for found in self.hashes), "", ""]
         return "\n".join(lines).encode() + self.note
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedEntry:
+    """An entry in its canonical form, the tree head that it is under, and the proof of that."""
+
+    entry: bytes
+    head: Checkpoint
+    proof: EntryProof
 
 
 def read_proof(content: bytes) -> EntryProof:

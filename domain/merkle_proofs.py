@@ -83,6 +83,24 @@ def root_of(size: int, tiles: Mapping[Tile, bytes]) -> bytes:
     return hash_of(Span(0, size), size, tiles)
 
 
+def inclusion_path(hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """Return the inclusion proof of one leaf of a small tree, from the hashes of all of them. Source: section 2.1.3.1.
+
+    Raises:
+        ValueError: the tree has no such leaf.
+    """
+    if not 0 <= index < len(hashes):
+        raise ValueError(f"no leaf {index} in a tree of {len(hashes)}")
+    path, level, place = list[bytes](), list(hashes), index
+    while len(level) > 1:
+        if (place ^ 1) < len(level):
+            path.append(level[place ^ 1])
+        paired = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+        level = paired + level[len(paired) * 2 :]  # an odd last node goes up as it is
+        place >>= 1
+    return path
+
+
 def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     """Tell whether a leaf (its hash) is at `index` of the tree of `size` leaves with this root. Section 2.1.3.2."""
     if not 0 <= index < size:

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from api.compliance.logs import ProvedEntry
 from api.http.models import ApiModel
 from domain.checkpoints import Checkpoint
+from domain.log_proofs import ProvedEntry
 from domain.merkle import leaf_hash
 
 

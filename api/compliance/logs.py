@@ -1,25 +1,13 @@
 """Audit logs as compliance officers read them: from what is sealed, and from no database."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from activities.log_reading import LogReading
 from domain.audit_log import origin_of
 from domain.audit_ports import LockedObjects, LogSigner
 from domain.checkpoints import Checkpoint, verifier_key
 from domain.errors import DomainError, ErrorCode
-from domain.log_proofs import EntryProof
-from domain.merkle import leaf_hash
-from domain.merkle_proofs import includes
-
-
-@dataclass(frozen=True, slots=True)
-class ProvedEntry:
-    """An entry in its canonical form, the tree head that it is under, and the proof of that."""
-
-    entry: bytes
-    head: Checkpoint
-    proof: EntryProof
+from domain.log_proofs import ProvedEntry
 
 
 class LogDesk:
@@ -60,12 +48,7 @@ class LogDesk:
             head = await reading.checkpoint(size)
         if index >= head.size:
             raise DomainError(ErrorCode.NOT_FOUND, "no such entry")
-        hashes = await reading.inclusion(index, head.size)
-        proof = EntryProof(index, tuple(hashes), await reading.note(head.size))
-        entry = await reading.entry(index, head.size)
-        if not includes(leaf_hash(entry), index, head.size, hashes, head.root):
-            raise DomainError(ErrorCode.AUDIT_LOG_CONTRADICTED, f"entry {index} is not under the tree head")
-        return ProvedEntry(entry, head, proof)
+        return await reading.prove(index, head)
 
     async def consistency(self, log: str, old: int, new: int) -> list[bytes]:
         """Return the proof that the tree of `new` entries, of which there is a tree head, continues that of `old`."""

@@ -1,6 +1,6 @@
 """The end of a survey: how its certification stands, its certificate, and its published ballots."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -27,6 +27,9 @@ _NOT_THERE = (ErrorCode.SURVEY_NOT_FOUND, ErrorCode.SURVEY_NOT_CERTIFIED, ErrorC
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "The certificate."}
 }
+_KEY_LINES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "One key per line."}
+}
 _LINES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "description": "One ballot per line."}
 }
@@ -35,11 +38,12 @@ FileNumber = Annotated[int, Path(ge=1, le=1_000_000)]
 
 @dataclass(frozen=True, slots=True)
 class Certifications:
-    """What the routes work with; `keys` are the public keys of certificates by id."""
+    """What the routes work with; `keys` are public keys of certificates by id, `log_keys` lines of those of logs."""
 
     catalogue: CertificationCatalogue
     objects: ObjectStore
     keys: Callable[[], Mapping[str, bytes]]
+    log_keys: Callable[[], Sequence[str]] = tuple
 
     async def state(self, survey_id: str) -> CertificationState:
         """Return how a certification stands. Raises DomainError `survey_not_certified` before the survey's end."""
@@ -148,6 +152,12 @@ def certification_public_routes(
         """Read every public key that certificates were or are signed with."""
         response.headers["Cache-Control"] = "public, max-age=60"
         return CertificateKeys.of(certifications.keys())
+
+    @router.get("/log-keys", summary="Read the keys of audit logs", response_class=Response, responses={**_KEY_LINES})
+    async def read_log_keys() -> Response:
+        """Read the public keys that check tree heads, as tools for C2SP signed notes take them."""
+        lines = "".join(f"{line}\n" for line in certifications.log_keys())
+        return Response(lines, media_type="text/plain", headers={"Cache-Control": "public, max-age=60"})
 
     @router.get(
         "/surveys/{survey_id}/certificate",

@@ -11,10 +11,11 @@ from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
+from domain.audit_log import verifier_keys
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, CERTIFICATE, LIMITS, STAFF_TOKEN, public
+from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, CERTIFICATE, LIMITS, STAFF_TOKEN, public
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.file_store import FileObjectStore
@@ -36,13 +37,13 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     if objects_folder is None:
         raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE)), IN_FLIGHT, LIMITS)
+    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE, AUDIT_LOG)), IN_FLIGHT, LIMITS)
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
-    certificate_keys = VerificationKeys(keys, CERTIFICATE)
-    for held in (staff_keys, voter_keys, certificate_keys):
+    certificate_keys, log_keys = VerificationKeys(keys, CERTIFICATE), VerificationKeys(keys, AUDIT_LOG)
+    for held in (staff_keys, voter_keys, certificate_keys, log_keys):
         await held.refresh()
-    run_beside(lifetime, keep_fresh(staff_keys, voter_keys, certificate_keys))
+    run_beside(lifetime, keep_fresh(staff_keys, voter_keys, certificate_keys, log_keys))
     run_beside(lifetime, keep_refreshed(clients.codec))
     limits = await open_limits(settings, keys, lifetime, telemetry)
     pools = await cell_pools(settings, lifetime)
@@ -66,7 +67,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         limits=limits,
         telemetry=telemetry,
         certifications=Certifications(
-            PostgresCertifications(clients.catalogue), objects, lambda: certificate_keys.by_id
+            PostgresCertifications(clients.catalogue),
+            objects,
+            lambda: certificate_keys.by_id,
+            lambda: verifier_keys(settings.environment.value, settings.cells, log_keys.by_id.values()),
         ),
         public_url=settings.public_url,
     )

@@ -16,8 +16,10 @@ from api.votes.answering import Answering
 from api.votes.authority import VotingAuthority
 from api.votes.cells import VotingCells
 from api.votes.endpoint import CastVotes
+from api.votes.receipts import Receipts
 from api.votes.submissions import Submissions
 from domain.answer_sessions import Choice
+from domain.contracts.voting import OUTCOME_ERRORS
 from domain.errors import ErrorCode
 from domain.priorities import Work
 from integrations.postgres.answer_sessions import AnswerSession
@@ -57,6 +59,12 @@ _CAST_ERRORS = (
     ErrorCode.PAYLOAD_TOO_LARGE,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 )
+_RECEIPT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/json": {"schema": {"type": "object"}}},
+        "description": "The proof, for `comitia verify receipt`.",
+    }
+}
 _ID = Annotated[QueryText, Path(max_length=64)]
 
 
@@ -158,12 +166,18 @@ def lean_routes(cast: CastVotes, gate: Gate) -> list[LeanRoute]:
 
 
 def add_routes(
-    app: FastAPI, authority: VotingAuthority, cells: VotingCells, answering: Answering, submissions: Submissions
+    app: FastAPI,
+    authority: VotingAuthority,
+    cells: VotingCells,
+    answering: Answering,
+    *,
+    submissions: Submissions,
+    receipts: Receipts,
 ) -> None:
     """Add the service's routes to its application."""
     app.include_router(_casting_router())
     app.include_router(_answering_router(authority, cells, answering))
-    app.include_router(_submissions_router(authority, cells, submissions))
+    app.include_router(_submissions_router(authority, cells, submissions, receipts))
 
 
 def _casting_router() -> APIRouter:
@@ -263,7 +277,9 @@ def _answering_router(authority: VotingAuthority, cells: VotingCells, answering:
     return router
 
 
-def _submissions_router(authority: VotingAuthority, cells: VotingCells, submissions: Submissions) -> APIRouter:
+def _submissions_router(
+    authority: VotingAuthority, cells: VotingCells, submissions: Submissions, receipts: Receipts
+) -> APIRouter:
     router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
     @router.get(
@@ -285,5 +301,39 @@ def _submissions_router(authority: VotingAuthority, cells: VotingCells, submissi
         claims = authority.admit(signed, None)
         cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
         return JSONResponse(await submissions.read(id, claims))
+
+    @router.get(
+        "/{id}/proof",
+        response_class=Response,
+        responses={
+            **_RECEIPT,
+            **problem_responses(
+                *_TOKEN_ERRORS,
+                *OUTCOME_ERRORS.values(),
+                ErrorCode.SUBMISSION_NOT_FOUND,
+                ErrorCode.NOT_SEALED_YET,
+                ErrorCode.OVERLOADED,
+                ErrorCode.LEDGER_UNAVAILABLE,
+                ErrorCode.WORKFLOWS_UNAVAILABLE,
+                ErrorCode.OBJECTS_UNAVAILABLE,
+                ErrorCode.KEY_UNAVAILABLE,
+                ErrorCode.AUDIT_LOG_CONTRADICTED,
+            ),
+        },
+        summary="The proof that one's own participation is recorded",
+    )
+    async def prove(
+        id: _ID,  # noqa: A002 - the name in the address
+        signed: Signed,
+        authorization: VotingToken = None,
+    ) -> Response:
+        """Answer with the way from the participation to a signed tree head of the cell's audit log, and no choice."""
+        claims = authority.admit(signed, None)
+        cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
+        return Response(
+            await receipts.prove(id, claims),
+            media_type="application/json",
+            headers={"Cache-Control": "private, no-store"},
+        )
 
     return router

@@ -23,6 +23,7 @@ from domain.submissions import SubmissionIds
 from integrations.kafka.attempts import AttemptProducer
 from integrations.postgres.answer_sessions import AnswerSessions
 from integrations.postgres.ledger import PostgresLedger
+from integrations.postgres.participations import PostgresParticipations
 from integrations.postgres.pool import NotDurableError, pool_on_demand
 from integrations.postgres.roles import VOTING
 from integrations.postgres.voting_surveys import VotingSurveys
@@ -48,6 +49,7 @@ class VotingCell:
 
     surveys: VotingSurveys
     ledger: PostgresLedger  # for reads, beside the one that records
+    participations: PostgresParticipations
     batches: TemporalBatches
     gateway: Gateway
     sessions: AnswerSessions
@@ -144,6 +146,7 @@ class VotingCells:
         self._open[cell] = VotingCell(
             surveys=clients.surveys,
             ledger=PostgresLedger(aside, clients.surveys, self._telemetry.tracing.tracer),
+            participations=PostgresParticipations(aside),
             batches=batches,
             gateway=gateway,
             sessions=AnswerSessions(aside),

@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
+from activities.log_reading import LogReading
 from api.background import run_beside
 from api.composition import Service
 from api.http.application import create_application
@@ -12,13 +13,17 @@ from api.votes.app import add_routes, lean_routes
 from api.votes.authority import VotingAuthority
 from api.votes.cells import VotingCells, VotingSecrets
 from api.votes.endpoint import CastVotes
+from api.votes.receipts import Receipts
 from api.votes.submissions import Submissions
 from api.votes.telemetry import VoteTelemetry
+from domain.audit_log import origin_of
+from domain.ports import KeyManagement
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import DAILY, KEK_BALLOT, LIMITS, PSEUDONYM, SUBMISSION, VOTING_TOKEN, public
-from integrations.keys.signing import VerificationKeys, keep_fresh
+from integrations.keys.purposes import AUDIT_LOG, DAILY, KEK_BALLOT, LIMITS, PSEUDONYM, SUBMISSION, VOTING_TOKEN, public
+from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import VotingTokenVerifier
+from integrations.objects.log_objects import open_log_objects
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -27,7 +32,9 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, public(VOTING_TOKEN), KEK_BALLOT, DAILY, SUBMISSION, PSEUDONYM, LIMITS)
+    keys = open_keys(
+        settings, *map(public, (VOTING_TOKEN, AUDIT_LOG)), KEK_BALLOT, DAILY, SUBMISSION, PSEUDONYM, LIMITS
+    )
     token_keys = VerificationKeys(keys, VOTING_TOKEN)
     await token_keys.refresh()
     run_beside(lifetime, keep_fresh(token_keys))
@@ -44,7 +51,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     authority = VotingAuthority(
         VotingTokenVerifier(token_keys), proofs, settings.cells, limits.failures, AuthMetrics(telemetry.registry)
     )
-    add_routes(app, authority, cells, Answering(cells), Submissions(cells))
+    submissions = Submissions(cells)
+    receipts = Receipts(cells, submissions, _logs(settings, keys))
+    add_routes(app, authority, cells, Answering(cells), submissions=submissions, receipts=receipts)
     cast = CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))
     return Service(app, lean_routes(cast, cells.gate))
 
@@ -54,3 +63,13 @@ async def _has_keys(keys: VerificationKeys) -> bool:
     if not keys.by_id:
         await keys.refresh()
     return bool(keys.by_id)
+
+
+def _logs(settings: Settings, keys: KeyManagement) -> dict[str, LogReading]:
+    """Return the audit logs of the cells; none where the settings name no store: votes need none of it."""
+    try:
+        objects = open_log_objects(settings)
+    except LookupError:
+        return {}
+    signer, environment = LogKeys(keys, AUDIT_LOG), settings.environment.value
+    return {cell: LogReading(objects, signer, cell, origin_of(environment, cell)) for cell in settings.cells}

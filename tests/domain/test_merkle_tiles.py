@@ -15,6 +15,7 @@ from domain.merkle_proofs import (
     continues,
     hash_of,
     includes,
+    inclusion_path,
     inclusion_spans,
     root_of,
     tiles_under,
@@ -198,3 +199,17 @@ def test_there_is_no_proof_of_what_is_not_there() -> None:
         inclusion_spans(5, 5)
     with pytest.raises(ValueError, match="continue"):
         consistency_spans(6, 5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 31, 33])
+def test_a_path_through_a_small_tree_leads_to_its_root(size: int) -> None:
+    hashes = [leaf_hash(bytes([n])) for n in range(size)]
+    tree = GrowingTiles()
+    tree.extend(hashes)
+    for index in range(size):
+        path = inclusion_path(hashes, index)
+        assert includes(hashes[index], index, size, path, tree.root())
+        assert not includes(hashes[index - 1], index, size, path, tree.root()) or size == 1
+    for outside in (-1, size):
+        with pytest.raises(ValueError, match="no leaf"):
+            inclusion_path(hashes, outside)

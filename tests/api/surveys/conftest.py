@@ -25,6 +25,7 @@ from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
+from domain.audit_log import verifier_keys
 from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Survey, SurveyWindow
 from domain.errors import DomainError, ErrorCode
 from domain.tally import MergedTotals
@@ -54,6 +55,7 @@ from workflows.export_results import ExportResultsWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
 CELLS = ("eu", "us")
+LOG_KEYS = verifier_keys("test", CELLS, [bytes(range(32))])
 PATIENCE_S = 20.0  # nothing here takes long, but the machine may be busy
 HASTE_S = 1.5
 
@@ -170,7 +172,7 @@ class Platform:
             self.access.require_role(Role.ADMIN),
             limits=self.limits,
             telemetry=make_telemetry(self.settings, "surveys"),
-            certifications=Certifications(self.certifications, self.objects, dict),
+            certifications=Certifications(self.certifications, self.objects, dict, lambda: LOG_KEYS),
         )
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://surveys.test", headers=headers)

@@ -10,6 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
+from domain.checkpoints import read_verifier_keys
 from domain.tokens import Role
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
@@ -299,3 +300,10 @@ async def test_staff_list_drafts_page_by_page(admin: httpx.AsyncClient):
 )
 async def test_a_malformed_page_is_refused(anyone: httpx.AsyncClient, query: str):
     assert code(await anyone.get(f"/v1/surveys?{query}")) == (400, "malformed_request")
+
+
+async def test_everybody_reads_the_keys_of_audit_logs_as_tools_take_them(anyone: httpx.AsyncClient):
+    answer = await anyone.get("/v1/log-keys")
+    assert answer.headers["content-type"].startswith("text/plain")
+    keys = read_verifier_keys(answer.text.splitlines())
+    assert {name for name, _ in keys} == {"comitia/test/eu", "comitia/test/us", "comitia/test/catalogue"}
