@@ -13,7 +13,7 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import archive, audit, clients, keys, reconciliation, replay, roll, staff, tally, tokens, verify
+from comitia import archive, audit, clients, evidence, keys, reconciliation, replay, roll, staff, tally, tokens, verify
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from comitia.stack.topology import BROKERS, Topology
 from integrations.postgres.roles import OWNER
@@ -30,6 +30,7 @@ app.add_typer(roll.app, name="roll")
 app.add_typer(staff.app, name="staff")
 app.add_typer(audit.app, name="audit")
 app.add_typer(archive.app, name="archive")
+app.add_typer(evidence.app, name="evidence")
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")

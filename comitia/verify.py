@@ -12,6 +12,7 @@ from rich.console import Console
 
 from comitia.audit import compare
 from comitia.log_copy import LogFolder
+from domain.bundle_verification import read_bundle_keys, verify_bundle
 from domain.checkpoints import read_verifier_keys
 from domain.errors import DomainError
 from domain.log_proofs import read_proof, verify_entry
@@ -146,6 +147,30 @@ def receipt(
         console.print("This receipt is NOT good.", markup=False, highlight=False)
         raise typer.Exit(1)
     console.print("This participation is recorded.", markup=False, highlight=False)
+
+
+@app.command()
+def bundle(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An evidence bundle.")],
+    keys: Annotated[str, typer.Option("--keys", help="The keys, as `comitia evidence keys` prints them.")],
+) -> None:
+    """Check the evidence of a case: its signature, every file, its audit entries, and that they say what was decided.
+
+    Exit 1 where anything does not hold. The keys must come from somewhere that whoever made the bundle does not
+    control.
+    """
+    console = Console(soft_wrap=True)
+    try:
+        checks = verify_bundle(file.read_bytes(), read_bundle_keys(b"".join(_pieces(keys))), is_signed)
+    except (OSError, ValueError, typer.BadParameter) as error:
+        console.print(f"not checked: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    show(checks, console)
+    if not all(check.holds for check in checks):
+        console.print("This bundle is NOT good.", markup=False, highlight=False)
+        raise typer.Exit(1)
+    console.print("This bundle is good.", markup=False, highlight=False)
 
 
 def show(checks: list[Check], console: Console) -> None:

@@ -65,6 +65,7 @@ class AuditKind(StrEnum):
     CASE_ACTION_ASKED = "case.action_asked"
     CASE_ACTION_TAKEN = "case.action_taken"
     CASE_UNMASKING = "case.unmasking"
+    EVIDENCE_EXPORTED = "evidence.exported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.CASE_ACTION_ASKED: KindRule(_A_CASE, facts=frozenset({"request"})),
     AuditKind.CASE_ACTION_TAKEN: KindRule(_A_CASE, facts=frozenset({"action", "request"})),
     AuditKind.CASE_UNMASKING: KindRule(_A_CASE, facts=frozenset({"unmasking", "field"})),
+    AuditKind.EVIDENCE_EXPORTED: KindRule(_A_CASE, after=True, facts=frozenset({"request"})),
 }
 
 

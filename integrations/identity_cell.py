@@ -133,7 +133,7 @@ def document_claims(pools: Mapping[str, asyncpg.Pool]) -> dict[str, PostgresDocu
 
 
 async def open_identity_cell(
-    cell: str, settings: Settings, keys: KeyManagement, pool: asyncpg.Pool, interceptor: Interceptor
+    cell: str, settings: Settings, keys: KeyManagement, pool: asyncpg.Pool, interceptor: Interceptor | None = None
 ) -> IdentityCell:
     """Open a cell's Temporal under the keys of histories that last, and the stores on its pool.
 
@@ -143,7 +143,8 @@ async def open_identity_cell(
     """
     codec = EncryptionCodec(keys, history(cell))
     await codec.refresh()
-    temporal = await connect(settings.cells[cell].temporal, codec, interceptors=[interceptor])
+    interceptors = [] if interceptor is None else [interceptor]
+    temporal = await connect(settings.cells[cell].temporal, codec, interceptors=interceptors)
     return IdentityCell(
         name=cell,
         pool=pool,

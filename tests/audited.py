@@ -69,6 +69,7 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "support POST /v1/support/cases/{case_id}/actions": (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN),
     "support POST /v1/support/unmaskings": (K.CASE_UNMASKING,),
     "support POST /v1/support/unmaskings/{unmasking_id}/decision": (K.CASE_UNMASKING,),
+    "compliance POST /v1/compliance/bundles": (K.EVIDENCE_EXPORTED,),
 }
 
 ACTIVITIES: Final[dict[str, Audited | str]] = {
@@ -202,3 +203,6 @@ SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_r
 SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"
 SEEN[K.VOTE_FOR_SEALED_SURVEY] = f"{_LEDGER}::test_a_vote_for_a_sealed_survey_is_a_fault_that_is_written_down"
 SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing"
+SEEN[K.EVIDENCE_EXPORTED] = (
+    "tests/api/compliance/test_bundles.py::test_each_export_is_an_entry_with_the_digest_of_what_was_taken"
+)

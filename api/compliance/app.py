@@ -1,20 +1,40 @@
 """The application of the service `compliance`: what convinces a third party."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
+from api.compliance.evidence import EvidenceDesk
+from api.compliance.evidence_routes import evidence_routes
 from api.compliance.log_routes import log_routes
 from api.compliance.logs import LogDesk
 from api.http.access import Principal
 from api.http.application import create_application
+from domain.evidence_bundles import PublicKeys
 from integrations.telemetry.telemetry import Telemetry
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Bundles of cases, the keys that check them, and the dependency that lets in who may export one."""
+
+    desk: EvidenceDesk
+    keys: Callable[[], Awaitable[PublicKeys]]
+    officers: Callable[..., Awaitable[Principal]]
+
+
 def create_app(
-    logs: LogDesk, officers: Callable[..., Awaitable[Principal]], *, telemetry: Telemetry, public_url: str = ""
+    logs: LogDesk,
+    officers: Callable[..., Awaitable[Principal]],
+    evidence: Evidence,
+    *,
+    telemetry: Telemetry,
+    public_url: str = "",
 ) -> FastAPI:
     """Return the application; `officers` is the dependency that lets in who may read audit logs."""
-    app = create_application("compliance", telemetry, summary="Audit logs and their proofs", public_url=public_url)
+    summary = "Audit logs and their proofs, and the evidence of cases"
+    app = create_application("compliance", telemetry, summary=summary, public_url=public_url)
     app.include_router(log_routes(logs, officers))
+    app.include_router(evidence_routes(evidence.desk, evidence.keys, evidence.officers))
     return app

@@ -1,19 +1,21 @@
-"""Wires the service `compliance`: it reads what is sealed, and writes nothing anywhere."""
+"""Wires the service `compliance`: it reads, and writes nothing but what was exported by whom, and why."""
 
 from contextlib import AsyncExitStack
+from functools import partial
 
 from api.background import run_beside
-from api.compliance.app import create_app
+from api.compliance.app import Evidence, create_app
+from api.compliance.evidence_cells import bundle_keys, evidence_desk
 from api.compliance.logs import LogDesk
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from domain.audit import CATALOGUE_LOG
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
-from integrations.identity_cell import identity_pools
+from integrations.identity_cell import IdentityCells, identity_pools
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, LIMITS, STAFF_TOKEN, public
+from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, BUNDLE, HISTORY, LIMITS, STAFF_TOKEN, public
 from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.log_objects import open_log_objects
@@ -26,7 +28,7 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG)), LIMITS)
+    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG)), BUNDLE, HISTORY, LIMITS)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
@@ -39,8 +41,11 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(await identity_pools(settings, lifetime)),
     )
+    cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
+    await cells.open(lifetime)
+    objects = open_log_objects(settings)
     desk = LogDesk(
-        open_log_objects(settings),
+        objects,
         LogKeys(keys, AUDIT_LOG),
         {*settings.cells, CATALOGUE_LOG},
         settings.environment.value,
@@ -48,4 +53,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
 
     telemetry.readiness.add("logs", desk.is_reachable)
     officers = access.require_role(Role.COMPLIANCE, Role.AUDITOR)
-    return Service(create_app(desk, officers, telemetry=telemetry, public_url=settings.public_url))
+    evidence = Evidence(
+        evidence_desk(settings, keys, objects, cells.of),
+        partial(bundle_keys, settings, keys),
+        access.require_role(Role.COMPLIANCE),
+    )
+    return Service(create_app(desk, officers, evidence, telemetry=telemetry, public_url=settings.public_url))

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import problem_responses
+from api.http.idempotency import Key
 from api.http.models import ApiModel, QueryText
 from api.support.acting import ActionDesk, Taken
-from api.support.keys import Key
 from domain.errors import ErrorCode
 from domain.support_actions import SupportAction, SupportReason
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import problem_responses
+from api.http.idempotency import Key
 from api.http.models import ApiModel, QueryText, Timestamp
-from api.support.keys import Key
 from api.support.unmasking import UnmaskingDesk
 from domain.contracts.support import UnmaskingState
 from domain.errors import ErrorCode

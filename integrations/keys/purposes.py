@@ -12,6 +12,7 @@ KEK_BALLOT = "kek/ballot"  # wraps the surveys' ballot keys
 KEK_ELIGIBILITY = "kek/eligibility"  # wraps the surveys' eligibility keys; only admission may unwrap
 CERTIFICATE = "certificate"  # signs the certificates of surveys; never destroyed, since they are checked for years
 AUDIT_LOG = "audit-log"  # signs the tree heads of audit logs; never destroyed, like that of certificates
+BUNDLE = "evidence-bundle"  # signs what of a case is given to a third party; never destroyed, like the two above
 SUBMISSION = "submission"  # authenticates submission ids
 PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs, counters and attempts
 LIMITS = "limits"  # keyed hashes under which limits are counted; another key, so that the two cannot be joined
@@ -30,7 +31,7 @@ PUBLIC = "public:"
 GENERATE = "generate:"
 MANAGE = "manage:"
 
-SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE, CERTIFICATE, AUDIT_LOG})
+SIGNING = frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN, EVIDENCE, CERTIFICATE, AUDIT_LOG, BUNDLE})
 HISTORY = "history"  # encrypts histories that last: of registration, login and accounts; kept until retention
 DAILY = "in-flight"  # everything under it gets a new key every day (UTC)
 

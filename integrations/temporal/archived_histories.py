@@ -54,7 +54,7 @@ class ArchivedHistories:
         place = await self._index.place(workflow_id, run_id)
         if place is None or place.left_out:
             return None
-        history = History.FromString(await self._sealed(place))
+        history = History.FromString(await self.sealed(place))
         await open_payloads(history.events, self._codec)
         return WorkflowHistory(workflow_id, history.events)
 
@@ -63,7 +63,8 @@ class ArchivedHistories:
         async for place in self._index.started(since, until, workflow_type):
             yield Execution(place.workflow_id, place.run_id, place.workflow_type)
 
-    async def _sealed(self, place: HistoryPlace) -> bytes:
+    async def sealed(self, place: HistoryPlace) -> bytes:
+        """Return a history as it was archived, its payloads as they are kept. Raises DomainError as `read`."""
         content = await self._file(place.name)
         events = content[place.first_byte : place.first_byte + place.size_bytes]
         if sha256(events).digest() != place.digest:

@@ -1,0 +1,132 @@
+"""Evidence bundles of cases: put together, written down, and only then handed out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from activities.log_reading import LogReading
+from domain.audit import AuditEntry, AuditKind
+from domain.cases import CaseAddress, case_at
+from domain.errors import DomainError, ErrorCode
+from domain.evidence_bundles import CaseEvidence, EvidenceReason, Json, RecordedRun, bundle_of
+from domain.ids import derived_id
+from domain.log_proofs import ProvedEntry
+from domain.staff_entries import StaffEntries
+from domain.tokens import Role
+
+_SEALED_WITHIN_S = 60
+
+
+class CaseRecords(Protocol):
+    """What the tables have of a case. Calls raise DomainError `directory_unavailable`."""
+
+    async def decision(self, address: CaseAddress) -> Json | None:
+        """Return the record of what was decided, or None where none is kept."""
+        ...
+
+    async def places(self, case_id: str) -> list[int | None]:
+        """Return where the case's entries are in the cell's log; None for each that has no place yet."""
+        ...
+
+
+class CaseRuns(Protocol):
+    """The processes of a case."""
+
+    async def of(self, workflow_id: str) -> list[RecordedRun]:
+        """Return every run. Raises DomainError `case_stage` where one is not over, and what keeps them from us."""
+        ...
+
+
+class BundleSigner(Protocol):
+    """Signs bundles."""
+
+    async def sign(self, message: bytes) -> tuple[str, bytes]:
+        """Return the key's id and its signature. Raises DomainError `key_unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceCell:
+    """What bundles of one cell's cases are made of."""
+
+    records: CaseRecords
+    runs: CaseRuns
+    log: LogReading
+    entries: StaffEntries
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who wants a bundle and why; `key` tells a repeated request from a second one."""
+
+    case_id: str
+    reason: EvidenceReason
+    actor: str
+    role: str = Role.COMPLIANCE.value
+    key: str = ""
+
+
+class EvidenceDesk:
+    """Makes the bundles of closed cases."""
+
+    def __init__(self, cell_of: Callable[[str | None], EvidenceCell], signer: BundleSigner) -> None:
+        """`cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+        self._cell_of = cell_of
+        self._signer = signer
+
+    async def export(self, asked: Asked) -> bytes:
+        """Return the bundle of a case, once its audit entry, which has the bundle's digest, is committed.
+
+        Safe to repeat under one key: one entry is written. The same case gives the same bytes.
+
+        Raises:
+            DomainError: `case_not_found`, also for votes, whose voters have receipts; `case_stage` where it is not
+                over; `not_sealed_yet` where an entry of it is under no tree head; `idempotency_key_used`; and whatever
+                keeps its parts from us.
+        """
+        address = case_at(asked.case_id)
+        if address is None:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        cell = self._cell(address.cell)
+        unsigned = bundle_of(await _collected(address, cell))
+        content = unsigned.signed(*await self._signer.sign(unsigned.message))
+        request = derived_id("ev", f"{asked.actor}\n{asked.case_id}\n{asked.key}")
+        entry = AuditEntry(
+            AuditKind.EVIDENCE_EXPORTED,
+            asked.actor,
+            asked.case_id,
+            role=asked.role,
+            reason=asked.reason.value,
+            after=sha256(content).digest(),
+            facts={"request": request},
+        )
+        await cell.entries.note(request, entry)
+        return content
+
+    def _cell(self, name: str) -> EvidenceCell:
+        try:
+            return self._cell_of(name)
+        except DomainError as error:
+            if error.code is ErrorCode.WRONG_CELL:  # whoever made this id up
+                raise DomainError(ErrorCode.CASE_NOT_FOUND) from error
+            raise
+
+
+async def _collected(address: CaseAddress, cell: EvidenceCell) -> CaseEvidence:
+    """Return the evidence of a case; its entries under the first tree head that all of them are under."""
+    runs = await cell.runs.of(address.workflow_id)
+    decision, places = await cell.records.decision(address), await cell.records.places(address.case_id)
+    if decision is None and not runs and not places:
+        raise DomainError(ErrorCode.CASE_NOT_FOUND)
+    return CaseEvidence(address, decision, runs, await _proved(places, cell.log))
+
+
+async def _proved(places: Sequence[int | None], log: LogReading) -> list[ProvedEntry]:
+    known = [place for place in places if place is not None]
+    if not places:
+        return []
+    head = await log.first_over(max(known)) if len(known) == len(places) else None
+    if head is None:
+        raise DomainError(ErrorCode.NOT_SEALED_YET, retry_after_s=_SEALED_WITHIN_S)
+    return [await log.prove(place, head) for place in sorted(known)]

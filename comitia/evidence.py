@@ -1,0 +1,94 @@
+"""`comitia evidence`: what of one case convinces a third party, for compliance."""
+
+import asyncio
+import json
+import os
+import secrets
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from api.compliance.evidence import Asked
+from api.compliance.evidence_cells import bundle_keys, evidence_desk
+from comitia.cell_access import DataFolder, identity_settings, operator
+from domain.cases import case_at
+from domain.errors import DomainError, ErrorCode
+from domain.evidence_bundles import EvidenceReason
+from integrations.identity_cell import IdentityCell, open_identity_cell
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import AUDIT_LOG, BUNDLE, HISTORY, public
+from integrations.objects.log_objects import open_log_objects
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import IDENTITY
+from integrations.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Evidence of cases, for a third party.")
+
+_FAILURES = (DomainError, LookupError, OSError, RuntimeError, ValidationError)
+
+
+@app.command()
+def export(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="A registration, login, recovery or deletion.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Where the bundle is written; what is there is replaced.")],
+    reason: Annotated[EvidenceReason, typer.Option("--reason", help="Why; it is in the audit log.")],
+    data: DataFolder = Path(".comitia"),
+) -> None:
+    """Write the signed bundle of a case that is over, for `comitia verify bundle` on any machine."""
+    console = Console(soft_wrap=True)
+    try:
+        content = asyncio.run(export_case(identity_settings(data), case, reason))
+        _write(out, content)
+    except _FAILURES as error:
+        console.print(f"not exported: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    console.print(f"wrote {out}: {len(content):,} bytes", markup=False, highlight=False)
+
+
+@app.command()
+def keys(*, data: DataFolder = Path(".comitia")) -> None:
+    """Print the public keys that check bundles, as one JSON document."""
+    try:
+        settings = identity_settings(data)
+        found = asyncio.run(bundle_keys(settings, open_keys(settings, BUNDLE, public(AUDIT_LOG))))
+    except _FAILURES as error:
+        typer.echo(f"no keys: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(found.document(), indent=1))
+
+
+async def export_case(settings: Settings, case_id: str, reason: EvidenceReason) -> bytes:
+    """Return the bundle of a case, its audit entry committed in the name of whoever gives the command.
+
+    Raises:
+        LookupError: there is no such cell, or no store of audit logs.
+        RuntimeError: the cell's Temporal cannot be reached.
+        DomainError: as `EvidenceDesk.export`.
+    """
+    address = case_at(case_id)
+    if address is None:
+        raise DomainError(ErrorCode.CASE_NOT_FOUND)
+    if address.cell not in settings.cells:
+        raise LookupError(f"no cell {address.cell}")
+    keys = open_keys(settings, BUNDLE, HISTORY, public(AUDIT_LOG))
+    async with AsyncExitStack() as lifetime:
+        pool = await open_pool(settings.cells[address.cell].database, settings, IDENTITY, size=2)
+        lifetime.push_async_callback(pool.close)
+        cell = await open_identity_cell(address.cell, settings, keys, pool)
+
+        def cell_of(_name: str | None) -> IdentityCell:
+            return cell
+
+        desk = evidence_desk(settings, keys, open_log_objects(settings), cell_of)
+        return await desk.export(Asked(case_id, reason, operator(), role="", key=secrets.token_hex(16)))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that others on this machine cannot read."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)

@@ -1,0 +1,276 @@
+"""What anybody can check of an evidence bundle, with nothing but its file and public keys."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from domain.account_ends import DeletionStage
+from domain.audit import AuditKind
+from domain.cases import CaseKind
+from domain.certificates import canonical_json
+from domain.checkpoints import IsSigned, Keys, NoCheckpointError, open_checkpoint, read_verifier_keys
+from domain.evidence_bundles import DECISION, FORMAT, MANIFEST, SIGNATURE, TIMELINE, Json, digest_of, signed_bytes
+from domain.log_proofs import EntryProof, read_proof, verify_entry
+from domain.registrations import ENDED
+from domain.stored_zip import NotStoredZipError, read_zip
+from domain.verification import Check, UnreadableError, read_keys
+
+_ZIP: Final = "an archive in the one form"
+_MANIFEST: Final = "a manifest in the one form"
+_SIGNATURE: Final = "signature of the manifest"
+_FILES: Final = "files as the manifest lists them"
+_DIGESTS: Final = "digests of the files"
+_NAMED: Final = "every file has its part"
+_HEAD: Final = "signatures of the tree heads"
+_ENTRIES: Final = "entries are in the log of the cell"
+_OF_CASE: Final = "entries are of the case"
+_DECIDED: Final = "the decision is the one that was sealed"
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    sha256: str
+    size: int
+
+
+class _History(msgspec.Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    workflow: str
+    run: str
+    type: str
+    builds: list[str]
+    file: str = ""
+    left_out: str = ""
+    payloads: str = ""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    file: str
+    proof: str
+    index: int
+    kind: str
+
+
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    case: str
+    kind: str
+    cell: str
+    files: list[_File]
+    histories: list[_History]
+    entries: list[_Entry]
+
+
+class _Signature(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    key_id: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleKeys:
+    """The public keys of bundles by id, and those of logs."""
+
+    bundles: Mapping[str, bytes]
+    logs: Keys
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What was read so far."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    names: Sequence[str] = ()
+    manifest: _Manifest | None = None
+    entries: list[tuple[_Entry, Json]] = field(default_factory=list)
+
+
+def read_bundle_keys(content: bytes) -> BundleKeys:
+    """Return public keys from what `GET /v1/compliance/bundle-keys` answers.
+
+    Raises:
+        UnreadableError: this is no list of such keys.
+    """
+    bundles = read_keys(content)
+    try:
+        return BundleKeys(bundles, read_verifier_keys(json.loads(content)["verifierKeys"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableError("not a list of keys") from error
+
+
+def verify_bundle(content: bytes, keys: BundleKeys, is_signed: IsSigned) -> list[Check]:
+    """Return every check, in order, up to the first without which the rest says nothing; good where all of them hold.
+
+    Whatever is no bundle fails the first.
+    """
+    opened, checks = _Opened(), list[Check]()
+    steps: Sequence[tuple[str, Callable[[], str]]] = (
+        (_ZIP, lambda: _read_zip(content, opened)),
+        (_MANIFEST, lambda: _read_manifest(opened)),
+        (_SIGNATURE, lambda: _signature(opened, keys, is_signed)),
+        (_FILES, lambda: _listed(opened)),
+        (_DIGESTS, lambda: _digests(opened)),
+        (_NAMED, lambda: _named(opened)),
+        (_HEAD, lambda: _heads(opened, keys, is_signed)),
+        (_ENTRIES, lambda: _proved(opened, keys, is_signed)),
+        (_OF_CASE, lambda: _of_case(opened)),
+        (_DECIDED, lambda: _decided(opened)),
+    )
+    for name, step in steps:
+        try:
+            checks.append(Check(name, holds=True, detail=step()))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            detail = str(error) if isinstance(error, ValueError) else f"not readable: {type(error).__name__}"
+            return [*checks, Check(name, holds=False, detail=detail)]
+    return checks
+
+
+def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - what is required comes first
+    if not holds:
+        raise UnreadableError(otherwise)
+
+
+def _read_zip(content: bytes, opened: _Opened) -> str:
+    try:
+        files = read_zip(content)
+    except NotStoredZipError as error:
+        raise UnreadableError(str(error)) from error
+    opened.files, opened.names = dict(files), [name for name, _ in files]
+    return f"{len(files)} files, {len(content):,} bytes"
+
+
+def _read_manifest(opened: _Opened) -> str:
+    content = opened.files[MANIFEST]
+    found = msgspec.json.decode(content, type=_Manifest)
+    _require(found.format == FORMAT, "not a format that is known here")
+    _require(found.kind in set(CaseKind), "not a kind of case that is known here")
+    _require(canonical_json(msgspec.to_builtins(found)) == content, "not in the one form")
+    opened.manifest = found
+    return f"{found.kind} {found.case}"
+
+
+def _signature(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
+    content = opened.files[SIGNATURE]
+    found = msgspec.json.decode(content, type=_Signature)
+    _require(canonical_json(msgspec.to_builtins(found)) == content, "the signature is not in the one form")
+    _require(found.key_id in keys.bundles, f"the key {found.key_id} is not among those given")
+    message, value = signed_bytes(opened.files[MANIFEST]), bytes.fromhex(found.signature)
+    _require(is_signed(message, value, keys.bundles[found.key_id]), "not of this manifest")
+    return f"Ed25519, key {found.key_id}"
+
+
+def _of(opened: _Opened) -> _Manifest:
+    assert opened.manifest is not None
+    return opened.manifest
+
+
+def _listed(opened: _Opened) -> str:
+    expected = [MANIFEST, SIGNATURE, *(file.name for file in _of(opened).files)]
+    _require(list(opened.names) == expected, "others than those that are listed, or in another order")
+    return f"{len(expected) - 2} besides the manifest and its signature"
+
+
+def _digests(opened: _Opened) -> str:
+    for file in _of(opened).files:
+        content = opened.files[file.name]
+        is_it = (len(content), sha256(content).hexdigest()) == (file.size, file.sha256)
+        _require(is_it, f"{file.name} is not what was signed")
+    return "SHA-256 of each"
+
+
+def _named(opened: _Opened) -> str:
+    """Every file is the decision, the timeline, a history, an entry or a proof; and each of those is there."""
+    manifest = _of(opened)
+    histories = [history.file for history in manifest.histories if not history.left_out]
+    entries = [name for entry in manifest.entries for name in (entry.file, entry.proof)]
+    expected = [DECISION, TIMELINE, *histories, *entries]
+    _require([file.name for file in manifest.files] == expected, "files without a part, or parts without a file")
+    left_out = len(manifest.histories) - len(histories)
+    return f"{len(histories)} histories, {left_out} left out, {len(manifest.entries)} entries"
+
+
+def _proof(opened: _Opened, entry: _Entry) -> EntryProof:
+    return read_proof(opened.files[entry.proof])
+
+
+def _heads(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
+    manifest, said = _of(opened), "no entries"
+    for entry in manifest.entries:
+        try:
+            head = open_checkpoint(_proof(opened, entry).note, keys.logs, is_signed)
+        except NoCheckpointError as error:
+            raise UnreadableError(f"{entry.proof}: {error}") from error
+        _require(head.origin.rpartition("/")[2] == manifest.cell, f"{entry.proof}: {head.origin} is another cell's log")
+        said = f"{head.origin}, {head.size:,} entries"
+    return said
+
+
+def _proved(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
+    places = [entry.index for entry in _of(opened).entries]
+    _require(places == sorted(set(places)), "an entry twice, or in another order")
+    for entry in _of(opened).entries:
+        proof = _proof(opened, entry)
+        checks = verify_entry(opened.files[entry.file], proof, keys.logs, is_signed)
+        _require(proof.index == entry.index and all(check.holds for check in checks), f"{entry.file} is not in it")
+    return f"at places {', '.join(map(str, places))}" if places else "no entries"
+
+
+def _of_case(opened: _Opened) -> str:
+    manifest = _of(opened)
+    for entry in manifest.entries:
+        found = json.loads(opened.files[entry.file])
+        is_of = (found["kind"], found["body"]["subject"]) == (entry.kind, manifest.case)
+        _require(is_of, f"{entry.file} is of another case or kind")
+        opened.entries.append((entry, found["body"]))
+    return ", ".join(entry.kind for entry in manifest.entries) or "no entries"
+
+
+def _decided(opened: _Opened) -> str:
+    """Compare the decision with the entry that was written in its transaction."""
+    record = json.loads(opened.files[DECISION])["record"]
+    if record is None:
+        return "no record is kept: the entries and histories alone say what was decided"
+    rule = _RULES[CaseKind(_of(opened).kind)]
+    body = next((body for entry, body in opened.entries if entry.kind == rule.entry), None)
+    if body is None:
+        _require(not rule.is_over(record), f"no entry {rule.entry}")
+        return f"it has not come to an end: no entry {rule.entry}"
+    _require(rule.is_said(record, body), f"another one than that of the entry {rule.entry}")
+    return f"the entry {rule.entry} says the same"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Which entry goes with a record, whether the record has to have one, and whether the two say the same."""
+
+    entry: str
+    is_over: Callable[[Json], bool]
+    is_said: Callable[[Json, Json], bool]
+
+
+def _is_login(record: Json, body: Json) -> bool:
+    judged = record["judged"]
+    says: tuple[Any, Any] = body["after"], body["facts"]["policyVersion"]
+    return says == (digest_of(judged).hex(), judged["verdict"]["policy_version"])
+
+
+def _is_registration(record: Json, body: Json) -> bool:
+    says: tuple[Any, Any] = body["outcome"], body["facts"]["caseNo"]
+    return says == (record["stage"], record["caseNo"])
+
+
+def _is_deletion(record: Json, body: Json) -> bool:
+    return all(body["facts"][name] == record[name] for name in ("casesErased", "credentialsRemoved"))
+
+
+_RULES: Final[Mapping[CaseKind, _Rule]] = {
+    CaseKind.LOGIN: _Rule(AuditKind.LOGIN_DECIDED.value, lambda _: True, _is_login),
+    CaseKind.REGISTRATION: _Rule(
+        AuditKind.REGISTRATION_ENDED.value, lambda record: record["stage"] in ENDED, _is_registration
+    ),
+    CaseKind.DELETION: _Rule(
+        AuditKind.ACCOUNT_DELETED.value, lambda record: record["stage"] == DeletionStage.COMPLETED, _is_deletion
+    ),
+}

@@ -1,0 +1,364 @@
+"""Evidence of real cases, exported over HTTP and by command: always the same bytes, checked by public keys alone."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from temporalio.api.common.v1 import Payload
+from temporalio.testing import ActivityEnvironment
+from typer.testing import CliRunner
+
+from activities.history_archive import HistoryArchiveActivities
+from api.compliance.composition import compose
+from api.compliance.evidence import Asked, EvidenceCell, EvidenceDesk
+from comitia.cli import app as command_line
+from comitia.evidence import export_case
+from domain.archive_ports import ArchiveCell
+from domain.audit import AuditEntry
+from domain.bundle_verification import read_bundle_keys, verify_bundle
+from domain.contracts.archive import ClosedExecution, HistoryPack
+from domain.contracts.login import LoginDecision
+from domain.errors import DomainError, ErrorCode
+from domain.evidence_bundles import DECISION, MANIFEST, TIMELINE, EvidenceReason, RecordedRun
+from domain.ids import new_attempt_id, new_registration_id, register_voter_workflow_id, verify_identity_workflow_id
+from domain.stored_zip import read_zip
+from domain.tokens import Role
+from integrations.keys.access_tokens import AccessTokens
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
+from integrations.keys.signing import is_signed
+from integrations.objects.file_store import FileObjectStore
+from integrations.postgres.archived_histories import PostgresArchive
+from integrations.postgres.case_evidence import PostgresCaseEvidence
+from integrations.postgres.logins import PostgresLogins
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT, IDENTITY
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import make_telemetry
+from integrations.temporal.archived_histories import ArchivedHistories
+from integrations.temporal.case_histories import CaseHistories
+from integrations.temporal.closed_histories import TemporalClosedHistories
+from tests.api.auth.test_registration import Town, number
+from tests.archive_world import Watch
+from tests.conftest import OwnerPool, SettingsFor
+from tests.integrations.postgres.test_logins import login
+from tests.masking_walk import SEEN, texts
+from tests.sealing_world import Seal, sealing
+from workflows.signatures import all_signatures
+
+CELL = "eu"
+WITHIN_S = 30
+MAIL = f"anna.{secrets.token_hex(4)}@example.org"
+DOCUMENT = number()
+
+
+@dataclass
+class Officer:
+    """The service as it is composed, and whoever calls it."""
+
+    client: httpx.AsyncClient
+    tokens: AccessTokens
+    settings: Settings
+    seal: Seal
+
+    async def post(self, case_id: str, *roles: Role, key: str | None = "", **body: Any) -> httpx.Response:
+        token = self.tokens.staff("u_tester", roles or (Role.COMPLIANCE,))
+        headers = {"authorization": f"Bearer {token}"}
+        if key is not None:
+            headers["idempotency-key"] = key or secrets.token_hex(8)
+        body = {"caseId": case_id, "reason": "court", **body}
+        return await self.client.post("/v1/compliance/bundles", json=body, headers=headers)
+
+    async def exported(self, case_id: str, **options: Any) -> bytes:
+        """Export a case as soon as it is over."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                answer = await self.post(case_id, **options)
+                if answer.status_code == 200:
+                    return answer.content
+                assert answer.json()["code"] in {"case_stage", "workflows_unavailable"}, answer.text
+                await asyncio.sleep(0.1)
+
+    async def keys(self) -> bytes:
+        token = self.tokens.staff("u_tester", (Role.COMPLIANCE,))
+        answer = await self.client.get("/v1/compliance/bundle-keys", headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    async def failing(self, content: bytes) -> list[str]:
+        given = read_bundle_keys(await self.keys())
+        return [
+            f"{check.name}: {check.detail}" for check in verify_bundle(content, given, is_signed) if not check.holds
+        ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def officer(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Officer]:
+    folder = tmp_path_factory.mktemp("objects")
+    settings = settings_for(IDENTITY, objects_folder=folder)
+    tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
+    await tokens.refresh()
+    async with AsyncExitStack() as lifetime:
+        seal = await lifetime.enter_async_context(sealing(settings_for(AUDIT), CELL, folder))
+        service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
+        transport = httpx.ASGITransport(service.app, client=("127.0.0.1", 1))
+        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
+        yield Officer(client, tokens, settings, seal)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def registered(town: Town, officer: Officer) -> str:
+    """A registration that is over, and sealed."""
+    registration: str = (await town.begin(CELL, mail=MAIL)).json()["registrationId"]
+    await town.prove(registration, MAIL)
+    await town.at_provider(registration)
+    await town.show(registration, DOCUMENT)
+    await town.at(registration, "active")
+    unsealed = await officer.post(registration)
+    assert (unsealed.status_code, unsealed.json()["code"]) in {(409, "not_sealed_yet"), (409, "case_stage")}
+    await officer.seal()
+    return registration
+
+
+def histories(town: Town, officer: Officer, codec: Any = None) -> CaseHistories:
+    cell = town.cells[CELL]
+    assert officer.settings.objects_folder is not None
+    archive = ArchivedHistories(
+        PostgresArchive(cell.pool), FileObjectStore(officer.settings.objects_folder), cell.codec
+    )
+    records = PostgresCaseEvidence(cell.pool)
+    return CaseHistories(cell.temporal, codec or cell.codec, records, archive, all_signatures())
+
+
+async def test_a_case_is_one_file_that_is_the_same_again_and_good(officer: Officer, registered: str) -> None:
+    content = await officer.exported(registered)
+    assert await officer.failing(content) == []
+    files = dict(read_zip(content))
+    manifest = json.loads(files[MANIFEST])
+    assert (manifest["case"], manifest["kind"], manifest["cell"]) == (registered, "registration", CELL)
+    assert [(history["type"], history["workflow"]) for history in manifest["histories"]] == [
+        ("RegisterVoter", register_voter_workflow_id(CELL, registered)),
+        ("VerifyIdentity", verify_identity_workflow_id(CELL, registered, 1)),
+    ]
+    assert all(history["builds"] for history in manifest["histories"])  # which code decided
+    assert [entry["kind"] for entry in manifest["entries"]] == ["registration.ended"]
+    record = json.loads(files[DECISION])["record"]
+    assert (record["stage"], record["caseNo"]) == ("active", 1)
+    assert record["cases"] == [{"caseNo": 1, "provider": "sumsub", "reference": record["cases"][0]["reference"]}]
+    steps = json.loads(files[TIMELINE])["steps"]
+    assert {"assurance", "state"} <= {name for step in steps for name in step.get("came", ())}  # what was decided by
+    assert any("rules" in step.get("given", ()) for step in steps)
+
+    await officer.seal()  # what comes later, this export among it, changes nothing of the next one
+    assert await officer.exported(registered) == content
+    on_the_command_line = await export_case(officer.settings, registered, EvidenceReason.AUDIT)
+    assert on_the_command_line == content
+
+
+async def test_nothing_is_in_it_that_the_role_may_not_see(town: Town, officer: Officer, registered: str) -> None:
+    content = await officer.exported(registered)
+    steps = [
+        step
+        for run in await histories(town, officer).of(register_voter_workflow_id(CELL, registered))
+        for step in run.steps
+    ]
+    contracts = [contract for step in steps for contract in (step.given, step.came) if contract is not None]
+    found = [found for contract in contracts for found in texts(contract, SEEN[Role.COMPLIANCE])]
+    secret = {text for is_hidden, text in found if is_hidden and len(text) > 7}  # codes may be anywhere
+    assert len(secret) > 1  # hashes of documents, of codes
+    open_text = {text for is_hidden, text in found if not is_hidden}
+    for text in (secret - open_text) | {MAIL, DOCUMENT}:
+        assert text.encode() not in content, text
+
+
+async def test_each_export_is_an_entry_with_the_digest_of_what_was_taken(
+    officer: Officer, registered: str, owner_pool: OwnerPool
+) -> None:
+    owner, key = await owner_pool(CELL), secrets.token_hex(8)
+
+    async def entries() -> list[Any]:
+        rows = await owner.fetch(
+            "SELECT body FROM audit.entry WHERE kind = 'evidence.exported' AND body->>'subject' = $1", registered
+        )
+        return [json.loads(row["body"]) for row in rows]
+
+    before = len(await entries())
+    for _ in range(3):
+        content = await officer.exported(registered, key=key)
+    found = (await entries())[before:]
+    assert len(found) == 1
+    told = {name: found[0][name] for name in ("actor", "role", "reason", "after")}
+    digest = sha256(content).hexdigest()
+    assert told == {"actor": "staff:u_tester", "role": "compliance", "reason": "court", "after": digest}
+    other = await officer.post(registered, key=key, reason="complaint")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_used")
+
+
+async def test_it_is_checked_by_command_with_public_keys_alone(
+    officer: Officer, registered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comitia.evidence.identity_settings", lambda _: officer.settings)
+
+    async def command(*arguments: str | Path) -> tuple[int, str]:
+        result = await asyncio.to_thread(CliRunner().invoke, command_line, list(map(str, arguments)))
+        return result.exit_code, result.output
+
+    bundle, keys = tmp_path / "case.zip", tmp_path / "public.json"
+    await officer.exported(registered)
+    code, said = await command("evidence", "export", registered, "--out", bundle, "--reason", "audit")
+    assert code == 0, said
+    code, said = await command("evidence", "keys")
+    keys.write_text(said)
+    code, said = await command("verify", "bundle", bundle, "--keys", keys)
+    assert (code, said.splitlines()[-1]) == (0, "This bundle is good."), said
+    assert said.splitlines()[9].startswith("ok   10 the decision is the one that was sealed")
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(content)
+    code, said = await command("verify", "bundle", bundle, "--keys", keys)
+    assert code == 1
+    assert "FAIL 1 an archive in the one form" in said
+    code, said = await command("evidence", "export", "nobody", "--out", bundle, "--reason", "audit")
+    assert (code, "not exported: case_not_found" in said) == (1, True)
+
+
+async def test_what_is_archived_gives_the_same_bytes_and_is_not_believed_where_it_was_changed(
+    town: Town, officer: Officer, registered: str, settings_for: SettingsFor
+) -> None:
+    content = await officer.exported(registered)
+    cell, folder = town.cells[CELL], officer.settings.objects_folder
+    assert folder is not None
+    runs = await histories(town, officer).of(register_voter_workflow_id(CELL, registered))
+    now = datetime.now(UTC)
+    closed = tuple(
+        ClosedExecution(
+            workflow_id=run.workflow_id,
+            run_id=run.run_id,
+            workflow_type=run.workflow_type,
+            started_at=now,
+            closed_at=now,
+        )
+        for run in runs
+    )
+    settings = settings_for(AUDIT)
+    pool: asyncpg.Pool = await open_pool(settings.cells[CELL].database, settings, AUDIT)
+    archiving = HistoryArchiveActivities(
+        {CELL: ArchiveCell(TemporalClosedHistories(cell.temporal), PostgresArchive(pool))},
+        FileObjectStore(folder),
+        Watch(),
+        settle=timedelta(0),
+    )
+    environment = ActivityEnvironment()
+    written = await environment.run(archiving.write_history_pack, HistoryPack(cell=CELL, executions=closed))
+    assert (await environment.run(archiving.note_history_pack, written)).archived == len(runs)
+    await pool.close()
+    assert await officer.exported(registered) == content
+
+    assert written.stored is not None
+    file = folder / written.stored.name
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"encryption-key-id", b"encryption-key-ix", 1))
+    answer = await officer.post(registered)
+    assert (answer.status_code, answer.json()["code"]) == (500, "archive_contradicted")
+    file.write_bytes(whole)
+    assert await officer.exported(registered) == content
+
+
+async def test_the_decision_of_a_login_is_bound_to_its_entry(town: Town, officer: Officer) -> None:
+    made = login(LoginDecision.DENY)
+    await PostgresLogins(town.cells[CELL].pool).record(made)
+    await officer.seal()
+    content = await officer.exported(made.request.attempt_id)
+    assert await officer.failing(content) == []
+    files = dict(read_zip(content))
+    record = json.loads(files[DECISION])["record"]
+    assert record["judged"]["signals"] == made.signals.model_dump(mode="json")
+    assert record["judged"]["verdict"] == made.verdict.model_dump(mode="json")
+    assert set(record) == {"judged", "method", "provider", "factors", "outcome", "factor", "at", "endedAt"}
+
+
+async def test_who_may_not_and_what_is_not_over_gets_nothing(town: Town, officer: Officer, registered: str) -> None:
+    def code(answer: httpx.Response) -> tuple[int, str]:
+        return answer.status_code, answer.json()["code"]
+
+    begun: str = (await town.begin(CELL)).json()["registrationId"]
+    assert code(await officer.post(begun)) == (409, "case_stage")
+    for case_id in (new_registration_id(CELL), new_registration_id("nowhere"), new_attempt_id(CELL), "A" * 56, "x"):
+        assert code(await officer.post(case_id)) == (404, "case_not_found")
+    for role in (Role.ADMIN, Role.SUPPORT, Role.AUDITOR):
+        assert code(await officer.post(registered, role)) == (403, "forbidden")
+    assert code(await officer.post(registered, key=None)) == (400, "malformed_request")
+    assert code(await officer.post(registered, reason="because")) == (400, "malformed_request")
+
+
+class Destroyed:
+    """A codec whose keys are gone."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        raise DomainError(ErrorCode.KEY_DESTROYED)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        raise DomainError(ErrorCode.KEY_DESTROYED)
+
+
+async def test_a_history_whose_key_is_destroyed_still_tells_what_was_done(
+    town: Town, officer: Officer, registered: str
+) -> None:
+    await officer.exported(registered)
+    workflow = register_voter_workflow_id(CELL, registered)
+    whole, sealed = (
+        await histories(town, officer).of(workflow),
+        await histories(town, officer, Destroyed()).of(workflow),
+    )
+    assert [run.events for run in sealed] == [run.events for run in whole]
+    assert [run.is_opened for run in sealed] == [False, False]
+    for run, other in zip(whole, sealed, strict=True):
+        assert [step.name for step in run.steps if step.kind != "stage"] == [
+            step.name for step in other.steps if step.name != "note_stage"
+        ]
+        assert all(step.given is None and step.came is None for step in other.steps)
+
+
+class NoEntries:
+    """A directory that writes nothing."""
+
+    async def note(self, key: str, entry: AuditEntry) -> str:
+        raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
+
+    async def outcome_of(self, key: str) -> str | None:
+        raise AssertionError(key)
+
+
+class OneRun:
+    async def of(self, workflow_id: str) -> list[RecordedRun]:
+        return [RecordedRun(workflow_id, "a run", "AssessLogin", left_out="history_gone")]
+
+    async def decision(self, address: object) -> None:
+        return None
+
+    async def places(self, case_id: str) -> list[int | None]:
+        return []
+
+
+class AnySigner:
+    async def sign(self, message: bytes) -> tuple[str, bytes]:
+        return "evidence-bundle/2026-01-01/1", bytes(64)
+
+
+async def test_without_its_entry_no_bundle_is_handed_out() -> None:
+    cell: Any = EvidenceCell(records=OneRun(), runs=OneRun(), log=None, entries=NoEntries())  # type: ignore[arg-type]
+    desk = EvidenceDesk(lambda _: cell, AnySigner())
+    with pytest.raises(DomainError) as raised:
+        await desk.export(Asked(new_attempt_id(CELL), EvidenceReason.AUDIT, "staff:u_tester", key="k"))
+    assert raised.value.code is ErrorCode.DIRECTORY_UNAVAILABLE

@@ -1,0 +1,212 @@
+"""A bundle is good as it is; what of it is changed, left out or put in another's place fails by name."""
+
+import json
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from nacl.signing import SigningKey
+
+from domain.audit import AuditEntry, AuditKind
+from domain.bundle_verification import BundleKeys, read_bundle_keys, verify_bundle
+from domain.certificates import canonical_json
+from domain.evidence_bundles import DECISION, MANIFEST, SIGNATURE, TIMELINE, RecordedRun, bundle_of
+from domain.stored_zip import read_zip, write_zip
+from domain.verification import UnreadableError
+from integrations.keys.signing import is_signed
+from tests.bundle_world import CASE, KEY, KEY_ID, PUBLIC_KEYS, address, decided, evidence, keys, proved, signed
+from tests.log_world import KEYS
+
+NAMES = [
+    "an archive in the one form",
+    "a manifest in the one form",
+    "signature of the manifest",
+    "files as the manifest lists them",
+    "digests of the files",
+    "every file has its part",
+    "signatures of the tree heads",
+    "entries are in the log of the cell",
+    "entries are of the case",
+    "the decision is the one that was sealed",
+]
+
+
+def failing(content: bytes, given: BundleKeys | None = None) -> list[str]:
+    return [check.name for check in verify_bundle(content, given or keys(), is_signed) if not check.holds]
+
+
+def repacked(content: bytes, **files: bytes) -> bytes:
+    """Return the same bundle with other files in their places, as whoever has no key can make it."""
+    other = {name.replace("_", "."): value for name, value in files.items()}
+    return write_zip([(name, other.get(name, kept)) for name, kept in read_zip(content)])
+
+
+def forged(made: Any, **manifest: Any) -> bytes:
+    """Return a bundle that is signed over another manifest: by whoever has the key, and lies."""
+    unsigned = bundle_of(made)
+    lying = replace(unsigned, manifest=canonical_json(json.loads(unsigned.manifest) | manifest))
+    return lying.signed(KEY_ID, KEY.sign(lying.message).signature)
+
+
+def test_every_check_of_a_good_bundle_holds_and_is_numbered_in_this_order() -> None:
+    checks = verify_bundle(signed(evidence()), keys(), is_signed)
+    assert [(check.name, check.holds) for check in checks] == [(name, True) for name in NAMES]
+    assert [name for name, _ in read_zip(signed(evidence()))] == [
+        MANIFEST,
+        SIGNATURE,
+        DECISION,
+        TIMELINE,
+        "histories/1.history",
+        "entries/1.json",
+        "entries/1.tlog-proof",
+        "entries/4.json",
+        "entries/4.tlog-proof",
+    ]
+
+
+def test_the_same_case_gives_the_same_bytes() -> None:
+    assert signed(evidence()) == signed(evidence())
+
+
+def test_no_byte_of_it_can_be_another() -> None:
+    whole, chance, given = signed(evidence()), random.Random(7), keys()
+    for place in range(len(whole)):
+        other = whole[:place] + bytes([whole[place] ^ (1 << chance.randrange(8))]) + whole[place + 1 :]
+        assert failing(other, given), place
+
+
+def test_no_byte_of_a_file_can_be_another_though_its_sum_is_mended() -> None:
+    """The archive's own sums help nobody: whoever can write an archive can write those as well."""
+    whole, given = signed(evidence()), keys()
+    for name, content in read_zip(whole):
+        for place in range(len(content)):
+            other = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+            found = failing(write_zip([(n, other if n == name else kept) for n, kept in read_zip(whole)]), given)
+            assert found
+            assert found[0] in NAMES[1:5], (name, place)
+
+
+def test_nothing_can_be_cut_off_or_put_behind_it() -> None:
+    whole = signed(evidence())
+    for end in range(0, len(whole), 11):
+        assert failing(whole[:end]) == NAMES[:1]
+    for more in (b"\0", b"PK", whole):
+        assert failing(whole + more) == NAMES[:1]
+
+
+def test_a_file_can_be_neither_left_out_nor_added_nor_moved() -> None:
+    files = read_zip(signed(evidence()))
+    for n in range(2, len(files)):
+        assert failing(write_zip(files[:n] + files[n + 1 :])) == NAMES[3:4]
+    assert failing(write_zip([*files, ("more.json", b"{}")])) == NAMES[3:4]
+    assert failing(write_zip([*files[:2], files[3], files[2], *files[4:]])) == NAMES[3:4]
+    assert failing(write_zip(files[1:])) == NAMES[1:2]
+    assert failing(write_zip(files[:1])) == NAMES[2:3]
+
+
+def test_another_key_signs_nothing() -> None:
+    other = SigningKey(bytes(32))
+    assert failing(signed(evidence(), other)) == NAMES[2:3]
+    assert failing(signed(evidence(), other, "evidence-bundle/2026-01-01/2")) == NAMES[2:3]
+    assert failing(signed(evidence()), BundleKeys({}, KEYS)) == NAMES[2:3]
+    assert failing(signed(evidence()), BundleKeys(keys().bundles, {})) == NAMES[6:7]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "check"),
+    [
+        ({"case": f"a_eu_{'b' * 26}"}, 8),
+        ({"cell": "us"}, 6),
+        ({"format": "comitia-evidence/2"}, 1),
+        ({"kind": "survey"}, 1),
+        ({"more": 1}, 1),
+        ({"histories": []}, 5),
+        ({"entries": []}, 5),
+    ],
+)
+def test_whoever_has_the_key_and_lies_is_found_out_by_the_rest(manifest: dict[str, Any], check: int) -> None:
+    assert failing(forged(evidence(), **manifest)) == NAMES[check : check + 1]
+
+
+def test_entries_are_proved_each_and_of_this_case() -> None:
+    one, other = proved(decided(), AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", CASE, outcome="allowed"))
+    assert failing(signed(evidence(entries=[other, one]))) == NAMES[7:8]
+    assert failing(signed(evidence(entries=[replace(one, entry=other.entry), other]))) == NAMES[7:8]
+    assert failing(signed(evidence(entries=proved(decided(), origin="comitia/test/us")))) == NAMES[6:7]
+    strange = AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", f"a_eu_{'b' * 26}", outcome="allowed")
+    assert failing(signed(evidence(entries=proved(decided(), strange)))) == NAMES[8:9]
+
+
+def test_a_decision_is_what_its_entry_was_written_of() -> None:
+    record = evidence().decision
+    assert record is not None
+    for path, value in (
+        ("verdict", {"score_permille": 13}),
+        ("signals", {"my_logins": 4}),
+        ("verdict", {"reasons": ["x"]}),
+    ):
+        judged = record["judged"] | {path: record["judged"][path] | value}
+        assert failing(signed(evidence(decision=record | {"judged": judged}))) == NAMES[9:]
+    assert failing(signed(evidence(entries=[]))) == NAMES[9:]
+    assert failing(signed(evidence(entries=proved(decided(facts={"policyVersion": 2}))))) == NAMES[9:]
+    assert failing(signed(evidence(decision=None))) == []  # after a year and a month the entries are what there is
+    assert failing(signed(evidence(decision={"judged": 1}))) == NAMES[9:]
+
+
+REGISTRATION, DELETION, RECOVERY = (f"{kind}_eu_{'a' * 26}" for kind in "rdq")
+
+
+@pytest.mark.parametrize(
+    ("case", "record", "entry", "good"),
+    [
+        (REGISTRATION, {"stage": "active", "caseNo": 1}, ("registration.ended", "active", {"caseNo": 1}), True),
+        (REGISTRATION, {"stage": "rejected", "caseNo": 1}, ("registration.ended", "active", {"caseNo": 1}), False),
+        (REGISTRATION, {"stage": "active", "caseNo": 2}, ("registration.ended", "active", {"caseNo": 1}), False),
+        (REGISTRATION, {"stage": "active", "caseNo": 1}, None, False),
+        (REGISTRATION, {"stage": "proofing", "caseNo": 1}, None, True),  # its process was ended by hand
+        (
+            DELETION,
+            {"stage": "completed", "casesErased": 1, "credentialsRemoved": 2},
+            ("deletion.completed", "done", {"casesErased": 1, "credentialsRemoved": 2}),
+            True,
+        ),
+        (
+            DELETION,
+            {"stage": "completed", "casesErased": 0, "credentialsRemoved": 2},
+            ("deletion.completed", "done", {"casesErased": 1, "credentialsRemoved": 2}),
+            False,
+        ),
+        (DELETION, {"stage": "completed", "casesErased": 0, "credentialsRemoved": 2}, None, False),
+        (RECOVERY, None, ("account.recovered", "done", {"sessionsEnded": 1}), True),
+        (RECOVERY, None, None, True),
+    ],
+)
+def test_each_kind_of_case_has_its_entry(case: str, record: Any, entry: Any, *, good: bool) -> None:
+    entries = []
+    if entry is not None:
+        kind, outcome, facts = entry
+        entries = proved(AuditEntry(AuditKind(kind), "process:tests", case, outcome=outcome, facts=facts))
+    made = evidence(address=address(case), decision=record, entries=entries)
+    assert failing(signed(made)) == ([] if good else NAMES[9:])
+
+
+def test_what_has_no_history_any_more_is_said() -> None:
+    run = RecordedRun(f"assess-login/eu/{CASE}", "a run", "AssessLogin", left_out="history_gone")
+    whole = signed(evidence(runs=[run]))
+    assert failing(whole) == []
+    assert json.loads(dict(read_zip(whole))[MANIFEST])["histories"] == [
+        {"builds": [], "leftOut": "history_gone", "run": "a run", "type": "AssessLogin", "workflow": run.workflow_id}
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"{}", write_zip([]), write_zip([(MANIFEST, b"[]")])])
+def test_whatever_is_no_bundle_fails_by_name(content: bytes) -> None:
+    assert failing(content) in (NAMES[:1], NAMES[1:2])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"keys": []}', b'{"keys": [], "verifierKeys": [1]}', b'{"keys": 1}'])
+def test_what_is_no_list_of_keys_checks_nothing(content: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        read_bundle_keys(content)
+    assert PUBLIC_KEYS.document()["keys"][0]["keyId"] == KEY_ID
