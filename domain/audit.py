@@ -66,6 +66,7 @@ class AuditKind(StrEnum):
     CASE_ACTION_TAKEN = "case.action_taken"
     CASE_UNMASKING = "case.unmasking"
     EVIDENCE_EXPORTED = "evidence.exported"
+    HISTORY_DECODED = "history.decoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,8 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.CASE_ACTION_TAKEN: KindRule(_A_CASE, facts=frozenset({"action", "request"})),
     AuditKind.CASE_UNMASKING: KindRule(_A_CASE, facts=frozenset({"unmasking", "field"})),
     AuditKind.EVIDENCE_EXPORTED: KindRule(_A_CASE, after=True, facts=frozenset({"request"})),
+    # `payloads` are the SHA-256 digests of what was opened, as it is sealed in the history
+    AuditKind.HISTORY_DECODED: KindRule(_NOTHING, facts=frozenset({"namespace", "payloads", "count"})),
 }
 
 

@@ -113,6 +113,8 @@ ACCOUNT_ADDRESS = Policy("account-address", Subject.ADDRESS, 2_000, 60)
 ACCOUNT_NETWORK = Policy("account-network", Subject.NETWORK, 20_000, 60)
 # A console with some tabs asks ten times a second; a script of a member of staff fifty times.
 STAFF = Policy("staff", Subject.STAFF, 3_000, 60)
+# A page of Temporal's UI sends what each of a hundred events holds by itself.
+CODEC = Policy("codec", Subject.STAFF, 600, 60)
 # Each starts a workflow that writes a file.
 EXPORT = Policy("export", Subject.STAFF, 60, 60)
 
@@ -161,6 +163,7 @@ POLICIES = {
         STREAM_ADDRESS,
         STREAM_NETWORK,
         STAFF,
+        CODEC,
         EXPORT,
     )
 }

@@ -1,4 +1,4 @@
-"""Audit entries of what staff ask for, each written once however often it is asked."""
+"""Audit entries of what staff ask for: once for each key, or each time."""
 
 from typing import Protocol
 
@@ -16,6 +16,10 @@ class StaffEntries(Protocol):
         Raises:
             DomainError: `idempotency_key_used`; the entry of this key differs in more than its outcome.
         """
+        ...
+
+    async def write(self, entry: AuditEntry) -> None:
+        """Write an entry of what happens each time that it is asked; repeated, it is written again."""
         ...
 
     async def outcome_of(self, key: str) -> str | None:

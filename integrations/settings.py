@@ -5,6 +5,7 @@ databases, namespaces and Redis databases keep them apart, and topics and keys c
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -39,6 +40,9 @@ class Tls(_Frozen):
     key: Path | None = None
 
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address stays on this machine."""
     if host == "localhost":
@@ -59,6 +63,13 @@ def is_secure_url(url: str) -> bool:
     if not parts.hostname or parts.fragment or "@" in parts.netloc:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+
+
+def _require_origins(origins: Iterable[str]) -> None:
+    """Raise ValueError where one is no origin as browsers send it: scheme, host and port, and nothing behind them."""
+    for origin in origins:
+        if not is_secure_url(origin) or _ORIGIN.fullmatch(origin) is None:
+            raise ValueError(f"{origin!r} is no origin")
 
 
 class Address(_Frozen):
@@ -280,9 +291,7 @@ class PasskeySettings(_Frozen):
     @field_validator("origins")
     @classmethod
     def _are_secure(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not is_secure_url(origin) or origin.count("/") != 2:  # noqa: PLR2004 - of the scheme
-                raise ValueError(f"{origin!r} is no origin")
+        _require_origins(origins)
         return origins
 
 
@@ -369,6 +378,8 @@ class Settings(BaseSettings):
     sandboxes: SandboxSettings = SandboxSettings()
     identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
     passkeys: PasskeySettings | None = None
+    # Pages whose scripts may ask the codec server: Temporal's UI, as an origin. Programs send none and need none
+    codec_origins: frozenset[str] = frozenset()
     # Whoever watches over data hears of every unmasking; until an address is set nobody can ask for one
     data_protection_mail: str = Field(default="", pattern=r"^([A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)?$")
     recovery_page: str = ""  # the page of ours that takes links of recovery; until it is set none is sent
@@ -385,6 +396,12 @@ class Settings(BaseSettings):
     # in the environment for example COMITIA_LIMITS__VOTE_TOKEN as the text "[300, 600]"
     limits: dict[str, tuple[int, int]] = Field(default_factory=dict)
     streams_per_address_max: int = Field(default=15_000, ge=1)  # open at once in one process, which takes 20,000
+
+    @field_validator("codec_origins")
+    @classmethod
+    def _are_origins(cls, origins: frozenset[str]) -> frozenset[str]:
+        _require_origins(origins)
+        return origins
 
     @model_validator(mode="after")
     def _providers_are_named(self) -> "Settings":

@@ -70,6 +70,8 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "support POST /v1/support/unmaskings": (K.CASE_UNMASKING,),
     "support POST /v1/support/unmaskings/{unmasking_id}/decision": (K.CASE_UNMASKING,),
     "compliance POST /v1/compliance/bundles": (K.EVIDENCE_EXPORTED,),
+    "support POST /v1/support/codec/decode": (K.HISTORY_DECODED,),
+    "support POST /v1/support/codec/encode": "refused, whoever asks",
 }
 
 ACTIVITIES: Final[dict[str, Audited | str]] = {
@@ -200,6 +202,9 @@ for _kind in (K.KEY_MADE, K.KEY_DESTROYED):
 for _kind in (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN):
     SEEN[_kind] = "tests/api/support/test_acting.py::test_what_support_asks_for_is_done_once_and_written_down_first"
 SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_read_once_a_second_person_agreed"
+SEEN[K.HISTORY_DECODED] = (
+    "tests/api/support/test_codec.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"
+)
 SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"
 SEEN[K.VOTE_FOR_SEALED_SURVEY] = f"{_LEDGER}::test_a_vote_for_a_sealed_survey_is_a_fault_that_is_written_down"
 SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing"

@@ -9,9 +9,12 @@ from api.http.limits_opening import open_limits
 from api.support.acting import ActionDesk
 from api.support.app import create_app
 from api.support.cells import SupportCell, support_cell
+from api.support.codec import CodecDesk
+from api.support.codec_routes import add_codec
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
 from api.support.unmasking import UnmaskingDesk
+from domain.recognition import Recognition, every_contract
 from domain.submissions import SubmissionIds
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells, identity_pools
@@ -35,6 +38,7 @@ from integrations.postgres.api_clients import ApiClients
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.remote_codec import RemoteCodec
 from workflows.signatures import all_signatures
 
 
@@ -65,15 +69,21 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         return support_cell(cells.of(name), signatures, ids)
 
     names = tuple(settings.cells)
+    staff = access.require_role(Role.SUPPORT, Role.COMPLIANCE)
     app = create_app(
         CaseDesk(names, cell_of, KeyedLookupHashes(keys)),
         StuckDesk(names, cell_of),
         ActionDesk(cell_of),
         UnmaskingDesk(cell_of, is_watched=bool(settings.data_protection_mail)),
-        staff=access.require_role(Role.SUPPORT, Role.COMPLIANCE),
+        staff=staff,
         deciders=access.require_role(Role.COMPLIANCE, Role.ADMIN),
         readers=access.require_role(Role.SUPPORT, Role.COMPLIANCE, Role.ADMIN),
         telemetry=telemetry,
         public_url=settings.public_url,
     )
+    namespaces = {addresses.temporal.namespace: name for name, addresses in settings.cells.items()}
+    codec = CodecDesk(
+        lambda namespace: cell_of(namespaces.get(namespace)), RemoteCodec(keys, Recognition(every_contract()))
+    )
+    add_codec(app, codec, staff, limits, settings.codec_origins)
     return Service(app)

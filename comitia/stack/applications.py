@@ -1,6 +1,7 @@
 """The application processes of one machine: what each is called, serves as and listens on."""
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ API = tuple(
         start=8101,
     )
 )
+SUPPORT = next(application for application in API if application.service == "support")
 # Serves the queue that API processes start eagerly on: it must have made their build the current one before they start.
 VOTING_WORKER = Application("workers", "voting", (VOTING,), 8111)
 WORKERS = (
@@ -87,7 +89,19 @@ def application_environment(
         "COMITIA_BUILD": build,
         "COMITIA_DATA_PROTECTION_MAIL": "data-protection@example.org",
         "COMITIA_STOP_LAME_DUCK_S": "0",  # no balancer has to look first
+        **(_codec_origins(state) if application == SUPPORT else {}),
     }
+
+
+def codec_url_at(port: int | None) -> str:
+    """Return where the codec server of `api support` is, if that listens on this port."""
+    return f"http://{HOST}:{port}/v1/support/codec" if port else ""
+
+
+def _codec_origins(state: StackState) -> dict[str, str]:
+    """Return the variable that lets Temporal's UI ask, where the stack has one."""
+    port = state.ports.get("temporal-ui")
+    return {"COMITIA_CODEC_ORIGINS": json.dumps([f"http://{HOST}:{port}"])} if port else {}
 
 
 def present_source() -> Source:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from comitia.stack import kafka, ports, postgres, redis, temporal, temporal_server, temporal_store
 from comitia.stack.addresses import DATABASES, addresses_of, port_names
+from comitia.stack.applications import SUPPORT, codec_url_at
 from comitia.stack.pair_watch import PairWatch
 from comitia.stack.postgres_member import PairPlace
 from comitia.stack.postgres_pair import PostgresPair
@@ -218,7 +219,8 @@ class Servers:
             process = temporal_server.process(folder, self._log("temporal"), chosen, store)
             await self._run("temporal", process, lambda: temporal_server.ready(process, chosen, NAMESPACES))
             return
-        process = temporal.process(folder, self._log("temporal"), chosen, NAMESPACES, ui=self._ui)
+        codec_url = codec_url_at(self._wanted.get(SUPPORT.name))
+        process = temporal.process(folder, self._log("temporal"), chosen, NAMESPACES, ui=self._ui, codec_url=codec_url)
         await self._run("temporal", process, lambda: temporal.ready(process, chosen, NAMESPACES))
 
     async def _start_temporal_store(self) -> temporal_store.Store:

