@@ -18,7 +18,7 @@ from domain.certificates import canonical_json
 from domain.checkpoints import open_checkpoint, read_verifier_keys
 from domain.contracts.audit import SealAuditLogInput
 from domain.log_proofs import read_proof, verify_entry
-from domain.merkle import leaf_hash
+from domain.merkle import leaf_hash, root
 from domain.merkle_proofs import continues, includes
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
@@ -106,18 +106,42 @@ async def test_an_entry_is_proved_to_whoever_has_the_keys(officer: Officer, inde
     assert [check.name for check in checks if not check.holds] == []
 
 
-@pytest.mark.parametrize(("old", "new"), [(5, 300), (300, 700), (299, 300), (700, 700), (0, 5)])
-async def test_a_tree_is_shown_to_continue_an_earlier_one(officer: Officer, old: int, new: int):
+@pytest.mark.parametrize(
+    ("old", "new"), [(5, 300), (300, 700), (299, 300), (1, 700), (256, 700), (512, 700), (700, 700), (0, 5)]
+)
+async def test_a_tree_is_shown_to_continue_an_earlier_one_and_no_other_answer_is_taken(
+    officer: Officer, old: int, new: int
+):
     found = await officer.found("/eu/consistency", **{"from": old, "to": new})
     assert (found["from"], found["to"]) == (old, new)
-
-    async def root(size: int) -> bytes:
-        return bytes.fromhex((await officer.found("/eu/entries/0", size=size))["root"]) if size in SIZES else b""
-
     hashes = [bytes.fromhex(one) for one in found["hashes"]]
-    if old in SIZES:
-        assert continues(old, await root(old), new, await root(new), hashes)
-        assert not continues(old, await root(new), new, await root(old), hashes) or old == new
+    # The roots from elsewhere: that of the entries themselves, which is what the signed tree head says where one is
+    before, after = (root(officer.database.rows[:size]) for size in (old, new))
+    assert after.hex() == (await officer.found("/eu/entries/0", size=new))["root"]
+    assert continues(old, before, new, after, hashes)
+    for place, one in enumerate(hashes):
+        assert not continues(old, before, new, after, [*hashes[:place], flipped(one), *hashes[place + 1 :]])
+        assert not continues(old, before, new, after, [*hashes[:place], *hashes[place + 1 :]])
+    assert not continues(old, before, new, after, [*hashes, bytes(32)])
+    if old > 0:
+        assert not continues(old, flipped(before), new, after, hashes)
+        assert not continues(old, before, new, flipped(after), hashes)
+    if 0 < old < new:
+        assert not continues(old, after, new, before, hashes)
+        assert not continues(old - 1, before, new, after, hashes)
+        assert not continues(old, before, new, after, [])
+
+
+def flipped(value: bytes) -> bytes:
+    return bytes([value[0] ^ 1]) + value[1:]
+
+
+async def test_a_tree_that_was_changed_before_is_not_shown_to_continue(officer: Officer):
+    """Whoever has kept the head of 300 entries hears of it, although every answer looks as it should."""
+    kept = root([*officer.database.rows[:299], b"another entry"])
+    found = await officer.found("/eu/consistency", **{"from": 300, "to": 700})
+    after = bytes.fromhex((await officer.found("/eu/entries/0"))["root"])
+    assert not continues(300, kept, 700, after, [bytes.fromhex(one) for one in found["hashes"]])
 
 
 @pytest.mark.parametrize(
