@@ -13,7 +13,21 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import archive, audit, clients, evidence, keys, reconciliation, replay, roll, staff, tally, tokens, verify
+from comitia import (
+    archive,
+    audit,
+    clients,
+    evidence,
+    keys,
+    reconciliation,
+    rejudge,
+    replay,
+    roll,
+    staff,
+    tally,
+    tokens,
+    verify,
+)
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from comitia.stack.topology import BROKERS, Topology
 from integrations.postgres.roles import OWNER
@@ -24,6 +38,7 @@ app.add_typer(tally.app, name="tally")
 app.add_typer(clients.app, name="clients")
 app.command()(reconciliation.reconcile)
 app.command()(replay.replay)
+app.command()(rejudge.rejudge)
 app.add_typer(verify.app, name="verify")
 app.add_typer(keys.app, name="keys")
 app.add_typer(roll.app, name="roll")

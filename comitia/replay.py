@@ -2,21 +2,20 @@
 
 import asyncio
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+from comitia.periods import DataFolder, Period, read_period, settings_of
 from comitia.stack.applications import present_source
-from comitia.stack.state import PLATFORM, read_state
+from comitia.stack.state import PLATFORM
 from domain.errors import CATALOGUE, DomainError
 from domain.ids import cell_of_workflow
 from domain.replay import ReplayVerdict, Verdict
@@ -34,26 +33,9 @@ from integrations.temporal.histories import Execution, Histories
 from integrations.temporal.replay_pool import ReplayPool
 from workflows.registry import WORKFLOWS
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
-
 _ARCHIVED_AT_ONCE = 2  # connections
 
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Executions that started at or after the one instant and before the other, of one type or of all."""
-
-    since: datetime
-    until: datetime
-    kind: str = ""
-
-    @property
-    def query(self) -> str:
-        """What visibility is asked for."""
-        of_type = f" AND WorkflowType = '{self.kind}'" if self.kind else ""
-        return f"StartTime >= '{_written(self.since)}' AND StartTime < '{_written(self.until)}'{of_type}"
 
 
 class DoneFile:
@@ -126,7 +108,7 @@ def replay(
         raise typer.BadParameter("give a workflow id, or a period")
     period = None if workflow else _period(since, until, kind)
     try:
-        settings = _settings(data, *((AUDIT,) if archived else ()))
+        settings = settings_of(data, *((AUDIT,) if archived else ()))
         kept = DoneFile(done, _build(settings))
         wanted = _Wanted(workflow, run, period, tuple(cell or ()), archived=archived)
         asyncio.run(_replay(settings, kept, wanted, processes=processes))
@@ -173,7 +155,7 @@ async def _found(
         archive = await open_archive(settings, namespace, lifetime)
         return archive, one if period is None else archive.find(period.since, period.until, period.kind)
     histories = await open_histories(settings, namespace)
-    return histories, one if period is None else histories.find(period.query)
+    return histories, one if period is None else histories.started(period.since, period.until, period.kind)
 
 
 async def open_archive(settings: Settings, cell: str, lifetime: AsyncExitStack) -> ArchivedHistories:
@@ -217,25 +199,9 @@ async def _unjudged(executions: AsyncIterator[Execution], kept: DoneFile) -> Asy
 
 
 def _period(since: str, until: str, kind: str) -> Period:
-    if not since or not until:
-        raise typer.BadParameter("a period has --from and --to")
     if kind and _TYPE.fullmatch(kind) is None:
         raise typer.BadParameter("not a type of workflows", param_hint="--type")
-    return Period(_instant(since, "--from"), _instant(until, "--to"), kind)
-
-
-def _instant(text: str, name: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter("not an instant", param_hint=name) from error
-    if found.tzinfo is None:
-        raise typer.BadParameter("has no time zone", param_hint=name)
-    return found
-
-
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return read_period(since, until, kind)
 
 
 def _is_passing(verdict: ReplayVerdict) -> bool:
@@ -246,13 +212,3 @@ def _build(settings: Settings) -> str:
     """Return what tells the code of now from other code."""
     is_told = "build" in settings.model_fields_set
     return settings.build if is_told else present_source().build
-
-
-def _settings(data: Path, *roles: str) -> Settings:
-    """Return the settings of the environment, or else of the running stack. Raises LookupError without either."""
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
-        return Settings()
-    state = read_state(data)
-    if state is None or not state.supervisor_pid:
-        raise LookupError(f"no addresses in the environment, and no stack runs in {data}")
-    return state.settings_for(*roles)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from domain.certificates import canonical_json, instant
-from domain.ids import ATTEMPT_ID, DELETION_ID, RECOVERY_ID, REGISTRATION_ID, STAFF_ID, SURVEY_ID
+from domain.ids import ATTEMPT_ID, DELETION_ID, RECOVERY_ID, REGISTRATION_ID, REJUDGEMENT_ID, STAFF_ID, SURVEY_ID
 
 ENTRY_MAX: Final = 65_535  # bytes of one entry in a log, as C2SP tlog-tiles has them
 CATALOGUE_LOG: Final = "catalogue"  # the log of the catalogue's database; a cell's goes by the cell's name
@@ -67,6 +67,7 @@ class AuditKind(StrEnum):
     CASE_UNMASKING = "case.unmasking"
     EVIDENCE_EXPORTED = "evidence.exported"
     HISTORY_DECODED = "history.decoded"
+    DECISIONS_REJUDGED = "decisions.rejudged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.EVIDENCE_EXPORTED: KindRule(_A_CASE, after=True, facts=frozenset({"request"})),
     # `payloads` are the SHA-256 digests of what was opened, as it is sealed in the history
     AuditKind.HISTORY_DECODED: KindRule(_NOTHING, facts=frozenset({"namespace", "payloads", "count"})),
+    AuditKind.DECISIONS_REJUDGED: KindRule(REJUDGEMENT_ID, facts=frozenset({"process", "policy", "from", "to"})),
 }
 
 

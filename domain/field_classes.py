@@ -197,6 +197,15 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "ClaimedDocument": fields(plain="state", personal="person_id home_cell"),
     "VerifyIdentityInput": fields(plain="registration_id voter_id cell cells rules case_no revision replaces recheck"),
     "VerifiedIdentity": fields(plain="decision reasons reference revision", personal="staff_reasons person_id"),
+    # rejudging
+    "JudgedOutcome": fields(plain="decision reasons score_permille"),
+    "RejudgedDecision": fields(plain="subject verdict at policy_version before after why"),
+    "OutcomeChange": fields(plain="before after count"),
+    "RejudgedCounts": fields(plain="same different cannot changes"),
+    "RejudgeStep": fields(plain="process policy since until"),
+    "RejudgedPart": fields(plain="until counts sample"),
+    "RejudgementState": fields(plain="rejudgement_id process since until judged_until counts sample"),
+    "RejudgeInput": fields(plain="rejudgement_id cell process since until policy state"),
     # support
     "CaseAction": fields(plain="action_id action actor reason"),
     "CaseActionTaken": fields(plain="stage"),

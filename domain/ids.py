@@ -22,6 +22,7 @@ STAFF_ID = re.compile(r"u_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 UNMASKING_ID = re.compile(r"b_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+REJUDGEMENT_ID = re.compile(r"j_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 
 _OF_A_CELL = frozenset(
     {
@@ -32,6 +33,7 @@ _OF_A_CELL = frozenset(
         "recover-account",
         "delete-account",
         "break-glass",
+        "rejudge-decisions",
     }
 )
 
@@ -202,6 +204,11 @@ def delete_account_workflow_id(cell: str, voter_ref: str) -> str:
 def break_glass_workflow_id(cell: str, request_id: str) -> str:
     """`break-glass/{cell}/{request_id}`."""
     return f"break-glass/{cell}/{request_id}"
+
+
+def rejudge_decisions_workflow_id(cell: str, rejudgement_id: str) -> str:
+    """`rejudge-decisions/{cell}/{rejudgement_id}`."""
+    return f"rejudge-decisions/{cell}/{rejudgement_id}"
 
 
 def cell_of_workflow(workflow_id: str) -> str | None:

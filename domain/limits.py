@@ -117,6 +117,8 @@ STAFF = Policy("staff", Subject.STAFF, 3_000, 60)
 CODEC = Policy("codec", Subject.STAFF, 600, 60)
 # Each starts a workflow that writes a file.
 EXPORT = Policy("export", Subject.STAFF, 60, 60)
+# Each goes through a period of decisions, in the processes that people log in by.
+REJUDGE = Policy("rejudge", Subject.STAFF, 10, 60)
 
 POLICIES = {
     policy.name: policy
@@ -165,6 +167,7 @@ POLICIES = {
         STAFF,
         CODEC,
         EXPORT,
+        REJUDGE,
     )
 }
 

@@ -13,6 +13,7 @@ from domain.proofing import ProofingPolicy
 MAIL_FIELD = "mail"  # of a voter's personal data
 ADVICE_FIELD = "proofing_advice"  # what the provider last said to the person
 
+AGE_CLASSES = (0, 16, 18)  # years that are known to be reached
 CODE_DIGITS = 8
 CODE_TRIES_MAX = 5  # of one code
 CODES_MAX = 4  # sent to one address in one registration
@@ -116,4 +117,13 @@ def code_value(registration_id: str, code: str) -> str:
 
 def age_class_of(years: int) -> int:
     """Return the age class of completed years: 0, 16 or 18."""
-    return max(limit for limit in (0, 16, 18) if years >= limit)
+    return max(limit for limit in AGE_CLASSES if years >= limit)
+
+
+def refusal_of(*, same_face: bool, age_class: int | None, minimum_age: int) -> Reason | None:
+    """Return why a rule of ours refuses somebody whom a provider has approved, or None where none does."""
+    if same_face:
+        return Reason.DUPLICATE_FACE
+    if age_class is None or age_class < minimum_age:
+        return Reason.UNDER_AGE
+    return None

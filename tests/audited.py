@@ -72,6 +72,7 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "compliance POST /v1/compliance/bundles": (K.EVIDENCE_EXPORTED,),
     "support POST /v1/support/codec/decode": (K.HISTORY_DECODED,),
     "support POST /v1/support/codec/encode": "refused, whoever asks",
+    "compliance POST /v1/compliance/rejudgements": (K.DECISIONS_REJUDGED,),
 }
 
 ACTIVITIES: Final[dict[str, Audited | str]] = {
@@ -155,6 +156,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "announce_votes": _PROJECTION,
     "note_unmasking": (K.CASE_UNMASKING,),
     "tell_of_unmasking": _READS,
+    "rejudge_decisions": _READS,
 }
 
 _SURVEYS: Final = "tests/api/surveys/test_audited.py::test_every_route_of_staff_leaves_its_entry"
@@ -205,6 +207,7 @@ SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_r
 SEEN[K.HISTORY_DECODED] = (
     "tests/api/support/test_codec.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"
 )
+SEEN[K.DECISIONS_REJUDGED] = "tests/api/compliance/test_rejudgements.py::test_a_rejudgement_is_asked_for_once_and_read"
 SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"
 SEEN[K.VOTE_FOR_SEALED_SURVEY] = f"{_LEDGER}::test_a_vote_for_a_sealed_survey_is_a_fault_that_is_written_down"
 SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing"

@@ -18,8 +18,10 @@ from activities.logins import LoginActivities
 from activities.proofing import ProofingActivities
 from activities.recovery import RecoveryActivities
 from activities.registration import RegistrationActivities
+from activities.rejudging import RejudgingActivities
 from activities.unmasking import UnmaskingActivities
 from domain.challenges import BotChallenge
+from domain.contracts.rejudging import DecisionProcess
 from domain.devices import DeviceIntelligence
 from domain.mailing import Mailer
 from domain.proofing import IdentityProofing
@@ -38,6 +40,8 @@ from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
+from integrations.temporal.histories import Histories
+from integrations.temporal.identity_decisions import IdentityDecisions
 from integrations.temporal.logins import LOGIN_QUEUE
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT, IDENTITY_QUEUE
 from integrations.temporal.worker import Release, build_worker
@@ -60,6 +64,7 @@ from workflows.break_glass import BreakGlassWorkflow
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
+from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 _ACTIVITIES_AT_ONCE = 50
@@ -69,6 +74,7 @@ _WORKFLOWS = [
     RecoverAccountWorkflow,
     DeleteAccountWorkflow,
     BreakGlassWorkflow,
+    RejudgeDecisionsWorkflow,
 ]
 
 log = structlog.get_logger()
@@ -100,6 +106,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         activities = [
             *_activities(cell, hashes, providers, mailer),
             *_account_activities(cell, hashes, mailer, devices, settings.recovery_page),
+            *_rejudging(cell),
             *UnmaskingActivities(PostgresStaffEntries(cell.pool), mailer, settings.data_protection_mail).all(),
         ]
         worker = await stack.enter_async_context(
@@ -175,6 +182,16 @@ def _account_activities(
             devices=devices,
         ).all(),
     ]
+
+
+def _rejudging(cell: IdentityCell) -> list[Callable[..., object]]:
+    histories = Histories(cell.temporal, cell.codec)
+    return RejudgingActivities(
+        {
+            DecisionProcess.LOGIN: cell.logins,
+            DecisionProcess.IDENTITY: IdentityDecisions(histories, histories.started),
+        }
+    ).all()
 
 
 def _sweeps(

@@ -35,6 +35,11 @@ LOOK = ActivityConfig(  # reads what is new; given up soon, since the next look 
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3),
 )
 
+READ_ON = ActivityConfig(  # reads and judges for some seconds; no limit: an outage of any length is waited out
+    start_to_close_timeout=timedelta(minutes=2),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=15)),
+)
+
 SEAL = ActivityConfig(  # a step of a log; no limit: an outage of any length ends in a signed tree head
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=timedelta(seconds=30),

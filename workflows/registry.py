@@ -8,6 +8,7 @@ from workflows.export_results import ExportResultsWorkflow
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
+from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
 from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.seal_audit_log import SealAuditLogWorkflow
@@ -23,6 +24,7 @@ WORKFLOWS: tuple[type, ...] = (
     ReconcileSurveyWorkflow,
     RecoverAccountWorkflow,
     RegisterVoterWorkflow,
+    RejudgeDecisionsWorkflow,
     RotateKeysWorkflow,
     RunSurveyWorkflow,
     SealAuditLogWorkflow,

@@ -39,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
         REVIEW,
         Reason,
         pause_before_look,
+        refusal_of,
     )
     from domain.registrations import RegistrationStage
     from domain.support_actions import ASKED_AGAIN_MAX, RESENDS_MAX, SupportAction
@@ -190,10 +191,10 @@ class VerifyIdentityWorkflow:
         return None
 
     async def _approve(self, found: CaseFinding) -> VerifiedIdentity:
-        if found.same_face:
-            return self._refused(found, Reason.DUPLICATE_FACE)
-        if found.age_class is None or found.age_class < self._request.rules.minimum_age:
-            return self._refused(found, Reason.UNDER_AGE)
+        minimum_age = self._request.rules.minimum_age
+        refusal = refusal_of(same_face=found.same_face, age_class=found.age_class, minimum_age=minimum_age)
+        if refusal is not None:
+            return self._refused(found, refusal)
         await self._enter(RegistrationStage.ACTIVATION)
         claimed = await Claiming(self._request).claim(found, self._is_still_approved)
         if Reason.REVERSED in claimed.refusal:

@@ -1,9 +1,9 @@
-"""The application of the service `compliance`: what convinces a third party."""
+"""The application of the service `compliance`: what convinces a third party, and what another policy would do."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from api.compliance.evidence import EvidenceDesk
 from api.compliance.evidence_routes import evidence_routes
@@ -28,13 +28,16 @@ def create_app(
     logs: LogDesk,
     officers: Callable[..., Awaitable[Principal]],
     evidence: Evidence,
+    more: Sequence[APIRouter] = (),
     *,
     telemetry: Telemetry,
     public_url: str = "",
 ) -> FastAPI:
     """Return the application; `officers` is the dependency that lets in who may read audit logs."""
-    summary = "Audit logs and their proofs, and the evidence of cases"
+    summary = "Audit logs and their proofs, the evidence of cases, and decisions judged again"
     app = create_application("compliance", telemetry, summary=summary, public_url=public_url)
     app.include_router(log_routes(logs, officers))
     app.include_router(evidence_routes(evidence.desk, evidence.keys, evidence.officers))
+    for router in more:
+        app.include_router(router)
     return app

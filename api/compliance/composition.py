@@ -1,4 +1,4 @@
-"""Wires the service `compliance`: it reads, and writes nothing but what was exported by whom, and why."""
+"""Wires the service `compliance`: it reads, and writes nothing but what was exported or asked, by whom, and why."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -7,6 +7,8 @@ from api.background import run_beside
 from api.compliance.app import Evidence, create_app
 from api.compliance.evidence_cells import bundle_keys, evidence_desk
 from api.compliance.logs import LogDesk
+from api.compliance.rejudgement_routes import rejudgement_routes
+from api.compliance.rejudgements import RejudgementDesk, RejudgingCell, rejudging_cell
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
@@ -33,11 +35,12 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
+    limits = await open_limits(settings, keys, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
-        limits=await open_limits(settings, keys, lifetime, telemetry),
+        limits=limits,
         metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(await identity_pools(settings, lifetime)),
     )
@@ -58,4 +61,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         partial(bundle_keys, settings, keys),
         access.require_role(Role.COMPLIANCE),
     )
-    return Service(create_app(desk, officers, evidence, telemetry=telemetry, public_url=settings.public_url))
+
+    def cell_of(name: str | None) -> RejudgingCell:
+        return rejudging_cell(cells.of(name))
+
+    rejudgements = rejudgement_routes(RejudgementDesk(cell_of), access.require_role(Role.COMPLIANCE), limits)
+    app = create_app(desk, officers, evidence, [rejudgements], telemetry=telemetry, public_url=settings.public_url)
+    return Service(app)

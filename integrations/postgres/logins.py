@@ -71,6 +71,7 @@ _LAST_PLACE = "SELECT sealed, at FROM identity.login_place WHERE voter_id = $1"
 _ATTEMPT = """attempt_id, voter_id, method, jkt, device, provider, provider_session, decision, score_permille, reasons,
     policy_version, signals::text AS signals, factors, outcome, at"""
 _GET = f"SELECT {_ATTEMPT} FROM identity.login_attempt WHERE attempt_id = $1"  # noqa: S608 - of constants
+_BETWEEN = f"SELECT {_ATTEMPT} FROM identity.login_attempt WHERE at >= $1 AND at < $2 ORDER BY at, attempt_id LIMIT $3"  # noqa: S608
 # What goes with a decision in the very statement that keeps it, whose row is `decided`: its audit entry, and of a login
 # that is let in what it adds to the histories.
 _ADDED = f"""
@@ -237,6 +238,12 @@ class PostgresLogins:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = await self._pool.fetchrow(_GET, attempt_id)
         return None if row is None else _attempt(row)
+
+    async def between(self, since: datetime, until: datetime, most: int | None) -> Sequence[LoginAttempt] | None:
+        """Return the logins of a stretch of time, oldest first; None where there are more than `most`."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            rows = await self._pool.fetch(_BETWEEN, since, until, None if most is None else most + 1)
+        return None if most is not None and len(rows) > most else [_attempt(row) for row in rows]
 
     async def failed(self, voter_id: str, network: KeyedHash) -> None:
         """Count a proof that was not good."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio.client import Client, WorkflowHistory
@@ -55,6 +55,10 @@ class Histories:
                 return None
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
 
+    def started(self, since: datetime, until: datetime, workflow_type: str = "") -> AsyncIterator[Execution]:
+        """Return those that started at or after the one instant and before the other, as `find` does."""
+        return self.find(started_query(since, until, workflow_type))
+
     async def find(self, query: str) -> AsyncIterator[Execution]:
         """Return the executions that a query of visibility finds, page by page; it may be seconds behind.
 
@@ -66,3 +70,13 @@ class Histories:
                 yield Execution(found.id, found.run_id, found.workflow_type)
         except RPCError as error:
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+
+
+def started_query(since: datetime, until: datetime, workflow_type: str = "") -> str:
+    """Return what visibility is asked for: executions of a period by their start, of one type or of all."""
+    of_type = f" AND WorkflowType = '{workflow_type}'" if workflow_type else ""
+    return f"StartTime >= '{_written(since)}' AND StartTime < '{_written(until)}'{of_type}"
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -181,3 +181,32 @@ async def test_logins_that_are_away_say_so(closed_pool: asyncpg.Pool) -> None:
         with pytest.raises(DomainError) as failure:
             await call
         assert failure.value.code is ErrorCode.DIRECTORY_UNAVAILABLE
+
+
+async def test_the_logins_of_a_stretch_are_read_in_order_and_never_more_than_asked(
+    logins: PostgresLogins, owner_pool: OwnerPool
+) -> None:
+    since = NOW - timedelta(days=200, seconds=secrets.randbelow(10**6))
+    made = [login() for _ in range(5)]
+    for number, each in enumerate(made):
+        await logins.record(each)
+        await (await owner_pool("eu")).execute(
+            "UPDATE identity.login_attempt SET at = $2 WHERE attempt_id = $1",
+            each.request.attempt_id,
+            since + timedelta(milliseconds=number // 2),
+        )
+    until = since + timedelta(milliseconds=2)
+    found = await logins.between(since, until, None)
+    assert found is not None
+    assert {each.attempt_id for each in found} == {each.request.attempt_id for each in made[:4]}
+    assert [(each.at, each.attempt_id) for each in found] == sorted((each.at, each.attempt_id) for each in found)
+    assert found[0] == await logins.get(found[0].attempt_id)
+    assert await logins.between(since, until, 4) == found
+    assert await logins.between(since, until, 3) is None
+    assert await logins.between(since, since, 3) == []
+
+
+async def test_a_directory_that_is_away_has_no_stretch(closed_pool: asyncpg.Pool) -> None:
+    with pytest.raises(DomainError) as failed:
+        await PostgresLogins(closed_pool).between(NOW, NOW + timedelta(hours=1), None)
+    assert failed.value.code is ErrorCode.DIRECTORY_UNAVAILABLE

@@ -1,0 +1,209 @@
+"""Rejudgements over HTTP: who may ask, what is written down first, and how far one is."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from temporalio.worker import Worker
+
+from activities.rejudging import RejudgingActivities
+from api.compliance.composition import compose
+from api.compliance.rejudgement_routes import rejudgement_routes
+from api.compliance.rejudgements import RejudgementDesk, RejudgingCell
+from api.http.application import create_application
+from domain.audit import AuditKind
+from domain.contracts.rejudging import DecisionProcess
+from domain.errors import DomainError, ErrorCode
+from domain.tokens import Role
+from integrations.identity_cell import IdentityCell, open_identity_cell
+from integrations.keys.access_tokens import AccessTokens
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, STAFF_TOKEN
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import IDENTITY
+from integrations.postgres.staff_entries import PostgresStaffEntries
+from integrations.settings import Settings
+from integrations.telemetry.telemetry import make_telemetry
+from integrations.temporal.rejudgements import TemporalRejudgements
+from integrations.temporal.worker import sandbox
+from tests.api.support.staff_desk import ANN, BOB, door, staff
+from tests.conftest import OwnerPool, SettingsFor
+from tests.limits_world import lonely_limits
+from tests.workflows.test_rejudge_decisions import SINCE, SOON, STRICT, Kept, soon
+from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
+
+PATH = "/v1/compliance/rejudgements"
+ORDER: dict[str, Any] = {
+    "cell": "eu",
+    "process": "login",
+    "from": SINCE.isoformat(),
+    "to": SOON.isoformat(),
+    "policy": json.loads(STRICT),
+}
+
+
+@dataclass
+class Officers:
+    """Whoever asks, the cell's clients, and the queue of its comparisons, which nobody serves unless a test does."""
+
+    client: httpx.AsyncClient
+    cell: IdentityCell
+    owner: asyncpg.Pool
+    queue: str
+
+    async def ask(self, who: str = ANN, *roles: Role, key: str | None = None, **order: Any) -> httpx.Response:
+        headers = staff(who, roles or (Role.COMPLIANCE,)) | {"idempotency-key": key or secrets.token_hex(8)}
+        return await self.client.post(PATH, json={**ORDER, **order}, headers=headers)
+
+    async def read(self, rejudgement: str, *roles: Role) -> httpx.Response:
+        return await self.client.get(f"{PATH}/{rejudgement}", headers=staff(ANN, roles or (Role.COMPLIANCE,)))
+
+    async def entries(self, rejudgement: str) -> list[dict[str, Any]]:
+        rows = await self.owner.fetch(
+            "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'subject' = $2",
+            AuditKind.DECISIONS_REJUDGED.value,
+            rejudgement,
+        )
+        return [json.loads(row["body"]) for row in rows]
+
+
+def cell_of(cell: IdentityCell, queue: str) -> Callable[[str | None], RejudgingCell]:
+    def of(name: str | None) -> RejudgingCell:
+        if name == "us":
+            raise DomainError(ErrorCode.CELL_UNAVAILABLE)
+        if name != "eu":
+            raise DomainError(ErrorCode.WRONG_CELL)
+        processes = TemporalRejudgements(cell.temporal, "eu", queue=queue, patience_s=20)
+        return RejudgingCell(PostgresStaffEntries(cell.pool), processes)
+
+    return of
+
+
+@pytest_asyncio.fixture
+async def officers(settings_for: SettingsFor, owner_pool: OwnerPool) -> AsyncIterator[Officers]:
+    settings, queue = settings_for(IDENTITY), f"rejudging-{secrets.token_hex(4)}"
+    telemetry = make_telemetry(settings, "compliance")
+    async with AsyncExitStack() as lifetime:
+        pool = await open_pool(settings.cells["eu"].database, settings, IDENTITY, size=2)
+        lifetime.push_async_callback(pool.close)
+        interceptor = telemetry.tracing.temporal_interceptor()
+        cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), pool, interceptor)
+        app = create_application("compliance", telemetry)
+        desk = RejudgementDesk(cell_of(cell, queue))
+        app.include_router(rejudgement_routes(desk, door(Role.COMPLIANCE), lonely_limits()))
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
+        yield Officers(client, cell, await owner_pool("eu"), queue)
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def test_a_rejudgement_is_asked_for_once_and_read(officers: Officers) -> None:
+    kept, key = Kept(*soon(30)), secrets.token_hex(8)
+    activities = RejudgingActivities({DecisionProcess.LOGIN: kept}).all()
+    begun, *again = [await officers.ask(key=key) for _ in range(3)]
+    assert (begun.status_code, begun.json()["finished"]) == (202, False)
+    assert {answer.json()["rejudgementId"] for answer in again} == {begun.json()["rejudgementId"]}
+    rejudgement: str = begun.json()["rejudgementId"]
+    assert begun.headers["location"] == f"{PATH}/{rejudgement}"
+    (entry,) = await officers.entries(rejudgement)
+    assert (entry["actor"], entry["role"], entry["outcome"]) == (ANN, "compliance", "asked")
+    assert (entry["facts"]["process"], entry["facts"]["from"]) == ("login", "2026-05-07T00:00:00.000000Z")
+    async with Worker(
+        officers.cell.temporal,
+        task_queue=officers.queue,
+        workflows=[RejudgeDecisionsWorkflow],
+        activities=activities,
+        workflow_runner=sandbox(),
+    ):
+        async with asyncio.timeout(40):
+            while not (found := (await officers.read(rejudgement)).json())["finished"]:
+                await asyncio.sleep(0.05)
+        assert (found["same"], found["different"], found["cannot"]) == (0, 30, 0)
+        assert found["changes"] == [{"before": "ALLOW", "after": "CHALLENGE", "count": 30}]
+        assert found["judgedUntil"] == found["to"]
+        (first, *_) = found["sample"]
+        assert (len(found["sample"]), first["verdict"], first["policyVersion"]) == (30, "different", 1)
+        assert (first["before"]["decision"], first["after"]["decision"]) == ("ALLOW", "CHALLENGE")
+        assert "v_eu" not in json.dumps(found)
+        other = await officers.ask(key=secrets.token_hex(8))
+        assert other.json()["rejudgementId"] != rejudgement
+    assert len(await officers.entries(rejudgement)) == 1
+
+
+async def test_one_key_is_one_question_of_one_person(officers: Officers) -> None:
+    key = secrets.token_hex(8)
+    first = await officers.ask(key=key)
+    assert code_of(await officers.ask(key=key, policy={"version": 1})) == (422, "idempotency_key_used")
+    bobs = await officers.ask(BOB, key=key)
+    assert bobs.json()["rejudgementId"] != first.json()["rejudgementId"]
+
+
+async def test_nothing_begins_without_its_entry(officers: Officers) -> None:
+    await officers.cell.pool.close()
+    key = secrets.token_hex(8)
+    assert code_of(await officers.ask(key=key)) == (503, "directory_unavailable")
+    listed = officers.cell.temporal.list_workflows(f"TaskQueue = '{officers.queue}'")
+    assert [each.id async for each in listed] == []
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.COMPLIANCE])
+async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) -> None:
+    assert code_of(await officers.ask(ANN, role)) == (403, "forbidden")
+    assert code_of(await officers.read("j_eu_" + "a" * 26, role)) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        ({"policy": {"version": 77}}, (400, "malformed_request")),
+        ({"policy": {}}, (400, "malformed_request")),
+        ({"policy": [1]}, (400, "malformed_request")),
+        ({"policy": {"version": 2, "adds": {"failures": 1e300}}}, (400, "malformed_request")),
+        ({"process": "identity"}, (400, "malformed_request")),
+        ({"process": "votes"}, (400, "malformed_request")),
+        ({"from": SOON.isoformat()}, (400, "malformed_request")),
+        ({"from": "2026-05-07T00:00:00"}, (400, "malformed_request")),
+        ({"to": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}, (400, "malformed_request")),
+        ({"more": 1}, (400, "malformed_request")),
+        ({"cell": "mars"}, (404, "not_found")),
+        ({"cell": "us"}, (503, "cell_unavailable")),
+    ],
+    ids=str,
+)
+async def test_what_is_no_question_is_refused(officers: Officers, order: dict[str, Any], code: Any) -> None:
+    assert code_of(await officers.ask(**order)) == code
+
+
+@pytest.mark.parametrize("rejudgement", ["j_eu_" + "a" * 26, "j_mars_" + "a" * 26, "x", "a_eu_" + "a" * 26])
+async def test_what_nobody_asked_for_is_not_there(officers: Officers, rejudgement: str) -> None:
+    assert code_of(await officers.read(rejudgement)) == (404, "not_found")
+
+
+async def test_the_service_lets_in_compliance_alone(settings_for: SettingsFor) -> None:
+    settings: Settings = settings_for(IDENTITY)
+    tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
+    await tokens.refresh()
+    async with AsyncExitStack() as lifetime:
+        service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
+        transport = httpx.ASGITransport(service.app)
+        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
+
+        async def ask(*roles: Role) -> httpx.Response:
+            headers = {"authorization": f"Bearer {tokens.staff('u_tester', roles)}", "idempotency-key": "k" * 8}
+            return await client.post(PATH, json={**ORDER, "cell": "mars"}, headers=headers)
+
+        assert code_of(await ask(Role.AUDITOR, Role.SUPPORT, Role.ADMIN)) == (403, "forbidden")
+        assert code_of(await ask(Role.COMPLIANCE)) == (404, "not_found")
+        assert (await client.post(PATH, json=ORDER)).status_code == 401
