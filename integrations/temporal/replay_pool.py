@@ -1,30 +1,32 @@
 """Replays many executions on every core, in processes that know no address and no key."""
 
 import asyncio
-import logging
 import os
+import subprocess
+import sys
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, Protocol, Self
 
-import uvloop
+import msgspec
 from temporalio.api.history.v1 import History
 from temporalio.client import WorkflowHistory
-from temporalio.runtime import Runtime, TelemetryConfig
 
 from domain.errors import DomainError, ErrorCode
 from domain.replay import HISTORY_GONE, ReplayVerdict, Verdict
 from integrations.temporal.histories import Execution
-from integrations.temporal.replaying import Replays
+from integrations.temporal.replay_process import Readable, environment, name_of, read_frame, write_frame
 
 PAGE: Final = 100  # executions: starting a replayer costs about as much as twenty of them
 _AHEAD: Final = 2  # pages per process that wait, so that none is ever idle
 _READ_AT_ONCE: Final = 16
 
-Readable = tuple[str, bytes]  # a workflow id, and a history whose payloads are open
+
+class ReplayDiedError(Exception):
+    """A process that replays has ended before its work."""
 
 
 class ReadableHistories(Protocol):
@@ -38,17 +40,63 @@ class ReadableHistories(Protocol):
         ...
 
 
+class _Child:
+    """A process that replays, and the pipes to it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            (sys.executable, "-P", "-m", "integrations.temporal.replay_process"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self.pid = self._process.pid
+
+    def send(self, message: object) -> None:
+        """Send names or a page. Raises ReplayDiedError."""
+        try:
+            write_frame(self._to, msgspec.msgpack.encode(message))
+        except OSError as error:
+            raise ReplayDiedError from error
+
+    def verdicts(self) -> list[ReplayVerdict]:
+        """Wait for the verdicts on a page. Raises ReplayDiedError."""
+        try:
+            return msgspec.msgpack.decode(read_frame(self._from), type=list[ReplayVerdict])
+        except (EOFError, OSError) as error:
+            raise ReplayDiedError from error
+
+    def kill(self) -> None:
+        """End it, whatever it is at; whoever waits for it hears that."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Forget a process that was ended."""
+        self._process.wait()
+        for pipe in (self._to, self._from):
+            with suppress(OSError):  # what was still to be sent goes nowhere
+                pipe.close()
+
+
 class ReplayPool:
     """One process per core; they start with the first page and end with each use.
 
-    Spawned, not forked: a copy of ours would have its keys and its connections. What they are handed is histories.
+    Started anew, not forked: a copy of ours would have its keys, its connections and its environment. What they are
+    handed is histories.
     """
 
     def __init__(self, workflows: Sequence[type], *, processes: int = 0) -> None:
         """`processes` 0 is one per core. Workflows are found by their names there, so they stand in modules."""
-        self._workflows = tuple(workflows)
+        self._names = [name_of(workflow) for workflow in workflows]
         self.processes = processes or len(os.sched_getaffinity(0))
-        self._pool = ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"), initializer=log_nothing)
+        self._threads = ThreadPoolExecutor(self.processes, "replay")  # each waits for a process of its own
+        self._own = threading.local()
+        self._children: list[_Child] = []
+        self._is_open = True
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -56,15 +104,41 @@ class ReplayPool:
 
     def __exit__(self, *_: object) -> None:
         """End the processes."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._is_open = False
+            for child in self._children:
+                child.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for child in self._children:
+            child.close()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that have started."""
+        return tuple(child.pid for child in self._children)
 
     def submit(self, page: Sequence[Readable]) -> Future[list[ReplayVerdict]]:
-        """Begin to judge some histories; of none, no process is started."""
+        """Begin to judge some histories; of none, no process is started.
+
+        The future raises ReplayDiedError where its process does not live to the end.
+        """
         if not page:
             done: Future[list[ReplayVerdict]] = Future()
             done.set_result([])
             return done
-        return self._pool.submit(judge_page, self._workflows, tuple(page))
+        return self._threads.submit(self._judge, tuple(page))
+
+    def _judge(self, page: tuple[Readable, ...]) -> list[ReplayVerdict]:
+        child: _Child | None = getattr(self._own, "child", None)
+        if child is None:
+            with self._lock:
+                if not self._is_open:
+                    raise ReplayDiedError
+                child = self._own.child = _Child()
+                self._children.append(child)
+            child.send(self._names)
+        child.send(page)
+        return child.verdicts()
 
     async def over(
         self, histories: ReadableHistories, executions: AsyncIterator[Execution]
@@ -85,20 +159,8 @@ class ReplayPool:
             while running:
                 for verdict in await _ended(*running.popleft()):
                     yield verdict
-        except BrokenProcessPool as error:
+        except ReplayDiedError as error:
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "a process that replays has died") from error
-
-
-def log_nothing() -> None:
-    """Have this process log nothing: the SDK tells errors of workflows with their text, which may quote a history."""
-    logging.disable()
-    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)))
-
-
-def judge_page(workflows: tuple[type, ...], page: tuple[Readable, ...]) -> list[ReplayVerdict]:
-    """Judge histories in this process, which runs no event loop."""
-    histories = [WorkflowHistory(workflow_id, History.FromString(events).events) for workflow_id, events in page]
-    return uvloop.run(Replays(workflows).judge(histories))
 
 
 async def _ended(cannot: list[ReplayVerdict], judged: Future[list[ReplayVerdict]]) -> list[ReplayVerdict]:

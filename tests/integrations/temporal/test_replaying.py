@@ -1,12 +1,16 @@
 """A replay decides and does nothing; where it decides otherwise, the first event that differs is named."""
 
+import asyncio
+import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from temporalio.api.common.v1 import Payload
+from temporalio.api.history.v1 import History
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Worker
 
@@ -17,7 +21,8 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import ENCODING, EncryptionCodec
 from integrations.temporal.histories import Execution, Histories
 from integrations.temporal.payloads import payloads_in
-from integrations.temporal.replay_pool import ReplayPool
+from integrations.temporal.replay_pool import ReplayDiedError, ReplayPool
+from integrations.temporal.replay_process import Readable
 from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
@@ -141,6 +146,47 @@ async def test_many_are_replayed_in_other_processes_and_leave_no_trace(world: Wo
         verdicts = [found async for found in pool.over(world.histories, each(executions))]
     assert [found.verdict for found in verdicts] == [Verdict.DIFFERENT] * 5
     assert world.traces.lines() == done
+
+
+def stored_page() -> list[Readable]:
+    history = WorkflowHistory.from_json("stored", (STORED / "submit-votes-recorded.json").read_text())
+    return [("stored", History(events=history.events).SerializeToString())]
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_what_replays_is_given_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COMITIA_DATABASE_PASSWORDS__COMITIA_IDENTITY", "COMITIA_KEYS_FOLDER", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a secret of ours")
+    with ReplayPool(WORKFLOWS, processes=1) as pool:
+        (verdict,) = await asyncio.wrap_future(pool.submit(stored_page()))
+        (pid,) = pool.pids
+        given = environment_of(pid)
+    assert verdict.verdict is Verdict.SAME
+    names = {line.partition(b"=")[0].decode() for line in given.split(b"\0") if line}
+    assert "PYTHONPATH" in names
+    assert names <= {"PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"} | {
+        name for name in names if name.startswith("COVERAGE_PROCESS_")
+    }
+    assert b"a secret of ours" not in given
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_process_that_dies_is_said_and_nobody_waits_for_it(world: World) -> None:
+    (execution,) = await world.run(Pay)
+    with ReplayPool([Pay], processes=1) as pool:
+        assert [found.verdict async for found in pool.over(world.histories, each([execution]))] == [Verdict.SAME]
+        os.kill(pool.pids[0], signal.SIGKILL)
+        with pytest.raises(DomainError) as failed:
+            _ = [found async for found in pool.over(world.histories, each([execution]))]
+    assert failed.value.code is ErrorCode.WORKFLOWS_UNAVAILABLE
+    with ReplayPool([Pay], processes=1) as pool:
+        broken = pool.submit([("broken", b"no history")])
+        with pytest.raises(ReplayDiedError):
+            await asyncio.wrap_future(broken)
 
 
 async def test_every_payload_of_a_history_is_opened(world: World) -> None:
