@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -42,5 +43,6 @@ async def identity_pools(settings: Settings, cells: Iterable[str]) -> AsyncItera
 
 
 def operator() -> str:
-    """Return who gives the command, as changes name it: the account of the machine."""
-    return f"comitia:{getpass.getuser()}"[:64]
+    """Return who gives the command, as changes and audit entries name it: the account of the machine."""
+    account = re.sub(r"[^A-Za-z0-9_.@-]", "-", getpass.getuser()) or "unknown"
+    return f"comitia:{account}"[:64]

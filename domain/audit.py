@@ -24,6 +24,7 @@ _CODE = re.compile(r"[a-z0-9_.,:-]{0,256}")
 _CLIENT_ID = re.compile(r"c_[a-z2-7]{16}")
 _KEY_ID = re.compile(r"[a-z][a-z0-9/-]{0,127}/[0-9]{4}-[0-9]{2}-[0-9]{2}/[1-9][0-9]{0,5}")
 _NOTHING = re.compile("")
+_STAFF_SESSION = re.compile(r"t_[a-z2-7]{26}")
 _A_CASE = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}")
 
 
@@ -59,6 +60,8 @@ class AuditKind(StrEnum):
     ACCOUNT_DELETED = "deletion.completed"
     STAFF_ADDED = "staff.added"
     STAFF_DISABLED = "staff.disabled"
+    STAFF_SIGNED_IN = "staff.signed_in"
+    STAFF_REFUSED = "staff.refused"
     CLIENT_ADDED = "client.added"
     CLIENT_DISABLED = "client.disabled"
     ROLL_ENROLLED = "roll.enrolled"
@@ -110,6 +113,9 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.ACCOUNT_DELETED: KindRule(DELETION_ID, facts=frozenset({"casesErased", "credentialsRemoved"})),
     AuditKind.STAFF_ADDED: KindRule(STAFF_ID),
     AuditKind.STAFF_DISABLED: KindRule(STAFF_ID),
+    # Of a session of somebody of staff, named by a hash; the outcome of a refusal is its error's code
+    AuditKind.STAFF_SIGNED_IN: KindRule(_STAFF_SESSION, facts=frozenset({"service"})),
+    AuditKind.STAFF_REFUSED: KindRule(_STAFF_SESSION, facts=frozenset({"service"})),
     AuditKind.CLIENT_ADDED: KindRule(_CLIENT_ID),
     AuditKind.CLIENT_DISABLED: KindRule(_CLIENT_ID),
     AuditKind.ROLL_ENROLLED: KindRule(SURVEY_ID, facts=frozenset({"persons"})),
@@ -130,8 +136,9 @@ class EntryTooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One act. `actor` is `staff:u_...`, `client:c_...` or `process:...`; `role` the one that it was permitted by.
+    """One act. `actor` is `staff:u_...`, `client:c_...`, `process:...`, or `comitia:...` of a command.
 
+    `role` is the one that it was permitted by. Who writes which kinds, and in whose name: `domain/audit_writers.py`.
     `reason` and `outcome` are codes. `before` and `after` are SHA-256 digests of what was changed, as it was and as it
     is. `facts` are ids, codes and counts, never texts of people.
     """

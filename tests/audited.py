@@ -203,6 +203,11 @@ for _kind in (K.KEY_MADE, K.KEY_DESTROYED):
     SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_what_becomes_of_a_key_leaves_its_entries_once"
 for _kind in (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN):
     SEEN[_kind] = "tests/api/support/test_acting.py::test_what_support_asks_for_is_done_once_and_written_down_first"
+for _kind in (K.STAFF_SIGNED_IN, K.STAFF_REFUSED):
+    SEEN[_kind] = (
+        "tests/integrations/postgres/test_staff_sign_ins.py"
+        "::test_staff_who_come_in_and_staff_who_are_refused_are_written_down_once"
+    )
 SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_read_once_a_second_person_agreed"
 SEEN[K.HISTORY_DECODED] = (
     "tests/api/support/test_codec.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"

@@ -22,6 +22,7 @@ _TRIGGERS = (
     *(f"voting_{table}_append_only" for table in _APPEND_ONLY),
     "audit_entry_append_only",
     "audit_leaf_append_only",
+    "audit_entry_of_its_writer",
 )
 _CONSTRAINTS = (
     "uq_participation_survey_nullifier",

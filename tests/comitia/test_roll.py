@@ -72,7 +72,9 @@ class Interrupted(PostgresRolls):
 
 
 def importing(pools: dict[str, asyncpg.Pool], hashes: KeyedLookupHashes, survey: str) -> RollImport:
-    return RollImport({cell: PostgresRolls(pool) for cell, pool in pools.items()}, hashes, survey, "eu", "tests")
+    return RollImport(
+        {cell: PostgresRolls(pool) for cell, pool in pools.items()}, hashes, survey, "eu", "comitia:tests"
+    )
 
 
 def passport() -> Document:
@@ -186,7 +188,7 @@ async def test_an_import_that_was_interrupted_goes_on(
     rows = "".join(f"{document.country},{document.kind},{document.number}\n" for document in documents)
     source.write_text("country,kind,number\n" + rows)
     rolls = {"eu": Interrupted(pools["eu"]), "us": PostgresRolls(pools["us"])}
-    failing = RollImport(rolls, hashes, survey, "eu", "tests")
+    failing = RollImport(rolls, hashes, survey, "eu", "comitia:tests")
     with pytest.raises(DomainError):
         await failing.run(source, report)
     assert len(outcomes(report)) == 20

@@ -72,7 +72,7 @@ async def test_a_schedule_starts_what_it_should(production: House) -> None:
     client, survey_id = production.temporal["platform"], new_survey_id()
     action = ScheduleActionStartWorkflow(
         "RunSurvey",
-        RunSurveyInput(survey_id=survey_id, cells=("eu",), actor="u_tester").model_dump(mode="json"),
+        RunSurveyInput(survey_id=survey_id, cells=("eu",), actor="staff:u_tester").model_dump(mode="json"),
         id=f"scheduled-{survey_id}",
         task_queue=SURVEYS_QUEUE,
     )

@@ -16,6 +16,7 @@ from domain.tokens import Role
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from tests.conftest import OwnerPool
 
+BY = "comitia:tests"
 MAIL = LookupKind.MAIL
 
 
@@ -43,27 +44,27 @@ async def test_of_many_first_administrators_at_once_one_is_made_and_never_anothe
     staff: PostgresStaffAccounts, owner_pool: OwnerPool
 ) -> None:
     ids, logins = [new_staff_id("eu") for _ in range(8)], [login() for _ in range(8)]
-    told = await asyncio.gather(*(staff.bootstrap(one, MAIL, by, "tests") for one, by in zip(ids, logins, strict=True)))
+    told = await asyncio.gather(*(staff.bootstrap(one, MAIL, by, BY) for one, by in zip(ids, logins, strict=True)))
     assert told.count(True) == 1
     first = ids[told.index(True)]
-    assert await staff.bootstrap(first, MAIL, logins[told.index(True)], "tests")
+    assert await staff.bootstrap(first, MAIL, logins[told.index(True)], BY)
     assert await staff.find(MAIL, logins[told.index(True)]) == StaffMember(first, frozenset({Role.ADMIN}))
-    assert await staff.disable(first, "tests") is DisabledStaff.LAST_ADMINISTRATOR
-    assert await staff.add(new_staff_id("eu"), {Role.ADMIN}, MAIL, login(), "tests")
-    assert await staff.disable(first, "tests") is DisabledStaff.DISABLED
-    assert not await staff.bootstrap(new_staff_id("eu"), MAIL, login(), "tests")
+    assert await staff.disable(first, BY) is DisabledStaff.LAST_ADMINISTRATOR
+    assert await staff.add(new_staff_id("eu"), {Role.ADMIN}, MAIL, login(), BY)
+    assert await staff.disable(first, BY) is DisabledStaff.DISABLED
+    assert not await staff.bootstrap(new_staff_id("eu"), MAIL, login(), BY)
     changes = await (await owner_pool("eu")).fetch(
         "SELECT change, reason, actor FROM identity.change WHERE subject = $1 ORDER BY change_id", first
     )
-    assert [tuple(row) for row in changes] == [("staff_added", "admin", "tests"), ("staff_disabled", "", "tests")]
+    assert [tuple(row) for row in changes] == [("staff_added", "admin", BY), ("staff_disabled", "", BY)]
 
 
 @pytest.mark.usefixtures("nobody")
 async def test_administrators_who_disable_each_other_at_once_leave_one(staff: PostgresStaffAccounts) -> None:
     administrators = [new_staff_id("eu") for _ in range(6)]
     for one in administrators:
-        await staff.add(one, {Role.ADMIN}, MAIL, login(), "tests")
-    told = await asyncio.gather(*(staff.disable(one, "tests") for one in administrators))
+        await staff.add(one, {Role.ADMIN}, MAIL, login(), BY)
+    told = await asyncio.gather(*(staff.disable(one, BY) for one in administrators))
     assert told.count(DisabledStaff.LAST_ADMINISTRATOR) == 1
     assert told.count(DisabledStaff.DISABLED) == 5
 
@@ -72,8 +73,8 @@ async def test_a_member_is_added_once_and_a_login_is_of_one(staff: PostgresStaff
     one, another, by = new_staff_id("eu"), new_staff_id("eu"), login(3)
     roles = {Role.SUPPORT, Role.AUDITOR}
     for _ in range(2):
-        assert await staff.add(one, roles, MAIL, by[:2], "tests")
-    assert not await staff.add(another, {Role.ADMIN}, MAIL, by[1:], "tests")
+        assert await staff.add(one, roles, MAIL, by[:2], BY)
+    assert not await staff.add(another, {Role.ADMIN}, MAIL, by[1:], BY)
     assert await staff.get(another) is None
     for version in by[:2]:
         assert await staff.find(MAIL, [version]) == StaffMember(one, frozenset(roles))
@@ -82,27 +83,27 @@ async def test_a_member_is_added_once_and_a_login_is_of_one(staff: PostgresStaff
 
 async def test_of_many_who_are_added_with_one_login_at_once_one_gets_it(staff: PostgresStaffAccounts) -> None:
     by = login()
-    added = await asyncio.gather(*(staff.add(new_staff_id("eu"), {Role.SUPPORT}, MAIL, by, "tests") for _ in range(8)))
+    added = await asyncio.gather(*(staff.add(new_staff_id("eu"), {Role.SUPPORT}, MAIL, by, BY) for _ in range(8)))
     assert added.count(True) == 1
 
 
 async def test_a_disabled_member_logs_in_no_more_and_frees_the_login(staff: PostgresStaffAccounts) -> None:
     one, by = new_staff_id("eu"), login()
-    await staff.add(one, {Role.COMPLIANCE}, MAIL, by, "tests")
-    told = await asyncio.gather(*(staff.disable(one, "tests") for _ in range(4)))
+    await staff.add(one, {Role.COMPLIANCE}, MAIL, by, BY)
+    told = await asyncio.gather(*(staff.disable(one, BY) for _ in range(4)))
     assert set(told) == {DisabledStaff.DISABLED}
     assert await staff.find(MAIL, by) is None
     assert await staff.get(one) == StaffMember(one, frozenset({Role.COMPLIANCE}), disabled=True)
-    assert await staff.add(new_staff_id("eu"), {Role.COMPLIANCE}, MAIL, by, "tests")
-    assert await staff.disable(new_staff_id("eu"), "tests") is DisabledStaff.UNKNOWN
+    assert await staff.add(new_staff_id("eu"), {Role.COMPLIANCE}, MAIL, by, BY)
+    assert await staff.disable(new_staff_id("eu"), BY) is DisabledStaff.UNKNOWN
 
 
 async def test_staff_that_is_away_says_so(closed_pool: asyncpg.Pool) -> None:
     staff, one = PostgresStaffAccounts(closed_pool), new_staff_id("eu")
     for call in (
-        staff.bootstrap(one, MAIL, login(), "tests"),
-        staff.add(one, {Role.ADMIN}, MAIL, login(), "tests"),
-        staff.disable(one, "tests"),
+        staff.bootstrap(one, MAIL, login(), BY),
+        staff.add(one, {Role.ADMIN}, MAIL, login(), BY),
+        staff.disable(one, BY),
         staff.find(MAIL, login()),
         staff.get(one),
     ):
