@@ -1,4 +1,4 @@
-"""Wires the service `compliance`: it reads, and writes nothing but what was exported or asked, by whom, and why."""
+"""Wires the service `compliance`: it reads, and writes nothing but who came in, and what was exported or asked."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,6 +12,7 @@ from api.compliance.rejudgements import RejudgementDesk, RejudgingCell, rejudgin
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
+from api.http.sign_ins import SignIns
 from domain.audit import CATALOGUE_LOG
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells, identity_pools
@@ -22,6 +23,7 @@ from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -36,13 +38,15 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
+    pools = await identity_pools(settings, lifetime)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
         metrics=AuthMetrics(telemetry.registry),
-        clients=ApiClients(await identity_pools(settings, lifetime)),
+        clients=ApiClients(pools),
+        sign_ins=SignIns("compliance", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
     cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
     await cells.open(lifetime)

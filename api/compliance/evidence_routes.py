@@ -32,6 +32,7 @@ _ERRORS: Final = problem_responses(
     ErrorCode.WORKFLOWS_UNAVAILABLE,
     ErrorCode.OBJECTS_UNAVAILABLE,
     ErrorCode.KEY_UNAVAILABLE,
+    ErrorCode.AUDIT_LOG_UNAVAILABLE,
     ErrorCode.ARCHIVE_CONTRADICTED,
     ErrorCode.AUDIT_LOG_CONTRADICTED,
 )

@@ -17,6 +17,7 @@ _ERRORS = problem_responses(
     ErrorCode.NOT_FOUND,
     ErrorCode.OBJECTS_UNAVAILABLE,
     ErrorCode.KEY_UNAVAILABLE,
+    ErrorCode.AUDIT_LOG_UNAVAILABLE,
     ErrorCode.AUDIT_LOG_CONTRADICTED,
 )
 _NOTE: Final[dict[int | str, dict[str, Any]]] = {

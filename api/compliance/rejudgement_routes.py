@@ -24,7 +24,12 @@ from domain.limits import REJUDGE
 from domain.replay import Verdict
 
 _PREFIX = "/v1/compliance/rejudgements"
-_AWAY = (ErrorCode.NOT_FOUND, ErrorCode.CELL_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE)
+_AWAY = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.CELL_UNAVAILABLE,
+    ErrorCode.WORKFLOWS_UNAVAILABLE,
+    ErrorCode.AUDIT_LOG_UNAVAILABLE,
+)
 
 
 class RejudgementOrderBody(ApiModel):

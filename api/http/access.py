@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from api.http.application import problem_responses
 from api.http.authorization import Proofs, credentials
 from api.http.limits import FrameworkRequest, Limits
+from api.http.sign_ins import SignIns
 from domain.access import MachineClient
 from domain.errors import DomainError, ErrorCode
 from domain.limits import STAFF
@@ -80,14 +81,19 @@ class Access:
         limits: Limits,
         metrics: AuthMetrics,
         clients: MachineClients | None = None,
+        sign_ins: SignIns | None = None,
         revoked: Container[str] = frozenset(),
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Take the verifiers; `revoked` are ended sessions, and whoever lets in voters has to know them."""
+        """Take the verifiers; `revoked` are ended sessions, and whoever lets in voters has to know them.
+
+        Whoever lets in staff has `sign_ins`, without which nobody writes down that they came.
+        """
         self._staff = staff
         self._voters = voters
         self._proofs = proofs
         self._clients = clients
+        self._sign_ins = sign_ins
         self._revoked = revoked
         self._limits = limits
         self._staff_limits = limits.subjects(STAFF)
@@ -98,7 +104,8 @@ class Access:
         """Return a dependency that lets in staff and machine clients with any of these roles.
 
         It raises DomainError `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid` (401), `forbidden`
-        (403) or, over the limit of whoever asks, `rate_limited` (429).
+        (403), over the limit of whoever asks `rate_limited` (429), or, where nobody can write down that somebody of
+        staff came in, `audit_log_unavailable` (503).
         """
         wanted = frozenset(roles)
 
@@ -107,11 +114,10 @@ class Access:
             _token: Annotated[Any, Security(_STAFF_TOKEN)],
             api_key: Annotated[str | None, Security(_API_KEY)],
         ) -> Principal:
-            found = (
-                await self._client(request, api_key) if api_key is not None else await self._member_of_staff(request)
-            )
-            if not wanted & found.roles:
-                raise DomainError(ErrorCode.FORBIDDEN, f"one of these roles is needed: {', '.join(sorted(wanted))}")
+            if api_key is None:
+                return await self._member_of_staff(request, wanted)
+            found = await self._client(request, api_key)
+            _permit(found.roles, wanted)
             return found
 
         return principal
@@ -126,11 +132,32 @@ class Access:
 
         return voter
 
-    async def _member_of_staff(self, request: Request) -> Principal:
-        claims = await self._token(request, self._staff)
+    async def _member_of_staff(self, request: Request, wanted: frozenset[Role]) -> Principal:
+        try:
+            claims = await self._token(request, self._staff)
+        except DomainError as error:
+            await self._turned_away(request, error.code)
+            raise
         self._metrics.accepted("staff").inc()
         self._staff_limits.take(FrameworkRequest(request), claims.sub)
-        return Principal(f"staff:{claims.sub}", frozenset(claims.roles))
+        found = Principal(f"staff:{claims.sub}", frozenset(claims.roles))
+        try:
+            _permit(found.roles, wanted)
+        except DomainError as error:
+            await self._turned_away(request, error.code)
+            raise
+        if self._sign_ins is not None:
+            await self._sign_ins.let_in(claims)
+        return found
+
+    async def _turned_away(self, request: Request, code: ErrorCode) -> None:
+        if self._sign_ins is None:
+            return
+        try:
+            claims = self._staff.open(credentials(request.scope["headers"]).token)
+        except DomainError:  # nobody of ours signed it: whatever it says is made up
+            return
+        await self._sign_ins.turn_away(claims, code)
 
     async def _token(self, request: Request, verifier: TokenVerifier[C]) -> C:
         try:
@@ -169,3 +196,8 @@ class Access:
             raise DomainError(ErrorCode.UNAUTHENTICATED, "the API key is not known")
         self._limits.take_client(counted, api_key, client)
         return Principal(f"client:{client.client_id}", client.roles)
+
+
+def _permit(roles: frozenset[Role], wanted: frozenset[Role]) -> None:
+    if not wanted & roles:
+        raise DomainError(ErrorCode.FORBIDDEN, f"one of these roles is needed: {', '.join(sorted(wanted))}")

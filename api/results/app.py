@@ -43,15 +43,10 @@ Options = Annotated[
     ),
 ]
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
+_AWAY: Final = (ErrorCode.TALLY_UNAVAILABLE, ErrorCode.LEDGER_UNAVAILABLE)
 _RESPONSES: Final = {
     304: {"description": "The votes are still those that `If-None-Match` names."},
-    **problem_responses(
-        ErrorCode.SURVEY_NOT_FOUND,
-        ErrorCode.REGION_UNKNOWN,
-        ErrorCode.OPTION_UNKNOWN,
-        ErrorCode.TALLY_UNAVAILABLE,
-        ErrorCode.LEDGER_UNAVAILABLE,
-    ),
+    **problem_responses(ErrorCode.SURVEY_NOT_FOUND, ErrorCode.REGION_UNKNOWN, ErrorCode.OPTION_UNKNOWN, *_AWAY),
 }
 
 
@@ -120,7 +115,11 @@ def create_app(
         tags=["Survey management"],
         summary="Read results at any time",
         response_model=ResultsBody,
-        responses={**_RESPONSES, **STAFF_RESPONSES},
+        responses={
+            **_RESPONSES,
+            **STAFF_RESPONSES,
+            **problem_responses(*_AWAY, ErrorCode.AUDIT_LOG_UNAVAILABLE),
+        },
     )
     async def read_results_as_staff(
         survey_id: str,

@@ -6,6 +6,7 @@ from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
+from api.http.sign_ins import SignIns
 from api.results.app import create_app
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
@@ -15,6 +16,7 @@ from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.roles import TALLY
+from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.results.opening import open_results
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
@@ -38,6 +40,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         limits=limits,
         metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(opened.pools),
+        sign_ins=SignIns("results", {cell: PostgresStaffSignIns(pool) for cell, pool in opened.pools.items()}),
     )
     telemetry.readiness.add("tally", opened.any_cell_answers)
     admin = access.require_role(Role.ADMIN)

@@ -22,6 +22,7 @@ _ASKED = problem_responses(
     ErrorCode.CELL_UNAVAILABLE,
     ErrorCode.DIRECTORY_UNAVAILABLE,
     ErrorCode.WORKFLOWS_UNAVAILABLE,
+    ErrorCode.AUDIT_LOG_UNAVAILABLE,
 )
 
 

@@ -82,6 +82,7 @@ def _routes(desk: CodecDesk, staff: Callable[..., Awaitable[Principal]], limits:
             ErrorCode.KEY_UNAVAILABLE,
             ErrorCode.CELL_UNAVAILABLE,
             ErrorCode.DIRECTORY_UNAVAILABLE,
+            ErrorCode.AUDIT_LOG_UNAVAILABLE,
         ),
     )
     async def decode(

@@ -6,6 +6,7 @@ from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
+from api.http.sign_ins import SignIns
 from api.support.acting import ActionDesk
 from api.support.app import create_app
 from api.support.cells import SupportCell, support_cell
@@ -35,6 +36,7 @@ from integrations.keys.purposes import (
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -52,13 +54,15 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
+    pools = await identity_pools(settings, lifetime)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
         metrics=AuthMetrics(telemetry.registry),
-        clients=ApiClients(await identity_pools(settings, lifetime)),
+        clients=ApiClients(pools),
+        sign_ins=SignIns("support", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
     cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
     await cells.open(lifetime)

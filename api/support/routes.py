@@ -26,6 +26,7 @@ _CASE = problem_responses(
     ErrorCode.DIRECTORY_UNAVAILABLE,
     ErrorCode.WORKFLOWS_UNAVAILABLE,
     ErrorCode.KEY_UNAVAILABLE,
+    ErrorCode.AUDIT_LOG_UNAVAILABLE,
     ErrorCode.KEY_DESTROYED,
 )
 
@@ -104,7 +105,7 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
     @router.get(
         "/stuck",
         summary="Read what stays longer than it should",
-        responses=problem_responses(ErrorCode.CELL_UNAVAILABLE),
+        responses=problem_responses(ErrorCode.CELL_UNAVAILABLE, ErrorCode.AUDIT_LOG_UNAVAILABLE),
     )
     async def read_stuck(_staff: Staff, limit: Limit = 20) -> StuckPage:
         """Read which processes are late against the target of their stage, and what they try again and again."""

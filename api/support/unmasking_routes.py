@@ -16,7 +16,12 @@ from domain.errors import ErrorCode
 from domain.masking import MaskedField
 from domain.unmasking import UnmaskingReason, UnmaskingStage
 
-_AWAY = (ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE)
+_AWAY = (
+    ErrorCode.CELL_UNAVAILABLE,
+    ErrorCode.DIRECTORY_UNAVAILABLE,
+    ErrorCode.WORKFLOWS_UNAVAILABLE,
+    ErrorCode.AUDIT_LOG_UNAVAILABLE,
+)
 _RECORDS = (ErrorCode.CASE_NOT_FOUND, ErrorCode.KEY_UNAVAILABLE, ErrorCode.KEY_DESTROYED)
 
 UnmaskingId = Annotated[QueryText, Path(max_length=64)]

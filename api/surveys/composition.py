@@ -6,12 +6,15 @@ from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
+from api.http.sign_ins import SignIns
 from api.surveys.app import create_app
 from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
+from domain.audit import CATALOGUE_LOG
 from domain.audit_log import verifier_keys
+from domain.errors import ErrorCode
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
@@ -25,6 +28,7 @@ from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.findings import CellFindingsReader
+from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -54,6 +58,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         limits=limits,
         metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(pools),
+        sign_ins=SignIns(
+            "surveys",
+            {CATALOGUE_LOG: PostgresStaffSignIns(clients.catalogue, away=ErrorCode.CATALOGUE_UNAVAILABLE)},
+        ),
     )
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
