@@ -25,6 +25,9 @@ from domain.merkle_tiles import TILE_WIDTH, GrowingTiles, Tile
 
 SEQUENCED_AT_ONCE = 2_000
 _TILES_AT_ONCE = 16
+# Entries that are signed before the next ones are written: 16 steps, so that a store which is fast enough for the
+# heartbeats (30 s) gets through within an attempt's ten minutes
+SLICE_MOST = 16 * _TILES_AT_ONCE * TILE_WIDTH
 
 
 class AuditSealingActivities:
@@ -38,13 +41,18 @@ class AuditSealingActivities:
         watch: SealingWatch,
         *,
         environment: str,
+        slice_most: int = SLICE_MOST,
     ) -> None:
-        """`environment` is a part of how logs call themselves, so that no test's log passes for a real one."""
+        """`environment` is a part of how logs call themselves, so that no test's log passes for a real one.
+
+        `slice_most` is how many entries are written into tiles before the tree over them is signed.
+        """
         self._sequences = sequences
         self._objects = objects
         self._signer = signer
         self._watch = watch
         self._environment = environment
+        self._slice_most = slice_most
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
@@ -69,8 +77,9 @@ class AuditSealingActivities:
     async def write_audit_tiles(self, request: SequencedAuditLog) -> AuditTreeHead:
         """Write the entries up to a size into tiles and bundles, behind what is signed. Heartbeats; safe to repeat.
 
-        Every file follows from the entries and the size, so whoever wrote one before wrote the same. Where as much is
-        signed already, or more, that tree head is returned.
+        Of a long backlog only a slice: the tree head that is returned is smaller then, to be signed before the next
+        one. Every file follows from the entries and the size, so whoever wrote one before wrote the same. Where as much
+        is signed already, or more, that tree head is returned.
 
         Raises:
             ApplicationError: `audit_log_unavailable`, `objects_unavailable`, `key_unavailable` (retried);
@@ -88,8 +97,9 @@ class AuditSealingActivities:
             if signed is not None and signed.size >= request.size:  # somebody else may have gone on meanwhile
                 self._watch.sealed(request.log, signed.size)
                 return AuditTreeHead(log=request.log, size=signed.size, root=signed.root, is_signed=True)
-            await self._write(request, growing)
-        return AuditTreeHead(log=request.log, size=request.size, root=growing.root())
+            size = min(request.size, growing.size + self._slice_most)
+            await self._write(request.log, size, growing)
+        return AuditTreeHead(log=request.log, size=size, root=growing.root())
 
     @activity.defn(name="sign_audit_head")
     async def sign_audit_head(self, head: AuditTreeHead) -> AuditTreeHead:
@@ -140,17 +150,17 @@ class AuditSealingActivities:
             activity.heartbeat(index)
         return compared
 
-    async def _write(self, request: SequencedAuditLog, growing: GrowingTiles) -> None:
+    async def _write(self, log: str, size: int, growing: GrowingTiles) -> None:
         step = _TILES_AT_ONCE * TILE_WIDTH
         first, begun = growing.size // TILE_WIDTH * TILE_WIDTH, growing.size
-        while first < request.size:
-            entries = await self._sequence(request.log).entries(first, min(first + step, request.size))
-            _check_places(entries, first, min(first + step, request.size))
+        while first < size:
+            entries = await self._sequence(log).entries(first, min(first + step, size))
+            _check_places(entries, first, min(first + step, size))
             growing.extend(entry.leaf_hash for entry in entries[max(0, begun - first) :])
             files = [*_bundles(entries, first), *((tile.path, content) for tile, content in growing.take_complete())]
-            if growing.size == request.size:
+            if growing.size == size:
                 files += [(tile.path, content) for tile, content in growing.partial()]
-            await self._keep(request.log, files)
+            await self._keep(log, files)
             activity.heartbeat(growing.size)
             first += step
 

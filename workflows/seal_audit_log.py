@@ -24,7 +24,7 @@ _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 @workflow.defn(name="SealAuditLog")
 class SealAuditLogWorkflow:
-    """Seals what is there, then reads a piece of what was sealed before again: minute by minute the whole log.
+    """Seals what is there, slice by slice, then reads a piece of what was sealed before again: in time the whole log.
 
     Killed anywhere, the next attempt, or the next minute's execution, goes on: each step looks at what is kept. What
     contradicts a signed tree head ends it with a fault, after everything that can be signed is.
@@ -40,14 +40,21 @@ class SealAuditLogWorkflow:
         sequenced: SequencedAuditLog = await workflow.execute_activity_method(
             AuditSealingActivities.sequence_audit_log, request, **SEAL
         )
+        head = await self._seal(sequenced)
+        while head.size < sequenced.size and not workflow.info().is_continue_as_new_suggested():
+            head = await self._seal(sequenced)  # what a history has no room for is left to the next minute's
+        return SealedAuditLog(
+            log=head.log, size=head.size, root=head.root, compared=await self._compare(request, head.size)
+        )
+
+    @staticmethod
+    async def _seal(sequenced: SequencedAuditLog) -> AuditTreeHead:
         head: AuditTreeHead = await workflow.execute_activity_method(
             AuditSealingActivities.write_audit_tiles, sequenced, **SEAL
         )
         if not head.is_signed:
             await workflow.execute_activity_method(AuditSealingActivities.sign_audit_head, head, **SEAL)
-        return SealedAuditLog(
-            log=head.log, size=head.size, root=head.root, compared=await self._compare(request, head.size)
-        )
+        return head
 
     @staticmethod
     async def _compare(request: SealAuditLogInput, size: int) -> int:

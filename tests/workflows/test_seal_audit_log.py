@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 
-from activities.audit_sealing import AuditSealingActivities
+from activities.audit_sealing import SLICE_MOST, AuditSealingActivities
 from comitia.log_copy import LogFolder
 from domain.audit_log import LeafEntry
 from domain.checkpoints import key_id
@@ -110,6 +110,7 @@ class Logbook:
         self.watch = Watch()
         self.kms = FileKms(folder / "keys", frozenset({AUDIT_LOG, manage(AUDIT_LOG)}))
         self.after: Callable[[str], None] = lambda _: None
+        self.slice_most = SLICE_MOST
         self.copy = LogFolder(folder / "objects" / "logs" / "eu")
 
     def sealing(self) -> AuditSealingActivities:
@@ -119,6 +120,7 @@ class Logbook:
             LogKeys(self.kms, AUDIT_LOG),
             self.watch,
             environment="test",
+            slice_most=self.slice_most,
         )
 
     def _hooked(self, function: Any) -> Any:
@@ -242,8 +244,29 @@ async def test_killed_after_any_step_it_goes_on_and_the_log_is_the_same(book: Lo
     assert await book.good() == 553
 
 
+async def test_a_long_backlog_is_signed_slice_by_slice_and_an_attempt_that_is_killed_costs_one(book: Logbook):
+    book.database.write(10)
+    await book.seal()
+    book.slice_most, left = 300, 1
+
+    def die(name: str) -> None:
+        nonlocal left
+        if name == "write_audit_tiles" and book.watch.heard[-1] == "eu 610" and left:
+            left -= 1
+            raise RuntimeError("its ten minutes are over")
+
+    book.after = die
+    book.database.write(1_000)
+    sealed = await book.seal("seal-audit-log-slices")
+    assert not left
+    assert await book.good() == sealed.size == 1_010
+    assert checkpoint_sizes(book.copy) == [10, 310, 610, 910, 1_010]
+    assert book.watch.heard == ["eu 10", "eu 310", "eu 610", "eu 910", "eu 1010"]
+
+
 async def test_two_at_once_make_one_log(book: Logbook):
     book.database.write(700)
+    book.slice_most = 256
     book.after = lambda name: book.database.write(5) if name == "sequence_audit_log" else None
     async with book.working() as queue:
         handles = [
