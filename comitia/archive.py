@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from comitia.stack.state import read_state
-from domain.archive_ports import ArchiveCounts, ArchiveNotes, ClosedHistories
+from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts, ArchiveNotes, ClosedHistories
 from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
 from integrations.keys.file_kms import open_keys
@@ -24,15 +24,15 @@ from integrations.platform import IN_FLIGHT
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
-from integrations.settings import Settings
+from integrations.settings import DatabaseAddress, Settings, TemporalAddress
 from integrations.temporal.client import connect
-from integrations.temporal.closed_histories import TemporalClosedHistories
+from integrations.temporal.closed_histories import TemporalClosedHistories, never_archived
 from integrations.temporal.codec import EncryptionCodec
 
 app = typer.Typer(no_args_is_help=True, help="Histories that outlive the server's retention.")
 
 DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
-Cells = Annotated[list[str] | None, typer.Option("--cell", help="Only these cells. Repeatable.")]
+Cells = Annotated[list[str] | None, typer.Option("--cell", help="Only these cells, or `platform`. Repeatable.")]
 _FAILURES = (DomainError, LookupError, OSError, RuntimeError, ValidationError)
 _ASKED_AT_ONCE = 1000
 _FORGOTTEN_WITHIN = timedelta(days=1)  # after the retention
@@ -40,7 +40,10 @@ _FORGOTTEN_WITHIN = timedelta(days=1)  # after the retention
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """How the archive of a cell stands: `waiting` executions have closed and are not in it, the oldest since then."""
+    """How the archive of a cell, or of the platform, stands.
+
+    `waiting` executions have closed and are not in it, the oldest since then.
+    """
 
     cell: str
     counts: ArchiveCounts
@@ -99,6 +102,25 @@ def verify(*, cell: Cells = None, data: DataFolder = Path(".comitia")) -> None:
     raise typer.Exit(1 if differ else 0)
 
 
+def archive_names(settings: Settings) -> tuple[str, ...]:
+    """Return which archives there are: of every cell, and of the platform where the settings have it."""
+    has_platform = settings.catalogue is not None and settings.platform_temporal is not None
+    return (*settings.cells, *((PLATFORM_ARCHIVE,) if has_platform else ()))
+
+
+def archive_addresses(settings: Settings, name: str) -> tuple[DatabaseAddress, TemporalAddress]:
+    """Return the database that an archive is noted in, and the namespace that it is of.
+
+    Raises:
+        LookupError: there is no such archive.
+    """
+    if name == PLATFORM_ARCHIVE and settings.catalogue is not None and settings.platform_temporal is not None:
+        return settings.catalogue, settings.platform_temporal
+    if name in settings.cells:
+        return settings.cells[name].database, settings.cells[name].temporal
+    raise LookupError(f"no archive of {name}; there are those of {', '.join(archive_names(settings)) or 'no cell'}")
+
+
 async def status_of(cell: str, closed: ClosedHistories, archive: ArchiveNotes) -> ArchiveStatus:
     """Compare what the server lists with what is noted: every closed execution, whatever the archive says of itself.
 
@@ -119,7 +141,8 @@ async def _statuses(settings: Settings, cells: Sequence[str]) -> list[ArchiveSta
     found = []
     for cell in _chosen(settings, cells):
         async with _archive(settings, cell) as archive:
-            closed = TemporalClosedHistories(await connect(settings.cells[cell].temporal, codec))
+            temporal = await connect(archive_addresses(settings, cell)[1], codec)
+            closed = TemporalClosedHistories(temporal, never=never_archived(cell))
             found.append(await status_of(cell, closed, archive))
     return found
 
@@ -147,7 +170,7 @@ async def _verify(settings: Settings, cells: Sequence[str]) -> tuple[int, list[s
 @asynccontextmanager
 async def _archive(settings: Settings, cell: str) -> AsyncIterator[PostgresArchive]:
     async with AsyncExitStack() as lifetime:
-        pool = await open_pool(settings.cells[cell].database, settings, AUDIT, size=1)
+        pool = await open_pool(archive_addresses(settings, cell)[0], settings, AUDIT, size=1)
         lifetime.push_async_callback(pool.close)
         yield PostgresArchive(pool)
 
@@ -163,9 +186,12 @@ async def _by_many(executions: AsyncIterator[ClosedExecution]) -> AsyncIterator[
 
 
 def _chosen(settings: Settings, cells: Sequence[str]) -> Sequence[str]:
-    if unknown := set(cells) - settings.cells.keys():
-        raise LookupError(f"no cell {', '.join(sorted(unknown))}; there are {', '.join(settings.cells) or 'none'}")
-    return cells or tuple(settings.cells)
+    known = archive_names(settings)
+    if unknown := set(cells) - set(known):
+        raise LookupError(
+            f"no archive of {', '.join(sorted(unknown))}; there are those of {', '.join(known) or 'none'}"
+        )
+    return cells or known
 
 
 def _hours(length: timedelta) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from comitia.archive import archive_addresses, archive_names
 from comitia.periods import DataFolder, Period, read_period, settings_of
 from comitia.stack.applications import present_source
 from comitia.stack.state import PLATFORM
@@ -133,7 +134,7 @@ class _Wanted:
             return self.cells
         if self.workflow:
             return (cell_of_workflow(self.workflow) or PLATFORM,)
-        return tuple(settings.cells) if self.archived else (*settings.cells, PLATFORM)
+        return archive_names(settings) if self.archived else (*settings.cells, PLATFORM)
 
 
 async def _replay(settings: Settings, kept: DoneFile, wanted: _Wanted, *, processes: int) -> None:
@@ -159,14 +160,13 @@ async def _found(
 
 
 async def open_archive(settings: Settings, cell: str, lifetime: AsyncExitStack) -> ArchivedHistories:
-    """Return the archived histories of a cell.
+    """Return the archived histories of a cell, or of the platform.
 
     Raises:
-        LookupError: there is no such cell; the platform's histories are not archived.
+        LookupError: there is no such archive.
     """
-    if cell not in settings.cells:
-        raise LookupError(f"no archive of {cell}; there are those of {', '.join(settings.cells) or 'no cell'}")
-    pool = await open_pool(settings.cells[cell].database, settings, AUDIT, size=_ARCHIVED_AT_ONCE)
+    database, _ = archive_addresses(settings, cell)
+    pool = await open_pool(database, settings, AUDIT, size=_ARCHIVED_AT_ONCE)
     lifetime.push_async_callback(pool.close)
     codec = EncryptionCodec(open_keys(settings, DAILY, HISTORY), in_flight(cell))
     return ArchivedHistories(PostgresArchive(pool), open_log_objects(settings), codec)

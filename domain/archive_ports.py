@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from domain.contracts.archive import ClosedExecution, LeftOut
 from domain.contracts.exports import StoredObject
 from domain.history_packs import PackedHistory
+
+PLATFORM_ARCHIVE: Final = "platform"  # of the namespace that belongs to no cell, noted in the catalogue's database
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class ArchiveCounts:
 
 
 class ClosedHistories(Protocol):
-    """The executions of a cell that have ended. All calls raise DomainError `workflows_unavailable`."""
+    """The executions of a cell, or of the platform, that have ended. All calls raise `workflows_unavailable`."""
 
     async def retention(self) -> timedelta:
         """Return for how long after its end the server keeps a history."""
@@ -62,7 +64,7 @@ class ClosedHistories(Protocol):
 
 
 class ArchiveNotes(Protocol):
-    """What of a cell is archived, in its database. All calls raise DomainError `audit_log_unavailable`."""
+    """What of a cell, or of the platform, is archived, in its database. All calls raise `audit_log_unavailable`."""
 
     async def counts(self) -> ArchiveCounts:
         """Return how the archive stands."""
@@ -105,7 +107,7 @@ class ArchiveWatch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveCell:
-    """What is needed of one cell."""
+    """What is needed of one cell, or of the platform."""
 
     closed: ClosedHistories
     notes: ArchiveNotes

@@ -417,6 +417,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _no_cell_is_called_like_what_is_none(self) -> "Settings":
+        if taken := {"catalogue", "platform"} & self.cells.keys():
+            raise ValueError(f"no cell can be called {', '.join(sorted(taken))}: a log or an archive is called so")
+        return self
+
+    @model_validator(mode="after")
     def _limits_are_known(self) -> "Settings":
         policies_with(self.limits)
         return self

@@ -17,6 +17,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from activities.history_archive import HistoryArchiveActivities
+from comitia.archive import archive_addresses
 from domain.archive_ports import ArchiveCell, SealedHistory
 from domain.contracts.archive import ClosedExecution, PlanArchiveInput
 from domain.history_packs import PackedHistory, unpack
@@ -82,7 +83,10 @@ class Watch:
 class ArchiveWorld:
     """One test's executions and archive; `after` is asked when a step has had its effect, before it says so."""
 
-    def __init__(self, client: Client, codec: EncryptionCodec, pool: asyncpg.Pool, folder: Path) -> None:
+    def __init__(
+        self, client: Client, codec: EncryptionCodec, pool: asyncpg.Pool, folder: Path, cell: str = CELL
+    ) -> None:
+        self.cell = cell
         self.client, self.codec, self.pool, self.folder = client, codec, pool, folder
         self.traces = Traces(folder / "traces")
         self.token = secrets.token_hex(6)
@@ -96,7 +100,7 @@ class ArchiveWorld:
 
     def activities(self, **options: Any) -> HistoryArchiveActivities:
         return HistoryArchiveActivities(
-            {CELL: ArchiveCell(self.closed, self.archive)},
+            {self.cell: ArchiveCell(self.closed, self.archive)},
             self.objects,
             self.watch,
             **{"settle": timedelta(0), **options},
@@ -147,7 +151,7 @@ class ArchiveWorld:
     async def archived(self, **options: Any) -> int:
         """Archive what is there without a workflow; return how many histories."""
         activities, environment, archived = self.activities(**options), ActivityEnvironment(), 0
-        plan = await environment.run(activities.plan_archive, PlanArchiveInput(cell=CELL))
+        plan = await environment.run(activities.plan_archive, PlanArchiveInput(cell=self.cell))
         for planned in plan.packs:
             written = await environment.run(activities.write_history_pack, planned)
             archived += (await environment.run(activities.note_history_pack, written)).archived
@@ -167,7 +171,7 @@ class ArchiveWorld:
             yield queue
 
     def workflow_id(self, n: str) -> str:
-        return archive_histories_workflow_id(CELL, f"{self.token}-{n}")
+        return archive_histories_workflow_id(self.cell, f"{self.token}-{n}")
 
     def _hooked(self, function: Any) -> Any:
         @wraps(function)
@@ -205,12 +209,12 @@ class ArchiveWorld:
 
 @asynccontextmanager
 async def open_archive_world(
-    settings_for: SettingsFor, pool: asyncpg.Pool, folder: Path
+    settings_for: SettingsFor, pool: asyncpg.Pool, folder: Path, cell: str = CELL
 ) -> AsyncIterator[ArchiveWorld]:
-    """Open a world with keys of its own."""
-    codec = EncryptionCodec(FileKms(folder / "keys", frozenset({"in-flight"})), in_flight(CELL))
-    client = await connect(settings_for().cells[CELL].temporal, codec)
-    yield ArchiveWorld(client, codec, pool, folder)
+    """Open a world with keys of its own, in a cell or on the platform."""
+    codec = EncryptionCodec(FileKms(folder / "keys", frozenset({"in-flight"})), in_flight(cell))
+    client = await connect(archive_addresses(settings_for(), cell)[1], codec)
+    yield ArchiveWorld(client, codec, pool, folder, cell)
 
 
 def flip(path: Path, at: bytes) -> None:

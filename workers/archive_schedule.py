@@ -1,4 +1,4 @@
-"""Every ten minutes what has closed in a cell is archived: schedules that Temporal keeps through any outage of ours."""
+"""Every ten minutes what has closed is archived: schedules that Temporal keeps through any outage of ours."""
 
 from datetime import timedelta
 
@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 async def schedule_archive(client: Client, cells: tuple[str, ...]) -> None:
     """Make the schedules that are missing; those that are there get this release's input. Safe to repeat.
+
+    The platform counts as a cell.
 
     One that runs longer makes the next one fall out: it archives what closed meanwhile by the one after. Where Temporal
     does not answer, the next process to start makes them.

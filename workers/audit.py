@@ -1,4 +1,4 @@
-"""Seals the audit logs of every cell and of the catalogue, and archives the histories of every cell.
+"""Seals the audit logs of every cell and of the catalogue, and archives the histories of every cell and the platform.
 
 The one process that may sign tree heads. It reads entries and gives them places; it can neither write an entry nor
 change what is sealed. Of histories it reads what the server keeps, and has no key that opens a payload of a cell.
@@ -11,7 +11,7 @@ import structlog
 
 from activities.audit_sealing import AuditSealingActivities
 from activities.history_archive import HistoryArchiveActivities
-from domain.archive_ports import ArchiveCell
+from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCell
 from domain.audit import CATALOGUE_LOG
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG
@@ -27,7 +27,7 @@ from integrations.telemetry.archive_metrics import ArchiveMetrics
 from integrations.telemetry.audit_metrics import AuditMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.client import connect
-from integrations.temporal.closed_histories import TemporalClosedHistories
+from integrations.temporal.closed_histories import TemporalClosedHistories, never_archived
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.worker import Release, build_worker
 from workers.archive_schedule import schedule_archive
@@ -61,7 +61,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         AuditMetrics(telemetry.registry),
         environment=settings.environment.value,
     )
-    archived: dict[str, ArchiveCell] = {}
+    of_platform = TemporalClosedHistories(clients.temporal, never=never_archived(PLATFORM_ARCHIVE))
+    archived = {PLATFORM_ARCHIVE: ArchiveCell(of_platform, PostgresArchive(clients.catalogue))}
 
     async def open_cell(cell: str, _stack: AsyncExitStack) -> None:
         client = await connect(settings.cells[cell].temporal, clients.codec)
@@ -83,7 +84,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         serving = running.create_task(worker.run())
         await take_over(clients.temporal, release, settings, stopping)
         await schedule_sealing(clients.temporal, tuple(pools))
-        await schedule_archive(clients.temporal, tuple(settings.cells))
+        await schedule_archive(clients.temporal, (*settings.cells, PLATFORM_ARCHIVE))
         telemetry.readiness.start()
         log.info("audit_worker_started", build=settings.build, logs=sorted(pools))
         await stopping.wait()

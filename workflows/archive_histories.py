@@ -1,4 +1,4 @@
-"""Copies of the histories that closed in a cell, file by file, before the server forgets them."""
+"""Copies of the histories that closed in a cell, or on the platform, file by file, before the server forgets them."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What of a cell's histories is archived, and where: written once, for the role `comitia_audit`."""
+"""What of the histories of a cell, or of the platform, is archived, and where: written once, by `comitia_audit`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
@@ -62,7 +62,7 @@ SELECT object, sha256, size_bytes FROM audit.archive_object WHERE object > $1 OR
 
 
 class PostgresArchive:
-    """Implements `ArchiveNotes` and `ArchiveIndex` for one cell."""
+    """Implements `ArchiveNotes` and `ArchiveIndex`, in a cell's database or the catalogue's."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""Histories of one cell out of its archive, read as those that the server still has."""
+"""Histories of one cell, or of the platform, out of its archive, read as those that the server still has."""
 
 import asyncio
 from collections import OrderedDict

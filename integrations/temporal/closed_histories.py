@@ -11,13 +11,15 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetWorkf
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.archive_ports import SealedHistory
+from domain.archive_ports import PLATFORM_ARCHIVE, SealedHistory
 from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
 from integrations.temporal.events import kind_of
 from integrations.temporal.payloads import has_readable
 
 NEVER_ARCHIVED: Final = ("SubmitVotes",)  # pairs nullifiers with sealed ballots; its keys are destroyed after days
+# Run by schedule every few minutes; what they did is in tree heads, files and notes
+_UPKEEP: Final = ("ArchiveHistories", "SealAuditLog")
 _TIMEOUT: Final = timedelta(seconds=10)  # of one call
 _PAGE: Final = 500
 _ENDS: Final = {
@@ -28,6 +30,11 @@ _ENDS: Final = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
 }
+
+
+def never_archived(archive: str) -> tuple[str, ...]:
+    """Return the types of workflows that stay out of an archive, a cell's or the platform's."""
+    return (*NEVER_ARCHIVED, *_UPKEEP) if archive == PLATFORM_ARCHIVE else NEVER_ARCHIVED
 
 
 class TemporalClosedHistories:

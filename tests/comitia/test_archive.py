@@ -10,17 +10,21 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from comitia.archive import ArchiveStatus, status_of
+from comitia.archive import ArchiveStatus, archive_addresses, status_of
 from comitia.cli import app
 from comitia.stack.state import StackState
-from domain.archive_ports import ArchiveCounts
+from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts
+from domain.audit import CATALOGUE_LOG
 from domain.contracts.archive import ArchiveHistoriesInput
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
+from integrations.settings import Environment, Settings
 from integrations.telemetry.archive_metrics import ArchiveMetrics
+from integrations.temporal.closed_histories import never_archived
 from integrations.temporal.histories import Execution
 from tests.archive_world import CELL, ArchiveWorld, flip, open_archive_world
 from tests.conftest import SettingsFor
@@ -29,13 +33,20 @@ from workflows.archive_histories import ArchiveHistoriesWorkflow
 NOW = datetime(2026, 5, 7, tzinfo=UTC)
 
 
+@pytest.fixture
+def cell() -> str:
+    return CELL
+
+
 @pytest_asyncio.fixture
-async def world(servers: StackState, settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[ArchiveWorld]:
+async def world(
+    servers: StackState, settings_for: SettingsFor, tmp_path: Path, cell: str
+) -> AsyncIterator[ArchiveWorld]:
     """A world whose folder is that of a stack: these servers, keys and objects of its own."""
     servers.model_copy(update={"folder": tmp_path, "supervisor_pid": 1}).write()
     settings = settings_for(AUDIT)
-    pool: asyncpg.Pool = await open_pool(settings.cells[CELL].database, settings, AUDIT)
-    async with open_archive_world(settings_for, pool, tmp_path) as opened:
+    pool: asyncpg.Pool = await open_pool(archive_addresses(settings, cell)[0], settings, AUDIT)
+    async with open_archive_world(settings_for, pool, tmp_path, cell) as opened:
         yield opened
     await pool.close()
 
@@ -45,27 +56,32 @@ async def command(world: ArchiveWorld, *arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-@pytest.mark.parametrize("is_forgotten", [False, pytest.param(True, marks=pytest.mark.long)])  # that takes a minute
-async def test_a_process_is_archived_and_replayed_from_there(world: ArchiveWorld, *, is_forgotten: bool) -> None:
+@pytest.mark.parametrize(
+    ("cell", "is_forgotten"),
+    [(CELL, False), (PLATFORM_ARCHIVE, False), pytest.param(CELL, True, marks=pytest.mark.long)],  # that takes a minute
+)
+async def test_a_process_is_archived_and_replayed_from_there(
+    world: ArchiveWorld, cell: str, *, is_forgotten: bool
+) -> None:
     began = datetime.now(UTC)
     await world.pay(2)
     async with world.working(world.client) as queue:
         handle = await world.client.start_workflow(
             ArchiveHistoriesWorkflow.run,
-            ArchiveHistoriesInput(cell=CELL),
+            ArchiveHistoriesInput(cell=cell),
             id=f"paid/{world.token}/itself",
             task_queue=queue,
         )
         assert (await handle.result()).archived == 2
     execution = Execution(handle.id, str(handle.first_execution_run_id), "ArchiveHistories")
     await world.listed({(execution.workflow_id, execution.run_id)})
-    before = await status_of(CELL, world.closed, world.archive)
+    before = await status_of(cell, world.closed, world.archive)
     assert (before.waiting, before.lag > timedelta(0)) == (1, True)
     assert await world.archived() == 1
-    assert (await status_of(CELL, world.closed, world.archive)).waiting == 0
+    assert (await status_of(cell, world.closed, world.archive)).waiting == 0
 
     ended = datetime.now(UTC) + timedelta(seconds=1)
-    period = ["--from", began.isoformat(), "--to", ended.isoformat(), "--type", "ArchiveHistories", "--cell", CELL]
+    period = ["--from", began.isoformat(), "--to", ended.isoformat(), "--type", "ArchiveHistories", "--cell", cell]
     _, from_server = await command(world, "replay", *period)
     code, from_archive = await command(world, "replay", *period, "--from-archive")
     (line,) = (json.loads(line) for line in from_archive.splitlines())
@@ -77,10 +93,10 @@ async def test_a_process_is_archived_and_replayed_from_there(world: ArchiveWorld
 
     # One byte of it is changed: it is said, and where
     name = next(name for name, file in world.files().items() if file[0].workflow_id == handle.id)
-    _, said = await command(world, "archive", "verify", "--cell", CELL)
+    _, said = await command(world, "archive", "verify", "--cell", cell)
     assert name not in said
     flip(world.folder / "objects" / name, b"encryption-key-id")
-    code, said = await command(world, "archive", "verify", "--cell", CELL)
+    code, said = await command(world, "archive", "verify", "--cell", cell)
     assert (code, f"{name}: is not what was written" in said) == (1, True)
     code, from_archive = await command(world, "replay", *period, "--from-archive")
     (line,) = (json.loads(line) for line in from_archive.splitlines())
@@ -89,16 +105,29 @@ async def test_a_process_is_archived_and_replayed_from_there(world: ArchiveWorld
 
 async def test_the_status_is_said_of_every_cell(world: ArchiveWorld) -> None:
     code, said = await command(world, "archive", "status")
-    assert [line.partition(":")[0] for line in said.splitlines()] == ["eu", "us"]
+    assert [line.partition(":")[0] for line in said.splitlines()] == ["eu", "us", "platform"]
     assert all("the server keeps histories for" in line for line in said.splitlines())
     assert code in {0, 1}  # the servers are those of other tests, too
     code, said = await command(world, "archive", "status", "--cell", "nowhere")
-    assert (code, "no cell nowhere" in said) == (1, True)
+    assert (code, "no archive of nowhere" in said) == (1, True)
 
 
-async def test_the_platform_has_no_archive(world: ArchiveWorld) -> None:
+async def test_a_process_of_the_platform_is_looked_for_in_its_archive(world: ArchiveWorld) -> None:
     code, said = await command(world, "replay", "run-survey/s_nothing", "--from-archive")
-    assert (code, said) == (1, "")
+    assert (code, json.loads(said)["verdict"], json.loads(said)["why"]) == (1, "cannot", "history_gone")
+
+
+def test_of_the_platform_what_is_decided_is_archived_and_its_upkeep_is_not() -> None:
+    left_out = set(never_archived(PLATFORM_ARCHIVE)) - set(never_archived(CELL))
+    assert left_out == {"ArchiveHistories", "SealAuditLog"}
+    assert {"RunSurvey", "ExportResults", "RotateKeys", "ReconcileSurvey"}.isdisjoint(left_out)
+
+
+def test_no_cell_is_called_like_another_archive_or_log(settings_for: SettingsFor) -> None:
+    addresses = settings_for().cells[CELL]
+    for name in (PLATFORM_ARCHIVE, CATALOGUE_LOG):
+        with pytest.raises(ValidationError, match=f"no cell can be called {name}"):
+            Settings(environment=Environment.TEST, cells={name: addresses})
 
 
 @pytest.mark.parametrize(
