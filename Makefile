@@ -32,7 +32,13 @@ $(JARS): comitia/stack/pom.xml | $(VENV)/.installed
 	$(BIN)/python -c 'from comitia.stack.kafka import fetch_jars; fetch_jars()'
 	@touch $@
 
-tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool $(TOOLS)/versitygw ## what needs Go: network faults, production's Temporal, locked objects
+tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool $(TOOLS)/versitygw $(TOOLS)/chromium ## what needs Go: network faults, production's Temporal, locked objects; and Debian's Chromium
+
+$(TOOLS)/chromium: # a link; without one, tests in a browser are left out, which with CI=true is a failure
+	@command -v chromium > /dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends chromium; } > /dev/null || echo "there is no Chromium to be had"
+	@mkdir -p $(@D)
+	@if command -v chromium > /dev/null; then ln -sf "$$(command -v chromium)" $@; fi
 
 $(TOOLS)/toxiproxy-server: comitia/stack/tools/toxiproxy/go.sum
 	cd $(<D) && go build -o $(CURDIR)/$@ github.com/Shopify/toxiproxy/v2/cmd/server

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from comitia.stack.applications import APPLICATIONS
+from comitia.stack.applications import APPLICATIONS, CONSOLES
 from comitia.stack.control import Say, controlled
 from comitia.stack.keeper import Keeper
 from comitia.stack.ports import HOST, PRODUCTION_PORTS, SERVER_PORTS
@@ -135,7 +135,11 @@ async def up(
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             return
-        console.print(address_table(starting.result()))
+        stack = starting.result()
+        console.print(address_table(stack))
+        if stack.supervisor is not None:
+            places = " and ".join(f"{stack.supervisor.url(service)}{path}" for _, service, path in CONSOLES)
+            console.print(f"Staff open {places}; comitia staff puts them on the roll.", soft_wrap=True)
         console.print(f"Logs are in {folder / 'logs'}. Ctrl-C stops everything.")
         await waiting
         console.print("stopping")

@@ -23,6 +23,7 @@ SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 UNMASKING_ID = re.compile(r"b_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 REJUDGEMENT_ID = re.compile(r"j_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+CONSOLE_SESSION_ID = re.compile(r"cs_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 
 _OF_A_CELL = frozenset(
     {
@@ -85,6 +86,11 @@ def new_deletion_id(cell: str) -> str:
 def new_session_id(cell: str) -> str:
     """Return a new session id, 128 random bits behind its cell."""
     return f"ss_{cell}_{_random(128)}"
+
+
+def new_console_session_id(cell: str) -> str:
+    """Return a new id of a session of staff, 128 random bits behind the cell that knows them."""
+    return f"cs_{cell}_{_random(128)}"
 
 
 def new_staff_id(cell: str) -> str:

@@ -256,29 +256,36 @@ class ProofingSettings(_Frozen):
     by_region: dict[str, str] = Field(default_factory=dict)
 
 
-class IdentityProviderSettings(_Frozen):
+class StaffProviderSettings(_Frozen):
     """Logins at an OpenID Connect provider. `issuer` is exactly as in its tokens: Auth0's ends with a slash.
 
-    Its tokens are taken under one `algorithm`. Where people are sent back to is `redirect_uri` and nothing else; each
-    provider has one of its own (RFC 9700, section 4.4). `client_secret` is of confidential clients; Apple's is a token
-    that its owner renews.
+    Its tokens are taken under one `algorithm`. `client_secret` is of confidential clients; Apple's is a token that its
+    owner renews. People of staff are sent back to the console that they came from.
     """
 
     issuer: str
     client_id: str = Field(min_length=1)
     client_secret: SecretStr | None = None
-    redirect_uri: str
     algorithm: Literal["RS256", "PS256", "ES256"] = "RS256"
     scope: str = "openid email"
     authorize_parameters: dict[str, str] = Field(default_factory=dict)  # `connection`, `prompt`, `acr_values`, ...
     timeout_s: float = Field(default=5.0, gt=0, le=60)
 
-    @field_validator("issuer", "redirect_uri")
+    @field_validator("issuer", "redirect_uri", check_fields=False)
     @classmethod
     def _is_secure(cls, url: str) -> str:
         if not is_secure_url(url):
             raise ValueError("an https address, or http on this machine")
         return url
+
+
+class IdentityProviderSettings(StaffProviderSettings):
+    """The same for voters: they are sent back to `redirect_uri` and nowhere else.
+
+    Each provider has one of its own (RFC 9700, section 4.4).
+    """
+
+    redirect_uri: str
 
 
 class PasskeySettings(_Frozen):
@@ -378,6 +385,8 @@ class Settings(BaseSettings):
     sandboxes: SandboxSettings = SandboxSettings()
     identity_providers: dict[str, IdentityProviderSettings] = Field(default_factory=dict)  # by our name for each
     passkeys: PasskeySettings | None = None
+    staff_provider: StaffProviderSettings | None = None  # who logs in at the console; without it there is none
+    console_links: dict[str, str] = Field(default_factory=dict)  # the consoles of other services, by what they are of
     # Pages whose scripts may ask the codec server: Temporal's UI, as an origin. Programs send none and need none
     codec_origins: frozenset[str] = frozenset()
     # Whoever watches over data hears of every unmasking; until an address is set nobody can ask for one

@@ -75,6 +75,22 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "compliance POST /v1/compliance/rejudgements": (K.DECISIONS_REJUDGED,),
 }
 
+# Pages of the console, which are in no document of the API: what changes something, and who comes back signed in.
+PAGES: Final[dict[str, Audited | str]] = {
+    "support GET /console/back": (K.STAFF_SIGNED_IN,),
+    "support POST /console/sign-out": _SESSION,
+    "support POST /console/find": _READS,
+    "support POST /console/waiting": _READS,
+    "support POST /console/cases/{case_id}/actions": (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN),
+    "support POST /console/cases/{case_id}/unmaskings": (K.CASE_UNMASKING,),
+    "support POST /console/unmaskings": _NOTHING,
+    "support POST /console/unmaskings/{unmasking_id}/decision": (K.CASE_UNMASKING,),
+    "support POST /console/unmaskings/{unmasking_id}/read": (K.CASE_UNMASKING,),
+    "compliance GET /console/compliance/back": (K.STAFF_SIGNED_IN,),
+    "compliance POST /console/compliance/sign-out": _SESSION,
+    "compliance POST /console/compliance/replays": _READS,
+}
+
 ACTIVITIES: Final[dict[str, Audited | str]] = {
     "sequence_audit_log": _LOG,
     "write_audit_tiles": _LOG,

@@ -9,6 +9,9 @@ from api.compliance.evidence import EvidenceDesk
 from api.compliance.evidence_routes import evidence_routes
 from api.compliance.log_routes import log_routes
 from api.compliance.logs import LogDesk
+from api.compliance.pages import CompliancePages, add_compliance_pages
+from api.compliance.replays import ReplayDesk
+from api.console.opening import Console
 from api.http.access import Principal
 from api.http.application import create_application
 from domain.evidence_bundles import PublicKeys
@@ -32,12 +35,25 @@ def create_app(
     *,
     telemetry: Telemetry,
     public_url: str = "",
+    console: tuple[Console, ReplayDesk] | None = None,
 ) -> FastAPI:
-    """Return the application; `officers` is the dependency that lets in who may read audit logs."""
-    summary = "Audit logs and their proofs, the evidence of cases, and decisions judged again"
-    app = create_application("compliance", telemetry, summary=summary, public_url=public_url)
+    """Return the application; `officers` is the dependency that lets in who may read audit logs.
+
+    With a console there are its pages besides, which replay at this desk.
+    """
+    app = create_application(
+        "compliance",
+        telemetry,
+        summary="Audit logs and their proofs, the evidence of cases, and decisions judged again",
+        public_url=public_url,
+        forms_below="" if console is None else console[0].pages.site.base,
+    )
     app.include_router(log_routes(logs, officers))
     app.include_router(evidence_routes(evidence.desk, evidence.keys, evidence.officers))
     for router in more:
         app.include_router(router)
+    if console is not None:
+        made, replays = console
+        add_compliance_pages(made, CompliancePages(made, logs, replays))
+        app.include_router(made.router)
     return app

@@ -2,6 +2,8 @@
 
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 from api.background import run_beside
 from api.compliance.app import Evidence, create_app
@@ -9,7 +11,10 @@ from api.compliance.evidence_cells import bundle_keys, evidence_desk
 from api.compliance.logs import LogDesk
 from api.compliance.rejudgement_routes import rejudgement_routes
 from api.compliance.rejudgements import RejudgementDesk, RejudgingCell, rejudging_cell
+from api.compliance.replays import NamespaceHistories, ReplayDesk
 from api.composition import Service
+from api.console.opening import ConsoleParts, open_console
+from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
@@ -18,7 +23,19 @@ from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterCl
 from integrations.identity_cell import IdentityCells, identity_pools
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, BUNDLE, HISTORY, LIMITS, STAFF_TOKEN, public
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.purposes import (
+    ACCESS_TOKEN,
+    AUDIT_LOG,
+    BUNDLE,
+    CONSOLE,
+    DAILY,
+    HISTORY,
+    LIMITS,
+    LOOKUP,
+    STAFF_TOKEN,
+    public,
+)
 from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.log_objects import open_log_objects
@@ -27,24 +44,30 @@ from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.replay_pool import ReplayPool
+from workflows.registry import WORKFLOWS
+
+BASE: Final = "/console/compliance"  # of its pages
+TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG)), BUNDLE, HISTORY, LIMITS)
+    tokens = map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG))
+    keys = open_keys(settings, *tokens, BUNDLE, LIMITS, LOOKUP, CONSOLE, HISTORY, DAILY)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools = await identity_pools(settings, lifetime)
+    pools, metrics = await identity_pools(settings, lifetime), AuthMetrics(telemetry.registry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
-        metrics=AuthMetrics(telemetry.registry),
+        metrics=metrics,
         clients=ApiClients(pools),
         sign_ins=SignIns("compliance", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
@@ -70,5 +93,18 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         return rejudging_cell(cells.of(name))
 
     rejudgements = rejudgement_routes(RejudgementDesk(cell_of), access.require_role(Role.COMPLIANCE), limits)
-    app = create_app(desk, officers, evidence, [rejudgements], telemetry=telemetry, public_url=settings.public_url)
+    site = Site(public_url, BASE, settings.console_links)
+    parts = ConsoleParts(keys, KeyedLookupHashes(keys), pools, limits, metrics)
+    console = await open_console(settings, site, TEMPLATES, parts, lifetime)
+    replays = ReplayDesk(NamespaceHistories(settings, keys), partial(ReplayPool, WORKFLOWS, processes=1))
+    lifetime.callback(replays.close)
+    app = create_app(
+        desk,
+        officers,
+        evidence,
+        [rejudgements],
+        telemetry=telemetry,
+        public_url=settings.public_url,
+        console=None if console is None else (console, replays),
+    )
     return Service(app)

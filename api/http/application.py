@@ -111,12 +111,14 @@ def create_application(
     body_limit_bytes: int = DEFAULT_BODY_LIMIT,
     media_types: frozenset[str] = frozenset({"application/json"}),
     http_metrics: HttpMetrics | None = None,
+    forms_below: str = "",
 ) -> FastAPI:
     """Return an application that answers errors as problems and has `/livez`, `/readyz` and `/docs`.
 
     `/metrics` is there too, but not in production: there the process's health port shows it to who may reach that.
 
-    Bodies over `body_limit_bytes` get 413, bodies of other `media_types` 415. `public_url` is the server that the
+    Bodies over `body_limit_bytes` get 413, bodies of other `media_types` 415; those of paths below `forms_below` are
+    forms. `public_url` is the server that the
     OpenAPI document names. One `HttpMetrics` exists per registry; `app.state.http_metrics` is the one in use.
     """
     metrics = http_metrics if http_metrics is not None else HttpMetrics(telemetry.registry)
@@ -139,6 +141,7 @@ def create_application(
         body_limit_bytes=body_limit_bytes,
         media_types=media_types,
         secure=public_url.startswith("https://"),
+        forms_below=forms_below,
     )
     _handle_errors(app)
     _add_operations(app, telemetry)

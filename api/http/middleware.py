@@ -21,6 +21,7 @@ SAFE_HEADERS: Final = (
 )
 NO_STORE: Final = (b"cache-control", b"no-store")
 _UNTRACED: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_FORMS: Final = frozenset({"application/x-www-form-urlencoded"})
 
 
 def header_pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
@@ -44,12 +45,15 @@ class HttpMiddleware:
         body_limit_bytes: int,
         media_types: frozenset[str],
         secure: bool,
+        forms_below: str = "",
     ) -> None:
+        """Bodies are of `media_types`; those of paths below `forms_below`, where there is one, are forms."""
         self._app = app
         self._tracing = tracing
         self._metrics = metrics
         self._limit = body_limit_bytes
         self._media_types = media_types
+        self._forms_below = forms_below
         self._headers = (*SAFE_HEADERS, (b"strict-transport-security", b"max-age=63072000")) if secure else SAFE_HEADERS
         self._request_ids = RequestIds()
 
@@ -81,16 +85,11 @@ class HttpMiddleware:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._limit:
             return ErrorCode.PAYLOAD_TOO_LARGE
-        if (length.strip(b"0") or b"transfer-encoding" in headers) and not self._takes(headers.get(b"content-type")):
+        is_form = bool(self._forms_below) and scope["path"].startswith(f"{self._forms_below}/")
+        taken = _FORMS if is_form else self._media_types
+        if (length.strip(b"0") or b"transfer-encoding" in headers) and not _takes(taken, headers.get(b"content-type")):
             return ErrorCode.UNSUPPORTED_MEDIA_TYPE
         return None
-
-    def _takes(self, content_type: bytes | None) -> bool:
-        if content_type is None:
-            return False
-        media, _, parameters = content_type.decode("latin-1").lower().partition(";")
-        charset = parameters.replace(" ", "").replace('"', "")
-        return media.strip() in self._media_types and ("charset=" not in charset or "charset=utf-8" in charset)
 
     def _count(self, scope: Scope, trace: RequestTrace, status: int) -> None:
         ended_at = time.perf_counter()
@@ -103,6 +102,14 @@ class HttpMiddleware:
         self._metrics.route(scope["method"], template).answered(
             status, ended_at - trace.started_at, trace.trace_id if kept else ""
         )
+
+
+def _takes(media_types: frozenset[str], content_type: bytes | None) -> bool:
+    if content_type is None:
+        return False
+    media, _, parameters = content_type.decode("latin-1").lower().partition(";")
+    charset = parameters.replace(" ", "").replace('"', "")
+    return media.strip() in media_types and ("charset=" not in charset or "charset=utf-8" in charset)
 
 
 class _Exchange:

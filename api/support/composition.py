@@ -1,9 +1,13 @@
 """Wires the service `support`: it reads, and passes on what staff ask of processes."""
 
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
 
 from api.background import run_beside
 from api.composition import Service
+from api.console.opening import ConsoleParts, open_console
+from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
@@ -24,6 +28,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
+    CONSOLE,
     DAILY,
     HISTORY,
     KEK_PERSONAL,
@@ -43,24 +48,27 @@ from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.remote_codec import RemoteCodec
 from workflows.signatures import all_signatures
 
+BASE: Final = "/console"  # of its pages
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     tokens = map(public, (STAFF_TOKEN, ACCESS_TOKEN))
-    keys = open_keys(settings, *tokens, LOOKUP, KEK_PERSONAL, HISTORY, DAILY, SUBMISSION, LIMITS)
+    keys = open_keys(settings, *tokens, LOOKUP, KEK_PERSONAL, HISTORY, DAILY, SUBMISSION, LIMITS, CONSOLE)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools = await identity_pools(settings, lifetime)
+    pools, metrics = await identity_pools(settings, lifetime), AuthMetrics(telemetry.registry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
-        metrics=AuthMetrics(telemetry.registry),
+        metrics=metrics,
         clients=ApiClients(pools),
         sign_ins=SignIns("support", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
@@ -72,10 +80,14 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     def cell_of(name: str | None) -> SupportCell:
         return support_cell(cells.of(name), signatures, ids)
 
-    names = tuple(settings.cells)
+    names, hashes = tuple(settings.cells), KeyedLookupHashes(keys)
+    site = Site(public_url, BASE, settings.console_links)
+    console = await open_console(
+        settings, site, TEMPLATES, ConsoleParts(keys, hashes, pools, limits, metrics), lifetime
+    )
     staff = access.require_role(Role.SUPPORT, Role.COMPLIANCE)
     app = create_app(
-        CaseDesk(names, cell_of, KeyedLookupHashes(keys)),
+        CaseDesk(names, cell_of, hashes),
         StuckDesk(names, cell_of),
         ActionDesk(cell_of),
         UnmaskingDesk(cell_of, is_watched=bool(settings.data_protection_mail)),
@@ -84,6 +96,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         readers=access.require_role(Role.SUPPORT, Role.COMPLIANCE, Role.ADMIN),
         telemetry=telemetry,
         public_url=settings.public_url,
+        console=console,
     )
     namespaces = {addresses.temporal.namespace: name for name, addresses in settings.cells.items()}
     codec = CodecDesk(

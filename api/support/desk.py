@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from api.support.cells import SupportCell
@@ -17,7 +18,20 @@ from domain.registrations import ENDED, RegistrationStage
 from domain.submissions import claimed_place
 from integrations.temporal.submissions import SubmissionCase
 
+
+class Way(StrEnum):
+    """What cases are found by, besides their stage."""
+
+    VOTER = "voter"
+    MAIL = "mail"
+    PHONE = "phone"
+    SUBMISSION = "submission"
+    REGISTRATION = "registration"
+    WORKFLOW = "workflow"
+
+
 _AWAY: Final = frozenset({ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE})
+_CONTACTS: Final = {Way.MAIL: LookupKind.MAIL, Way.PHONE: LookupKind.PHONE}
 _PROCESSES: Final = {RegistrationStage.CONTACT_PROOF: "RegisterVoter"}  # at any other stage the proofing of one waits
 
 
@@ -51,6 +65,16 @@ class CaseDesk:
         self._cells = cells
         self._cell_of = cell_of
         self._hashes = hashes
+
+    async def find(self, way: Way, value: str, cursor: str | None, limit: int) -> Page:
+        """Return the cases that are found in this way. Raises DomainError as `of_voter`, `of_contact` and `open`."""
+        if way is Way.VOTER:
+            return await self.of_voter(value, cursor, limit)
+        if way is Way.WORKFLOW:
+            return await self.of_workflow(value)
+        if way in _CONTACTS:
+            return await self.of_contact(_CONTACTS[way], value, cursor, limit)
+        return Page([(await self.open(value)).case])
 
     async def of_voter(self, voter_id: str, cursor: str | None, limit: int) -> Page:
         """Return a voter's registration, logins, recoveries and deletion, newest first.

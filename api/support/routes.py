@@ -11,9 +11,8 @@ from api.http.application import problem_responses
 from api.http.models import QueryText
 from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
 from api.support.cursors import CURSOR_MAX
-from api.support.desk import CaseDesk, Page
+from api.support.desk import CaseDesk, Way
 from api.support.stuck import StuckDesk
-from domain.accounts import LookupKind
 from domain.errors import DomainError, ErrorCode
 from domain.registrations import RegistrationStage
 
@@ -60,28 +59,20 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
 
         Votes are found by their own submission ids alone: there is no list of who voted, or where.
         """
-        wanted = {
-            "voter": voter,
-            "mail": mail,
-            "phone": phone,
-            "submission": submission,
-            "registration": registration,
-            "workflow": workflow,
-            "stage": stage,
+        ways = {
+            Way.VOTER: voter,
+            Way.MAIL: mail,
+            Way.PHONE: phone,
+            Way.SUBMISSION: submission,
+            Way.REGISTRATION: registration,
+            Way.WORKFLOW: workflow,
         }
-        if sum(value is not None for value in wanted.values()) != 1:
-            raise DomainError(ErrorCode.MALFORMED_REQUEST, f"give one of {', '.join(wanted)}")
-        if voter is not None:
-            return CasePage.of(await desk.of_voter(voter, cursor, limit))
+        wanted = [(way, value) for way, value in ways.items() if value is not None]
+        if len(wanted) + (stage is not None) != 1:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, f"give one of {', '.join(ways)}, stage")
         if stage is not None:
             return CasePage.of(await desk.at_stage(stage, timedelta(seconds=older_than), cursor, limit))
-        if workflow is not None:
-            return CasePage.of(await desk.of_workflow(workflow))
-        contact = mail if mail is not None else phone
-        if contact is not None:
-            kind = LookupKind.MAIL if mail is not None else LookupKind.PHONE
-            return CasePage.of(await desk.of_contact(kind, contact, cursor, limit))
-        return CasePage.of(Page([(await desk.open(submission or registration or "")).case]))
+        return CasePage.of(await desk.find(*wanted[0], cursor, limit))
 
     @router.get("/cases/{case_id}", summary="Read a case", responses=_CASE)
     async def read_case(case_id: CaseId, _staff: Staff) -> CaseFileBody:

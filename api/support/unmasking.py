@@ -66,6 +66,14 @@ class UnmaskingDesk:
         asked = derived_id("decision", f"{staff.actor}\n{key}\n{approved}")
         return await unmaskings.decide(unmasking_id, decision, asked)
 
+    async def look(self, unmasking_id: str) -> UnmaskingState:
+        """Return where it stands, which is no reading.
+
+        Raises:
+            DomainError: `unmasking_not_found`, `cell_unavailable`, `workflows_unavailable`.
+        """
+        return await self._cell(unmasking_id).unmaskings.state(unmasking_id)
+
     async def read(self, unmasking_id: str, staff: Principal) -> tuple[UnmaskingState, str | None]:
         """Return where it stands and, to whoever asked and while it is approved, the value, after an entry of that.
 

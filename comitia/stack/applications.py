@@ -13,7 +13,7 @@ from integrations.postgres.roles import AUDIT, CERTIFICATION, IDENTITY, RECONCIL
 from integrations.settings import Environment
 
 _PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")
-_SUFFIXES = {".py", ".lua"}
+_SUFFIXES = {".py", ".lua", ".html", ".css", ".js"}
 _ROOT = Path(__file__).parents[2]
 
 
@@ -75,6 +75,8 @@ WORKERS = (
     Application("workers", "audit", (AUDIT,), 8117),
 )
 APPLICATIONS = (*WORKERS, *API)
+# What the consoles of services are called, and the paths of their first pages
+CONSOLES = (("Cases", "support", "/console"), ("Compliance", "compliance", "/console/compliance"))
 
 
 def application_environment(

@@ -7,6 +7,7 @@ TEMPORAL_SERVER = "temporal-server"
 TEMPORAL_SQL_TOOL = "temporal-sql-tool"
 TOXIPROXY = "toxiproxy-server"
 VERSITYGW = "versitygw"  # an object store with locks, over S3's interface
+CHROMIUM = "chromium"  # a link to Debian's, for tests of pages
 BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, VERSITYGW)
 
 

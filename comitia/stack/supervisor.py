@@ -1,6 +1,7 @@
 """Runs the application processes, waits until they can do their job, and brings back whatever dies."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Self
 from comitia.stack import ports
 from comitia.stack.applications import (
     APPLICATIONS,
+    CONSOLES,
     VOTING_WORKER,
     Application,
     Source,
@@ -176,6 +178,8 @@ class Supervisor:
         own = application_environment(
             application, self._state, self._ports[application.name], environment=self._environment, build=source.build
         )
+        links = {name: self.url(service) + path for name, service, path in CONSOLES if f"api-{service}" in self._ports}
+        own["COMITIA_CONSOLE_LINKS"] = json.dumps(links)
         return ManagedProcess(
             application.name,
             application.command,

@@ -20,6 +20,7 @@ KEK_PERSONAL = "kek/personal"  # wraps the keys of voters' personal data; only `
 LOOKUP = "lookup"  # keyed hashes of contact addresses, logins and devices, for finding what is encrypted
 DOCUMENT = "document"  # keyed hashes of documents, under which persons are claimed; never destroyed while claims live
 INBOX = "inbox"  # encrypts webhooks until they are handled
+CONSOLE = "console"  # encrypts the cookies of staff
 
 KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY, KEK_PERSONAL)
 HASH_KEYS = (LOOKUP, DOCUMENT)  # get new versions and lose none: what was hashed under one cannot be hashed anew

@@ -191,9 +191,12 @@ def _issuer_of(token: str) -> str:
 
 async def open_providers(settings: Settings, lifetime: AsyncExitStack) -> OidcLogins:
     """Return the providers of the settings, each with a client of its own that is closed with `lifetime`."""
-    providers = {}
-    for name, provider in settings.identity_providers.items():
-        client = await lifetime.enter_async_context(open_vendor_client(""))
-        http = VendorHttp(client, ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE, timeout_s=provider.timeout_s)
-        providers[name] = OidcProvider(name, provider, http)
-    return OidcLogins(providers)
+    named = settings.identity_providers.items()
+    return OidcLogins({name: await open_provider(name, provider, lifetime) for name, provider in named})
+
+
+async def open_provider(name: str, settings: IdentityProviderSettings, lifetime: AsyncExitStack) -> OidcProvider:
+    """Return one provider with a client of its own, which is closed with `lifetime`."""
+    client = await lifetime.enter_async_context(open_vendor_client(""))
+    http = VendorHttp(client, ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE, timeout_s=settings.timeout_s)
+    return OidcProvider(name, settings, http)

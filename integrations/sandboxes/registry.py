@@ -21,6 +21,7 @@ from integrations.settings import Settings
 SANDBOXES: Final[dict[str, str]] = {
     # name, the prefix of its paths: module
     "issuer": "integrations.login.issuer_sandbox.sandbox",
+    "staff": "integrations.login.issuer_sandbox.staff",
     "sumsub": "integrations.identity.sumsub.sandbox",
     "fingerprint": "integrations.devices.sandbox.app",
     "turnstile": "integrations.challenges.sandbox",

@@ -10,7 +10,7 @@ import temporalio.activity
 
 import activities
 from domain.audit import AuditKind
-from tests.audited import ACTIVITIES, ROUTES, SEEN
+from tests.audited import ACTIVITIES, PAGES, ROUTES, SEEN
 from tests.end_to_end.openapi_documents import DOCUMENTS, committed
 
 ROOT = Path(__file__).parents[2]
@@ -51,14 +51,17 @@ def test_every_activity_leaves_an_entry_or_a_reason() -> None:
 
 
 def test_every_reason_says_something() -> None:
-    reasons = {found for found in (*ROUTES.values(), *ACTIVITIES.values()) if isinstance(found, str)}
+    reasons = {found for found in (*ROUTES.values(), *PAGES.values(), *ACTIVITIES.values()) if isinstance(found, str)}
     assert all(len(reason.split()) > 2 for reason in reasons)
 
 
 def test_every_kind_is_seen_to_come_out_and_every_promise_is_a_kind_that_is() -> None:
     assert SEEN.keys() == set(AuditKind)
     promised = {
-        kind for found in (*ROUTES.values(), *ACTIVITIES.values()) if not isinstance(found, str) for kind in found
+        kind
+        for found in (*ROUTES.values(), *PAGES.values(), *ACTIVITIES.values())
+        if not isinstance(found, str)
+        for kind in found
     }
     assert promised <= SEEN.keys()
     for place in SEEN.values():

@@ -1,12 +1,14 @@
 """An OpenID Connect issuer in Auth0's dialect as a small real server: it logs in a chosen person without a page."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from hmac import compare_digest
+from html import escape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
 from domain.federation import challenge_of
@@ -74,20 +76,22 @@ def _login_routes(issuer: Issuer) -> APIRouter:
     @router.get("/authorize")
     async def authorize(request: Request) -> Response:
         asked = dict(request.query_params)
-        if asked.get("redirect_uri") != issuer.settings.redirect_uri or (
-            asked.get("client_id") != issuer.settings.client_id
-        ):
+        back = asked.get("redirect_uri", "")
+        subject = issuer.subject or asked.pop("subject", "")
+        if not issuer.returns_to(back) or asked.get("client_id") != issuer.settings.client_id:
             # Never back to an address that was not agreed
             return _refusal(400, "invalid_request", "Callback URL mismatch or unknown client")
         if asked.get("response_type") != "code" or asked.get("code_challenge_method") != "S256":
             answer = {"error": "invalid_request", "error_description": "Only code with S256"}
         elif issuer.error:
             answer = {"error": issuer.error, "error_description": "The login was not completed"}
+        elif not subject:
+            return HTMLResponse(_who_are_you(asked))
         else:
-            code = issuer.grant(asked["redirect_uri"], asked.get("code_challenge", ""), asked.get("nonce", ""))
+            code = issuer.grant(back, asked.get("code_challenge", ""), asked.get("nonce", ""), subject)
             answer = {"code": code}
         query = urlencode({**answer, "state": asked.get("state", "")})
-        return RedirectResponse(f"{issuer.settings.redirect_uri}?{query}", 302)
+        return RedirectResponse(f"{back}?{query}", 302)
 
     @router.post("/oauth/token")
     async def token(request: Request) -> Response:
@@ -118,6 +122,19 @@ def _login_routes(issuer: Issuer) -> APIRouter:
         )
 
     return router
+
+
+def _who_are_you(asked: Mapping[str, str]) -> str:
+    """Return a page on which somebody says who they are, and is believed."""
+    hidden = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in asked.items()
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sandbox issuer</title></head><body><main>'
+        "<h1>Sandbox issuer</h1><p>Whoever you say you are is believed: <code>comitia staff add</code> decides what "
+        f'you may do.</p><form method="get">{hidden}<label>Subject <input name="subject" required autofocus></label> '
+        "<button>Sign in</button></form></main></body></html>"
+    )
 
 
 def _refusal(status: int, error: str, description: str) -> JSONResponse:

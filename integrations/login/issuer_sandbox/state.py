@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from integrations.settings import IdentityProviderSettings
+from integrations.settings import IdentityProviderSettings, is_loopback, is_secure_url
 
 CODE_LIFETIME_S = 60.0
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -56,7 +57,10 @@ class GrantedCode:
 
 @dataclass(slots=True)
 class Issuer:
-    """One tenant with one client, as the settings name them; `subject` logs in next, unless `error` is set."""
+    """One tenant with one client, as the settings name them; `subject` logs in next, unless `error` is set.
+
+    Without a `subject` whoever comes says who they are.
+    """
 
     settings: IdentityProviderSettings
     now: Callable[[], float] = time.time
@@ -66,6 +70,7 @@ class Issuer:
     flaw: dict[str, Any] = field(default_factory=dict)  # claims that the next ID tokens have instead
     keys: list[SigningKey] = field(default_factory=list)
     codes: dict[str, GrantedCode] = field(default_factory=dict)
+    return_path: str = ""  # also back to this path on any port of this machine, where one is given
 
     def __post_init__(self) -> None:
         """Make the current key and the next, where none are given."""
@@ -77,11 +82,18 @@ class Issuer:
         made.published = publish
         self.keys = [made, *self.keys[:2]]
 
-    def grant(self, redirect_uri: str, challenge: str, nonce: str) -> str:
+    def returns_to(self, redirect_uri: str) -> bool:
+        """Tell whether people may be sent back there."""
+        parts = urlsplit(redirect_uri)
+        is_console = bool(self.return_path) and parts.path.endswith(self.return_path)
+        is_here = is_secure_url(redirect_uri) and is_loopback(parts.hostname or "") and not parts.query
+        return redirect_uri == self.settings.redirect_uri or (is_console and is_here)
+
+    def grant(self, redirect_uri: str, challenge: str, nonce: str, subject: str) -> str:
         """Return a code for the person who logs in, good once and for a minute."""
         code = secrets.token_urlsafe(32)
         expires_at = self.now() + CODE_LIFETIME_S
-        self.codes[code] = GrantedCode(redirect_uri, challenge, nonce, self.subject, expires_at)
+        self.codes[code] = GrantedCode(redirect_uri, challenge, nonce, subject, expires_at)
         return code
 
     def id_token(self, subject: str, nonce: str, **other: Any) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import asyncpg
 import httpx
-from fastapi import Request
+from fastapi import FastAPI, Request
 
+from api.console.opening import Console
 from api.http.access import Principal
 from api.support.acting import ActionDesk
 from api.support.app import create_app
@@ -76,6 +77,21 @@ async def staff_desk(
     town: Town, owner: asyncpg.Pool, *, queue: str = "nobody", is_watched: bool = True, **parts: Any
 ) -> AsyncIterator[StaffDesk]:
     """Serve the cells of a town; `parts` of a cell take the place of its own."""
+    app = support_app(town, queue=queue, is_watched=is_watched, **parts)
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://support") as client:
+        yield StaffDesk(client, owner)
+
+
+def support_app(
+    town: Town,
+    *,
+    queue: str = "nobody",
+    is_watched: bool = True,
+    console: Console | None = None,
+    **parts: Any,
+) -> FastAPI:
+    """Return the service over the cells of a town."""
     signatures = all_signatures()
 
     def cell_of(name: str | None) -> SupportCell:
@@ -91,7 +107,7 @@ async def staff_desk(
         return replace(made, **given)
 
     hashes = KeyedLookupHashes(open_keys(town.settings, *KEYS))
-    app = create_app(
+    return create_app(
         CaseDesk(CELLS, cell_of, hashes),
         StuckDesk(CELLS, cell_of),
         ActionDesk(cell_of),
@@ -100,7 +116,5 @@ async def staff_desk(
         deciders=door(Role.COMPLIANCE, Role.ADMIN),
         readers=door(Role.SUPPORT, Role.COMPLIANCE, Role.ADMIN),
         telemetry=make_telemetry(town.settings, "support"),
+        console=console,
     )
-    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
-    async with httpx.AsyncClient(transport=transport, base_url="http://support") as client:
-        yield StaffDesk(client, owner)

@@ -26,19 +26,21 @@ WATCH = "watch@example.org"
 @asynccontextmanager
 async def unmaskings(town: Town, owner_pool: OwnerPool) -> AsyncIterator[StaffDesk]:
     """Serve the service and the queue of its unmaskings in the cell `eu`."""
-    cell, queue = town.cells["eu"], f"unmasking-{secrets.token_hex(4)}"
-    activities = UnmaskingActivities(PostgresStaffEntries(cell.pool), town.mail, WATCH).all()
-    async with (
-        Worker(
-            cell.temporal,
-            task_queue=queue,
-            workflows=[BreakGlassWorkflow],
-            activities=activities,
-            workflow_runner=sandbox(),
-        ),
-        staff_desk(town, await owner_pool("eu"), queue=queue) as desk,
-    ):
+    queue = f"unmasking-{secrets.token_hex(4)}"
+    async with break_glass_worker(town, queue), staff_desk(town, await owner_pool("eu"), queue=queue) as desk:
         yield desk
+
+
+def break_glass_worker(town: Town, queue: str) -> Worker:
+    """Return what serves this queue in the cell `eu`."""
+    cell = town.cells["eu"]
+    return Worker(
+        cell.temporal,
+        task_queue=queue,
+        workflows=[BreakGlassWorkflow],
+        activities=UnmaskingActivities(PostgresStaffEntries(cell.pool), town.mail, WATCH).all(),
+        workflow_runner=sandbox(),
+    )
 
 
 async def registered(town: Town) -> tuple[str, str]:

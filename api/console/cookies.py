@@ -1,0 +1,76 @@
+"""The two cookies of the console: of a session, and of a sign-in that is under way.
+
+Both are sealed, unreadable for scripts, and of this host alone. A session's goes with requests that begin on our own
+pages; that of a sign-in also comes back with whoever the identity provider sends back.
+"""
+
+from typing import Final, Literal
+
+from fastapi import Request, Response
+
+from api.console.visits import Site
+from domain.console import SIGN_IN_WITHIN
+from integrations.keys.cookies import CookieSeal
+
+_SESSION: Final = "comitia-staff"
+_SIGN_IN: Final = "comitia-sign-in"
+_SAME_SITE: Final[dict[str, Literal["strict", "lax"]]] = {_SESSION: "strict", _SIGN_IN: "lax"}
+
+
+class Cookies:
+    """Sets and reads them. Calls raise DomainError `key_unavailable`.
+
+    Over http, which production refuses, a browser takes no `__Host-` and no `Secure`.
+    """
+
+    def __init__(self, site: Site, seal: CookieSeal) -> None:
+        self._is_secure = site.is_secure
+        self._seal = seal
+
+    async def session(self, request: Request) -> tuple[str, int] | None:
+        """Return the session of a request, and which of its cookies this is; None without a good one."""
+        content = await self._read(request, _SESSION)
+        session_id, _, turn = (content or "").partition(" ")
+        return (session_id, int(turn)) if turn.isascii() and turn.isdigit() else None
+
+    async def of_session(self, session_id: str, turn: int) -> str:
+        """Return the cookie of a session, to be set."""
+        return await self._seal.seal(_SESSION, f"{session_id} {turn}")
+
+    def set_session(self, answer: Response, cookie: str) -> None:
+        """Have a browser keep the cookie of a session until it is closed."""
+        self._set(answer, _SESSION, cookie, None)
+
+    def drop_session(self, answer: Response) -> None:
+        """Have a browser forget it."""
+        self._set(answer, _SESSION, "", 0)
+
+    async def sign_in(self, request: Request) -> str | None:
+        """Return what was kept of a sign-in, or None."""
+        return await self._read(request, _SIGN_IN)
+
+    async def keep_sign_in(self, answer: Response, content: str) -> None:
+        """Have a browser keep a sign-in that is under way."""
+        self._set(answer, _SIGN_IN, await self._seal.seal(_SIGN_IN, content), int(SIGN_IN_WITHIN.total_seconds()))
+
+    def drop_sign_in(self, answer: Response) -> None:
+        """Have a browser forget it."""
+        self._set(answer, _SIGN_IN, "", 0)
+
+    async def _read(self, request: Request, use: str) -> str | None:
+        cookie = request.cookies.get(self._name(use))
+        return None if cookie is None else await self._seal.open(use, cookie)
+
+    def _name(self, use: str) -> str:
+        return f"__Host-{use}" if self._is_secure else use
+
+    def _set(self, answer: Response, use: str, value: str, max_age_s: int | None) -> None:
+        answer.set_cookie(
+            self._name(use),
+            value,
+            max_age=max_age_s,
+            path="/",
+            secure=self._is_secure,
+            httponly=True,
+            samesite=_SAME_SITE[use],
+        )

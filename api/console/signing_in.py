@@ -1,0 +1,101 @@
+"""Signing in to the console: authorization code with PKCE at the identity provider of staff, and then the roll.
+
+Who somebody is, the provider says. Whether they are staff, and as what, the roll of a cell says and nothing else. What
+is begun is kept sealed in the browser that began it, so that a code which another browser was given is no good here.
+"""
+
+import hmac
+import json
+import secrets
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from domain.accounts import LookupHashes, LookupKind
+from domain.canonical import provider_login
+from domain.console import SIGN_IN_WITHIN, ConsoleSession, ConsoleSessions
+from domain.errors import DomainError, ErrorCode
+from domain.federation import ProviderIdentity
+from domain.ids import new_console_session_id
+from domain.staff import StaffAccounts, StaffMember
+from integrations.login.oidc import OidcProvider
+
+_CODE_CHARACTERS_MAX = 4096
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StaffCell:
+    """The staff of a cell and their sessions."""
+
+    accounts: StaffAccounts
+    sessions: ConsoleSessions
+
+
+class SignIn:
+    """Begins and ends sign-ins. Calls raise DomainError `identity_provider_unavailable`."""
+
+    def __init__(
+        self,
+        provider: OidcProvider,
+        hashes: LookupHashes,
+        cells: Mapping[str, StaffCell],
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._provider = provider
+        self._hashes = hashes
+        self._cells = cells
+        self._now = now
+
+    async def begin(self, to: str) -> tuple[str, str]:
+        """Return where to send somebody, and what the browser keeps of it; `to` is the page that they want."""
+        state, secret = secrets.token_urlsafe(32), secrets.token_bytes(32)
+        kept = {"state": state, "secret": b64encode(secret).decode(), "to": to, "at": int(self._now())}
+        return await self._provider.authorization_url(state, secret), json.dumps(kept)
+
+    async def finish(self, kept: str | None, state: str, code: str, issuer: str) -> tuple[ConsoleSession, str]:
+        """Return a new session of whoever comes back, and the page that they wanted.
+
+        Raises:
+            DomainError: `login_failed`; `forbidden` for who is not on the roll of any cell that can be asked;
+                `directory_unavailable`, `key_unavailable`.
+        """
+        begun = json.loads(kept) if kept is not None else {}
+        is_ours = hmac.compare_digest(str(begun.get("state", "")).encode(), state.encode()) and bool(begun)
+        is_late = self._now() > begun.get("at", 0) + SIGN_IN_WITHIN.total_seconds()
+        if not is_ours or is_late or not 1 <= len(code) <= _CODE_CHARACTERS_MAX:
+            raise DomainError(ErrorCode.LOGIN_FAILED)
+        if issuer not in {"", self._provider.issuer}:  # RFC 9207
+            raise DomainError(ErrorCode.LOGIN_FAILED)
+        found = await self._provider.identity(code, state, b64decode(begun["secret"]))
+        cell, member = await self._member(found)
+        session_id = new_console_session_id(cell)
+        return await self._cells[cell].sessions.open(session_id, member.staff_id, member.roles), begun["to"]
+
+    async def _member(self, found: ProviderIdentity) -> tuple[str, StaffMember]:
+        """Look for somebody in every cell, by what the provider calls them and by a mail address that it vouches for.
+
+        A cell that is away hides its own staff and nobody else's.
+        """
+        away: DomainError | None = None
+        logins = [(LookupKind.LOGIN, provider_login(found.issuer, found.subject))]
+        logins += [(LookupKind.MAIL, found.mail)] if found.mail else []
+        for kind, login in logins:
+            hashes = await self._hashes.every(kind, login)
+            for name, cell in self._cells.items():
+                try:
+                    member = await cell.accounts.find(kind, hashes)
+                except DomainError as error:
+                    away = error
+                    continue
+                if member is not None:
+                    return name, member
+        if away is not None:
+            raise away
+        log.warning("console_sign_in_refused", reason="not_on_the_roll")
+        raise DomainError(ErrorCode.FORBIDDEN, "not on the roll of staff")

@@ -1,0 +1,84 @@
+"""Who looks at a page, and what the page has to know of its place."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from api.http.access import Principal
+from domain.errors import DomainError, ErrorCode
+
+FIELDS_MAX: Final = 20
+_PLACE: Final = re.compile(r"(/[A-Za-z0-9_.~%-]+)+(\?[A-Za-z0-9_.~%=&-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the console of a service is: `base` is the path of its pages, below `public_url`.
+
+    `links` are the consoles of other services, by their names.
+    """
+
+    public_url: str
+    base: str
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """The origin of its pages, as browsers send it."""
+        parts = urlsplit(self.public_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def is_secure(self) -> bool:
+        """Tell whether it is reached over TLS."""
+        return self.public_url.startswith("https://")
+
+    def place(self, wanted: str) -> str:
+        """Return the page of ours that somebody wants to go on to, and the first page for anything else."""
+        is_ours = wanted == self.base or wanted.startswith((f"{self.base}/", f"{self.base}?"))
+        return wanted if is_ours and _PLACE.fullmatch(wanted) and "/." not in wanted else self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request of somebody who is signed in; `token` is what forms of this session carry, `form` what one said."""
+
+    principal: Principal
+    session_id: str
+    token: str = field(repr=False)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def has_role(self, *roles: str) -> bool:
+        """Tell whether they have any of these roles."""
+        return any(role in self.principal.roles for role in roles)
+
+    def value(self, name: str) -> str:
+        """Return a field of the form. Raises DomainError `malformed_request` where it is missing."""
+        found = self.form.get(name, "")
+        if not found:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, f"{name}: is missing")
+        return found
+
+
+class NotSignedInError(Exception):
+    """Nobody is signed in; `has_ended` where somebody was."""
+
+    def __init__(self, *, has_ended: bool = False) -> None:
+        super().__init__()
+        self.has_ended = has_ended
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    """Return the fields of a form, each of which comes once. Raises DomainError `malformed_request`."""
+    try:
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=FIELDS_MAX
+        )
+    except ValueError as error:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "not a form") from error
+    fields = {name: value.strip() for name, value in pairs}
+    if len(fields) != len(pairs) or any("\x00" in value for value in fields.values()):
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "not a form of ours")
+    return fields

@@ -1,0 +1,100 @@
+"""Sessions of staff in the console, as logins under way of a kind of their own in `identity.login_transaction`.
+
+They are swept with those, an hour after they have ended by themselves.
+"""
+
+import hashlib
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+
+from domain.console import IDLE_LIFETIME, SESSION_LIFETIME, ConsoleSession
+from domain.errors import ErrorCode
+from domain.staff_sign_ins import signed_in
+from domain.tokens import Role
+from integrations.postgres.audit_entries import append
+from integrations.postgres.durable import acknowledged
+from integrations.postgres.failures import unavailable_as
+
+_KIND: Final = "console"
+_SERVICE: Final = "console"  # that they came in to, whichever service's page it was
+_NOW = "SELECT date_trunc('second', clock_timestamp())"
+_OPEN = """
+INSERT INTO identity.login_transaction (state_hash, kind, subject, secret, expires_at)
+VALUES ($1, $2, $3, $4, $5)
+"""
+_GET = """
+SELECT subject, secret, roles, clock_timestamp() AS seen_at FROM identity.login_transaction
+JOIN identity.staff ON staff_id = split_part(subject, ' ', 1)
+WHERE state_hash = $1 AND kind = $2 AND expires_at > now() AND disabled_at IS NULL
+"""
+# Of two requests at once the second finds another subject
+_TURN = """
+UPDATE identity.login_transaction SET subject = $4, expires_at = $5
+WHERE state_hash = $1 AND kind = $2 AND subject = $3 AND expires_at > now()
+RETURNING true
+"""
+_END = "DELETE FROM identity.login_transaction WHERE state_hash = $1 AND kind = $2"
+
+
+class PostgresConsoleSessions:
+    """Implements `ConsoleSessions`; made for the role `comitia_identity` in the cell's database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def open(self, session_id: str, staff_id: str, roles: frozenset[Role]) -> ConsoleSession:
+        """Open a session, with its audit entry."""
+        form_key = secrets.token_bytes(32)
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                now: datetime = await connection.fetchval(_NOW)
+                session = ConsoleSession(session_id, staff_id, roles, now, 1, now, now, form_key)
+                await connection.execute(
+                    _OPEN, _hash(session_id), _KIND, _subject(session), form_key, now + IDLE_LIFETIME
+                )
+                await append(connection, signed_in(staff_id, session_id, roles, _SERVICE))
+        return session
+
+    async def get(self, session_id: str) -> ConsoleSession | None:
+        """Return a session that is open and of somebody who is still on the roll, or None."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            row = await self._pool.fetchrow(_GET, _hash(session_id), _KIND)
+        if row is None:
+            return None
+        staff_id, began, turn, turned = row["subject"].split(" ")
+        roles = frozenset(Role(role) for role in row["roles"])
+        times = _at(began), int(turn), _at(turned), row["seen_at"]
+        return ConsoleSession(session_id, staff_id, roles, *times, row["secret"])
+
+    async def turn(self, session: ConsoleSession) -> bool:
+        """Replace the cookie; False where another request has, or the session has ended."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                now: datetime = await connection.fetchval(_NOW)
+                expires_at = min(now + IDLE_LIFETIME, session.began_at + SESSION_LIFETIME)
+                subjects = _subject(session), _subject(replace(session, turn=session.turn + 1, turned_at=now))
+                found = await connection.fetchval(_TURN, _hash(session.session_id), _KIND, *subjects, expires_at)
+        return found is True
+
+    async def end(self, session_id: str) -> None:
+        """End a session."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(_END, _hash(session_id), _KIND)
+
+
+def _hash(session_id: str) -> bytes:
+    return hashlib.sha256(session_id.encode()).digest()
+
+
+def _subject(session: ConsoleSession) -> str:
+    began, turned = (int(moment.timestamp()) for moment in (session.began_at, session.turned_at))
+    return f"{session.staff_id} {began} {session.turn} {turned}"
+
+
+def _at(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)

@@ -1,0 +1,57 @@
+"""A console without a service: two pages, over the databases of real cells."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import pytest_asyncio
+from fastapi import Depends, Response
+
+from api.console.visits import Visit
+from api.http.application import create_application
+from domain.errors import DomainError, ErrorCode
+from domain.tokens import Role
+from integrations.identity_cell import identity_pools
+from integrations.postgres.roles import IDENTITY
+from integrations.telemetry.telemetry import make_telemetry
+from tests.conftest import SettingsFor
+from tests.console_world import ConsoleWorld, console_world
+
+BASE = "/console"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(settings_for: SettingsFor) -> AsyncIterator[ConsoleWorld]:
+    settings = settings_for(IDENTITY)
+    async with AsyncExitStack() as lifetime:
+        pools = await identity_pools(settings, lifetime)
+        made = await lifetime.enter_async_context(console_world(settings, pools, BASE, Path(__file__).parent))
+        add_pages(made)
+        app = create_application("support", make_telemetry(settings, "support"), forms_below=BASE)
+        app.include_router(made.console.router)
+        made.serve(app)
+        yield made
+
+
+def add_pages(world: ConsoleWorld) -> None:
+    console = world.console
+    Anyone = Annotated[Visit, Depends(console.door.require())]  # noqa: N806 - types
+    Officer = Annotated[Visit, Depends(console.door.require(Role.COMPLIANCE))]  # noqa: N806
+    Watching = Annotated[Visit, Depends(console.door.require(watches=True))]  # noqa: N806
+
+    @console.router.get("")
+    async def first(visit: Anyone) -> Response:
+        return console.pages.page("signed_in.html", visit, to=BASE)
+
+    @console.router.get("/watched")
+    async def watched(_visit: Watching) -> Response:
+        return Response("as it stands")
+
+    @console.router.post("/said")
+    async def said(visit: Anyone) -> Response:
+        return Response(visit.principal.actor + " " + visit.value("word"))
+
+    @console.router.get("/of-officers")
+    async def of_officers(visit: Officer) -> Response:
+        raise DomainError(ErrorCode.CASE_NOT_FOUND, f"<script>{visit.principal.actor}</script>")

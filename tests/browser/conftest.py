@@ -1,0 +1,134 @@
+"""The console of a town over TLS, and a real Chromium that opens its pages."""
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import pytest_asyncio
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from starlette.types import ASGIApp
+
+from api.support.composition import BASE, TEMPLATES
+from comitia.stack.built_tools import CHROMIUM, built_tool
+from domain.tokens import Role
+from integrations.listening import open_listener
+from tests.api.auth.test_registration import Town, town
+from tests.api.support.staff_desk import support_app
+from tests.api.support.test_unmasking import break_glass_worker
+from tests.built_tools import need_tools
+from tests.console_world import ConsoleWorld, console_world
+
+__all__ = ["town"]
+
+WITHIN_MS = 20_000
+# Chromium as root, which calls nobody
+_SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+_STARTED_WITHIN_S = 20
+
+
+@dataclass
+class Staff:
+    """A console and whoever opens it."""
+
+    world: ConsoleWorld
+    chromium: Browser
+    address: str
+    complaints: list[str] = field(default_factory=list)  # of browsers: errors, and what the policy has refused
+
+    async def context(self, **options: Any) -> BrowserContext:
+        """Return a browser of its own, which keeps cookies apart from the others'."""
+        context = await self.chromium.new_context(ignore_https_errors=True, **options)
+        context.set_default_timeout(WITHIN_MS)
+        context.on("console", self._said)
+        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        return context
+
+    def _said(self, said: ConsoleMessage) -> None:
+        place = said.location["url"]
+        if said.type == "error" and place.startswith(self.address) and place != f"{self.address}{BASE}":
+            self.complaints.append(f"{place}: {said.text}")  # but of the first page: nobody is signed in there yet
+
+    async def signed_in(self, *roles: Role, **options: Any) -> tuple[str, Page]:
+        """Sign in somebody new as a person does, and return their actor and the first page."""
+        staff_id, subject = await self.world.enrol(*roles)
+        page = await (await self.context(**options)).new_page()
+        await page.goto(f"{self.address}{BASE}")
+        await page.get_by_role("link", name="Sign in at the identity provider").click()
+        await page.get_by_label("Subject").fill(subject)
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("heading", name="Find a case").wait_for()
+        return f"staff:{staff_id}", page
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def staff(town: Town, tmp_path_factory: Any) -> AsyncIterator[Staff]:
+    need_tools(CHROMIUM)
+    queue = f"unmasking-{secrets.token_hex(4)}"
+    async with AsyncExitStack() as lifetime:
+        listener = open_listener("127.0.0.1", 0)
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        pools = {name: cell.pool for name, cell in town.cells.items()}
+        world = await lifetime.enter_async_context(
+            console_world(town.settings, pools, BASE, TEMPLATES, address=address)
+        )
+        app = support_app(town, queue=queue, console=world.console)
+        folder = tmp_path_factory.mktemp("tls")
+        await lifetime.enter_async_context(served(app, listener, *certificate(folder)))
+        await lifetime.enter_async_context(break_glass_worker(town, queue))
+        driver = await lifetime.enter_async_context(async_playwright())
+        chromium = await driver.chromium.launch(executable_path=built_tool(CHROMIUM), args=list(_SWITCHES))
+        lifetime.push_async_callback(chromium.close)
+        yield Staff(world, chromium, address)
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, listener: socket, certificate: Path, key: Path) -> AsyncIterator[None]:
+    """Serve over TLS while the context is open."""
+    config = uvicorn.Config(
+        app, ssl_certfile=certificate, ssl_keyfile=key, lifespan="off", ws="none", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve([listener]))  # which leaves signals alone
+    async with asyncio.timeout(_STARTED_WITHIN_S):
+        while not server.started:
+            await asyncio.sleep(0.02)
+    yield
+    server.force_exit = server.should_exit = True
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Return a certificate of this machine's address, signed by itself, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "console")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    paths[1].write_bytes(private)
+    return paths

@@ -1,0 +1,119 @@
+"""The pages of support in a real Chromium: what people do with them, with keyboard, phone and without scripts too."""
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+from api.support.composition import BASE
+from domain.tokens import Role
+from tests.api.auth.test_registration import Town
+from tests.api.support.test_acting import at_provider
+from tests.api.support.test_unmasking import registered
+from tests.browser.conftest import Staff
+
+PHONE = {"width": 360, "height": 740}
+
+
+async def accessible(page: Page) -> None:
+    """Nothing to complain of, light and dark, and on a phone nothing that is cut off."""
+    before = page.viewport_size
+    await page.emulate_media(color_scheme="light")
+    found: Any = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    await page.emulate_media(color_scheme="dark")
+    found = await Axe().run(page, options={"runOnly": ["color-contrast"]})
+    assert found.violations_count == 0, found.generate_report()
+    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    wide = await page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+    assert wide <= 0, f"{page.url} is {wide} pixels too wide"
+    if before is not None:
+        await page.set_viewport_size(before)
+
+
+async def find(page: Page, by: str, value: str, case: str) -> None:
+    await page.get_by_label("By", exact=True).select_option(by)
+    await page.get_by_label("Value").fill(value)
+    await page.get_by_role("button", name="Find").click()
+    await page.get_by_role("link", name=case).click()
+    await page.get_by_role("heading", name="Timeline").wait_for()
+
+
+async def test_a_case_is_found_read_and_acted_on(town: Town, staff: Staff) -> None:
+    registration = await at_provider(town)
+    ann, page = await staff.signed_in(Role.SUPPORT)
+    (cookie,) = [each for each in await page.context.cookies() if each["name"] == "__Host-comitia-staff"]
+    assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
+    assert await page.evaluate("document.cookie") == ""
+    await accessible(page)
+    await find(page, "registration", registration, registration)
+    await accessible(page)
+    await page.get_by_label("Why look now").select_option("voter_asked")
+    await page.get_by_role("button", name="Look now").click()
+    await page.get_by_text("Done: look now.").wait_for()
+    await page.locator("#live li").filter(has_text=f"by {ann}").first.wait_for()  # once the process has told
+    # Somebody else goes on: the page shows it by itself
+    await page.evaluate("window.unchanged = true")
+    await town.client.request("DELETE", f"/v1/registrations/{registration}")
+    await page.locator("#live dd").filter(has_text="cancelled").first.wait_for()
+    assert await page.evaluate("window.unchanged")
+    await page.get_by_role("link", name="What is late").click()
+    await page.get_by_role("heading", name="What is late").wait_for()
+    await accessible(page)
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("heading", name="Signed out").wait_for()
+    assert staff.complaints == []
+
+
+async def test_two_people_break_glass(town: Town, staff: Staff) -> None:
+    registration, mail = await registered(town)
+    ann, asker = await staff.signed_in(Role.SUPPORT)
+    bob, second = await staff.signed_in(Role.COMPLIANCE)
+    await find(asker, "registration", registration, registration)
+    await asker.get_by_label("Why unmask").select_option("wrong_contact")
+    await asker.get_by_role("button", name="Ask a second person").click()
+    await asker.get_by_text("waiting").wait_for()
+    await accessible(asker)
+    await second.get_by_label("Its id").fill(asker.url.rpartition("/")[2])
+    await second.get_by_role("button", name="Open", exact=True).click()
+    await second.get_by_text(ann).wait_for()
+    await accessible(second)
+    await second.get_by_role("button", name="Approve").click()
+    await second.get_by_text("approved").wait_for()
+    await asker.get_by_role("link", name="It has changed").click()  # which the page has said by itself
+    await asker.get_by_text(bob).wait_for()
+    await asker.get_by_role("button", name="Read the mail").click()
+    await asker.get_by_text(mail).wait_for()
+    await accessible(asker)
+    assert mail not in await second.content()
+    assert staff.complaints == []
+
+
+async def test_everything_works_without_scripts_and_by_keyboard(town: Town, staff: Staff) -> None:
+    registration: str = (await town.begin()).json()["registrationId"]
+    _, page = await staff.signed_in(Role.SUPPORT, java_script_enabled=False)
+    await page.keyboard.press("Tab")
+    focused = page.locator(":focus")
+    assert await focused.inner_text() == "Skip to the content"
+    await page.keyboard.press("Enter")
+    await page.get_by_label("Value").focus()
+    await page.keyboard.type(registration)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name=registration).focus()
+    await page.keyboard.press("Enter")
+    await page.get_by_label("Why escalate").focus()
+    await page.keyboard.type("stuck")
+    await page.get_by_role("button", name="Escalate").focus()
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Done: escalate.").wait_for()
+
+
+@pytest.mark.parametrize("wanted", ["/cases/r_eu_aaaaaaaaaaaaaaaaaaaaaaaaaa", ""])
+async def test_a_refusal_is_a_page_like_any_other(staff: Staff, wanted: str) -> None:
+    roles = (Role.SUPPORT,) if wanted else (Role.AUDITOR,)
+    _, page = await staff.signed_in(*roles)
+    await page.goto(f"{staff.address}{BASE}{wanted or '/stuck'}")
+    await page.get_by_role("alert").wait_for()
+    await accessible(page)
+    staff.complaints.clear()  # a browser says so of every answer that is an error

@@ -1,0 +1,220 @@
+"""The console of a service, the issuer that its staff sign in at, the roll of staff, and their browsers."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+import httpx
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+
+from api.console.opening import Console, ConsoleParts, make_console
+from api.console.visits import Site
+from domain.accounts import LookupKind
+from domain.canonical import provider_login
+from domain.ids import new_staff_id
+from domain.tokens import Role
+from integrations.keys.file_kms import open_keys
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.purposes import CONSOLE, LOOKUP
+from integrations.login.issuer_sandbox.sandbox import create_sandbox
+from integrations.login.issuer_sandbox.state import Issuer
+from integrations.login.oidc import open_provider
+from integrations.postgres.staff_accounts import PostgresStaffAccounts
+from integrations.sandboxes.mounting import mount
+from integrations.sandboxes.serving import serve_sandboxes
+from integrations.settings import IdentityProviderSettings, Settings
+from integrations.telemetry.metrics import AuthMetrics
+from tests.limits_world import lonely_limits
+from tests.provider_world import signing_keys
+
+ADDRESS = "https://console.example.org"
+
+
+@dataclass
+class Form:
+    """A form of a page as a browser would send it: hidden fields, and the first choice of each list."""
+
+    action: str
+    fields: dict[str, str] = field(default_factory=dict)
+    buttons: list[dict[str, str]] = field(default_factory=list)
+    method: str = "post"
+
+
+class _Forms(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[Form] = []
+        self._select = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append(Form(found["action"], method=found["method"]))
+        elif tag == "input" and found.get("name"):
+            self.forms[-1].fields[found["name"]] = found.get("value", "")
+        elif tag == "select":
+            self._select = found["name"]
+        elif tag == "option" and self._select:
+            self.forms[-1].fields.setdefault(self._select, found["value"])
+        elif tag == "button" and found.get("name"):
+            self.forms[-1].buttons.append(found)
+
+
+def forms_of(page: httpx.Response) -> list[Form]:
+    parser = _Forms()
+    parser.feed(page.text)
+    return parser.forms
+
+
+class Browser:
+    """Somebody's browser: it keeps cookies, and says of its forms where they come from."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, base: str, address: str = ADDRESS) -> None:
+        self.client = httpx.AsyncClient(transport=transport, base_url=address)
+        self.base = base
+        self.address = address
+
+    async def get(self, path: str = "", **headers: str) -> httpx.Response:
+        return await self.client.get(f"{self.base}{path}", headers=headers)
+
+    async def post(self, path: str, fields: Mapping[str, str], **headers: str | None) -> httpx.Response:
+        said = {
+            "origin": self.address,
+            "sec-fetch-site": "same-origin",
+            "content-type": "application/x-www-form-urlencoded",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        content = urlencode(fields).encode()
+        return await self.client.post(
+            path, content=content, headers={name: value for name, value in said.items() if value is not None}
+        )
+
+    async def submit(self, page: httpx.Response, path: str, /, button: str = "", **fields: str) -> httpx.Response:
+        """Send the form of a page whose action ends like this, and follow where it leads."""
+        form = form_to(page, path, **fields)
+        pressed = {"approved": button} if button else {}
+        if form.method == "get":
+            return await self.client.get(form.action, params={**form.fields, **fields})
+        answer = await self.post(form.action, {**form.fields, **pressed, **fields})
+        if answer.status_code == 303:
+            answer = await self.client.get(answer.headers["location"])
+        return answer
+
+    @property
+    def cookie(self) -> str:
+        """The cookie of the session."""
+        found = self.client.cookies.get("__Host-comitia-staff")
+        assert found is not None
+        return found
+
+    @cookie.setter
+    def cookie(self, value: str) -> None:
+        self.client.cookies.set("__Host-comitia-staff", value, domain="console.example.org", path="/")
+
+
+def form_to(page: httpx.Response, path: str, /, **fields: str) -> Form:
+    """Return the form of a page whose action ends like this and that has these hidden fields."""
+    hidden = {name: value for name, value in fields.items() if name == "action"}
+    fitting = [form for form in forms_of(page) if form.action.endswith(path) and hidden.items() <= form.fields.items()]
+    assert fitting, f"no form to {path} with {hidden} on {page.url}: {page.status_code} {page.text}"
+    return fitting[0]
+
+
+@dataclass
+class ConsoleWorld:
+    """A console and its issuer; `serve` it before browsers are opened."""
+
+    console: Console
+    issuer: Issuer
+    provider: httpx.AsyncClient
+    staff: dict[str, PostgresStaffAccounts]
+    hashes: KeyedLookupHashes
+    keys: Any
+    transport: httpx.AsyncBaseTransport | None = None
+
+    def serve(self, app: Any) -> None:
+        self.transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+
+    def browser(self) -> Browser:
+        assert self.transport is not None
+        return Browser(self.transport, self.console.pages.site.base)
+
+    async def enrol(self, *roles: Role, cell: str = "eu", subject: str = "") -> tuple[str, str]:
+        """Add somebody to the roll; return their id, and what the issuer calls them."""
+        staff_id, subject = new_staff_id(cell), subject or f"somebody-{secrets.token_hex(6)}"
+        login = await self.hashes.every(LookupKind.LOGIN, provider_login(self.issuer.settings.issuer, subject))
+        assert await self.staff[cell].add(staff_id, set(roles), LookupKind.LOGIN, login, "comitia:tests")
+        return staff_id, subject
+
+    async def sent_back(self, browser: Browser, subject: str, to: str = "") -> str:
+        """Begin a sign-in, log in at the issuer, and return where that sends the browser."""
+        begun = await browser.get(f"/sign-in?{urlencode({'to': to})}")
+        assert begun.status_code == 303, begun.text
+        chosen = f"{begun.headers['location']}&{urlencode({'subject': subject})}"
+        answer = await self.provider.get(chosen)
+        assert answer.status_code == 302, answer.text
+        return answer.headers["location"]
+
+    async def signed_in(self, *roles: Role, cell: str = "eu") -> tuple[str, Browser]:
+        """Return the actor and the browser of somebody new with these roles."""
+        staff_id, subject = await self.enrol(*roles, cell=cell)
+        browser = self.browser()
+        answer = await browser.client.get(await self.sent_back(browser, subject))
+        assert answer.status_code == 200, answer.text
+        return f"staff:{staff_id}", browser
+
+
+def changing_routes(console: Console) -> set[str]:
+    """Return the routes of a console that change something, as `tests/audited.py` names them."""
+    routes = {
+        (method, route.path)
+        for route in console.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    }
+    back = ("GET", f"{console.pages.site.base}/back")
+    return {f"{method} {path}" for method, path in routes if method not in {"GET", "HEAD"} or (method, path) == back}
+
+
+@asynccontextmanager
+async def console_world(
+    settings: Settings,
+    pools: Mapping[str, asyncpg.Pool],
+    base: str,
+    folder: Path,
+    *,
+    address: str = ADDRESS,
+) -> AsyncIterator[ConsoleWorld]:
+    """Make a console over the databases of cells."""
+    keys = open_keys(settings, CONSOLE, LOOKUP)
+    hashes, served = KeyedLookupHashes(keys), mount({})
+    async with AsyncExitStack() as lifetime:
+        issuer_address = await lifetime.enter_async_context(serve_sandboxes(served))
+        provider = IdentityProviderSettings.model_validate(
+            {
+                "issuer": f"{issuer_address}/staff/",
+                "client_id": "comitia-console",
+                "client_secret": "secret-of-the-console",
+                "redirect_uri": f"{address}{base}/back",
+                "timeout_s": 20.0,
+            }
+        )
+        issuer = Issuer(provider, subject="", mail="", keys=[replace(key) for key in signing_keys()])
+        served.mount("/staff", create_sandbox(issuer))
+        client = await lifetime.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=20))
+        limits, metrics = lonely_limits(), AuthMetrics(CollectorRegistry())
+        console = make_console(
+            Site(address, base),
+            folder,
+            ConsoleParts(keys, hashes, pools, limits, metrics),
+            await open_provider("staff", provider, lifetime),
+        )
+        staff = {name: PostgresStaffAccounts(pool) for name, pool in pools.items()}
+        yield ConsoleWorld(console, issuer, client, staff, hashes, keys)
