@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel
 
@@ -106,10 +107,8 @@ class Pages:
         return answer
 
 
-def _templates(folders: Sequence[Path]) -> Any:
+def _templates(folders: Sequence[Path]) -> Environment:
     """Return the templates of some folders, the first that has a name; everything that is put into one is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - for who has a console
-
     return Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,

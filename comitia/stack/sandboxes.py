@@ -126,6 +126,11 @@ def _variables(url: str, mail_port: int, secret: str) -> dict[str, str]:
             "CLIENT_SECRET": own("issuer"),
             "REDIRECT_URI": "http://localhost:8106/callback",
         },
+        "STAFF_PROVIDER": {
+            "ISSUER": f"{url}/staff/",
+            "CLIENT_ID": "comitia-console",
+            "CLIENT_SECRET": own("staff issuer"),
+        },
     }
     page = {} if _PAGE in os.environ else {_PAGE: "http://localhost:8106/recover"}
     return page | {

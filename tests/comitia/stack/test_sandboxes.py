@@ -9,7 +9,7 @@ from comitia.stack.sandboxes import Sandboxes
 from comitia.stack.state import StackState
 from integrations.settings import Environment, Settings
 
-VENDORS = ("sumsub", "letters", "fingerprint", "turnstile", "breaches", "mail", "passkeys")
+VENDORS = ("sumsub", "letters", "fingerprint", "turnstile", "breaches", "mail", "passkeys", "staff_provider")
 
 
 @pytest.fixture
