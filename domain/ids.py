@@ -59,7 +59,7 @@ def person_id_of(unique: UUID) -> str:
 
 
 def new_registration_id(cell: str) -> str:
-    """Return a new registration id, 128 random bits behind its cell: who has it may go on with the registration."""
+    """Return a new registration id, 128 random bits behind its cell; its person has a secret besides."""
     return f"r_{cell}_{_random(128)}"
 
 

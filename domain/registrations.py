@@ -51,6 +51,7 @@ class Registration:
 
     `reasons` are shown to the person: codes, or labels of the provider. `staff_reasons` say more, and only to staff.
     `revision` rises with every note. `reference` is the provider's, of case `case_no`; empty before there is one.
+    `secret_key_id` names the key of its person's secret; empty where a release began it that gave none.
     """
 
     registration_id: str
@@ -65,6 +66,7 @@ class Registration:
     reference: str = field(default="", repr=False)
     expires_at: datetime | None = None
     revision: int = 0
+    secret_key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,14 @@ class StageNote:
 class Registrations(Protocol):
     """The registrations of one cell. All calls raise DomainError `directory_unavailable`."""
 
-    async def begin(self, registration_id: str, voter_id: str, region: str, expires_at: datetime | None = None) -> None:
+    async def begin(
+        self,
+        registration_id: str,
+        voter_id: str,
+        region: str,
+        expires_at: datetime | None = None,
+        secret_key_id: str = "",
+    ) -> None:
         """Add a registration at the stage `contact_proof`, revision 0. Safe to repeat: the first one stands."""
         ...
 

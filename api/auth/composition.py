@@ -26,7 +26,16 @@ from integrations.identity_cell import IdentityCells
 from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, KEK_PERSONAL, LIMITS, LOOKUP, STAFF_TOKEN, public
+from integrations.keys.purposes import (
+    ACCESS_TOKEN,
+    HISTORY,
+    KEK_PERSONAL,
+    LIMITS,
+    LOOKUP,
+    REGISTRATION,
+    STAFF_TOKEN,
+    public,
+)
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.login.breaches import open_breaches
@@ -44,7 +53,7 @@ async def compose(
 ) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`. Without a room logins have the usual one."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LOOKUP, KEK_PERSONAL, HISTORY, LIMITS)
+    keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LOOKUP, KEK_PERSONAL, REGISTRATION, HISTORY, LIMITS)
     signer = Ed25519Signer(keys, ACCESS_TOKEN)
     access_keys, staff_keys = VerificationKeys(keys, ACCESS_TOKEN), VerificationKeys(keys, STAFF_TOKEN)
     for held in (signer, access_keys, staff_keys):  # in this order: on a new system the first makes the key
@@ -82,7 +91,7 @@ async def compose(
         settings, cells, identity, desk, recorded, providers, vendors.challenges, passwords, breaches, key, limits, room
     )
     routers = [
-        registration_routes(registration_desk(settings, identity, vendors, cells.hashes), limits),
+        registration_routes(registration_desk(settings, identity, vendors, cells.hashes, keys), limits),
         key_routes(access_keys, limits),
         session_routes(desk, voter, key, limits, names),
         oidc_routes(providers, cells, names, limits),

@@ -4,11 +4,13 @@ from contextlib import AsyncExitStack
 
 from api.auth.registrations import RegistrationDesk, Vendors
 from domain.accounts import LookupHashes
+from domain.ports import KeyManagement
 from integrations.challenges.client import open_turnstile
 from integrations.devices.client import open_fingerprint
 from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
+from integrations.keys.registration_secrets import RegistrationSecrets
 from integrations.settings import Settings
 
 
@@ -23,7 +25,8 @@ async def open_vendors(settings: Settings, lifetime: AsyncExitStack) -> Vendors:
 
 
 def registration_desk(
-    settings: Settings, cells: IdentityCells, vendors: Vendors, hashes: LookupHashes
+    settings: Settings, cells: IdentityCells, vendors: Vendors, hashes: LookupHashes, keys: KeyManagement
 ) -> RegistrationDesk:
-    """Return the desk of registration."""
-    return RegistrationDesk(tuple(settings.cells), cells.of, hashes, vendors, registration_policy(settings))
+    """Return the desk of registration; `keys` may use `registration`."""
+    policy, secrets = registration_policy(settings), RegistrationSecrets(keys)
+    return RegistrationDesk(tuple(settings.cells), cells.of, hashes, vendors, policy, secrets=secrets)

@@ -1,11 +1,12 @@
-"""Registration over HTTP: begun without an account, gone on with by whoever knows its id."""
+"""Registration over HTTP: begun without an account, gone on with by who has the secret of its first answer."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field
 
-from api.auth.registrations import Application, RegistrationDesk
+from api.auth.registrations import Application, Registrant, RegistrationDesk
 from api.http.application import problem_responses
 from api.http.limits import FrameworkRequest, Limits, limited
 from api.http.models import ApiModel, QueryText, Timestamp
@@ -46,7 +47,11 @@ _CODE_ERRORS = problem_responses(
 )
 _ACCESS_ERRORS = problem_responses(ErrorCode.REGISTRATION_STAGE, ErrorCode.PROOFING_UNAVAILABLE, *_FOUND_ERRORS)
 
-RegistrationId = Annotated[QueryText, Path(max_length=64)]
+_SECRET = HTTPBearer(
+    scheme_name="registrationSecret",
+    description="`registrationSecret` of a registration's first answer",
+    auto_error=False,
+)
 
 
 class BeginBody(ApiModel):
@@ -75,6 +80,9 @@ class BegunBody(ApiModel):
     """A registration that has begun; a code is on its way to the address."""
 
     registration_id: str
+    registration_secret: str = Field(
+        repr=False, description="shown this once; sent as `Authorization: Bearer` with everything that follows"
+    )
     stage: RegistrationStage = Field(strict=False)
     expires_at: Timestamp | None = None
 
@@ -104,6 +112,14 @@ class AccessBody(ApiModel):
     expires_at: Timestamp
 
 
+async def _secret(shown: Annotated[HTTPAuthorizationCredentials | None, Security(_SECRET)]) -> str:
+    return "" if shown is None else shown.credentials
+
+
+RegistrationId = Annotated[QueryText, Path(max_length=64)]
+Secret = Annotated[str, Depends(_secret)]
+
+
 def registration_routes(desk: RegistrationDesk, limits: Limits) -> APIRouter:
     """Return the routes of registration."""
     router = APIRouter(prefix="/v1/registrations", tags=["registration"])
@@ -128,7 +144,13 @@ def registration_routes(desk: RegistrationDesk, limits: Limits) -> APIRouter:
                 cell=body.cell,
             )
         )
-        return BegunBody(registration_id=begun.registration_id, stage=begun.stage, expires_at=begun.expires_at)
+        made = begun.registration
+        return BegunBody(
+            registration_id=made.registration_id,
+            registration_secret=begun.secret,
+            stage=made.stage,
+            expires_at=made.expires_at,
+        )
 
     @router.get(
         "/{registration_id}",
@@ -136,17 +158,17 @@ def registration_routes(desk: RegistrationDesk, limits: Limits) -> APIRouter:
         responses=problem_responses(*_FOUND_ERRORS),
         dependencies=[counted],
     )
-    async def read(registration_id: RegistrationId) -> RegistrationBody:
+    async def read(registration_id: RegistrationId, secret: Secret) -> RegistrationBody:
         """Say where a registration stands, and why."""
-        found, advice = await desk.get(registration_id)
+        found, advice = await desk.get(Registrant(registration_id, secret))
         return _body(found, advice)
 
     @router.post(
         "/{registration_id}/contact", summary="Prove the address", responses=_CODE_ERRORS, dependencies=[counted]
     )
-    async def prove_contact(registration_id: RegistrationId, body: CodeBody) -> StageBody:
+    async def prove_contact(registration_id: RegistrationId, secret: Secret, body: CodeBody) -> StageBody:
         """Hand in the code that was sent; handed in again, it is good again."""
-        return _stage(await desk.prove_contact(registration_id, body.code))
+        return _stage(await desk.prove_contact(Registrant(registration_id, secret), body.code))
 
     @router.post(
         "/{registration_id}/contact/resend",
@@ -154,9 +176,9 @@ def registration_routes(desk: RegistrationDesk, limits: Limits) -> APIRouter:
         responses=_STEP_ERRORS,
         dependencies=[counted],
     )
-    async def resend_code(registration_id: RegistrationId, _body: EmptyBody | None = None) -> StageBody:
+    async def resend_code(registration_id: RegistrationId, secret: Secret, _body: EmptyBody | None = None) -> StageBody:
         """Send another code; once it is there, the one before is not good any more."""
-        return _stage(await desk.resend_code(registration_id))
+        return _stage(await desk.resend_code(Registrant(registration_id, secret)))
 
     @router.post(
         "/{registration_id}/proofing-access",
@@ -164,22 +186,24 @@ def registration_routes(desk: RegistrationDesk, limits: Limits) -> APIRouter:
         responses=_ACCESS_ERRORS,
         dependencies=[counted],
     )
-    async def proofing_access(registration_id: RegistrationId, _body: EmptyBody | None = None) -> AccessBody:
+    async def proofing_access(
+        registration_id: RegistrationId, secret: Secret, _body: EmptyBody | None = None
+    ) -> AccessBody:
         """Return a fresh access; documents go from the client to the provider, and never through here."""
-        provider, access = await desk.proofing_access(registration_id)
+        provider, access = await desk.proofing_access(Registrant(registration_id, secret))
         return AccessBody(provider=provider, token=access.token, expires_at=access.expires_at)
 
     @router.post("/{registration_id}/appeal", summary="Appeal", responses=_STEP_ERRORS, dependencies=[counted])
-    async def appeal(registration_id: RegistrationId, _body: EmptyBody | None = None) -> StageBody:
+    async def appeal(registration_id: RegistrationId, secret: Secret, _body: EmptyBody | None = None) -> StageBody:
         """Ask for a new case after a decision that may be looked at once more."""
-        return _stage(await desk.appeal(registration_id))
+        return _stage(await desk.appeal(Registrant(registration_id, secret)))
 
     @router.delete(
         "/{registration_id}", summary="Cancel a registration", responses=_STEP_ERRORS, dependencies=[counted]
     )
-    async def cancel(registration_id: RegistrationId) -> StageBody:
+    async def cancel(registration_id: RegistrationId, secret: Secret) -> StageBody:
         """End a registration before there is an account; what is known of the person is destroyed."""
-        return _stage(await desk.cancel(registration_id))
+        return _stage(await desk.cancel(Registrant(registration_id, secret)))
 
     return router
 

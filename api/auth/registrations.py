@@ -1,4 +1,4 @@
-"""Takes people in: checks who asks, begins a registration, and shows and steers it afterwards."""
+"""Takes people in: checks who asks, begins a registration, and shows and steers it for who has its secret."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -29,6 +29,7 @@ from domain.registration import ADVICE_FIELD, CONTACT, MAIL_FIELD, RegistrationP
 from domain.registrations import Registration, RegistrationStage
 from integrations.identity.delivering import rules_for
 from integrations.identity_cell import IdentityCell
+from integrations.keys.registration_secrets import RegistrationSecrets
 
 _OPENING_TAKES_S: Final = 2
 _ADVISED: Final = frozenset({RegistrationStage.RETRY, RegistrationStage.REJECTED})
@@ -49,6 +50,22 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A registration that has begun, and what its person goes on with: shown this once, kept nowhere."""
+
+    registration: Registration
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Registrant:
+    """Whose registration somebody says it is: its id, and the secret that shows it."""
+
+    registration_id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Vendors:
     """Who is asked about a person; one that is not there is away, and nobody gets past it meanwhile."""
 
@@ -60,7 +77,8 @@ class Vendors:
 class RegistrationDesk:
     """Begins registrations and answers for them; each is of the cell that its id names.
 
-    Whoever knows a registration's id may go on with it, so answers tell nothing else about who it is of.
+    An id alone opens nothing: staff and the provider of identity proofing know it too. Without the secret, or with a
+    wrong one, the answer is that to an id of nothing. What the release before began goes on without one.
     """
 
     def __init__(
@@ -70,6 +88,8 @@ class RegistrationDesk:
         hashes: LookupHashes,
         vendors: Vendors,
         policy: RegistrationPolicy,
+        *,
+        secrets: RegistrationSecrets,
     ) -> None:
         """`cells` are all cells of the deployment; `cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
         self._cells = cells
@@ -77,8 +97,9 @@ class RegistrationDesk:
         self._hashes = hashes
         self._vendors = vendors
         self._policy = policy
+        self._secrets = secrets
 
-    async def begin(self, asked: Application) -> Registration:
+    async def begin(self, asked: Application) -> Begun:
         """Return a registration that is durably on its way. The same for an address with an account and without.
 
         Raises:
@@ -94,13 +115,15 @@ class RegistrationDesk:
         human = require_human(self._vendors.challenges, asked.challenge_token, ChallengeAction.REGISTER, asked.nonce)
         _, event = await asyncio.gather(human, self._event(asked))
         await self._admit_device(cell, voter_id, event, asked)
+        key_id = await self._secrets.newest_key()
         begun = Registration(
             new_registration_id(cell.name), voter_id, asked.region, datetime.now(UTC), RegistrationStage.CONTACT_PROOF
         )
+        secret = await self._secrets.of(begun.registration_id, key_id)
         known = {MAIL_FIELD: mail, DEVICES_FIELD: event.device_id}  # to write to; to have erased in the end
         await cell.records.put(voter_id, PersonalData(known))
         expires_at = begun.created_at + CONTACT.expires_after
-        await cell.registrations.begin(begun.registration_id, voter_id, asked.region, expires_at)
+        await cell.registrations.begin(begun.registration_id, voter_id, asked.region, expires_at, key_id)
         await cell.processes.start(  # where it fails, a sweep begins what is stored
             RegisterVoterInput(
                 registration_id=begun.registration_id,
@@ -111,54 +134,54 @@ class RegistrationDesk:
                 rules=rules_for(self._policy, asked.region),
             )
         )
-        return begun
+        return Begun(begun, secret)
 
-    async def get(self, registration_id: str) -> tuple[Registration, str]:
+    async def get(self, person: Registrant) -> tuple[Registration, str]:
         """Return a registration, and what the provider advises the person (or nothing).
 
         Raises:
             DomainError: `registration_not_found`, `wrong_cell`, `cell_unavailable`, `directory_unavailable`,
                 `key_unavailable`.
         """
-        cell, found = await self._find(registration_id)
+        cell, found = await self._find(person)
         if found.stage not in _ADVISED:
             return found, ""
         data = await cell.records.get(found.voter_id)
         return found, "" if data is None else data.fields.get(ADVICE_FIELD, "")
 
-    async def prove_contact(self, registration_id: str, code: str) -> RegistrationState:
+    async def prove_contact(self, person: Registrant, code: str) -> RegistrationState:
         """Hand in a code; it goes on as its keyed hash.
 
         Raises:
             DomainError: `code_wrong`, `registration_stage`, `workflows_unavailable`, and as `get`.
         """
-        cell, _ = await self._find(registration_id)
-        hashes = await self._hashes.every(LookupKind.CODE, code_value(registration_id, code))
+        cell, _ = await self._find(person)
+        hashes = await self._hashes.every(LookupKind.CODE, code_value(person.registration_id, code))
         tried = TriedCode(hashes=hashed_values(hashes))
-        return await cell.processes.prove_contact(registration_id, tried)
+        return await cell.processes.prove_contact(person.registration_id, tried)
 
-    async def resend_code(self, registration_id: str) -> RegistrationState:
+    async def resend_code(self, person: Registrant) -> RegistrationState:
         """Have another code sent. Raises DomainError `rate_limited`, and as `prove_contact`."""
-        cell, _ = await self._find(registration_id)
-        return await cell.processes.resend_code(registration_id)
+        cell, _ = await self._find(person)
+        return await cell.processes.resend_code(person.registration_id)
 
-    async def appeal(self, registration_id: str) -> RegistrationState:
+    async def appeal(self, person: Registrant) -> RegistrationState:
         """Begin a new case. Raises DomainError as `prove_contact`."""
-        cell, _ = await self._find(registration_id)
-        return await cell.processes.appeal(registration_id)
+        cell, _ = await self._find(person)
+        return await cell.processes.appeal(person.registration_id)
 
-    async def cancel(self, registration_id: str) -> RegistrationState:
+    async def cancel(self, person: Registrant) -> RegistrationState:
         """End a registration at the person's wish. Raises DomainError as `prove_contact`."""
-        cell, _ = await self._find(registration_id)
-        return await cell.processes.cancel(registration_id)
+        cell, _ = await self._find(person)
+        return await cell.processes.cancel(person.registration_id)
 
-    async def proofing_access(self, registration_id: str) -> tuple[str, ClientAccess]:
+    async def proofing_access(self, person: Registrant) -> tuple[str, ClientAccess]:
         """Return the provider's name, and what the person's client opens its pages with.
 
         Raises:
             DomainError: `registration_stage`; `proofing_unavailable`, `proofing_refused`, and as `get`.
         """
-        _, found = await self._find(registration_id)
+        _, found = await self._find(person)
         if found.stage not in _PERSONS_TURN:
             raise DomainError(ErrorCode.REGISTRATION_STAGE, "it is not the person's turn")
         provider = self._vendors.providers.get(found.provider)
@@ -166,17 +189,22 @@ class RegistrationDesk:
             raise DomainError(
                 ErrorCode.PROOFING_UNAVAILABLE, "the case is not open yet", retry_after_s=_OPENING_TAKES_S
             )
-        return found.provider, await provider.client_access(proofing_case_id(registration_id, found.case_no))
+        return found.provider, await provider.client_access(proofing_case_id(found.registration_id, found.case_no))
 
-    async def _find(self, registration_id: str) -> tuple[IdentityCell, Registration]:
-        name = cell_in(REGISTRATION_ID, registration_id)
+    async def _find(self, person: Registrant) -> tuple[IdentityCell, Registration]:
+        name = cell_in(REGISTRATION_ID, person.registration_id)
         if name is None:
-            raise DomainError(ErrorCode.REGISTRATION_NOT_FOUND)
+            raise _not_found()
         cell = self._cell_of(name)
-        found = await cell.registrations.get(registration_id)
-        if found is None:
-            raise DomainError(ErrorCode.REGISTRATION_NOT_FOUND)
+        found = await cell.registrations.get(person.registration_id)
+        if found is None or not await self._is_of(found, person.secret):
+            raise _not_found()
         return cell, found
+
+    async def _is_of(self, found: Registration, secret: str) -> bool:
+        if not found.secret_key_id:
+            return True
+        return await self._secrets.is_right(found.registration_id, found.secret_key_id, secret)
 
     async def _event(self, asked: Application) -> DeviceEvent:
         if self._vendors.devices is None:
@@ -207,3 +235,7 @@ class RegistrationDesk:
         if device:
             await cell.sightings.note(device, voter_id, event.at, event.flags)
         return verdict
+
+
+def _not_found() -> DomainError:
+    return DomainError(ErrorCode.REGISTRATION_NOT_FOUND, "no such registration, or not with this secret")

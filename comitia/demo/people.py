@@ -80,6 +80,7 @@ class Person:
     device: str = field(default_factory=lambda: secrets.token_hex(8))
     document: str = field(default_factory=lambda: secrets.token_hex(5).upper())
     registration: str = ""
+    secret: str = field(default="", repr=False)
     stage: str = ""
 
     async def register(self, cell: str) -> None:
@@ -89,7 +90,7 @@ class Person:
             body |= await self.vendors.evidence("register", self.device)
             answer = await self.auth.post("/v1/registrations", json=body)
             if answer.status_code == httpx.codes.CREATED:
-                self.registration = answer.json()["registrationId"]
+                self.registration, self.secret = answer.json()["registrationId"], answer.json()["registrationSecret"]
                 return
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 raise WalkError(f"registration refused: {answer.status_code} {answer.text}")
@@ -101,7 +102,7 @@ class Person:
         code = await self.vendors.code_for(self.mail)
         async with asyncio.timeout(STAGE_WITHIN_S):
             while True:  # the mail may be faster than the report of its sending
-                answer = await self.auth.post(f"/v1/registrations/{self.registration}/contact", json={"code": code})
+                answer = await self._call("POST", "/contact", code=code)
                 if answer.is_success:
                     return
                 if answer.json()["code"] != "code_wrong":
@@ -112,7 +113,7 @@ class Person:
         """Show the document on the provider's pages, which take what the server gave the client for them."""
         async with asyncio.timeout(STAGE_WITHIN_S):
             while True:
-                answer = await self.auth.post(f"/v1/registrations/{self.registration}/proofing-access", json={})
+                answer = await self._call("POST", "/proofing-access")
                 if answer.is_success:
                     break
                 if answer.json()["code"] not in {"proofing_unavailable", "registration_stage"}:
@@ -125,7 +126,7 @@ class Person:
         """Wait until the registration is at one of these stages, telling of each that it goes through."""
         async with asyncio.timeout(STAGE_WITHIN_S):
             while True:
-                answer = await self.auth.get(f"/v1/registrations/{self.registration}")
+                answer = await self._call("GET")
                 found: Json = answer.json()
                 if answer.is_success and found["stage"] != self.stage:
                     self.stage = found["stage"]
@@ -134,3 +135,9 @@ class Person:
                 if answer.is_success and self.stage in stages:
                     return found
                 await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _call(self, method: str, path: str = "", **body: str) -> httpx.Response:
+        """Ask something of the registration, with the secret of its first answer."""
+        headers = {"authorization": f"Bearer {self.secret}"}
+        url = f"/v1/registrations/{self.registration}{path}"
+        return await self.auth.request(method, url, headers=headers, json=None if method == "GET" else body)

@@ -18,6 +18,7 @@ PSEUDONYM = "pseudonym"  # keyed hashes of voters, devices and networks in logs,
 LIMITS = "limits"  # keyed hashes under which limits are counted; another key, so that the two cannot be joined
 KEK_PERSONAL = "kek/personal"  # wraps the keys of voters' personal data; only `identity` may unwrap
 LOOKUP = "lookup"  # keyed hashes of contact addresses, logins and devices, for finding what is encrypted
+REGISTRATION = "registration"  # makes the secrets of who registers; never destroyed while such registrations go on
 DOCUMENT = "document"  # keyed hashes of documents, under which persons are claimed; never destroyed while claims live
 INBOX = "inbox"  # encrypts webhooks until they are handled
 CONSOLE = "console"  # encrypts the cookies of staff

@@ -14,10 +14,11 @@ from integrations.postgres.failures import unavailable_as
 
 _COLUMNS = """
 registration_id, voter_id, region, created_at, stage, reasons, staff_reasons, case_no, provider, reference, expires_at,
-revision
+revision, secret_key_id
 """
 _BEGIN = """
-INSERT INTO identity.registration (registration_id, voter_id, region, expires_at) VALUES ($1, $2, $3, $4)
+INSERT INTO identity.registration (registration_id, voter_id, region, expires_at, secret_key_id)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT ON CONSTRAINT pk_registration DO NOTHING
 """
 _GET = f"SELECT {_COLUMNS} FROM identity.registration WHERE registration_id = $1"  # noqa: S608 - constants, here and below
@@ -58,11 +59,18 @@ class PostgresRegistrations:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def begin(self, registration_id: str, voter_id: str, region: str, expires_at: datetime | None = None) -> None:
+    async def begin(
+        self,
+        registration_id: str,
+        voter_id: str,
+        region: str,
+        expires_at: datetime | None = None,
+        secret_key_id: str = "",
+    ) -> None:
         """Add a registration at its first stage."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
-                await connection.execute(_BEGIN, registration_id, voter_id, region, expires_at)
+                await connection.execute(_BEGIN, registration_id, voter_id, region, expires_at, secret_key_id)
 
     async def get(self, registration_id: str) -> Registration | None:
         """Return a registration, or None."""

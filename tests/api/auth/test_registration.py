@@ -42,7 +42,8 @@ from integrations.identity.sumsub.webhook import payload_digest
 from integrations.identity_cell import KEYS, IdentityCell, document_claims, identity_pools, open_identity_cell
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
-from integrations.keys.purposes import LIMITS
+from integrations.keys.purposes import LIMITS, REGISTRATION
+from integrations.keys.registration_secrets import RegistrationSecrets
 from integrations.postgres.roles import IDENTITY
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
@@ -81,7 +82,19 @@ class Town:
     mail: Mail
     claims: dict[str, Any]
     intake: WebhookIntake
-    told: list[str] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict)  # of registrations, as their first answers gave them
+
+    def of(self, registration: str) -> dict[str, str]:
+        """Return what the person of a registration sends with every request; nothing for one without a secret."""
+        secret = self.secrets.get(registration)
+        return {} if secret is None else {"authorization": f"Bearer {secret}"}
+
+    async def send(self, method: str, registration: str, path: str = "", **body: Any) -> httpx.Response:
+        """Call as the person of a registration."""
+        headers, json_body = self.of(registration), None if method in {"GET", "DELETE"} else body
+        return await self.client.request(
+            method, f"/v1/registrations/{registration}{path}", headers=headers, json=json_body
+        )
 
     async def control(self, vendor: str, path: str, **body: Any) -> Any:
         answer = await self.vendor.post(f"/{vendor}/_control/{path}", json=body)
@@ -101,13 +114,16 @@ class Town:
             "deviceEventId": event["eventId"],
             **fields,
         }
-        return await self.client.post("/v1/registrations", json=body)
+        answer = await self.client.post("/v1/registrations", json=body)
+        if answer.status_code == 201:
+            self.secrets[answer.json()["registrationId"]] = answer.json()["registrationSecret"]
+        return answer
 
     async def at(self, registration: str, *stages: str) -> dict[str, Any]:
         """Wait until a registration is at one of these stages, and return it."""
         async with asyncio.timeout(WITHIN_S):
             while True:
-                answer = await self.client.get(f"/v1/registrations/{registration}")
+                answer = await self.send("GET", registration)
                 assert answer.status_code == 200, answer.text
                 found: dict[str, Any] = answer.json()
                 if found["stage"] in stages:
@@ -124,7 +140,7 @@ class Town:
             while not codes():
                 await asyncio.sleep(0.02)
             while True:  # the mail may be faster than the report of its sending
-                answer = await self.client.post(f"/v1/registrations/{registration}/contact", json={"code": codes()[-1]})
+                answer = await self.send("POST", registration, "/contact", code=codes()[-1])
                 if answer.status_code == 200:
                     return
                 assert answer.json()["code"] == "code_wrong", answer.text
@@ -198,7 +214,7 @@ async def town(settings_for: SettingsFor) -> AsyncIterator[Town]:
 
 
 async def open_town(settings: Settings, lifetime: AsyncExitStack, address: str) -> Town:
-    keys = open_keys(settings, *KEYS, LIMITS)
+    keys = open_keys(settings, *KEYS, REGISTRATION, LIMITS)
     hashes, policy, mail = KeyedLookupHashes(keys), registration_policy(settings), Mail()
     telemetry = make_telemetry(settings, "auth")
     pools = await identity_pools(settings, lifetime)
@@ -218,7 +234,8 @@ async def open_town(settings: Settings, lifetime: AsyncExitStack, address: str) 
         await lifetime.enter_async_context(open_turnstile(settings.turnstile)),
         await lifetime.enter_async_context(open_fingerprint(settings.fingerprint)),
     )
-    desk = RegistrationDesk(CELLS, lambda name: cells[name or ""], hashes, vendors, policy)
+    secrets_made = RegistrationSecrets(keys)
+    desk = RegistrationDesk(CELLS, lambda name: cells[name or ""], hashes, vendors, policy, secrets=secrets_made)
     deliveries = {
         name: EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy) for name, cell in cells.items()
     }
@@ -264,13 +281,13 @@ async def test_a_person_registers_over_http_and_is_an_active_voter(town: Town) -
     mail = f"{secrets.token_hex(4)}@example.org"
     begun = await town.begin(mail=mail)
     assert begun.status_code == 201, begun.text
-    assert set(begun.json()) == {"registrationId", "stage", "expiresAt"}
+    assert set(begun.json()) == {"registrationId", "registrationSecret", "stage", "expiresAt"}
     registration = begun.json()["registrationId"]
-    early = await town.client.post(f"/v1/registrations/{registration}/proofing-access")
+    early = await town.send("POST", registration, "/proofing-access")
     assert (early.status_code, early.json()["code"]) == (409, "registration_stage")
     await town.prove(registration, mail)
     await town.at_provider(registration)
-    access = await town.client.post(f"/v1/registrations/{registration}/proofing-access", json={})
+    access = await town.send("POST", registration, "/proofing-access")
     assert access.status_code == 200, access.text
     assert access.json()["provider"] == "sumsub"
     await town.control(
@@ -405,18 +422,49 @@ async def test_a_registration_is_found_by_its_whole_id_alone(town: Town) -> None
         assert (answer.status_code, answer.json()["code"]) == (404, "registration_not_found")
 
 
+OF_ITS_PERSON: list[tuple[str, str, dict[str, str]]] = [
+    ("GET", "", {}),
+    ("POST", "/contact", {"code": "12345678"}),
+    ("POST", "/contact/resend", {}),
+    ("POST", "/proofing-access", {}),
+    ("POST", "/appeal", {}),
+    ("DELETE", "", {}),
+]
+
+
+async def test_an_id_without_its_secret_opens_nothing_and_does_not_say_that_it_is_one(town: Town) -> None:
+    registration, other = [(await town.begin()).json()["registrationId"] for _ in range(2)]
+    right, unknown = town.secrets[registration], "r_eu_" + "a" * 26
+    wrong = (town.secrets[other], right[:-1], right.swapcase(), "\u00e9", registration)
+    shown: list[dict[str, Any]] = [{}, *({"authorization": f"Bearer {each}".encode("latin-1")} for each in wrong)]
+    shown.append({"authorization": f"DPoP {right}".encode()})
+    for method, path, body in OF_ITS_PERSON:
+        answers = []
+        for who, headers in ((unknown, {}), *((registration, each) for each in shown)):
+            url, content = f"/v1/registrations/{who}{path}", json.dumps(body).encode() if method == "POST" else b""
+            more: dict[str, Any] = {"content-type": "application/json"} if content else {}
+            answers.append(await town.client.request(method, url, headers={**headers, **more}, content=content))
+        told = [{k: v for k, v in each.json().items() if k != "requestId"} for each in answers]
+        assert {each.status_code for each in answers} == {404}
+        assert told == [told[0]] * len(answers)
+        assert told[0]["code"] == "registration_not_found"
+    found = await town.send("GET", registration)
+    assert (found.status_code, found.json()["stage"]) == (200, "contact_proof")
+    assert right not in found.text
+
+
 async def test_who_cancels_leaves_no_personal_data(town: Town, owner_pool: OwnerPool) -> None:
     mail = f"{secrets.token_hex(4)}@example.org"
     registration = (await town.begin(mail=mail)).json()["registrationId"]
     voter_id = (await town.row(registration)).voter_id
-    answer = await town.client.delete(f"/v1/registrations/{registration}")
+    answer = await town.send("DELETE", registration)
     assert answer.status_code == 200, answer.text
     await town.at(registration, "cancelled")
     pool = await owner_pool("eu")
     async with asyncio.timeout(WITHIN_S):
         while await pool.fetchval("SELECT count(*) FROM identity.personal WHERE voter_id = $1", voter_id):
             await asyncio.sleep(0.05)
-    late = await town.client.post(f"/v1/registrations/{registration}/appeal", json={})
+    late = await town.send("POST", registration, "/appeal")
     assert (late.status_code, late.json()["code"]) == (409, "registration_stage")
 
 
@@ -426,7 +474,7 @@ async def test_a_registration_whose_begin_was_lost_is_begun_later(town: Town) ->
     registration = answer.json()["registrationId"]
     lost = registration[:-4] + "aaaa"
     voter = (await town.row(registration)).voter_id[:-4] + "aaaa"
-    await cell.registrations.begin(lost, voter, "DE")
+    await cell.registrations.begin(lost, voter, "DE")  # as a release did whose registrations have no secret
     policy = registration_policy(town.settings)
     begin = partial(begin_unstarted, cell.registrations, cell.processes, policy, "us", CELLS)
     assert await begin(older_than=_NONE) >= 1
