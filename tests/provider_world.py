@@ -1,5 +1,6 @@
 """The sandbox issuer over HTTP, and the settings that name it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -48,6 +49,44 @@ class IssuerServer:
         self.served.router.routes.clear()
         self.served.mount("/issuer", create_sandbox(made))
         return made
+
+
+class SilentProvider:
+    """Accepts every connection and says nothing, until it hangs up on all of them."""
+
+    def __init__(self) -> None:
+        self.callers: list[asyncio.StreamWriter] = []
+        self.address = ""
+
+    @property
+    def settings(self) -> IdentityProviderSettings:
+        """The settings of whoever waits for it, patiently."""
+        given = {"issuer": f"{self.address}/", "client_id": "comitia", "redirect_uri": CALLBACK, "timeout_s": 60.0}
+        return IdentityProviderSettings.model_validate(given)
+
+    def hang_up(self) -> None:
+        """Close every connection."""
+        for caller in self.callers:
+            caller.close()
+        self.callers.clear()
+
+    async def called(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection."""
+        self.callers.append(writer)
+
+
+@asynccontextmanager
+async def silent_provider() -> AsyncIterator[SilentProvider]:
+    """Serve until the end of the block."""
+    provider = SilentProvider()
+    server = await asyncio.start_server(provider.called, "127.0.0.1", 0)
+    provider.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield provider
+    finally:
+        provider.hang_up()
+        server.close()
+        await server.wait_closed()
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from domain.federation import (
     derived,
     new_state,
 )
+from integrations.login.exchanges import Exchanges
 from integrations.login.provider_keys import ProviderKeys
 from integrations.login.provider_tokens import ProviderTokenError, ProviderTokens, refused
 from integrations.settings import IdentityProviderSettings, Settings
@@ -106,6 +107,7 @@ class OidcLogins:
 
     def __init__(self, providers: Mapping[str, OidcProvider]) -> None:
         self._providers = providers
+        self._exchanges = Exchanges()
 
     def provider(self, name: str) -> OidcProvider:
         """Return a provider by its name in the settings. Raises DomainError `not_found`."""
@@ -157,7 +159,8 @@ class OidcLogins:
     ) -> ProviderIdentity:
         """Return who logged in, for the state and code that came back, and the `iss` of RFC 9207 where one came.
 
-        The state is used up, also where the answer is no. `transactions` are those of the cell that the state names.
+        The state is used up, also where the answer is no, or as many wait for this provider as may: whoever hears so
+        begins again there. `transactions` are those of the cell that the state names.
 
         Raises:
             DomainError: `login_failed`, `identity_provider_unavailable`, `directory_unavailable`.
@@ -172,7 +175,8 @@ class OidcLogins:
         provider = self._providers.get(name)
         if provider is None or begun_by != expected or issuer not in {"", provider.issuer}:
             raise refused()
-        return await provider.identity(code, state, transaction.secret)
+        with self._exchanges.place(name):
+            return await provider.identity(code, state, transaction.secret)
 
 
 def _begun(jkt: str, voter_id: str) -> tuple[str, str]:

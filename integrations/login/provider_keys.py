@@ -40,20 +40,30 @@ class ProviderKeys:
         self._document_at = float("-inf")
         self._keys: dict[str, PyJWK] = {}
         self._keys_at = float("-inf")
+        self._failed_at = float("-inf")
         self._reading = asyncio.Lock()
 
     async def endpoint(self, name: str) -> str:
         """Return an endpoint of the discovery document (`token_endpoint`, ...)."""
+        came_at = self._now()
         async with self._reading:
+            self._refuse_late(came_at, has_some=bool(self._document))
             return await self._endpoint(name)
 
     async def key(self, key_id: str) -> PyJWK | None:
         """Return the key of an id, or None; an unknown id makes the keys be read again, once in `REFETCH_AFTER_S`."""
+        came_at = self._now()
         async with self._reading:
+            self._refuse_late(came_at, has_some=bool(self._keys))
             age_s = self._now() - self._keys_at
             if age_s >= FRESH_S or (key_id not in self._keys and age_s >= REFETCH_AFTER_S):
                 await self._read_keys()
             return self._keys.get(key_id)
+
+    def _refuse_late(self, came_at: float, *, has_some: bool) -> None:
+        """Refuse who waited for a reading that failed: nobody waits for one provider's silence twice in a row."""
+        if not has_some and self._failed_at > came_at:
+            raise self._http.unavailable("no answer a moment ago")
 
     async def _endpoint(self, name: str) -> str:
         if self._now() - self._document_at >= FRESH_S:
@@ -61,8 +71,10 @@ class ProviderKeys:
                 self._document = await self._discover()
                 self._document_at = self._now()
             except DomainError:
+                self._failed_at = self._now()
                 if not self._document:
                     raise
+                self._document_at = self._failed_at - FRESH_S + REFETCH_AFTER_S  # not at every request
                 log.warning("provider_not_discovered", issuer=self._settings.issuer)  # what it said before will do
         found: str = self._document[name]
         return found
@@ -88,6 +100,7 @@ class ProviderKeys:
             if answer.status != _OK or not isinstance(found.get("keys"), list):
                 raise self._http.unavailable(f"keys: status {answer.status}", answer)
         except DomainError:
+            self._failed_at = self._now()
             if not self._keys:
                 raise
             self._keys_at = max(self._keys_at, attempted_at - FRESH_S + REFETCH_AFTER_S)  # not at every request

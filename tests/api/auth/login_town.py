@@ -35,6 +35,7 @@ from integrations.sandboxes.serving import serve_sandboxes
 from integrations.settings import (
     BreachesSettings,
     FingerprintSettings,
+    IdentityProviderSettings,
     MailSettings,
     PasskeySettings,
     Settings,
@@ -182,9 +183,12 @@ def vendors_of(address: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_login_town(
-    settings_for: SettingsFor, auth: Auth, room: LoginRoom | None = None
+    settings_for: SettingsFor,
+    auth: Auth,
+    room: LoginRoom | None = None,
+    providers: dict[str, IdentityProviderSettings] | None = None,
 ) -> AsyncIterator[LoginTown]:
-    """Serve the service and its vendors until the end of the block."""
+    """Serve the service and its vendors until the end of the block, with `providers` beside the one that works."""
     mounted: dict[str, Any] = {}
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
@@ -197,7 +201,7 @@ async def open_login_town(
         settings: Settings = settings_for(
             IDENTITY,
             public_url=PUBLIC_URL,
-            identity_providers={"sandbox": auth.provider.settings},
+            identity_providers={"sandbox": auth.provider.settings, **(providers or {})},
             build=f"logins-{secrets.token_hex(4)}",
             mail=MailSettings(host="127.0.0.1", port=port, security="plain", sender="no-reply@vote.example.org"),
             **vendors_of(address),

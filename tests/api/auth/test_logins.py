@@ -13,27 +13,37 @@ import jwt
 import pytest
 import pytest_asyncio
 
+from api.auth.login_room import AT_ONCE
 from domain.contracts.login import LoginOutcome, StepUpFactor
 from domain.eligibility import VoterStatus
+from domain.federation import TRANSACTION_LIFETIME, new_state
 from domain.ids import new_recovery_id, session_id_of
 from domain.recovery import recovery_token
 from domain.sessions import LoginMethod
 from integrations.keys.dpop_keys import ProofKey, make_proof
+from integrations.login.exchanges import AT_ONE
 from integrations.login.passkeys import Passkeys
 from integrations.login.passwords import Passwords
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.settings import PasskeySettings
 from tests.api.auth.conftest import PUBLIC_URL, Auth
-from tests.api.auth.login_town import PASSWORD, LoginTown, Person, open_login_town
+from tests.api.auth.login_town import PASSWORD, WITHIN_S, LoginTown, Person, open_login_town
 from tests.conftest import SettingsFor
 from tests.integrations.login.authenticator import ORIGIN, RP_ID, Authenticator
+from tests.provider_world import SilentProvider, silent_provider
 
 FAILED = (401, "login_failed")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def town(settings_for: SettingsFor, auth: Auth) -> AsyncIterator[LoginTown]:
-    async with open_login_town(settings_for, auth) as opened:
+async def silent() -> AsyncIterator[SilentProvider]:
+    async with silent_provider() as provider:
+        yield provider
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def town(settings_for: SettingsFor, auth: Auth, silent: SilentProvider) -> AsyncIterator[LoginTown]:
+    async with open_login_town(settings_for, auth, providers={"silent": silent.settings}) as opened:
         yield opened
 
 
@@ -367,6 +377,46 @@ async def test_who_is_known_at_a_provider_logs_in_there(town: LoginTown) -> None
     )
     assert row["provider"] == "sandbox"
     assert len(row["provider_session"]) == 32
+
+
+async def test_a_provider_that_says_nothing_holds_up_its_own_logins_alone(
+    town: LoginTown, silent: SilentProvider
+) -> None:
+    person = await town.person(password=PASSWORD)
+    transactions = town.auth.cells.of("eu").transactions
+    visit = {"nonce": secrets.token_hex(16), "challengeToken": "t", "deviceEventId": "e"}
+
+    async def at_provider() -> httpx.Response:
+        """Log in there; a process that is late with everything is asked again."""
+        while True:
+            state = new_state("eu")
+            await transactions.begin("oidc", state, f"silent {person.key.jkt}", TRANSACTION_LIFETIME)
+            back = {"state": state, "code": "c"}
+            answer = await town.log_in(person, method="oidc", mail=None, password=None, visit=visit, **back)
+            if code_of(answer) != (503, "overloaded"):
+                return answer
+
+    hanging = [asyncio.create_task(at_provider()) for _ in range(AT_ONE)]
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while not silent.callers or await logins_in_work(town) < AT_ONE:
+                await asyncio.sleep(0.02)
+            refused = [await at_provider() for _ in range(AT_ONCE)]  # more than there are places for logins
+            assert (await town.log_in(person)).status_code == 200
+        assert {code_of(each) for each in refused} == {(503, "identity_provider_unavailable")}
+        assert {each.headers["retry-after"] for each in refused} == {"4", "5", "6"}
+        assert not any(each.done() for each in hanging)
+        assert await logins_in_work(town) == AT_ONE
+    finally:
+        silent.hang_up()
+        answers = await asyncio.gather(*hanging)
+    assert {code_of(each) for each in answers} == {(503, "identity_provider_unavailable")}
+    assert not silent.callers, "who waited for the answer that did not come has not asked once more"
+
+
+async def logins_in_work(town: LoginTown) -> float:
+    lines = (await town.client.get("/metrics")).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("logins_in_work ")))
 
 
 async def test_what_is_not_whole_is_refused_before_anything_is_counted(town: LoginTown) -> None:
