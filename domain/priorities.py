@@ -27,13 +27,15 @@ class WorkRule:
     refused: the less important the work, the sooner. `in_flight_max` bounds what one process does of it at once.
     Work that `gives_way` is refused as long as votes are refused because the process is busy. Work that is
     `abandonable` is stopped where it stands when its caller has gone or its time is up: stopping it half-way leaves
-    nothing half done.
+    nothing half done. Of work that `ends_with_input` the caller has gone once it says that it sends no more, which is
+    how most clients close a connection; for other work that is a client which still reads.
     """
 
     delay_max_s: float
     in_flight_max: int
     gives_way: bool = False
     abandonable: bool = False
+    ends_with_input: bool = False
 
 
 RULES: Final = MappingProxyType(
@@ -44,7 +46,11 @@ RULES: Final = MappingProxyType(
         Work.STEP_UP: WorkRule(delay_max_s=0.25, in_flight_max=512),
         Work.MANAGEMENT: WorkRule(delay_max_s=0.2, in_flight_max=128),
         Work.ANSWER: WorkRule(delay_max_s=0.16, in_flight_max=256, gives_way=True, abandonable=True),
-        Work.LOGIN: WorkRule(delay_max_s=0.13, in_flight_max=48, gives_way=True),  # and here the room for logins
+        # And here the room for logins, whose place is free once nobody waits for the login that has it. What is stopped
+        # opens no session, or one that nobody has the tokens of: as where the process dies.
+        Work.LOGIN: WorkRule(
+            delay_max_s=0.13, in_flight_max=48, gives_way=True, abandonable=True, ends_with_input=True
+        ),
         Work.READ: WorkRule(delay_max_s=0.1, in_flight_max=512, gives_way=True, abandonable=True),
     }
 )

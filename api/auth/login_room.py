@@ -19,7 +19,7 @@ _LONGEST_S: Final = 60.0
 
 
 class LoginRoom:
-    """First come, first served.
+    """First come, first served. Whoever gives up leaves the queue, or the place, to the next (`api/http/patience.py`).
 
     A further factor of a login that was begun takes no place here: no number of new logins keeps it from its end.
     """

@@ -70,23 +70,29 @@ class Patience:
         try:
             left_s = remaining_s(stated, state.get("received_at", time.perf_counter()))
             with until(time.monotonic() + left_s):
-                if RULES[state.get("work", Work.OPERATION)].abandonable:
-                    await self._run(scope, receive, answer, left_s)
+                rule = RULES[state.get("work", Work.OPERATION)]
+                if rule.ends_with_input and state.get("half_closed"):
+                    raise DomainError(ErrorCode.DEADLINE_EXCEEDED)
+                if rule.abandonable:
+                    await self._run(scope, receive, answer, left_s, ends_with_input=rule.ends_with_input)
                 else:
                     await self._app(scope, receive, answer)
         except DomainError as error:  # only ours: the application has answered its own
             await answer.problem(error, state.get("request_id", ""))
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send, left_s: float) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: Send, left_s: float, *, ends_with_input: bool) -> None:
         loop = asyncio.get_running_loop()
         state = scope["state"]
         try:
             async with asyncio.timeout(None if left_s == FOREVER else left_s) as limit:
                 state["abandon"] = lambda: limit.reschedule(loop.time())
+                if ends_with_input:
+                    state["leave"] = state["abandon"]
                 try:
                     await self._app(scope, receive, send)
                 finally:
                     del state["abandon"]
+                    state.pop("leave", None)
         except TimeoutError:
             if not limit.expired():
                 raise

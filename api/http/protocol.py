@@ -113,6 +113,11 @@ class LeanProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Keep a half-closed connection open while complete requests wait for their answers."""
         self.half_closed = True
+        if isinstance(self.active, RequestResponseCycle):
+            state = self.active.scope["state"]
+            state["half_closed"] = True  # for whoever begins later
+            if (leave := state.get("leave")) is not None:
+                leave()
         if self.discarding or self.detached:
             return None
         if self.reading is Reading.BODY and self.pipeline and self.pipeline[0][0] is self.cycle:

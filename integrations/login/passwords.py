@@ -1,8 +1,9 @@
 """Passwords: Argon2id, off the event loop, a few at a time."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -19,6 +20,8 @@ LANES: Final = 1
 SALT_BYTES: Final = 16
 TAG_BYTES: Final = 32
 _AT_ONCE: Final = 4  # 76 MiB; more than the cores do not make it faster
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,7 @@ class Passwords:
     async def hash(self, password: str) -> bytes:
         """Return the hash to keep. Raises DomainError `password_not_accepted`."""
         normal = checked_password(password)
-        async with self._turn:
-            return (await asyncio.to_thread(self._hasher.hash, normal)).encode("ascii")
+        return (await self._in_turn(lambda: self._hasher.hash(normal))).encode("ascii")
 
     async def check(self, password: str, kept: bytes | None) -> PasswordCheck:
         """Tell whether a password is the one that was hashed; without a hash it takes as long, and it is not."""
@@ -49,8 +51,14 @@ class Passwords:
             normal = checked_password(password)
         except DomainError:
             normal, kept = "", None  # no hash is of such a password, which an answer must not say sooner
-        async with self._turn:
-            return await asyncio.to_thread(self._check, normal, kept)
+        return await self._in_turn(lambda: self._check(normal, kept))
+
+    async def _in_turn(self, work: Callable[[], Result]) -> Result:
+        """Work in a thread, which nobody can stop: its turn lasts until it is done, whoever waits for it."""
+        await self._turn.acquire()
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        working.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(working)
 
     def _check(self, password: str, kept: bytes | None) -> PasswordCheck:
         hashed = self._nobody if kept is None else kept.decode("ascii", "replace")

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -11,10 +12,12 @@ import pytest_asyncio
 
 from api.auth.login_room import LoginRoom
 from domain.errors import DomainError, ErrorCode
+from domain.federation import TRANSACTION_LIFETIME, new_state
 from integrations.deadlines import until
 from tests.api.auth.conftest import Auth
 from tests.api.auth.login_town import PASSWORD, LoginTown, open_login_town
 from tests.conftest import SettingsFor
+from tests.provider_world import SilentProvider, silent_provider
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -23,8 +26,16 @@ async def room() -> LoginRoom:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def town(settings_for: SettingsFor, auth: Auth, room: LoginRoom) -> AsyncIterator[LoginTown]:
-    async with open_login_town(settings_for, auth, room) as opened:
+async def silent() -> AsyncIterator[SilentProvider]:
+    async with silent_provider() as provider:
+        yield provider
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def town(
+    settings_for: SettingsFor, auth: Auth, room: LoginRoom, silent: SilentProvider
+) -> AsyncIterator[LoginTown]:
+    async with open_login_town(settings_for, auth, room, {"silent": silent.settings}) as opened:
         yield opened
 
 
@@ -117,6 +128,38 @@ async def test_a_full_room_refuses_at_once_and_holds_up_nobody_who_is_half_way_i
     pool, failed = town.auth.cells.of("eu").pool, "SELECT count(*) FROM identity.login_failure WHERE voter_id = $1"
     assert await pool.fetchval(failed, refused.voter_id) == 0
     assert await gauges(town) == {"logins_in_work": 0, "logins_waiting": 0}
+
+
+async def test_who_gives_up_waiting_holds_up_nobody(town: LoginTown, room: LoginRoom) -> None:
+    gone, late, patient = [await town.person(password=PASSWORD) for _ in range(3)]
+    visits = [await town.visit(person) for person in (gone, late, patient)]
+    hurried = httpx.AsyncClient(base_url=town.client.base_url, headers={"request-timeout": "300m"}, timeout=30)
+    async with room.place(), hurried:
+        leaving = asyncio.create_task(town.log_in(gone, visit=visits[0]))
+        await happens(lambda: room.waiting == 1)
+        leaving.cancel()  # which closes the connection
+        await happens(lambda: room.waiting == 0)
+        answer = await replace(town, client=hurried).log_in(late, visit=visits[1])
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        assert room.waiting == 0
+        begun = asyncio.create_task(town.log_in(patient, visit=visits[2]))
+        await happens(lambda: room.waiting == 1)
+    assert (await begun).status_code == 200
+    assert (await town.log_in(gone, visit=visits[0])).status_code == 200  # nothing of it had been used
+
+
+async def test_who_gives_up_while_a_login_is_worked_on_leaves_the_place(
+    town: LoginTown, room: LoginRoom, silent: SilentProvider
+) -> None:
+    person, state = await town.person(password=PASSWORD), new_state("eu")
+    await town.auth.cells.of("eu").transactions.begin("oidc", state, f"silent {person.key.jkt}", TRANSACTION_LIFETIME)
+    back = {"method": "oidc", "mail": None, "password": None, "state": state, "code": "c"}
+    leaving = asyncio.create_task(town.log_in(person, **back))
+    await happens(lambda: bool(silent.callers))
+    assert room.working == 1
+    leaving.cancel()
+    await happens(lambda: room.working == 0)  # long before the provider would have been given up
+    assert (await town.log_in(person)).status_code == 200
 
 
 async def gauges(town: LoginTown) -> dict[str, float]:

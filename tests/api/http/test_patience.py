@@ -55,6 +55,10 @@ def application(work: Work, telemetry: Any) -> FastAPI:
     async def answer() -> str:
         return await work.do("answer")
 
+    @app.post("/v1/auth/logins")
+    async def log_in() -> str:
+        return await work.do("login")
+
     @app.post("/v1/internal/surveys")
     async def manage() -> str:
         return await work.do("management")
@@ -87,7 +91,8 @@ def ask(method: str, path: str, *headers: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "name"), [("GET", "/v1/read", "read"), ("POST", "/v1/surveys/s/answers", "answer")]
+    ("method", "path", "name"),
+    [("GET", "/v1/read", "read"), ("POST", "/v1/surveys/s/answers", "answer"), ("POST", "/v1/auth/logins", "login")],
 )
 def test_at_its_deadline_work_is_stopped_and_the_caller_told(method: str, path: str, name: str) -> None:
     async def scenario() -> None:
@@ -107,7 +112,8 @@ def test_at_its_deadline_work_is_stopped_and_the_caller_told(method: str, path: 
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "name"), [("GET", "/v1/read", "read"), ("POST", "/v1/surveys/s/answers", "answer")]
+    ("method", "path", "name"),
+    [("GET", "/v1/read", "read"), ("POST", "/v1/surveys/s/answers", "answer"), ("POST", "/v1/auth/logins", "login")],
 )
 def test_when_the_caller_goes_work_is_stopped(method: str, path: str, name: str) -> None:
     async def scenario() -> None:
@@ -117,6 +123,26 @@ def test_when_the_caller_goes_work_is_stopped(method: str, path: str, name: str)
             await comes_true(lambda: work.begun == [name])
             wire.reset()
             await comes_true(lambda: work.stopped == [name])
+
+    run(scenario())
+
+
+def test_who_closes_a_connection_in_order_has_left_a_login_and_waits_for_a_read() -> None:
+    async def scenario() -> None:
+        async with working() as (served, work):
+            login, read, late = [await served.connect() for _ in range(3)]
+            login.send(ask("POST", "/v1/auth/logins"))
+            read.send(ask("GET", "/v1/read"))
+            await comes_true(lambda: len(work.begun) == 2)
+            login.writer.write_eof()
+            read.writer.write_eof()
+            await comes_true(lambda: work.stopped == ["login"])
+            late.send(ask("POST", "/v1/auth/logins"))
+            late.writer.write_eof()
+            assert (await late.answer()).status == 504
+            work.go_on.set()
+            assert (await read.answer()).status == 200
+            assert work.ended == ["read"]
 
     run(scenario())
 

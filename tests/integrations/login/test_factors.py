@@ -1,7 +1,9 @@
 """Factors over a real database, attacked: guessed, repeated at once, copied, and brought from elsewhere."""
 
 import asyncio
+import contextlib
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.login.passkeys import Passkeys
-from integrations.login.passwords import Passwords
+from integrations.login.passwords import PasswordCheck, Passwords
 from integrations.login.recovery_codes import RecoveryCodes
 from integrations.login.totp import STEP_S, TotpFactor
 from integrations.postgres.credentials import PostgresCredentials, PostgresSentCodes
@@ -97,6 +99,43 @@ async def test_a_password_is_right_or_not(factors: Factors, voter: str) -> None:
         assert not (await passwords.check(wrong, kept)).right
     assert not (await passwords.check("the password of nobody", None)).right
     assert not (await passwords.check(PASSWORD, b"nonsense")).right
+
+
+class SlowPasswords(Passwords):
+    """Checks take until they may go on."""
+
+    def __init__(self) -> None:
+        super().__init__(memory_kib=64, passes=1)
+        self.begun = 0
+        self.go_on = threading.Event()
+
+    def _check(self, password: str, kept: bytes | None) -> PasswordCheck:
+        self.begun += 1
+        self.go_on.wait(20)
+        return super()._check(password, kept)
+
+    async def begins(self, count: int, within_s: float = 20) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.begun < count:
+                    await asyncio.sleep(0.005)
+        return self.begun >= count
+
+
+async def test_a_hash_that_nobody_waits_for_keeps_its_turn_until_it_is_done() -> None:
+    passwords = SlowPasswords()
+    try:
+        for count in range(1, 5):
+            leaving = asyncio.create_task(passwords.check(PASSWORD, None))
+            assert await passwords.begins(count)
+            leaving.cancel()
+            await asyncio.wait({leaving})
+        waiting = asyncio.create_task(passwords.check(PASSWORD, None))
+        assert not await passwords.begins(5, within_s=0.1)  # four work, though nobody waits for them
+    finally:
+        passwords.go_on.set()
+    assert not (await waiting).right
+    assert passwords.begun == 5
 
 
 async def test_keyboards_agree_on_a_password() -> None:
