@@ -2,6 +2,7 @@
 
 import secrets
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -129,10 +130,14 @@ class Credentials(Protocol):
         """
         ...
 
-    async def succeeded(self, credential: Credential, counter: int) -> bool:
+    async def succeeded(self, credential: Credential, counter: int, session_id: str = "") -> bool:
         """Note a success, which confirms it, once per `counter`: False where that one or a later one was used.
 
-        A `counter` of 0 is of a credential that counts nothing.
+        A `counter` of 0 is of a credential that counts nothing. With `session_id`, of who confirms it, nothing is noted
+        once that session has ended.
+
+        Raises:
+            DomainError: `step_up_required`: it has.
         """
         ...
 
@@ -146,6 +151,14 @@ class Credentials(Protocol):
 
     async def spend(self, voter_id: str, handle: bytes) -> bool:
         """Use up a recovery code; False where there is none of this voter. Of two who ask at once one gets True."""
+        ...
+
+    async def replace_recovery_codes(self, voter_id: str, handles: Sequence[bytes], session_id: str = "") -> None:
+        """Keep recovery codes, by handles of 32 bytes, in place of all that there were; the voter is told by mail.
+
+        Raises:
+            DomainError: `step_up_required`: the session `session_id`, of who asks, has ended; nothing has changed.
+        """
         ...
 
     async def remove(self, voter_id: str, credential_id: str = "") -> int:

@@ -119,7 +119,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "FeatureCount": fields(plain="feature level", personal="mine everyone"),
     "AssessLoginInput": fields(
         plain="attempt_id voter_id cell method leak policy_version device_policy_version provider "
-        "second_factor_at_provider one_look",
+        "second_factor_at_provider one_look proven_at",
         hidden="jkt challenge_token nonce device_event_id seen provider_session",
     ),
     "LookAtDeviceInput": fields(plain="voter_id policy_version attempt_id", hidden="device_event_id nonce network"),

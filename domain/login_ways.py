@@ -63,19 +63,19 @@ class LoginWays(Protocol):
         """Return the logins at providers that are linked, oldest first."""
         ...
 
-    async def unlink(self, voter_id: str, provider: str) -> bool:
+    async def unlink(self, voter_id: str, provider: str, session_id: str = "") -> bool:
         """Let nobody log in to an account by a provider any more; False where nobody could.
 
         Raises:
-            DomainError: `last_credential`.
+            DomainError: `last_credential`; `step_up_required`: the session `session_id`, of who asks, has ended.
         """
         ...
 
-    async def remove_credential(self, voter_id: str, credential_id: str) -> bool:
+    async def remove_credential(self, voter_id: str, credential_id: str, session_id: str = "") -> bool:
         """Remove a credential of a voter, given by its UUID; False where there is none.
 
         Raises:
-            DomainError: `last_credential`.
+            DomainError: as `unlink`.
         """
         ...
 

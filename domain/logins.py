@@ -171,14 +171,15 @@ class Logins(Protocol):
     async def record(self, login: RecordLoginInput) -> LoginAttempt:
         """Keep a judged login, and add it to the history where it was let in; return it as it stands.
 
-        Safe to repeat: it counts once.
+        One that was proven before the account's logins began to count anew (a recovery, a change of credentials) has
+        `expired`, whatever was decided. Safe to repeat: it counts once.
         """
         ...
 
     async def end(self, ended: EndLoginInput) -> LoginOutcome:
         """Keep how a challenged login ended, and add it to the history where it was let in; return how it ended.
 
-        Safe to repeat, and the first end stays.
+        As `record`, one that does not count any more has `expired`. Safe to repeat, and the first end stays.
         """
         ...
 

@@ -61,7 +61,9 @@ class CredentialDesk:
     async def remove(self, claims: VoterClaims, credential_id: str) -> None:
         """Remove a credential. Raises DomainError `factor_not_found`, `last_credential`."""
         cell = await recent_session(self._cells, claims)
-        if not _is_uuid(credential_id) or not await cell.ways.remove_credential(claims.sub, credential_id):
+        if not _is_uuid(credential_id):
+            raise DomainError(ErrorCode.FACTOR_NOT_FOUND)
+        if not await cell.ways.remove_credential(claims.sub, credential_id, claims.sid):
             raise DomainError(ErrorCode.FACTOR_NOT_FOUND)
         await self._changed(claims)
 
@@ -87,7 +89,7 @@ class CredentialDesk:
     async def confirm_totp(self, claims: VoterClaims, code: str) -> None:
         """Make a new app count by its first code. Raises DomainError `code_wrong`."""
         cell = await recent_session(self._cells, claims)
-        if not await cell.totp.check(claims.sub, code, enrolling=True):
+        if not await cell.totp.confirm(claims.sub, code, claims.sid):
             raise DomainError(ErrorCode.CODE_WRONG, "not a code of the app, or one that was used")
         await self._changed(claims)
 

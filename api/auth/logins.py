@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -106,16 +106,17 @@ class LoginDesk:
 
     async def _judged(self, offer: Offer, visit: Visit, proof: Proof, account: Account, began_at: datetime) -> Decided:
         cell = self._identity.of(account.cell)
-        login = await self._login(offer, visit, proof, account)
+        login = await self._login(offer, visit, proof, account, began_at)
         with self._recorded.expected(login.attempt_id) as heard:
             await cell.login_processes.start(login)
             attempt = await decided(cell.logins, login.attempt_id, heard)
         if attempt.outcome is None:
             return Decided(attempt.attempt_id, factors=attempt.factors)
+        if attempt.outcome is LoginOutcome.EXPIRED:  # by what came between the proof and the record
+            raise DomainError(ErrorCode.LOGIN_FAILED)
         if attempt.outcome is not LoginOutcome.ALLOWED:
             raise DomainError(ErrorCode.RISK_DENIED)
-        proven = replace(attempt, at=min(attempt.at, began_at))  # it is written down later than it was proven
-        return Decided(attempt.attempt_id, await self.open(proven, account, visit.client_address))
+        return Decided(attempt.attempt_id, await self.open(attempt, account, visit.client_address))
 
     async def open(self, attempt: LoginAttempt, account: Account, client_address: str) -> Tokens:
         """Open the one session of a login that was let in. Raises DomainError as `SessionDesk.open`."""
@@ -141,7 +142,9 @@ class LoginDesk:
             )
         )
 
-    async def _login(self, offer: Offer, visit: Visit, proof: Proof, account: Account) -> AssessLoginInput:
+    async def _login(
+        self, offer: Offer, visit: Visit, proof: Proof, account: Account, began_at: datetime
+    ) -> AssessLoginInput:
         identity, sealed = proof.identity, b""
         if identity is not None and identity.sid:
             records = self._cells.of(account.cell).records
@@ -163,6 +166,7 @@ class LoginDesk:
             provider_session=sealed,
             second_factor_at_provider=identity is not None and identity.with_second_factor,
             one_look=True,
+            proven_at=began_at,
         )
 
     async def _seen(self, visit: Visit) -> tuple[FeatureValue, ...]:

@@ -82,7 +82,7 @@ class ProviderLinkDesk:
     async def unlink(self, claims: VoterClaims, provider: str) -> None:
         """Unlink a provider. Raises DomainError `factor_not_found`, `last_credential`."""
         cell = await recent_session(self._cells, claims)
-        if not await cell.ways.unlink(claims.sub, provider):
+        if not await cell.ways.unlink(claims.sub, provider, claims.sid):
             raise DomainError(ErrorCode.FACTOR_NOT_FOUND)
         await self._changed(claims)
 

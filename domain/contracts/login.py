@@ -118,7 +118,8 @@ class AssessLoginInput(Contract):
 
     `jkt` is the thumbprint of the client's key, `challenge_token`, `nonce` and `device_event_id` what the client
     brought, `seen` the request's network and client. `provider_session` is sealed under the voter's key. `one_look`
-    says that everything is asked and read in one step; executions of releases before that did it in three.
+    says that everything is asked and read in one step; executions of releases before that did it in three. `proven_at`
+    is when its proof began to be looked at: what ends logins after that ends this one, however late it is recorded.
     """
 
     attempt_id: str
@@ -137,6 +138,7 @@ class AssessLoginInput(Contract):
     provider_session: bytes = b""
     second_factor_at_provider: bool = False
     one_look: bool = False
+    proven_at: datetime | None = None
 
 
 class LookAtDeviceInput(Contract):

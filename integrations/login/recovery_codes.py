@@ -4,8 +4,7 @@ import hashlib
 import secrets
 from base64 import b32encode
 
-from domain.credentials import RECOVERY_CODES, CredentialKind, Credentials
-from domain.mailing import MessageKind
+from domain.credentials import RECOVERY_CODES, Credentials
 
 _BYTES = 10  # 80 bits, so that a fast hash will do
 
@@ -21,16 +20,9 @@ class RecoveryCodes:
 
         `session_id` as in `Credentials.put`.
         """
-        for old in await self._credentials.of(voter_id, CredentialKind.RECOVERY_CODE):
-            await self._credentials.remove(voter_id, old.credential_id)
         codes = [b32encode(secrets.token_bytes(_BYTES)).decode("ascii").lower() for _ in range(RECOVERY_CODES)]
-        notice: MessageKind | None = MessageKind.RECOVERY_CODES_CHANGED  # with the first of them
-        for code in codes:
-            handle = _handle(voter_id, code)
-            await self._credentials.put(
-                voter_id, CredentialKind.RECOVERY_CODE, handle, handle=handle, notice=notice, session_id=session_id
-            )
-            notice = None
+        handles = [_handle(voter_id, code) for code in codes]
+        await self._credentials.replace_recovery_codes(voter_id, handles, session_id)
         return ["-".join(code[start : start + 4] for start in range(0, len(code), 4)) for code in codes]
 
     async def redeem(self, voter_id: str, code: str) -> bool:

@@ -44,21 +44,24 @@ class TotpFactor:
         """Tell whether a voter has an app that counts."""
         return any(found.confirmed for found in await self._credentials.of(voter_id, CredentialKind.TOTP))
 
-    async def check(self, voter_id: str, code: str, *, enrolling: bool = False) -> bool:
-        """Tell whether a code is good, once; `enrolling` confirms a new app by its first code."""
+    async def check(self, voter_id: str, code: str) -> bool:
+        """Tell whether a code of an app that counts is good, once."""
         found = await self._credentials.of(voter_id, CredentialKind.TOTP)
-        if not found or (not found[0].confirmed and not enrolling):
-            return False
-        return await self._check(found[0], code)
+        return bool(found) and found[0].confirmed and await self._check(found[0], code)
 
-    async def _check(self, credential: Credential, code: str) -> bool:
+    async def confirm(self, voter_id: str, code: str, session_id: str = "") -> bool:
+        """Let a new app count, if this is a code of it, good once; `session_id` as in `Credentials.succeeded`."""
+        found = await self._credentials.of(voter_id, CredentialKind.TOTP)
+        return bool(found) and await self._check(found[0], code, session_id)
+
+    async def _check(self, credential: Credential, code: str, session_id: str = "") -> bool:
         now = self._now()
         if not may_try(credential, datetime.fromtimestamp(now, UTC)):
             return False
         opened = await self._seals.unseal(credential.voter_id, credential.secret)
         step = None if opened is None else _step_of(opened.fields[_FIELD], code, int(now) // STEP_S)
         # Of two who bring the same code at once one advances the counter
-        if step is not None and await self._credentials.succeeded(credential, step):
+        if step is not None and await self._credentials.succeeded(credential, step, session_id):
             return True
         await self._credentials.failed(credential)
         return False

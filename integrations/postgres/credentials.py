@@ -1,6 +1,7 @@
 """Credentials and sent codes of one cell, in `identity.credential` and `identity.sent_code`."""
 
 import uuid
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -41,6 +42,11 @@ UPDATE identity.credential SET failures = failures + 1, last_failed_at = now() W
 _REHASH = "UPDATE identity.credential SET secret = $3 WHERE credential_id = $1 AND secret = $2"
 _SPEND = """
 DELETE FROM identity.credential WHERE kind = 'recovery_code' AND voter_id = $1 AND handle = $2 RETURNING true
+"""
+_REMOVE_CODES = "DELETE FROM identity.credential WHERE voter_id = $1 AND kind = 'recovery_code'"
+_PUT_CODES = """
+INSERT INTO identity.credential (voter_id, kind, secret, handle, confirmed_at)
+SELECT $1, 'recovery_code', handle, handle, now() FROM unnest($2::bytea[]) AS code (handle)
 """
 _REMOVE = """
 WITH gone AS (
@@ -106,10 +112,15 @@ class PostgresCredentials:
                     await connection.execute(NOTE_NOTICE, voter_id, notice)
         return is_kept
 
-    async def succeeded(self, credential: Credential, counter: int) -> bool:
+    async def succeeded(self, credential: Credential, counter: int, session_id: str = "") -> bool:
         """Note a success once per `counter`; `Credentials.succeeded` says the rest."""
+        success = (_SUCCEEDED, uuid.UUID(credential.credential_id), counter)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            return await self._pool.fetchval(_SUCCEEDED, uuid.UUID(credential.credential_id), counter) is not None
+            if not session_id:
+                return await self._pool.fetchval(*success) is not None
+            async with acknowledged(self._pool) as connection:
+                await require_open(connection, credential.voter_id, session_id)
+                return await connection.fetchval(*success) is not None
 
     async def failed(self, credential: Credential) -> None:
         """Count a failure."""
@@ -125,6 +136,15 @@ class PostgresCredentials:
         """Use up a recovery code; False where there is none of this voter."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return await self._pool.fetchval(_SPEND, voter_id, handle) is not None
+
+    async def replace_recovery_codes(self, voter_id: str, handles: Sequence[bytes], session_id: str = "") -> None:
+        """Keep recovery codes in place of all that there were."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await require_open(connection, voter_id, session_id)
+                await connection.execute(_REMOVE_CODES, voter_id)
+                await connection.execute(_PUT_CODES, voter_id, handles)
+                await connection.execute(NOTE_NOTICE, voter_id, MessageKind.RECOVERY_CODES_CHANGED)
 
     async def remove(self, voter_id: str, credential_id: str = "") -> int:
         """Remove one credential of a voter, or all of them; return how many there were."""

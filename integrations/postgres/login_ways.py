@@ -121,11 +121,12 @@ class PostgresLoginWays:
             rows = await self._pool.fetch(_LINKS, voter_id)
         return [ProviderLink(row["provider"], row["linked_at"]) for row in rows]
 
-    async def unlink(self, voter_id: str, provider: str) -> bool:
+    async def unlink(self, voter_id: str, provider: str, session_id: str = "") -> bool:
         """Let nobody log in to an account by a provider any more; False where nobody could."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 await connection.fetchval(_LOCK, voter_id)
+                await require_open(connection, voter_id, session_id)
                 if not await connection.fetch(_UNLINK, voter_id, provider):
                     return False
                 await _refuse_last(connection, voter_id)
@@ -133,11 +134,12 @@ class PostgresLoginWays:
                 await connection.execute(NOTE_NOTICE, voter_id, MessageKind.PROVIDER_UNLINKED)
         return True
 
-    async def remove_credential(self, voter_id: str, credential_id: str) -> bool:
+    async def remove_credential(self, voter_id: str, credential_id: str, session_id: str = "") -> bool:
         """Remove a credential of a voter; False where there is none."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 await connection.fetchval(_LOCK, voter_id)
+                await require_open(connection, voter_id, session_id)
                 kind = await connection.fetchval(_REMOVE, voter_id, uuid.UUID(credential_id))
                 if kind is None:
                     return False

@@ -72,6 +72,8 @@ _ATTEMPT = """attempt_id, voter_id, method, jkt, device, provider, provider_sess
     policy_version, signals::text AS signals, factors, outcome, at"""
 _GET = f"SELECT {_ATTEMPT} FROM identity.login_attempt WHERE attempt_id = $1"  # noqa: S608 - of constants
 _BETWEEN = f"SELECT {_ATTEMPT} FROM identity.login_attempt WHERE at >= $1 AND at < $2 ORDER BY at, attempt_id LIMIT $3"  # noqa: S608
+# The account is held until the decision is written: whoever recovers it at the same time is waited for.
+_HELD = "SELECT logins_from FROM identity.voter WHERE voter_id = $1 FOR SHARE"
 # What goes with a decision in the very statement that keeps it, whose row is `decided`: its audit entry, and of a login
 # that is let in what it adds to the histories.
 _ADDED = f"""
@@ -97,24 +99,34 @@ let_in AS (
     ON CONFLICT ON CONSTRAINT pk_login_place DO UPDATE SET sealed = excluded.sealed, at = excluded.at
     WHERE known.at <= excluded.at
 ), audited AS (
-    INSERT INTO audit.entry (kind, body) SELECT $11::text, $12::jsonb FROM decided
+    INSERT INTO audit.entry (kind, body) SELECT $11::text, {{body}} FROM decided
 )
 """  # noqa: S608 - of constants
 _RECORD = f"""
-WITH decided AS (
+WITH holder AS MATERIALIZED ({_HELD}), account AS MATERIALIZED (
+    SELECT $27::timestamptz <= max(logins_from) AS outdated FROM holder
+), decided AS (
     INSERT INTO identity.login_attempt (attempt_id, voter_id, method, jkt, device, network, provider, provider_session,
-        decision, score_permille, reasons, policy_version, signals, factors, outcome, ended_at)
-    VALUES ($13, $1, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24::jsonb, $25, $26,
-        CASE WHEN $26::text IS NOT NULL THEN now() END)
+        decision, score_permille, reasons, policy_version, signals, factors, outcome, ended_at, at)
+    VALUES ($13, $1, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24::jsonb, $25,
+        CASE WHEN (SELECT outdated FROM account) THEN 'expired' ELSE $26::text END,
+        CASE WHEN $26::text IS NOT NULL OR (SELECT outdated FROM account) THEN now() END,
+        least(now(), $27::timestamptz))
     ON CONFLICT ON CONSTRAINT pk_login_attempt DO NOTHING RETURNING {_ATTEMPT}
-), {_ADDED}
+), {_ADDED.format(body="$12::jsonb")}, expired AS (
+    INSERT INTO audit.entry (kind, body) SELECT $28::text, $29::jsonb FROM decided WHERE outcome = 'expired'
+)
 SELECT * FROM decided
 """  # noqa: S608 - of constants
+_AS_IT_ENDED = "jsonb_set($12::jsonb, '{outcome}', to_jsonb(outcome))"
 _END = f"""
-WITH decided AS (
-    UPDATE identity.login_attempt SET outcome = $14, factor = $15, ended_at = now()
-    WHERE attempt_id = $13 AND outcome IS NULL RETURNING outcome
-), {_ADDED}
+WITH holder AS MATERIALIZED ({_HELD}), account AS MATERIALIZED (
+    SELECT max(logins_from) AS logins_from FROM holder
+), decided AS (
+    UPDATE identity.login_attempt SET
+        outcome = CASE WHEN at <= account.logins_from THEN 'expired' ELSE $14::text END, factor = $15, ended_at = now()
+    FROM account WHERE attempt_id = $13 AND outcome IS NULL RETURNING outcome
+), {_ADDED.format(body=_AS_IT_ENDED)}
 SELECT outcome FROM decided
 """  # noqa: S608 - of constants
 _OUTCOME = "SELECT outcome FROM identity.login_attempt WHERE attempt_id = $1"
@@ -213,6 +225,8 @@ class PostgresLogins:
             login.signals.model_dump_json(),
             [str(factor) for factor in login.factors],
             outcome,
+            request.proven_at,
+            *row_of(_end_of(request.attempt_id, LoginOutcome.EXPIRED)),
         )
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             found = await self._pool.fetchrow(_RECORD, *_added(request.voter_id, login.counts, _decided(login)), *row)
@@ -225,7 +239,9 @@ class PostgresLogins:
         """Keep how a challenged login ended; the first end stays."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = (ended.attempt_id, ended.outcome, ended.factor)
-            kept = await self._pool.fetchval(_END, *_added(ended.voter_id, ended.counts, _ended(ended)), *row)
+            kept = await self._pool.fetchval(
+                _END, *_added(ended.voter_id, ended.counts, _end_of(ended.attempt_id, ended.outcome)), *row
+            )
             if kept is None:  # ended before, or never begun
                 async with acknowledged(self._pool) as connection:
                     kept = await connection.fetchval(_OUTCOME, ended.attempt_id)
@@ -293,8 +309,8 @@ def _decided(login: RecordLoginInput) -> AuditEntry:
     )
 
 
-def _ended(ended: EndLoginInput) -> AuditEntry:
-    return AuditEntry(AuditKind.LOGIN_ENDED, _JUDGE, ended.attempt_id, outcome=ended.outcome.lower())
+def _end_of(attempt_id: str, outcome: LoginOutcome) -> AuditEntry:
+    return AuditEntry(AuditKind.LOGIN_ENDED, _JUDGE, attempt_id, outcome=outcome.lower())
 
 
 def _attempt(row: asyncpg.Record) -> LoginAttempt:

@@ -25,6 +25,7 @@ from integrations.login.exchanges import AT_ONE
 from integrations.login.passkeys import Passkeys
 from integrations.login.passwords import Passwords
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
+from integrations.postgres.unopened_logins import end_unopened_logins
 from integrations.settings import PasskeySettings
 from tests.api.auth.conftest import PUBLIC_URL, Auth
 from tests.api.auth.login_town import PASSWORD, WITHIN_S, LoginTown, Person, open_login_town
@@ -142,6 +143,21 @@ async def test_a_login_that_waits_is_worthless_once_the_account_is_recovered(tow
     late = await town.step_up(thief, attempt_id, factor="totp", code=app.now())
     assert code_of(late) == (404, "login_not_found")
     assert await town.auth.desk.of_voter(person.voter_id) == []
+
+
+async def test_a_login_whose_account_is_recovered_before_it_is_recorded_has_failed(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+    visit, pool = await town.visit(person), town.auth.cells.of("eu").pool
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid())"
+    async with pool.acquire() as connection, asyncio.timeout(WITHIN_S):
+        async with connection.transaction():
+            await connection.execute("SELECT FROM identity.voter WHERE voter_id = $1 FOR UPDATE", person.voter_id)
+            logging_in = asyncio.create_task(town.log_in(person, visit=visit))
+            while not await pool.fetchval(waiting):
+                await asyncio.sleep(0.01)
+            await end_unopened_logins(connection, person.voter_id)
+        assert code_of(await logging_in) == FAILED
+    assert (await town.last_attempt(person)).outcome is LoginOutcome.EXPIRED
 
 
 async def test_who_has_no_app_steps_up_by_a_code_by_mail(town: LoginTown) -> None:

@@ -84,7 +84,7 @@ async def enrolled(factors: Factors, voter: str, at: float = AT) -> pyotp.TOTP:
     app = pyotp.TOTP(parse_qs(urlsplit(uri).query)["secret"][0])
     assert not await factors.totp.has(voter)
     assert not await factors.totp.check(voter, app.at(factors.now))  # not before it was confirmed
-    assert await factors.totp.check(voter, app.at(factors.now), enrolling=True)
+    assert await factors.totp.confirm(voter, app.at(factors.now))
     assert await factors.totp.has(voter)
     factors.now += 10 * STEP_S
     return app

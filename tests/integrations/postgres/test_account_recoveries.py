@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from domain.accounts import LookupKind
-from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
+from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, RecordLoginInput, StepUpFactor
 from domain.credentials import CredentialKind, NewPasskey
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
@@ -178,6 +178,54 @@ async def test_who_opens_a_session_while_the_account_is_recovered_waits_and_is_r
                 await asyncio.sleep(0.01)
         with pytest.raises(DomainError, match="login_failed"):
             await opening
+
+
+def proven(decision: LoginDecision, voter: str, at: datetime) -> RecordLoginInput:
+    """Return a login to record that was proven at an instant."""
+    made = login(decision, voter, factors=(StepUpFactor.IDP,))
+    return made.model_copy(update={"request": made.request.model_copy(update={"proven_at": at})})
+
+
+@pytest.mark.parametrize("decision", [LoginDecision.ALLOW, LoginDecision.CHALLENGE])
+async def test_a_login_that_was_proven_before_and_is_recorded_afterwards_has_expired(
+    identity_pool: asyncpg.Pool, owner_pool: OwnerPool, decision: LoginDecision
+) -> None:
+    voter, logins, owner = await make_account(identity_pool), PostgresLogins(identity_pool), await owner_pool("eu")
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid())"
+    late = proven(decision, voter, await owner.fetchval("SELECT now()"))
+    async with identity_pool.acquire() as connection, asyncio.timeout(20):
+        async with connection.transaction():
+            await end_unopened_logins(connection, voter)
+            recording = asyncio.create_task(logins.record(late))
+            while not await owner.fetchval(waiting):
+                await asyncio.sleep(0.01)
+        kept = await recording
+    assert kept.outcome is LoginOutcome.EXPIRED
+    assert await logins.record(late) == kept
+    assert (await logins.known(voter, late.request.seen[0].hashes[0])).my_logins == 0
+    entries = "SELECT kind, body ->> 'outcome' FROM audit.entry WHERE body ->> 'subject' = $1 ORDER BY kind"
+    told = [tuple(row) for row in await owner.fetch(entries, late.request.attempt_id)]
+    assert told == [("login.decided", decision.lower()), ("login.ended", "expired")]
+    after = proven(decision, voter, await owner.fetchval("SELECT clock_timestamp()"))
+    assert (await logins.record(after)).outcome is (LoginOutcome.ALLOWED if decision is LoginDecision.ALLOW else None)
+
+
+async def test_a_further_factor_of_a_login_that_was_proven_before_lets_nobody_in(
+    identity_pool: asyncpg.Pool, owner_pool: OwnerPool
+) -> None:
+    voter, logins, owner = await make_account(identity_pool), PostgresLogins(identity_pool), await owner_pool("eu")
+    waits = proven(LoginDecision.CHALLENGE, voter, await owner.fetchval("SELECT now()"))
+    assert (await logins.record(waits)).outcome is None
+    # As where it is recorded while what ends logins has looked for them already
+    await owner.execute("UPDATE identity.voter SET logins_from = clock_timestamp() WHERE voter_id = $1", voter)
+    passed = EndLoginInput(
+        attempt_id=waits.request.attempt_id, voter_id=voter, outcome=LoginOutcome.STEPPED_UP, counts=waits.counts
+    )
+    for _ in range(2):
+        assert await logins.end(passed) is LoginOutcome.EXPIRED
+    assert (await logins.known(voter, waits.request.seen[0].hashes[0])).my_logins == 0
+    ends = "SELECT body ->> 'outcome' FROM audit.entry WHERE kind = 'login.ended' AND body ->> 'subject' = $1"
+    assert [row[0] for row in await owner.fetch(ends, waits.request.attempt_id)] == ["expired"]
 
 
 async def test_what_ends_all_other_sessions_ends_logins_that_wait(identity_pool: asyncpg.Pool) -> None:

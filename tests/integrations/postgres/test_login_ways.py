@@ -113,6 +113,13 @@ async def test_what_was_on_its_way_when_its_session_ended_changes_nothing(
     stranger = await open_session(identity_pool, await make_account(identity_pool))
     assert await ways.begin_link(voter, "google", login, session)
     await credentials.put(voter, CredentialKind.PASSWORD, b"hash", session_id=session)
+    await linked(ways, voter, "facebook")
+    await credentials.put(voter, CredentialKind.TOTP, b"sealed", confirmed=False)
+    await credentials.replace_recovery_codes(voter, [hashed().digest], session)
+    (password,), (app,), codes = [
+        await credentials.of(voter, kind)
+        for kind in (CredentialKind.PASSWORD, CredentialKind.TOTP, CredentialKind.RECOVERY_CODE)
+    ]
     await PostgresSessions(identity_pool).end_all(voter, EndReason.RECOVERED, but=other)
     for ended in (session, stranger):
         late = (
@@ -120,12 +127,29 @@ async def test_what_was_on_its_way_when_its_session_ended_changes_nothing(
             ways.finish_link(voter, "google", login, ended),
             credentials.put(voter, CredentialKind.PASSWORD, b"thief's", session_id=ended),
             credentials.put(voter, CredentialKind.PASSKEY, b"thief's", handle=hashed().digest, session_id=ended),
+            credentials.succeeded(app, 7, ended),
+            credentials.replace_recovery_codes(voter, [hashed().digest], ended),
+            ways.unlink(voter, "facebook", ended),
+            ways.remove_credential(voter, password.credential_id, ended),
         )
-        assert [await refused(call) for call in late] == [ErrorCode.STEP_UP_REQUIRED] * 4
-    assert [kept.secret for kept in await credentials.of(voter, CredentialKind.PASSWORD)] == [b"hash"]
+        assert [await refused(call) for call in late] == [ErrorCode.STEP_UP_REQUIRED] * len(late)
+    assert await credentials.of(voter, CredentialKind.PASSWORD) == [password]
+    assert await credentials.of(voter, CredentialKind.TOTP) == [app]
+    assert not app.confirmed
+    assert await credentials.of(voter, CredentialKind.RECOVERY_CODE) == codes
     assert await credentials.of(voter, CredentialKind.PASSKEY) == []
-    assert list(await ways.links(voter)) == []
+    assert [link.provider for link in await ways.links(voter)] == ["facebook"]
     assert await ways.finish_link(voter, "google", login, other)
+    assert await credentials.succeeded(app, 7, other)
+    assert await ways.unlink(voter, "facebook", other)
+    assert await ways.remove_credential(voter, password.credential_id, other)
+
+
+async def test_new_recovery_codes_are_all_there_are_whoever_asks_at_once(identity_pool: asyncpg.Pool) -> None:
+    voter, credentials = await make_account(identity_pool), PostgresCredentials(identity_pool)
+    session, made = await open_session(identity_pool, voter), [{hashed().digest for _ in range(10)} for _ in range(4)]
+    await asyncio.gather(*(credentials.replace_recovery_codes(voter, list(each), session) for each in made))
+    assert {kept.secret for kept in await credentials.of(voter, CredentialKind.RECOVERY_CODE)} in made
 
 
 async def test_the_last_way_in_stays_whoever_asks_at_once(ways: PostgresLoginWays, identity_pool: asyncpg.Pool) -> None:
