@@ -22,7 +22,7 @@ from domain.device_policy import CURRENT_DEVICE_POLICY, DeviceCircumstances, Dev
 from domain.devices import DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_recovery_id
-from domain.recovery import cell_of_recovery_token
+from domain.recovery import DOUBTED_FOR, cell_of_recovery_token
 from integrations.identity_cell import IdentityCell
 from integrations.login.passkeys import JsonObject, Passkeys
 
@@ -86,7 +86,7 @@ class RecoveryDesk:
             DomainError: `recovery_link_invalid`; `factor_not_found`: passkeys are not taken here.
         """
         name, voter_id = await self._good(token)
-        return await self._passkeys(name).begin_registration(voter_id, "voter")
+        return await self._passkeys(name).begin_registration(voter_id, "voter", doubted_for=DOUBTED_FOR)
 
     async def finish(self, token: str, password: str, passkey: JsonObject | None) -> None:
         """Use a link for a new password or a passkey; every session ends, late additions go, an app stays.
@@ -101,7 +101,7 @@ class RecoveryDesk:
         if passkey is None:
             hashed = await self._passwords.hash(password)
         else:
-            made = await self._passkeys(name).checked_registration(voter_id, passkey)
+            made = await self._passkeys(name).checked_registration(voter_id, passkey, doubted_for=DOUBTED_FOR)
             if made is None:
                 raise DomainError(ErrorCode.PASSKEY_NOT_ACCEPTED)
         cell = self._cell_of(name)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -35,6 +35,7 @@ ANYBODY: Final = "anybody"  # the subject of a login of which the passkey will s
 _REGISTRATION, _LOGIN = "passkey_registration", "passkey"
 _ID, _KEY = "passkey_id", "passkey_key"
 _RESPONSE_CHARACTERS_MAX: Final = 32_768
+_NONE: Final = timedelta(0)
 
 JsonObject = dict[str, Any]
 log = structlog.get_logger(__name__)
@@ -57,8 +58,11 @@ class Passkeys:
         self._seals = seals
         self._begun = begun
 
-    async def begin_registration(self, voter_id: str, account: str) -> JsonObject:
-        """Return `PublicKeyCredentialCreationOptions` for a voter; `account` is what the authenticator shows."""
+    async def begin_registration(self, voter_id: str, account: str, *, doubted_for: timedelta = _NONE) -> JsonObject:
+        """Return `PublicKeyCredentialCreationOptions` for a voter; `account` is what the authenticator shows.
+
+        Passkeys that were added within `doubted_for` are taken for gone: who finishes this removes them.
+        """
         options = generate_registration_options(
             rp_id=self._settings.rp_id,
             rp_name=self._settings.rp_name,
@@ -66,7 +70,7 @@ class Passkeys:
             user_name=account,
             challenge=await self._challenge(_REGISTRATION, voter_id),
             timeout=int(CHALLENGE_LIFETIME.total_seconds() * 1000),
-            exclude_credentials=await self._descriptors(voter_id),
+            exclude_credentials=await self._descriptors(voter_id, doubted_for),
             authenticator_selection=AuthenticatorSelectionCriteria(
                 resident_key=ResidentKeyRequirement.PREFERRED, user_verification=UserVerificationRequirement.REQUIRED
             ),
@@ -91,8 +95,13 @@ class Passkeys:
             session_id=session_id,
         )
 
-    async def checked_registration(self, voter_id: str, response: JsonObject) -> NewPasskey | None:
-        """Return the passkey of a response to this voter's challenge for keeping; None where it is not good."""
+    async def checked_registration(
+        self, voter_id: str, response: JsonObject, *, doubted_for: timedelta = _NONE
+    ) -> NewPasskey | None:
+        """Return the passkey of a response to this voter's challenge for keeping; None where it is not good.
+
+        None also where the voter has `PASSKEYS_MAX`; `doubted_for` as in `begin_registration`.
+        """
         challenge, begun = await self._taken(_REGISTRATION, response)
         if begun is None or begun.subject != voter_id:
             return None
@@ -107,7 +116,7 @@ class Passkeys:
         except (WebAuthnException, ValueError, KeyError, TypeError) as error:
             log.info("passkey_refused", reason=type(error).__name__)
             return None
-        if len(await self._credentials.of(voter_id, CredentialKind.PASSKEY)) >= PASSKEYS_MAX:
+        if len(await self._kept(voter_id, doubted_for)) >= PASSKEYS_MAX:
             return None
         fields = {_ID: _text(made.credential_id), _KEY: _text(made.credential_public_key)}
         sealed = await self._seals.seal(voter_id, PersonalData(fields))
@@ -184,9 +193,15 @@ class Passkeys:
             return None
         return await self._credentials.by_handle(CredentialKind.PASSKEY, handle)
 
-    async def _descriptors(self, voter_id: str) -> list[PublicKeyCredentialDescriptor]:
+    async def _kept(self, voter_id: str, doubted_for: timedelta) -> list[Credential]:
+        """Return the passkeys that are not in doubt."""
+        since = datetime.now(UTC) - doubted_for
+        found = await self._credentials.of(voter_id, CredentialKind.PASSKEY)
+        return [each for each in found if not doubted_for or each.created_at <= since]
+
+    async def _descriptors(self, voter_id: str, doubted_for: timedelta = _NONE) -> list[PublicKeyCredentialDescriptor]:
         found = []
-        for credential in await self._credentials.of(voter_id, CredentialKind.PASSKEY):
+        for credential in await self._kept(voter_id, doubted_for):
             opened = await self._seals.unseal(voter_id, credential.secret)
             if opened is not None:
                 found.append(PublicKeyCredentialDescriptor(id=_bytes(opened.fields[_ID])))

@@ -32,6 +32,7 @@ from api.http.application import create_application
 from api.http.limits_opening import open_limits
 from api.webhooks.app import create_app
 from domain.account_ends import Deletion, DeletionStage
+from domain.accounts import PersonalData
 from domain.contracts.accounts import RecoverAccountInput
 from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus, nullifier
@@ -49,6 +50,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import LIMITS
 from integrations.login.breaches import open_breaches
+from integrations.login.passkeys import PASSKEYS_MAX
 from integrations.login.passwords import Passwords
 from integrations.postgres.roles import IDENTITY
 from integrations.sandboxes.mounting import mount, open_sandboxes
@@ -404,7 +406,12 @@ async def test_a_second_link_makes_the_first_worthless_and_takes_a_passkey(villa
     second = await village.link_to(mail, 2)
     answer = await village.client.post(f"/v1/account/recovery/{first}", json={"password": PASSWORD})
     assert code_of(answer) == (410, "recovery_link_invalid")
+    cell = village.town.cells["eu"]
+    sealed = await cell.records.seal(voter, PersonalData({"passkey_id": "AAAA", "passkey_key": "AAAA"}))
+    for _ in range(PASSKEYS_MAX):  # as a thief adds who wants to be the only one
+        await cell.credentials.put(voter, CredentialKind.PASSKEY, sealed, handle=secrets.token_bytes(32))
     options = (await village.client.post(f"/v1/account/recovery/{second}/passkey-options")).json()["options"]
+    assert not options.get("excludeCredentials")
     passkey = Authenticator().register(options)
     done = await village.client.post(f"/v1/account/recovery/{second}", json={"passkey": passkey})
     assert done.status_code == 204, done.text

@@ -23,7 +23,7 @@ from domain.ids import new_voter_id
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
-from integrations.login.passkeys import Passkeys
+from integrations.login.passkeys import PASSKEYS_MAX, Passkeys
 from integrations.login.passwords import PasswordCheck, Passwords
 from integrations.login.recovery_codes import RecoveryCodes
 from integrations.login.totp import STEP_S, TotpFactor
@@ -266,6 +266,28 @@ async def test_a_passkey_says_who_it_is(factors: Factors, voter: str) -> None:
     options = await factors.passkeys.begin_login(voter)
     assert len(options["allowCredentials"]) == 1
     assert await factors.passkeys.finish_login(authenticator.sign(options)) == voter
+
+
+async def test_a_voter_has_so_many_passkeys_and_those_in_doubt_do_not_count_where_they_are_removed(
+    factors: Factors, voter: str
+) -> None:
+    sealed, month = await factors.records.seal(voter, PersonalData({"passkey_id": "AAAA"})), timedelta(days=30)
+
+    async def is_taken(**doubted: timedelta) -> bool:
+        options = await factors.passkeys.begin_registration(voter, "ada", **doubted)
+        assert len(options.get("excludeCredentials", [])) == (0 if doubted and not is_old else PASSKEYS_MAX)
+        made = await factors.passkeys.checked_registration(voter, Authenticator().register(options), **doubted)
+        return made is not None
+
+    is_old = False
+    for _ in range(PASSKEYS_MAX):
+        await factors.credentials.put(voter, CredentialKind.PASSKEY, sealed, handle=secrets.token_bytes(32))
+    assert [await is_taken(), await is_taken(doubted_for=month)] == [False, True]
+    is_old = True
+    await factors.pool.execute(
+        "UPDATE identity.credential SET created_at = created_at - interval '31 days' WHERE voter_id = $1", voter
+    )
+    assert not await is_taken(doubted_for=month)
 
 
 async def test_a_passkey_is_one_accounts(factors: Factors, voter: str) -> None:
