@@ -116,11 +116,13 @@ class DeletionActivities:
 
     @activity.defn(name="erase_devices")
     async def erase_devices(self, step: DeletionStep) -> ErasedDevices:
-        """Have the vendor forget a voter's devices, but for those that somebody else uses. Safe to repeat.
+        """Have the vendor forget a voter's devices, but for those that somebody else uses; keep how many there were.
+
+        Safe to repeat: also once nobody knows the devices any more, the figure that was kept stays.
 
         Raises:
             ApplicationError: `devices_unavailable`, `directory_unavailable`, `key_unavailable` (retried),
-                `devices_misconfigured` (a fault).
+                `devices_misconfigured`, `deletion_not_found` (faults).
         """
         erased, kept = 0, 0
         try:
@@ -134,6 +136,7 @@ class DeletionActivities:
                     raise DomainError(ErrorCode.DEVICES_UNAVAILABLE, "nobody to ask")
                 await self._devices.erase(device_id)
                 erased += 1
+            await self._ends.note_devices_erased(step.deletion_id, erased)
         except DomainError as error:
             raise to_application_error(error) from error
         return ErasedDevices(erased=erased, kept=kept)

@@ -58,6 +58,14 @@ class AccountEnds(Protocol):
         """Suspend the account and end its sessions. Raises DomainError `deletion_not_found`."""
         ...
 
+    async def note_devices_erased(self, deletion_id: str, devices: int) -> None:
+        """Keep how many devices the vendor has forgotten; fewer, as are found once their ids are gone, change nothing.
+
+        Raises:
+            DomainError: `deletion_not_found`.
+        """
+        ...
+
     async def close(self, deletion_id: str) -> None:
         """Close the account for good: its look-ups are free, and its credentials and traces are gone.
 
@@ -67,7 +75,7 @@ class AccountEnds(Protocol):
         ...
 
     async def complete(self, deletion_id: str, devices_erased: int) -> Deletion:
-        """Certify what was done. Raises DomainError `deletion_not_found`."""
+        """Certify what was done, with the most devices that were noted. Raises DomainError `deletion_not_found`."""
         ...
 
 

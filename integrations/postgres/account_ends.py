@@ -64,9 +64,15 @@ WITH gone AS (DELETE FROM identity.credential WHERE voter_id = $1 RETURNING 1) S
 """
 _STOPPED = "UPDATE identity.account_deletion SET stage = 'stopped', sessions_ended = $2 WHERE deletion_id = $1"
 _CLOSED = "UPDATE identity.account_deletion SET stage = 'closed', credentials_removed = $2 WHERE deletion_id = $1"
+# At most as many as there were: whoever begins again after the key is destroyed finds no device to erase.
+_DEVICES_ERASED = """
+UPDATE identity.account_deletion SET devices_erased = greatest(devices_erased, $2)
+WHERE deletion_id = $1 AND stage <> 'completed'
+"""
 _COMPLETED = f"""
 UPDATE identity.account_deletion SET
-    stage = 'completed', completed_at = now(), devices_erased = $2, credentials_removed = credentials_removed + $3,
+    stage = 'completed', completed_at = now(), devices_erased = greatest(devices_erased, $2),
+    credentials_removed = credentials_removed + $3,
     cases_erased = (
         SELECT count(*) FROM identity.proofing_case JOIN identity.registration USING (registration_id)
         WHERE registration.voter_id = account_deletion.voter_id AND erased_at IS NOT NULL
@@ -121,6 +127,13 @@ class PostgresAccountEnds:
                     await connection.execute(_SET_STATUS, found.voter_id, "suspended", ACTOR)
                     ended = await connection.fetchval(_END_SESSIONS, found.voter_id, EndReason.ACCOUNT_CLOSED)
                     await connection.execute(_STOPPED, deletion_id, ended)
+
+    async def note_devices_erased(self, deletion_id: str, devices: int) -> None:
+        """Keep how many devices the vendor has forgotten, unless there were more before."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await _locked(connection, deletion_id)
+                await connection.execute(_DEVICES_ERASED, deletion_id, devices)
 
     async def close(self, deletion_id: str) -> None:
         """Close the account for good, and forget what it was found and logged in to by."""

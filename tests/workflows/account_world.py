@@ -73,10 +73,14 @@ class Ends:
     async def close(self, deletion_id: str) -> None:
         self._move(DeletionStage.STOPPED, DeletionStage.CLOSED, VoterStatus.CLOSED, credentials_removed=3)
 
+    async def note_devices_erased(self, deletion_id: str, devices: int) -> None:
+        self.row = replace(self.row, devices_erased=max(devices, self.row.devices_erased))
+
     async def complete(self, deletion_id: str, devices_erased: int) -> Deletion:
         if self.row.stage is not DeletionStage.COMPLETED:
             assert self.row.voter_id in self._directory.destroyed
-            fields = {"completed_at": datetime.now(UTC), "devices_erased": devices_erased, "cases_erased": 1}
+            erased = max(devices_erased, self.row.devices_erased)
+            fields = {"completed_at": datetime.now(UTC), "devices_erased": erased, "cases_erased": 1}
             self._move(DeletionStage.CLOSED, DeletionStage.COMPLETED, VoterStatus.CLOSED, **fields)
         return self.row
 

@@ -1,9 +1,10 @@
 """Deletions: what goes, in which order, what is waited for, and workers that die at every step."""
 
 import asyncio
+from typing import Any
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
 from domain.account_ends import DeletionStage
@@ -116,6 +117,25 @@ async def test_a_person_who_cannot_be_written_to_is_deleted_all_the_same(quick: 
     assert world.ends.row.stage is DeletionStage.COMPLETED
     assert not world.mail.sent
     await kept(handle, "delete-account-mail-refused")
+
+
+async def test_a_deletion_begun_again_after_the_key_is_gone_certifies_what_was_erased_before(client: Client) -> None:
+    async with accounts(client) as world:
+        world.provider.confirms_when_asked = 1
+        begun: list[Any] = []
+
+        async def cut_off(name: str) -> None:
+            if name == "destroy_personal_data" and len(begun) == 1:
+                await begun[0].terminate("by an operator")
+
+        world.after = cut_off
+        begun.append(await world.delete())
+        with pytest.raises(WorkflowFailureError):
+            await begun[0].result()
+        begun.append(await world.delete())
+        done = await begun[1].result()
+    assert world.steps.count("erase_devices") == 2
+    nothing_is_left(world, done)
 
 
 async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client) -> None:

@@ -141,10 +141,25 @@ async def test_what_is_not_completed_is_found_page_by_page(
 async def test_a_deletion_that_nobody_asked_for_is_not_carried_out(ends: PostgresAccountEnds) -> None:
     unknown = new_deletion_id("eu")
     assert await ends.get(unknown) is None
-    for step in (ends.stop, ends.close):
+    for step in (ends.stop(unknown), ends.note_devices_erased(unknown, 1), ends.close(unknown)):
         with pytest.raises(DomainError) as refusal:
-            await step(unknown)
+            await step
         assert refusal.value.code is ErrorCode.DELETION_NOT_FOUND
+
+
+async def test_devices_that_were_erased_are_certified_also_by_who_finds_none_any_more(
+    ends: PostgresAccountEnds, identity_pool: asyncpg.Pool
+) -> None:
+    deletion = new_deletion_id("eu")
+    await ends.request(deletion, await make_account(identity_pool))
+    await ends.stop(deletion)
+    for devices in (1, 3, 0):
+        await ends.note_devices_erased(deletion, devices)
+    await ends.close(deletion)
+    done = await ends.complete(deletion, 0)
+    assert done.devices_erased == 3
+    await ends.note_devices_erased(deletion, 9)
+    assert await ends.get(deletion) == done
 
 
 async def test_who_logs_in_while_the_account_is_stopped_gets_no_session_that_lasts(
