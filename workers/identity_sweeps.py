@@ -4,8 +4,9 @@ And what people are to be told of their accounts, which is stored with the chang
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -31,6 +32,7 @@ AGAIN_AFTER: Final = timedelta(minutes=10)
 _LEASE: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 100
 _MAILS_AT_ONCE: Final = 20
+_BEGUN_AT_ONCE: Final = 20
 _KEPT: Final = timedelta(days=30)  # longer than any vendor repeats a delivery
 _EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 3600.0
@@ -67,11 +69,11 @@ async def begin_unstarted(
     """Begin registrations that were stored by who then died, and return how many. Safe to repeat.
 
     Raises:
-        DomainError: `directory_unavailable`, `workflows_unavailable`.
+        DomainError: `directory_unavailable`, `workflows_unavailable` of the first that could not be begun.
     """
     found = await registrations.unstarted(datetime.now(UTC) - older_than, _AT_ONCE)
-    for registration in found:
-        await processes.start(
+    failures = await _failures(
+        processes.start(
             RegisterVoterInput(
                 registration_id=registration.registration_id,
                 voter_id=registration.voter_id,
@@ -81,6 +83,9 @@ async def begin_unstarted(
                 rules=rules_for(policy, registration.region),
             )
         )
+        for registration in found
+    )
+    _raise_first(failures)
     return len(found)
 
 
@@ -95,11 +100,10 @@ async def begin_deletions(
     """Begin deletions that were stored by who then died, and return how many. Safe to repeat.
 
     Raises:
-        DomainError: `directory_unavailable`, `workflows_unavailable`.
+        DomainError: `directory_unavailable`, `workflows_unavailable` of the first that could not be begun.
     """
     found = await ends.unstarted(datetime.now(UTC) - older_than, _AT_ONCE)
-    for each in found:
-        await processes.delete(_asked(each, cell, cells))
+    _raise_first(await _failures(processes.delete(_asked(each, cell, cells)) for each in found))
     return len(found)
 
 
@@ -114,17 +118,33 @@ async def begin_deletions_again(
     """Begin again whatever deletion is not completed, and return how many there are. Safe to repeat.
 
     One that runs goes on as it is, however long it waits. One whose execution was terminated, timed out or failed
-    begins from the first step, and every step that was done stays done.
+    begins from the first step, and every step that was done stays done. One that cannot be begun holds up no other.
 
     Raises:
-        DomainError: `directory_unavailable`, `workflows_unavailable`.
+        DomainError: `directory_unavailable`, `workflows_unavailable` of the first that could not be begun.
     """
     before, after, begun = datetime.now(UTC) - older_than, "", 0
-    while found := await ends.unfinished(before, after, _AT_ONCE):
-        for each in found:
-            await processes.delete(_asked(each, cell, cells))
+    failures: list[BaseException] = []
+    while found := await ends.unfinished(before, after, _BEGUN_AT_ONCE):
+        failures += await _failures(processes.delete(_asked(each, cell, cells)) for each in found)
         after, begun = found[-1].deletion_id, begun + len(found)
+    _raise_first(failures)
     return begun
+
+
+async def _failures(begins: Iterable[Awaitable[object]]) -> list[BaseException]:
+    """Do all of it, a few at once, and return what went wrong."""
+    failures: list[BaseException] = []
+    waiting = iter(begins)
+    while taken := list(islice(waiting, _BEGUN_AT_ONCE)):
+        told = await asyncio.gather(*taken, return_exceptions=True)
+        failures += [each for each in told if isinstance(each, BaseException)]
+    return failures
+
+
+def _raise_first(failures: Sequence[BaseException]) -> None:
+    if failures:
+        raise failures[0]
 
 
 def _asked(deletion: Deletion, cell: str, cells: tuple[str, ...]) -> DeleteAccountInput:

@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
+
+from domain.account_ends import Deletion, DeletionStage
 from domain.account_notices import AccountNotice
 from domain.accounts import PersonalData
+from domain.contracts.accounts import DeleteAccountInput
 from domain.errors import DomainError, ErrorCode
-from domain.ids import new_voter_id
+from domain.ids import new_deletion_id, new_voter_id
 from domain.mailing import MessageKind
 from domain.registration import MAIL_FIELD
 from tests.workflows.registration_world import Mail
-from workers.identity_sweeps import sweep, tell_changes
+from workers.identity_sweeps import begin_deletions, begin_deletions_again, sweep, tell_changes
 
 
 class Outbox:
@@ -115,6 +120,50 @@ async def test_who_dies_between_sending_and_saying_so_sends_the_same_message_aga
     await tell_changes(outbox, Addresses(ada), mail, "eu")
     assert len(mail.sent) == 2
     assert len({message.key for message in mail.sent}) == 1
+
+
+class Wished:
+    """Deletions that were asked for, as `AccountEnds` finds them."""
+
+    def __init__(self, count: int) -> None:
+        now = datetime.now(UTC)
+        ids = sorted(new_deletion_id("eu") for _ in range(count))
+        self.rows = [Deletion(each, new_voter_id("eu"), DeletionStage.REQUESTED, now) for each in ids]
+
+    async def unstarted(self, before: datetime, limit: int) -> Sequence[Deletion]:
+        return self.rows[:limit]
+
+    async def unfinished(self, before: datetime, after: str, limit: int) -> Sequence[Deletion]:
+        return [each for each in self.rows if each.deletion_id > after][:limit]
+
+
+class Processes:
+    """Begins deletions, but for those that cannot be begun."""
+
+    def __init__(self, failing: dict[str, Exception]) -> None:
+        self._failing = failing
+        self.begun: list[str] = []
+
+    async def delete(self, request: DeleteAccountInput) -> None:
+        if request.deletion_id in self._failing:
+            raise self._failing[request.deletion_id]
+        self.begun.append(request.deletion_id)
+
+
+@pytest.mark.parametrize("begin", [begin_deletions, begin_deletions_again])
+async def test_a_deletion_that_cannot_be_begun_holds_up_none_behind_it(begin: Any) -> None:
+    wished = Wished(70)
+    ids = [each.deletion_id for each in wished.rows]
+    failing = {
+        ids[0]: DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE),
+        ids[1]: ValueError("a payload that nobody can read"),
+        ids[40]: DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE),
+    }
+    processes = Processes(failing)
+    with pytest.raises(DomainError, match="workflows_unavailable"):
+        await begin(wished, processes, "eu", ("eu",))
+    assert sorted(processes.begun) == [each for each in ids if each not in failing]
+    assert await begin(wished, Processes({}), "eu", ("eu",)) == 70
 
 
 async def test_a_sweep_goes_on_whatever_went_wrong() -> None:
