@@ -84,10 +84,11 @@ def _text(content: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What was kept of a login that was begun: for whom, and 32 secret bytes."""
+    """What was kept of a login that was begun: for whom, 32 secret bytes, and for how long it would still be good."""
 
     subject: str
     secret: bytes = field(repr=False)
+    left: timedelta = TRANSACTION_LIFETIME
 
 
 class LoginTransactions(Protocol):

@@ -282,10 +282,13 @@ class StaffProviderSettings(_Frozen):
 class IdentityProviderSettings(StaffProviderSettings):
     """The same for voters: they are sent back to `redirect_uri` and nowhere else.
 
-    Each provider has one of its own (RFC 9700, section 4.4).
+    Each provider has one of its own (RFC 9700, section 4.4). `auth_time` says whether its ID tokens tell when somebody
+    logged in, if that is asked for: a login that is to be linked must be of this moment, which at a provider that does
+    not tell cannot be checked.
     """
 
     redirect_uri: str
+    auth_time: bool = True
 
 
 class PasskeySettings(_Frozen):

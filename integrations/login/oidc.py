@@ -5,6 +5,7 @@ Where the provider sends people back to is in the settings and in no request, so
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -51,8 +52,8 @@ class OidcProvider:
         """The issuer's name, exactly as in its tokens."""
         return self._settings.issuer
 
-    async def authorization_url(self, state: str, secret: bytes) -> str:
-        """Return where to send somebody to log in."""
+    async def authorization_url(self, state: str, secret: bytes, *, anew: bool = False) -> str:
+        """Return where to send somebody to log in; `anew` also who is logged in there."""
         parameters = {
             **self._settings.authorize_parameters,
             "response_type": "code",
@@ -63,12 +64,15 @@ class OidcProvider:
             "nonce": derived(secret, state, "nonce"),
             "code_challenge": challenge_of(derived(secret, state, "verifier")),
             "code_challenge_method": "S256",
+            **({"max_age": "0"} if anew else {}),
         }
         endpoint = await self._keys.endpoint("authorization_endpoint")
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(parameters)}"
 
-    async def identity(self, code: str, state: str, secret: bytes) -> ProviderIdentity:
-        """Exchange an authorization code and return who logged in.
+    async def identity(
+        self, code: str, state: str, secret: bytes, *, within: timedelta | None = None
+    ) -> ProviderIdentity:
+        """Exchange an authorization code and return who logged in, as `within` says not longer ago than that.
 
         Raises:
             DomainError: `login_failed`.
@@ -88,7 +92,8 @@ class OidcProvider:
         if answer.status != _OK or not isinstance(body.get("id_token"), str):
             raise self._http.unavailable(f"token: status {answer.status}", answer)
         try:
-            return await self._tokens.identity(body["id_token"], derived(secret, state, "nonce"))
+            asked = within if self._settings.auth_time else None
+            return await self._tokens.identity(body["id_token"], derived(secret, state, "nonce"), asked)
         except ProviderTokenError as error:
             log.warning("provider_token_refused", provider=self._name, reason=str(error))
             raise refused() from None
@@ -137,6 +142,7 @@ class OidcLogins:
         """Return where to send somebody; the answer is taken from the client with the key of this thumbprint alone.
 
         With `voter_id` it is no login: what comes back is for linking to this voter's account, and for nothing else.
+        For that the person logs in anew: whoever is logged in at the provider in this browser may be somebody else.
 
         Raises:
             DomainError: `not_found`, `identity_provider_unavailable`, `directory_unavailable`.
@@ -145,7 +151,7 @@ class OidcLogins:
         state = new_state(cell)
         kind, begun_by = _begun(jkt, voter_id)
         secret = await transactions.begin(kind, state, f"{name} {begun_by}", TRANSACTION_LIFETIME)
-        return await provider.authorization_url(state, secret)
+        return await provider.authorization_url(state, secret, anew=bool(voter_id))
 
     async def finish(
         self,
@@ -175,8 +181,9 @@ class OidcLogins:
         provider = self._providers.get(name)
         if provider is None or begun_by != expected or issuer not in {"", provider.issuer}:
             raise refused()
+        begun_ago = TRANSACTION_LIFETIME - transaction.left
         with self._exchanges.place(name):
-            return await provider.identity(code, state, transaction.secret)
+            return await provider.identity(code, state, transaction.secret, within=begun_ago if kind == _LINK else None)
 
 
 def _begun(jkt: str, voter_id: str) -> tuple[str, str]:

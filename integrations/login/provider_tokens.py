@@ -5,6 +5,8 @@ algorithm in the settings, whatever a token says: so neither `none` nor a MAC un
 """
 
 import hmac
+import time
+from datetime import timedelta
 from typing import Any, Final
 
 import jwt
@@ -35,8 +37,10 @@ class ProviderTokens:
         self._settings = settings
         self._keys = keys
 
-    async def identity(self, token: str, nonce: str) -> ProviderIdentity:
+    async def identity(self, token: str, nonce: str, within: timedelta | None = None) -> ProviderIdentity:
         """Return who an ID token names, which must have been asked for with this nonce.
+
+        With `within` it must say that the person logged in no longer ago (section 3.1.3.7, point 13).
 
         Raises:
             ProviderTokenError: it is not a good ID token for us.
@@ -46,6 +50,8 @@ class ProviderTokens:
             raise ProviderTokenError("nonce")
         if "events" in claims:
             raise ProviderTokenError("kind")
+        if within is not None:
+            _check_fresh(claims.get("auth_time"), within)
         amr = claims.get("amr")
         return ProviderIdentity(
             provider=self._name,
@@ -112,6 +118,13 @@ class ProviderTokens:
             raise ProviderTokenError("party")
         if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and azp is None:
             raise ProviderTokenError("party")
+
+
+def _check_fresh(auth_time: object, within: timedelta) -> None:
+    if not isinstance(auth_time, int) or isinstance(auth_time, bool):
+        raise ProviderTokenError("auth_time")
+    if not -LEEWAY_S <= time.time() - auth_time <= within.total_seconds() + LEEWAY_S:
+        raise ProviderTokenError("auth_time")
 
 
 def _text(claims: dict[str, Any], name: str, *, required: bool = True) -> str:

@@ -16,7 +16,7 @@ VALUES ($1, $2, $3, $4, now() + $5::interval)
 # Of two who ask at once one deletes the row, and the other finds none.
 _TAKE = """
 DELETE FROM identity.login_transaction WHERE state_hash = $1 AND kind = $2 AND expires_at > now()
-RETURNING subject, secret
+RETURNING subject, secret, expires_at - now() AS "left"
 """
 
 
@@ -37,4 +37,4 @@ class PostgresLoginTransactions:
         """Return a transaction that has not expired, once."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = await self._pool.fetchrow(_TAKE, state_hash(state), kind)
-        return None if row is None else Transaction(row["subject"], row["secret"])
+        return None if row is None else Transaction(row["subject"], row["secret"], row["left"])

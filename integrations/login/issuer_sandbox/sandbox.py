@@ -88,7 +88,9 @@ def _login_routes(issuer: Issuer) -> APIRouter:
         elif not subject:
             return HTMLResponse(_who_are_you(asked))
         else:
-            code = issuer.grant(back, asked.get("code_challenge", ""), asked.get("nonce", ""), subject)
+            challenge, nonce, max_age = (asked.get(name, "") for name in ("code_challenge", "nonce", "max_age"))
+            max_age_s = int(max_age) if max_age.isdigit() else None
+            code = issuer.grant(back, challenge, nonce, subject, max_age_s=max_age_s)
             answer = {"code": code}
         query = urlencode({**answer, "state": asked.get("state", "")})
         return RedirectResponse(f"{back}?{query}", 302)
@@ -114,7 +116,7 @@ def _login_routes(issuer: Issuer) -> APIRouter:
         return JSONResponse(
             {
                 "access_token": issuer.sign({"iss": issuer.settings.issuer, "sub": granted.subject}, typ="at+jwt"),
-                "id_token": issuer.id_token(granted.subject, granted.nonce),
+                "id_token": issuer.id_token(granted.subject, granted.nonce, auth_time=granted.auth_time),
                 "token_type": "Bearer",
                 "expires_in": 86_400,
                 "scope": issuer.settings.scope,

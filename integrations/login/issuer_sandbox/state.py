@@ -53,6 +53,7 @@ class GrantedCode:
     nonce: str
     subject: str
     expires_at: float
+    auth_time: int | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Issuer:
     keys: list[SigningKey] = field(default_factory=list)
     codes: dict[str, GrantedCode] = field(default_factory=dict)
     return_path: str = ""  # also back to this path on any port of this machine, where one is given
+    logged_in_at: float = 0.0  # who is asked to log in anew does
 
     def __post_init__(self) -> None:
         """Make the current key and the next, where none are given."""
@@ -89,14 +91,23 @@ class Issuer:
         is_here = is_secure_url(redirect_uri) and is_loopback(parts.hostname or "") and not parts.query
         return redirect_uri == self.settings.redirect_uri or (is_console and is_here)
 
-    def grant(self, redirect_uri: str, challenge: str, nonce: str, subject: str) -> str:
-        """Return a code for the person who logs in, good once and for a minute."""
-        code = secrets.token_urlsafe(32)
+    def grant(
+        self, redirect_uri: str, challenge: str, nonce: str, subject: str, *, max_age_s: int | None = None
+    ) -> str:
+        """Return a code for the person who logs in, good once and for a minute.
+
+        With `max_age_s` the person logs in again, unless that was so short a time ago, and the ID token says when.
+        """
+        code, auth_time = secrets.token_urlsafe(32), None
+        if max_age_s is not None:
+            if self.now() - self.logged_in_at > max_age_s:
+                self.logged_in_at = self.now()
+            auth_time = int(self.logged_in_at)
         expires_at = self.now() + CODE_LIFETIME_S
-        self.codes[code] = GrantedCode(redirect_uri, challenge, nonce, subject, expires_at)
+        self.codes[code] = GrantedCode(redirect_uri, challenge, nonce, subject, expires_at, auth_time)
         return code
 
-    def id_token(self, subject: str, nonce: str, **other: Any) -> str:
+    def id_token(self, subject: str, nonce: str, *, auth_time: int | None = None, **other: Any) -> str:
         """Return an ID token; claims of `other` replace ours, and None leaves one out."""
         claims = self._claims(_ID_TOKEN_LIFETIME_S) | {
             "sub": subject,
@@ -104,6 +115,7 @@ class Issuer:
             "sid": f"sid-{subject}",
             "email": self.mail,
             "email_verified": True,
+            "auth_time": auth_time,
         }
         return self.sign(claims | self.flaw | other)
 

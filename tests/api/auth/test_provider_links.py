@@ -166,6 +166,20 @@ async def test_what_comes_back_is_good_for_who_began_it_and_for_this_alone(auth:
     assert await voter.linked() == []
 
 
+async def test_what_is_linked_is_a_login_of_after_the_link_was_begun(auth: Auth, issuer: Issuer) -> None:
+    voter = await linking(auth)
+    pool, earlier = auth.cells.of("eu").pool, "expires_at = expires_at - interval '5 min'"
+    for minutes, answered in ((6, 422), (4, 204)):
+        back = await voter.begun()
+        await pool.execute(
+            f"UPDATE identity.login_transaction SET {earlier} WHERE split_part(subject, ' ', 3) = $1",
+            voter.login.voter_id,
+        )
+        issuer.flaw = {"auth_time": int(time.time()) - minutes * 60}
+        assert (await voter.send("POST", "/sandbox/finish", **back)).status_code == answered
+    assert await voter.linked() == ["sandbox"]
+
+
 @pytest.mark.usefixtures("issuer")
 async def test_while_a_cell_is_away_nothing_is_linked(auth: Auth, settings_for: SettingsFor) -> None:
     def of(name: str | None) -> Any:

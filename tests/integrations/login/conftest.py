@@ -43,9 +43,9 @@ class Provider:
     browser: httpx.AsyncClient
     transactions: Transactions = field(default_factory=Transactions)
 
-    async def visit(self, jkt: str = JKT) -> dict[str, str]:
-        """Begin a login, go to the issuer, and return what it sends back."""
-        url = await self.logins.begin("sandbox", "eu", self.transactions, jkt)
+    async def visit(self, jkt: str = JKT, *, voter_id: str = "", name: str = "sandbox") -> dict[str, str]:
+        """Begin a login, or a link of a voter, go to the issuer, and return what it sends back."""
+        url = await self.logins.begin(name, "eu", self.transactions, jkt, voter_id=voter_id)
         answer = await self.browser.get(url)
         assert answer.status_code == 302, answer.text
         target = urlsplit(answer.headers["location"])
@@ -65,7 +65,11 @@ async def server() -> AsyncIterator[IssuerServer]:
 async def provider(server: IssuerServer) -> AsyncIterator[Provider]:
     async with AsyncExitStack() as lifetime:
         settings = server.settings
-        providers = {"sandbox": settings, "other": settings.model_copy(update={"issuer": f"{server.address}/other/"})}
+        providers = {
+            "sandbox": settings,
+            "other": settings.model_copy(update={"issuer": f"{server.address}/other/"}),
+            "untold": settings.model_copy(update={"auth_time": False}),
+        }
         logins = await open_providers(Settings(environment=Environment.TEST, identity_providers=providers), lifetime)
         browser = await lifetime.enter_async_context(httpx.AsyncClient())
         yield Provider(server.issuer(), settings, logins, browser)

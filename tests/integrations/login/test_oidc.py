@@ -14,6 +14,7 @@ import jwt
 import pytest
 
 from domain.errors import DomainError, ErrorCode
+from domain.ids import new_voter_id
 from integrations.login import provider_keys
 from integrations.login.issuer_sandbox.state import Issuer
 from integrations.sandboxes.faults import Fault, FaultKind
@@ -73,6 +74,21 @@ async def test_the_request_names_what_is_in_the_settings_and_hides_its_secrets(p
     with pytest.raises(DomainError) as error:
         await provider.logins.begin("nobody", "eu", provider.transactions, JKT)
     assert code(error) is ErrorCode.NOT_FOUND
+
+
+async def test_whoever_links_logs_in_anew_and_the_provider_has_to_say_so(provider: Provider) -> None:
+    voter = new_voter_id("eu")
+    for anew, asked in ((voter, ["0"]), ("", None)):
+        url = await provider.logins.begin("sandbox", "eu", provider.transactions, JKT, voter_id=anew)
+        assert parse_qs(urlsplit(url).query).get("max_age") == asked
+    assert await finish(provider, await provider.visit(voter_id=voter), voter_id=voter)
+    old = {"auth_time": int(time.time()) - 120}
+    for flaw in (old, {"auth_time": None}, {"auth_time": "now"}, {"auth_time": True}, {"auth_time": 2**40}):
+        provider.issuer.flaw = flaw
+        assert await refused(provider, await provider.visit(voter_id=voter), voter_id=voter) is ErrorCode.LOGIN_FAILED
+        assert await finish(provider, await provider.visit())  # a login may be of before
+        untold = await provider.visit(voter_id=voter, name="untold")
+        assert await finish(provider, untold, voter_id=voter)
 
 
 async def test_a_state_is_good_once(provider: Provider) -> None:
