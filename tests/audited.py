@@ -89,6 +89,7 @@ PAGES: Final[dict[str, Audited | str]] = {
     "compliance GET /console/compliance/back": (K.STAFF_SIGNED_IN,),
     "compliance POST /console/compliance/sign-out": _SESSION,
     "compliance POST /console/compliance/replays": _READS,
+    "compliance POST /console/compliance/bundles": (K.EVIDENCE_EXPORTED,),
 }
 
 ACTIVITIES: Final[dict[str, Audited | str]] = {

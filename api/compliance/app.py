@@ -54,6 +54,6 @@ def create_app(
         app.include_router(router)
     if console is not None:
         made, replays = console
-        add_compliance_pages(made, CompliancePages(made, logs, replays))
+        add_compliance_pages(made, CompliancePages(made, logs, evidence.desk, replays))
         app.include_router(made.router)
     return app

@@ -1,4 +1,4 @@
-"""Pages of compliance: replay one execution, and read an entry of an audit log with its proof."""
+"""Pages of compliance: replay one execution, take the evidence of a case, read an entry of a log with its proof."""
 
 import json
 import re
@@ -8,26 +8,29 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Header, Query, Response
 
 from api.compliance.bodies import EntryBody, LogBody
+from api.compliance.evidence import Asked, EvidenceDesk
 from api.compliance.logs import LogDesk
 from api.compliance.replays import ReplayDesk, said_of
 from api.console.opening import Console
-from api.console.visits import Visit
+from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
 from domain.errors import DomainError, ErrorCode
+from domain.evidence_bundles import EvidenceReason
 from domain.tokens import Role
 
 _WORKFLOW: Final = re.compile(r"[a-z0-9-]{1,64}(/[A-Za-z0-9_.-]{1,128}){1,5}")
 _RUN: Final = re.compile(r"([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}")
-Asked = Annotated[QueryText, Query(max_length=32)]
+Wanted = Annotated[QueryText, Query(max_length=32)]
 
 
 class CompliancePages:
     """What the pages are made of."""
 
-    def __init__(self, console: Console, logs: LogDesk, replays: ReplayDesk) -> None:
+    def __init__(self, console: Console, logs: LogDesk, evidence: EvidenceDesk, replays: ReplayDesk) -> None:
         self._pages = console.pages
         self._logs = logs
+        self._evidence = evidence
         self._replays = replays
 
     async def first(self, visit: Visit) -> Response:
@@ -51,6 +54,14 @@ class CompliancePages:
             return Response(shown, media_type="text/html")
         return self._page(visit, verdict=shown, workflow=workflow, run=run)
 
+    async def bundle(self, visit: Visit) -> Response:
+        """Return the signed evidence of one case as a file, after the audit entry of that."""
+        case_id, reason = visit.value("case"), choice(EvidenceReason, visit, "reason")
+        asked = Asked(case_id, reason, visit.principal.actor, key=key_of(visit))
+        content = await self._evidence.export(asked)  # which knows no case of another form than ours
+        told = {"content-disposition": f'attachment; filename="{case_id}.zip"'}
+        return Response(content, media_type="application/zip", headers=told)
+
     async def entry(self, visit: Visit, log: str, index: str, size: str) -> Response:
         """Return an entry with its proof, under the tree head of `size` entries or under the newest."""
         proved = await self._logs.entry(log, number(index, "index"), number(size, "size") if size else None)
@@ -72,7 +83,7 @@ class CompliancePages:
         return Response(proved.proof.text, media_type="text/plain", headers=told)
 
     def _page(self, visit: Visit, **values: Any) -> Response:
-        shown = {"logs": None, "verdict": None, "workflow": "", "run": ""}
+        shown = {"logs": None, "verdict": None, "workflow": "", "run": "", "reasons": sorted(EvidenceReason)}
         return self._pages.page("compliance.html", visit, **{**shown, **values})
 
 
@@ -90,12 +101,16 @@ def add_compliance_pages(console: Console, made: CompliancePages) -> None:
     async def replay(visit: Officer, hx_request: Annotated[str, Header()] = "") -> Response:
         return await made.replay(visit, is_part=bool(hx_request))
 
+    @router.post("/bundles")
+    async def bundle(visit: Officer) -> Response:
+        return await made.bundle(visit)
+
     @router.get("/entries")
-    async def entry(visit: Reader, log: Asked = "", index: Asked = "", size: Asked = "") -> Response:
+    async def entry(visit: Reader, log: Wanted = "", index: Wanted = "", size: Wanted = "") -> Response:
         return await made.entry(visit, log, index, size)
 
     @router.get("/proof")
-    async def proof(_visit: Reader, log: Asked = "", index: Asked = "", size: Asked = "") -> Response:
+    async def proof(_visit: Reader, log: Wanted = "", index: Wanted = "", size: Wanted = "") -> Response:
         return await made.proof(log, index, size)
 
 

@@ -3,14 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from api.http.access import Principal
 from domain.errors import DomainError, ErrorCode
 
 FIELDS_MAX: Final = 20
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _PLACE: Final = re.compile(r"(/[A-Za-z0-9_.~%-]+)+(\?[A-Za-z0-9_.~%=&-]*)?")
+
+E = TypeVar("E", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +86,19 @@ def form_of(body: bytes) -> dict[str, str]:
     if len(fields) != len(pairs) or any("\x00" in value for value in fields.values()):
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "not a form of ours")
     return fields
+
+
+def choice(kind: type[E], visit: Visit, name: str) -> E:
+    """Return what a form chose of some words. Raises DomainError `malformed_request`."""
+    try:
+        return kind(visit.value(name))
+    except ValueError as error:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, f"{name}: none of those that there are") from error
+
+
+def key_of(visit: Visit) -> str:
+    """Return the key that a form came with. Raises DomainError `malformed_request`."""
+    key = visit.value("key")
+    if _KEY.fullmatch(key) is None:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "key: not one of ours")
+    return key

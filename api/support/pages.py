@@ -1,15 +1,13 @@
 """Pages of support: find a case, read its timeline, have something done to it. They show what the API answers."""
 
-import re
 from datetime import timedelta
-from enum import StrEnum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Query, Response
 
 from api.console.opening import Console
 from api.console.pages import digest_of, path_segment
-from api.console.visits import Visit
+from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
 from api.support.acting import ActionDesk
 from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
@@ -24,7 +22,6 @@ from domain.unmasking import UnmaskingReason, asking_role
 STEPS: Final = 200  # of a page
 CASES: Final = 25
 _HOURS_MAX: Final = 87_600
-_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _RUNNING: Final = "running"
 _STAGES: Final = tuple(stage.value for stage in RegistrationStage if stage not in ENDED)
 _WAYS: Final = {
@@ -38,7 +35,6 @@ _WAYS: Final = {
 
 CaseId = Annotated[QueryText, Path(max_length=64)]
 First = Annotated[int, Query(ge=0, le=1_000_000)]
-E = TypeVar("E", bound=StrEnum)
 
 
 class SupportPages:
@@ -176,19 +172,3 @@ def add_support_pages(console: Console, made: SupportPages) -> None:
     @router.post("/cases/{case_id}/actions")
     async def act(visit: Staff, case_id: CaseId) -> Response:
         return await made.act(visit, case_id)
-
-
-def choice(kind: type[E], visit: Visit, name: str) -> E:
-    """Return what a form chose of some words. Raises DomainError `malformed_request`."""
-    try:
-        return kind(visit.value(name))
-    except ValueError as error:
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, f"{name}: none of those that there are") from error
-
-
-def key_of(visit: Visit) -> str:
-    """Return the key that a form came with. Raises DomainError `malformed_request`."""
-    key = visit.value("key")
-    if _KEY.fullmatch(key) is None:
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, "key: not one of ours")
-    return key

@@ -6,9 +6,9 @@ from fastapi import Depends, Path, Query, Response
 
 from api.console.opening import Console
 from api.console.pages import digest_of, path_segment
-from api.console.visits import Visit
+from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
-from api.support.pages import CaseId, choice, key_of
+from api.support.pages import CaseId
 from api.support.unmasking import UnmaskingDesk
 from api.support.unmasking_routes import UnmaskingBody
 from domain.errors import DomainError, ErrorCode

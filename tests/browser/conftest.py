@@ -42,13 +42,15 @@ class Staff:
     """A console and whoever opens it."""
 
     world: ConsoleWorld
-    chromium: Browser
+    browser: Browser
     address: str
+    base: str
+    first: str  # the heading of the first page
     complaints: list[str] = field(default_factory=list)  # of browsers: errors, and what the policy has refused
 
     async def context(self, **options: Any) -> BrowserContext:
         """Return a browser of its own, which keeps cookies apart from the others'."""
-        context = await self.chromium.new_context(ignore_https_errors=True, **options)
+        context = await self.browser.new_context(ignore_https_errors=True, **options)
         context.set_default_timeout(WITHIN_MS)
         context.on("console", self._said)
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
@@ -56,18 +58,18 @@ class Staff:
 
     def _said(self, said: ConsoleMessage) -> None:
         place = said.location["url"]
-        if said.type == "error" and place.startswith(self.address) and place != f"{self.address}{BASE}":
+        if said.type == "error" and place.startswith(self.address) and place != f"{self.address}{self.base}":
             self.complaints.append(f"{place}: {said.text}")  # but of the first page: nobody is signed in there yet
 
     async def signed_in(self, *roles: Role, **options: Any) -> tuple[str, Page]:
         """Sign in somebody new as a person does, and return their actor and the first page."""
         staff_id, subject = await self.world.enrol(*roles)
         page = await (await self.context(**options)).new_page()
-        await page.goto(f"{self.address}{BASE}")
+        await page.goto(f"{self.address}{self.base}")
         await page.get_by_role("link", name="Sign in at the identity provider").click()
         await page.get_by_label("Subject").fill(subject)
         await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_role("heading", name="Find a case").wait_for()
+        await page.get_by_role("heading", name=self.first, exact=True).wait_for()
         return f"staff:{staff_id}", page
 
 
@@ -86,10 +88,17 @@ async def staff(town: Town, tmp_path_factory: Any) -> AsyncIterator[Staff]:
         folder = tmp_path_factory.mktemp("tls")
         await lifetime.enter_async_context(served(app, listener, *certificate(folder)))
         await lifetime.enter_async_context(break_glass_worker(town, queue))
-        driver = await lifetime.enter_async_context(async_playwright())
-        chromium = await driver.chromium.launch(executable_path=built_tool(CHROMIUM), args=list(_SWITCHES))
-        lifetime.push_async_callback(chromium.close)
-        yield Staff(world, chromium, address)
+        browser = await lifetime.enter_async_context(chromium())
+        yield Staff(world, browser, address, BASE, "Find a case")
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """Start Chromium, and end it."""
+    async with async_playwright() as driver:
+        started = await driver.chromium.launch(executable_path=built_tool(CHROMIUM), args=list(_SWITCHES))
+        yield started
+        await started.close()
 
 
 @asynccontextmanager

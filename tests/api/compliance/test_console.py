@@ -2,20 +2,28 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
+from starlette.types import ASGIApp
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from activities.audit_sealing import AuditSealingActivities
 from activities.voting import VotingActivities
 from api.compliance.composition import BASE, TEMPLATES, compose
+from api.compliance.evidence import Asked
+from api.compliance.pages import CompliancePages, add_compliance_pages
+from api.http.application import create_application
 from domain.audit_log import origin_of
 from domain.checkpoints import read_verifier_keys, verifier_key
 from domain.contracts.audit import SealAuditLogInput
+from domain.errors import DomainError, ErrorCode
 from domain.log_proofs import read_proof, verify_entry
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
@@ -36,7 +44,7 @@ from tests.console_world import ADDRESS, ConsoleWorld, changing_routes, console_
 from tests.workflows.test_seal_audit_log import Database, Watch
 from workflows.submit_votes import SubmitVotesWorkflow
 
-SIZE = 40
+SIZE, CASE = 40, "r_eu_aaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 
 @dataclass
@@ -47,12 +55,19 @@ class Office:
     settings: Settings
     database: Database
     log_keys: LogKeys
+    pools: dict[str, asyncpg.Pool]
+    app: ASGIApp
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
-    folder = tmp_path_factory.mktemp("objects")
-    settings = settings_for(IDENTITY, objects_folder=folder, public_url=ADDRESS)
+    async with open_office(settings_for, tmp_path_factory.mktemp("objects"), ADDRESS) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> AsyncIterator[Office]:
+    settings = settings_for(IDENTITY, objects_folder=folder, public_url=address)
     keys, database = LogKeys(open_keys(settings, AUDIT_LOG), AUDIT_LOG), Database()
     sealing = AuditSealingActivities(
         {"eu": database}, FileObjectStore(folder), keys, Watch(), environment=settings.environment.value
@@ -63,12 +78,12 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
     await environment.run(sealing.sign_audit_head, await environment.run(sealing.write_audit_tiles, sequenced))
     async with AsyncExitStack() as lifetime:
         pools = await identity_pools(settings, lifetime)
-        world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES))
+        world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES, address=address))
         issuer = {name: value for name, value in world.issuer.settings if name != "redirect_uri"}
         settings = settings.model_copy(update={"staff_provider": StaffProviderSettings(**issuer)})
         service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
         world.serve(service.app)
-        yield Office(world, settings, database, keys)
+        yield Office(world, settings, database, keys, pools, service.app)
 
 
 async def test_an_execution_is_replayed_and_nothing_of_what_it_says_is_shown(office: Office) -> None:
@@ -121,9 +136,54 @@ async def test_an_entry_is_shown_with_a_proof_that_anybody_can_check(office: Off
         assert (await browser.get(f"/entries?{asked}")).status_code in {400, 404}
 
 
+class Logs:
+    """Logs of which nothing is sealed."""
+
+    async def all(self) -> list[Any]:
+        return []
+
+
+class Evidence:
+    """Hands out the same for every case, and keeps who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+
+    async def export(self, asked: Asked) -> bytes:
+        self.asked.append(asked)
+        if asked.case_id != CASE:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        return b"a bundle"
+
+
+async def test_the_evidence_of_a_case_is_a_file_that_its_taker_asked_for_with_a_reason(office: Office) -> None:
+    evidence, settings = Evidence(), office.settings
+    parts: tuple[Any, ...] = (Logs(), evidence, None)
+    async with console_world(settings, office.pools, BASE, TEMPLATES) as world:
+        add_compliance_pages(world.console, CompliancePages(world.console, *parts))
+        app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
+        app.include_router(world.console.router)
+        world.serve(app)
+        actor, browser = await world.signed_in(Role.COMPLIANCE)
+        page = await browser.get()
+        taken = await browser.submit(page, "/bundles", case=CASE, reason="court")
+        assert (taken.content, taken.headers["content-type"]) == (b"a bundle", "application/zip")
+        assert taken.headers["content-disposition"] == f'attachment; filename="{CASE}.zip"'
+        (asked,) = evidence.asked
+        assert (asked.case_id, asked.reason.value, asked.actor) == (CASE, "court", actor)
+        assert len(asked.key) >= 16
+        assert (await browser.submit(page, "/bundles", case="x", reason="court")).status_code == 404
+        for wrong in ({"reason": ""}, {"reason": "curiosity"}, {"case": ""}, {"key": "x"}):
+            fields = {"case": CASE, "reason": "court", **wrong}
+            assert (await browser.submit(page, "/bundles", **fields)).status_code == 400
+        assert len(evidence.asked) == 2
+
+
 async def test_each_role_sees_its_own_pages_and_every_changing_one_has_its_entry_or_a_reason(office: Office) -> None:
     listed = {name.removeprefix("compliance ") for name in PAGES if name.startswith("compliance ")}
-    assert changing_routes(office.world.console) | {f"POST {BASE}/replays"} == listed
+    nothing: tuple[Any, ...] = (None, None, None)
+    add_compliance_pages(office.world.console, CompliancePages(office.world.console, *nothing))  # it is not served
+    assert changing_routes(office.world.console) == listed
     _, auditor = await office.world.signed_in(Role.AUDITOR)
     token = forms_of(await auditor.get())[0].fields["token"]
     assert (await auditor.post(f"{BASE}/replays", {"token": token, "workflow": "a/b"})).status_code == 403

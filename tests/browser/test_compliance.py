@@ -1,0 +1,50 @@
+"""The pages of compliance in a real Chromium: replay, and an entry with its proof."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from api.compliance.composition import BASE
+from comitia.stack.built_tools import CHROMIUM
+from domain.tokens import Role
+from integrations.listening import open_listener
+from tests.api.compliance.test_console import SIZE, open_office
+from tests.browser.conftest import Staff, certificate, chromium, served
+from tests.browser.test_support import accessible
+from tests.built_tools import need_tools
+from tests.conftest import SettingsFor
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def officers(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff]:
+    need_tools(CHROMIUM)
+    async with AsyncExitStack() as lifetime:
+        listener = open_listener("127.0.0.1", 0)
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        folder = tmp_path_factory.mktemp("office")
+        office = await lifetime.enter_async_context(open_office(settings_for, folder, address))
+        await lifetime.enter_async_context(served(office.app, listener, *certificate(folder)))
+        browser = await lifetime.enter_async_context(chromium())
+        yield Staff(office.world, browser, address, BASE, "Compliance")
+
+
+async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) -> None:
+    _, page = await officers.signed_in(Role.COMPLIANCE)
+    await accessible(page)
+    await page.evaluate("window.unchanged = true")
+    await page.get_by_label("Workflow id").fill("submit-votes/eu/nothing")
+    await page.get_by_role("button", name="Replay").click()
+    await page.get_by_text("history_gone").wait_for()
+    assert await page.evaluate("window.unchanged")  # the verdict has come to the page
+    await accessible(page)
+    await page.get_by_role("textbox", name="Log").fill("eu")
+    await page.get_by_label("Place").fill(str(SIZE - 1))
+    await page.get_by_role("button", name="Read", exact=True).click()
+    await page.get_by_role("heading", name=f"Entry {SIZE - 1} of eu").wait_for()
+    await accessible(page)
+    async with page.expect_download() as kept:
+        await page.get_by_role("link", name="Keep the proof as a file").click()
+    assert (await kept.value).suggested_filename == f"eu-{SIZE - 1}.tlog-proof"
+    assert officers.complaints == []
