@@ -1,8 +1,9 @@
 """That staff came in, and that a token of theirs was refused, as audit entries: one of a session at a service.
 
-There is no session of staff anywhere but in their tokens: a service writes down the first one of a session that it
-lets in, and of those that it refuses the first for each cause. A session is named by a hash of its id, which proves
-nothing and leads nowhere. What nobody of ours has signed names nobody, and is counted, not written down.
+The console writes down each session that it opens. Others have no session but the one that their tokens name: a
+service writes down the first token of a session that it lets in, and of those that it refuses the first for each
+cause. A session is named by a hash of its id, which proves nothing and leads nowhere. What nobody of ours has signed
+names nobody, and is counted, not written down.
 """
 
 import hashlib
