@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0016_proofs"
+revision = "0014_proofs"
 down_revision = "0013_logins_from"
 branch_labels = None
 depends_on = None

@@ -4,8 +4,8 @@ from alembic import op
 
 from integrations.postgres.entry_writers import CELL_WRITERS, install_writers
 
-revision = "0014_entry_writers"
-down_revision = "0016_proofs"
+revision = "0015_entry_writers"
+down_revision = "0014_proofs"
 branch_labels = None
 depends_on = None
 

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0015_registration_secrets"
-down_revision = "0014_entry_writers"
+revision = "0016_registration_secrets"
+down_revision = "0015_entry_writers"
 branch_labels = None
 depends_on = None
 
