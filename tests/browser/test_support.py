@@ -55,7 +55,7 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, staff: Staff) -> No
     await page.locator("#live li").filter(has_text=f"by {ann}").first.wait_for()  # once the process has told
     # Somebody else goes on: the page shows it by itself
     await page.evaluate("window.unchanged = true")
-    await town.client.request("DELETE", f"/v1/registrations/{registration}")
+    await town.send("DELETE", registration)
     await page.locator("#live dd").filter(has_text="cancelled").first.wait_for()
     assert await page.evaluate("window.unchanged")
     await page.get_by_role("link", name="What is late").click()
