@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -175,7 +174,7 @@ async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) ->
         ({"process": "votes"}, (400, "malformed_request")),
         ({"from": SOON.isoformat()}, (400, "malformed_request")),
         ({"from": "2026-05-07T00:00:00"}, (400, "malformed_request")),
-        ({"to": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}, (400, "malformed_request")),
+        ({"to": "2999-01-01T00:00:00+00:00"}, (400, "malformed_request")),  # is not over
         ({"more": 1}, (400, "malformed_request")),
         ({"cell": "mars"}, (404, "not_found")),
         ({"cell": "us"}, (503, "cell_unavailable")),
