@@ -34,7 +34,7 @@ $(JARS): comitia/stack/pom.xml | $(VENV)/.installed
 
 tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool $(TOOLS)/versitygw $(TOOLS)/chromium ## what needs Go: network faults, production's Temporal, locked objects; and Debian's Chromium
 
-$(TOOLS)/chromium: # a link; without one, tests in a browser are left out, which with CI=true is a failure
+$(TOOLS)/chromium: # a link; without one, tests in a browser are left out, and say so
 	@command -v chromium > /dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y -qq --no-install-recommends chromium; } > /dev/null || echo "there is no Chromium to be had"
 	@mkdir -p $(@D)
