@@ -79,7 +79,7 @@ async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> 
     async with AsyncExitStack() as lifetime:
         pools = await identity_pools(settings, lifetime)
         world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES, address=address))
-        issuer = {name: value for name, value in world.issuer.settings if name != "redirect_uri"}
+        issuer = {name: value for name, value in world.issuer.settings if name not in {"redirect_uri", "auth_time"}}
         settings = settings.model_copy(update={"staff_provider": StaffProviderSettings(**issuer)})
         service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
         world.serve(service.app)
