@@ -2,7 +2,7 @@
 
 import asyncio
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -89,8 +89,7 @@ def log(
     """
     console, files = Console(soft_wrap=True), LogFolder(folder)
     try:
-        keys = read_verifier_keys(b"".join(_pieces(key)).decode().splitlines())
-        checks, newest = verify_log(files, keys, is_signed)
+        checks, newest = verify_log(files, _log_keys(key), is_signed)
         if against_database and newest is not None and all(check.holds for check in checks):
             checks += asyncio.run(compare(files, newest.size, against_database, data))
     except (OSError, ValueError, LookupError, DomainError, typer.BadParameter) as error:
@@ -111,17 +110,11 @@ def entry(
     key: Annotated[str, typer.Option("--key", help="The log's keys, one a line, as `comitia audit keys` prints them.")],
 ) -> None:
     """Check that one entry is in an audit log: the signature of the tree head, and the way up to its root."""
-    console = Console(soft_wrap=True)
-    try:
-        keys = read_verifier_keys(b"".join(_pieces(key)).decode().splitlines())
-        checks = verify_entry(file.read_bytes(), read_proof(proof.read_bytes()), keys, is_signed)
-    except (OSError, ValueError, typer.BadParameter) as error:
-        console.print(f"not checked: {error}", markup=False, highlight=False)
-        raise typer.Exit(1) from None
-    show(checks, console)
-    if not all(check.holds for check in checks):
-        console.print("This entry is NOT in the log.", markup=False, highlight=False)
-        raise typer.Exit(1)
+    _report(
+        lambda: verify_entry(file.read_bytes(), read_proof(proof.read_bytes()), _log_keys(key), is_signed),
+        good="This entry is in the log.",
+        bad="This entry is NOT in the log.",
+    )
 
 
 @app.command()
@@ -135,18 +128,11 @@ def receipt(
     It says nothing of the choice, since the file does not either. The keys must come from somewhere that whoever keeps
     the log does not control.
     """
-    console = Console(soft_wrap=True)
-    try:
-        keys = read_verifier_keys(b"".join(_pieces(key)).decode().splitlines())
-        checks = verify_receipt(file.read_bytes(), keys, is_signed)
-    except (OSError, ValueError, typer.BadParameter) as error:
-        console.print(f"not checked: {error}", markup=False, highlight=False)
-        raise typer.Exit(1) from None
-    show(checks, console)
-    if not all(check.holds for check in checks):
-        console.print("This receipt is NOT good.", markup=False, highlight=False)
-        raise typer.Exit(1)
-    console.print("This participation is recorded.", markup=False, highlight=False)
+    _report(
+        lambda: verify_receipt(file.read_bytes(), _log_keys(key), is_signed),
+        good="This participation is recorded.",
+        bad="This receipt is NOT good.",
+    )
 
 
 @app.command()
@@ -160,17 +146,30 @@ def bundle(
     Exit 1 where anything does not hold. The keys must come from somewhere that whoever made the bundle does not
     control.
     """
+    _report(
+        lambda: verify_bundle(file.read_bytes(), read_bundle_keys(b"".join(_pieces(keys))), is_signed),
+        good="This bundle is good.",
+        bad="This bundle is NOT good.",
+    )
+
+
+def _report(verify: Callable[[], list[Check]], *, good: str, bad: str) -> None:
+    """Print every check and what they come to; exit 1 where one does not hold, or nothing could be checked."""
     console = Console(soft_wrap=True)
     try:
-        checks = verify_bundle(file.read_bytes(), read_bundle_keys(b"".join(_pieces(keys))), is_signed)
+        checks = verify()
     except (OSError, ValueError, typer.BadParameter) as error:
         console.print(f"not checked: {error}", markup=False, highlight=False)
         raise typer.Exit(1) from None
     show(checks, console)
-    if not all(check.holds for check in checks):
-        console.print("This bundle is NOT good.", markup=False, highlight=False)
+    holds = all(check.holds for check in checks)
+    console.print(good if holds else bad, markup=False, highlight=False)
+    if not holds:
         raise typer.Exit(1)
-    console.print("This bundle is good.", markup=False, highlight=False)
+
+
+def _log_keys(source: str) -> dict[tuple[str, bytes], bytes]:
+    return read_verifier_keys(b"".join(_pieces(source)).decode().splitlines())
 
 
 def show(checks: list[Check], console: Console) -> None:

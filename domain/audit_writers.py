@@ -1,7 +1,8 @@
 """Whose audit entries are: which service writes which kinds, and in whose name; the database holds every role to it.
 
-A new kind stands here too, and a migration installs its rows (`integrations/postgres/entry_writers.py`). What services
-share is a database role: whoever takes one process over can write what its role can.
+A new kind stands here too, and the next run of migrations installs its rows
+(`integrations/postgres/entry_writers.py`). What services share is a database role: whoever takes one process over can
+write what its role can.
 """
 
 from collections.abc import Mapping

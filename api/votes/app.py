@@ -22,6 +22,7 @@ from domain.answer_sessions import Choice
 from domain.contracts.voting import OUTCOME_ERRORS
 from domain.errors import ErrorCode
 from domain.priorities import Work
+from domain.tokens import VotingClaims
 from integrations.postgres.answer_sessions import AnswerSession
 
 _TOKEN_ERRORS = (
@@ -282,6 +283,12 @@ def _submissions_router(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
+    def looking(signed: _AsgiRequest) -> VotingClaims:
+        """Return whose token it is; looks are counted for them."""
+        claims = authority.admit(signed, None)
+        cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
+        return claims
+
     @router.get(
         "/{id}",
         response_model=SubmissionBody,
@@ -298,9 +305,7 @@ def _submissions_router(
         signed: Signed,
         authorization: VotingToken = None,
     ) -> Response:
-        claims = authority.admit(signed, None)
-        cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
-        return JSONResponse(await submissions.read(id, claims))
+        return JSONResponse(await submissions.read(id, looking(signed)))
 
     @router.get(
         "/{id}/proof",
@@ -328,10 +333,8 @@ def _submissions_router(
         authorization: VotingToken = None,
     ) -> Response:
         """Answer with the way from the participation to a signed tree head of the cell's audit log, and no choice."""
-        claims = authority.admit(signed, None)
-        cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
         return Response(
-            await receipts.prove(id, claims),
+            await receipts.prove(id, looking(signed)),
             media_type="application/json",
             headers={"Cache-Control": "private, no-store"},
         )

@@ -1,7 +1,7 @@
 """The rows of `audit.entry_writer`: which role writes audit entries of which kind, and in whose name.
 
 A trigger of `audit.entry` looks there and refuses everything else. The rows follow from the catalogue, and roles read
-them only. Where the catalogue grows, a migration of each tree calls `install_writers` again.
+them only. Every run of migrations writes those that are missing, so a kind that is new needs no revision.
 """
 
 from collections.abc import Collection, Mapping
@@ -37,6 +37,6 @@ def writer_rows(writers: Collection[EntryWriter]) -> frozenset[tuple[str, str, s
 
 
 def install_writers(connection: Connection, writers: Collection[EntryWriter]) -> None:
-    """Write the rows of these that are missing, in a migration. Safe to repeat; takes nothing away."""
+    """Write the rows of these that are missing. Safe to repeat; takes nothing away: the release before may need it."""
     names = ("role", "kind", "actor")
     connection.execute(_INSTALL, [dict(zip(names, row, strict=True)) for row in sorted(writer_rows(writers))])

@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import URL, Connection, Engine, create_engine, pool, text
 
+from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, install_writers
 from integrations.postgres.roles import OWNER
 from integrations.settings import DatabaseAddress
 
@@ -23,6 +24,9 @@ class Tree(StrEnum):
 
     CELL = "cell"
     CATALOGUE = "catalogue"
+
+
+_WRITERS = {Tree.CELL: CELL_WRITERS, Tree.CATALOGUE: CATALOGUE_WRITERS}
 
 
 def configuration(tree: Tree) -> Config:
@@ -42,6 +46,9 @@ def heads(tree: Tree) -> tuple[str, ...]:
 def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
     """Run what is missing, each revision in a transaction of its own; return the revision reached, or "".
 
+    Who writes which audit entries follows from the code (`domain/audit_writers.py`): that is brought up to date as
+    well, with a revision or without.
+
     Blocking, and not for two threads at once. Safe to repeat, and safe in two processes: the second waits.
     """
     config = configuration(tree)
@@ -54,6 +61,8 @@ def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
             config.attributes["connection"] = connection
             if heads(tree):
                 command.upgrade(config, "head")
+                install_writers(connection, _WRITERS[tree])
+                connection.commit()
             return _reached(connection)
     finally:
         engine.dispose()

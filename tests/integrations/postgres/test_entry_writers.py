@@ -1,5 +1,6 @@
 """The database lets a role write its own kinds of audit entries only, in no other's name, whatever the role tries."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -8,13 +9,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
-from comitia.stack.state import CATALOGUE, CELLS
+from comitia.stack.state import CATALOGUE, CELLS, StackState
 from domain.audit import AuditKind
 from domain.audit_writers import WRITERS, EntryWriter
 from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, ROLES, writer_rows
+from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, VOTING
+from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER, SURVEYS, TALLY, VOTING
 from tests.conftest import OwnerPool, SettingsFor
 
 _WRITE = "INSERT INTO audit.entry (kind, body) VALUES ($1, $2::jsonb)"
@@ -131,3 +134,21 @@ async def test_no_role_changes_who_writes_what(
             for statement in statements:
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await pool.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("database", "tree", "row"),
+    [
+        ("us", Tree.CELL, (TALLY, AuditKind.STAFF_REFUSED.value, "staff:*")),
+        (CATALOGUE, Tree.CATALOGUE, (SURVEYS, AuditKind.KEY_DESTROYED.value, "process:rotate-keys")),
+    ],
+)
+async def test_a_kind_that_is_new_needs_no_revision(
+    servers: StackState, owner_pool: OwnerPool, database: str, tree: Tree, row: tuple[str, str, str]
+) -> None:
+    pool = await owner_pool(database)
+    gone = "DELETE FROM audit.entry_writer WHERE (role, kind, actor) = ($1, $2, $3) RETURNING true"
+    assert await pool.fetchval(gone, *row)  # as in a database of the release before the kind
+    await asyncio.to_thread(migrate, servers.database(database), SecretStr(servers.password(OWNER)), tree)
+    found = "SELECT true FROM audit.entry_writer WHERE (role, kind, actor) = ($1, $2, $3)"
+    assert await pool.fetchval(found, *row)
