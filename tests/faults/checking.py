@@ -45,7 +45,8 @@ class Verdict:
 
     `missing`: acknowledged voters whom no ledger has. `double`: rows, ballots or receipts more than one per person.
     `wrong`: differences between the ballots that are kept and those that their voters cast, and participations that
-    nobody asked for. `difference`: between ballots, counts and results. `unserved`: voters without a receipt.
+    nobody asked for or that were refused each time. `difference`: between ballots, counts and results. `unserved`:
+    voters without a receipt.
     """
 
     acknowledged: int
@@ -66,20 +67,22 @@ def judge(notes: Notes, kept: Kept, shown: Totals, survey: PublishedElection, *,
     """Compare the three.
 
     Where the survey was `closing` while people voted, some were told that it is closed: at once, or after their vote
-    was accepted without a receipt. They are served, and in no ledger.
+    was accepted without a receipt. They are served. Those who heard nothing else are in no ledger; an attempt that got
+    no answer may have been in time.
     """
     turned_away = notes.turned_away if closing else set()
     missing = sum(notes.asked[voter].nullifier not in kept.evidence for voter in notes.acknowledged - turned_away)
     rows_too_many = sum(len(rows) - 1 for rows in kept.evidence.values())
     ballots_too_many = max(0, kept.ballots - kept.participations)
     expected, unasked = expected_papers(notes, kept, survey)
+    refused = sum(notes.asked[voter].nullifier in kept.evidence for voter in notes.only_turned_away)
     opened = sums_of(kept.opened)
     return Verdict(
         acknowledged=len(notes.acknowledged),
         recorded=kept.participations,
         missing=missing,
         double=rows_too_many + ballots_too_many + len(notes.twice),
-        wrong=unasked + kept.unreadable + len(notes.two_receipts) + apart(expected, kept.opened),
+        wrong=unasked + refused + kept.unreadable + len(notes.two_receipts) + apart(expected, kept.opened),
         difference=apart(opened, kept.counted) + apart(opened, _shown(shown, survey)),
         unserved=len(notes.asked.keys() - notes.confirmed - turned_away),
     )

@@ -43,20 +43,19 @@ async def finish(house: House, survey: PublishedElection) -> bool:
     return False
 
 
-async def certified(house: House, survey: PublishedElection, expected: Papers, *, since: float) -> Ended:
-    """Wait for the certificate of a finished survey, check it, and compare it with the papers that it has to count."""
-    state = await _end_of(house, survey)
-    if state.get("stage") != "certified":
-        found = "; ".join(f"{each['kind']} {each['row']} {each['detail']}" for each in state.get("differences", ()))
-        return Ended(None, (f"not certified: {state.get('stage', 'no certification')} {found}".strip(),))
-    took_s = time.monotonic() - since
-    with tempfile.TemporaryDirectory(prefix="comitia-certificate-") as folder:
-        files = await _fetched(house, survey, Path(folder))
-        problems = [*await _verified(files), *_compared(files, expected)]
-    return Ended(took_s, tuple(problems))
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The state of a survey's certification after which nothing more comes, and when it was seen; {}: never."""
+
+    state: Mapping[str, Any]
+    at: float
 
 
-async def _end_of(house: House, survey: PublishedElection) -> Mapping[str, Any]:
+async def over(house: House, survey: PublishedElection) -> Over:
+    """Wait until a finished survey is certified, or is known not to be.
+
+    Only then its ledgers are final: what was accepted before the end is recorded after it where its process died.
+    """
     path, deadline = f"/v1/internal/surveys/{survey.survey_id}/certification", time.monotonic() + CERTIFIED_WITHIN_S
     state: Mapping[str, Any] = {}
     while time.monotonic() < deadline:
@@ -66,7 +65,20 @@ async def _end_of(house: House, survey: PublishedElection) -> Mapping[str, Any]:
             if state["stage"] in _OVER:
                 break
         await asyncio.sleep(_LOOK_EVERY_S)
-    return state
+    return Over(state, time.monotonic())
+
+
+async def compared_end(house: House, survey: PublishedElection, end: Over, expected: Papers, *, since: float) -> Ended:
+    """Check the certificate of a survey that is over, and compare it with the papers that it has to count."""
+    state = end.state
+    if state.get("stage") != "certified":
+        found = "; ".join(f"{each['kind']} {each['row']} {each['detail']}" for each in state.get("differences", ()))
+        return Ended(None, (f"not certified: {state.get('stage', 'no certification')} {found}".strip(),))
+    took_s = end.at - since
+    with tempfile.TemporaryDirectory(prefix="comitia-certificate-") as folder:
+        files = await _fetched(house, survey, Path(folder))
+        problems = [*await _verified(files), *_compared(files, expected)]
+    return Ended(took_s, tuple(problems))
 
 
 async def _asked(house: House, method: str, path: str) -> httpx.Response | None:

@@ -19,7 +19,7 @@ from comitia.demo.survey import PublishedElection, RefusedError
 from comitia.demo.voters import Habit
 from tests.faults.checking import Kept, Verdict, expected_papers, judge, read_kept
 from tests.faults.crowd import Crowd, habits
-from tests.faults.ending import Ended, certified, finish
+from tests.faults.ending import Ended, compared_end, finish, over
 from tests.faults.notes import Notebook, Notes
 from tests.faults.stage import Stage
 from tests.faults.watching import Watch, confirmed_since
@@ -207,17 +207,23 @@ async def run_experiment(stage: Stage, fault: Fault, *, seed: int, load: Load | 
             struck = await strike(experiment, stage, survey, fault)
             stop.set()
             await coming
+            end = await over(stage.house, survey) if struck.finished else None
             await experiment.quiet()
             verdict, notes, kept = await experiment.compared()
         finally:
             coming.cancel()
             await experiment.close()
     ended = None
-    if struck.finished or ends:
-        asked_at = struck.finished or time.monotonic()
+    asked_at = struck.finished
+    if ends and end is None:
+        asked_at = time.monotonic()
+        if await finish(stage.house, survey):
+            end = await over(stage.house, survey)
+        else:
+            ended = _NOT_FINISHED
+    if end is not None:
         papers, _ = expected_papers(notes, kept, survey)
-        finished = bool(struck.finished) or await finish(stage.house, survey)
-        ended = await certified(stage.house, survey, papers, since=asked_at) if finished else _NOT_FINISHED
+        ended = await compared_end(stage.house, survey, end, papers, since=asked_at)
     strange = tuple(sorted({text for text in experiment.crowd.surprises if text.split()[-1] not in fault.tolerated}))
     return Row(
         fault.name,

@@ -124,6 +124,11 @@ class Notes:
         return (at_once | later) - self.confirmed
 
     @property
+    def only_turned_away(self) -> set[int]:
+        """The voters who heard that the survey is closed whenever they asked: no vote of theirs can be on its way."""
+        return {voter for voter, said in self.said.items() if all(one.code == CLOSED for one in said)}
+
+    @property
     def twice(self) -> set[int]:
         """The voters who were told of two first votes: confirmed, not as a repeat, under two keys or ballots."""
         found = set()
