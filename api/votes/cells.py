@@ -195,6 +195,7 @@ async def _eager_worker(
         release,
         workflows=[SubmitVotesWorkflow],
         activities=[activities.record_votes, activities.announce_votes],
+        in_loop=True,
     )
     async with worker:
         yield worker

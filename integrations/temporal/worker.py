@@ -13,8 +13,10 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from integrations.temporal.loop_executor import LoopExecutor
 
 # What executions share with the process: pure modules, imported once instead of once per execution. Those of
 # `workflows` keep nothing and use nothing that differs in a replay: `tests/workflows/test_modules.py` reads them for
@@ -65,9 +67,15 @@ def build_worker(
     workflows: Sequence[type],
     activities: Sequence[Callable[..., Any]],
     behaviour: VersioningBehavior = VersioningBehavior.PINNED,
+    in_loop: bool = False,
     **options: Any,
 ) -> Worker:
-    """Return a worker of one queue; `options` are the SDK's own and win."""
+    """Return a worker of one queue; `options` are the SDK's own and win.
+
+    `in_loop` runs workflow tasks on the event loop's own thread and outside of the sandbox: for short ones that
+    somebody waits for. Stand-alone workers and replays run the same workflows inside of it.
+    """
+    executor = LoopExecutor() if in_loop else ThreadPoolExecutor(_THREADS, f"workflows-{queue}")
     return Worker(
         client,
         task_queue=queue,
@@ -77,8 +85,8 @@ def build_worker(
             version=release.version, use_worker_versioning=True, default_versioning_behavior=behaviour
         ),
         **{
-            "workflow_runner": sandbox(),
-            "workflow_task_executor": ThreadPoolExecutor(_THREADS, f"workflows-{queue}"),
+            "workflow_runner": UnsandboxedWorkflowRunner() if in_loop else sandbox(),
+            "workflow_task_executor": executor,
             "graceful_shutdown_timeout": _GRACE,
             "max_cached_workflows": 200,
             "max_concurrent_workflow_task_polls": 2,
