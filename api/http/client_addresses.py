@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _NOT_SAMPLED = b"00"
+# Where every version has its flags; a later one may have more behind (W3C Trace Context, section 4.3)
+_FLAGS = slice(53, 55)
 
 
 class ClientAddresses:
@@ -39,9 +41,9 @@ class ClientAddresses:
         A stranger's `traceparent` keeps its ids, so that its support case can be found, and loses its sampled flag:
         keeping every trace is a cost that nobody outside may put on us. Ours are trusted networks and this machine.
         """
-        for at, (name, value) in enumerate(headers):
-            if name == b"traceparent" and value[-2:] != _NOT_SAMPLED and not self._is_ours(client):
-                return [*headers[:at], (name, value[:-2] + _NOT_SAMPLED), *self.believed(client, headers[at + 1 :])]
+        for name, value in headers:
+            if name == b"traceparent" and value[_FLAGS] != _NOT_SAMPLED and not self._is_ours(client):
+                return [_unsampled(*header) for header in headers]
         return headers
 
     def _is_ours(self, client: str) -> bool:
@@ -59,6 +61,12 @@ class ClientAddresses:
 
     def _is_trusted(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._trusted)
+
+
+def _unsampled(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    if name == b"traceparent":
+        value = value[: _FLAGS.start] + _NOT_SAMPLED + value[_FLAGS.stop :]
+    return name, value
 
 
 def _address(text: bytes) -> IPv4Address | IPv6Address | None:

@@ -1,6 +1,7 @@
 """What every ASGI request gets: an id, a trace, limits, safe headers, a count, a problem instead of a stack trace."""
 
 import contextlib
+import re
 import time
 from typing import Final
 
@@ -21,6 +22,7 @@ SAFE_HEADERS: Final = (
 )
 NO_STORE: Final = (b"cache-control", b"no-store")
 _UNTRACED: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded"})
 
 
@@ -80,8 +82,9 @@ class HttpMiddleware:
                 self._count(scope, trace, exchange.status)
 
     def _refuse(self, scope: Scope, headers: dict[bytes, bytes]) -> ErrorCode | None:
-        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
-            return ErrorCode.MALFORMED_REQUEST  # PostgreSQL keeps no NUL, so no such value can exist
+        # PostgreSQL keeps no NUL, so no such value can exist; of a path a pattern's `$` takes one line break for none
+        if _CONTROLS.search(scope["path"]) or b"%00" in scope["query_string"]:
+            return ErrorCode.MALFORMED_REQUEST
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._limit:
             return ErrorCode.PAYLOAD_TOO_LARGE

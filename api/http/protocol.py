@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from api.http.evicting import make_room
+from api.http.heads import has_body, target_of
 from api.http.lean import LeanRequest, LeanRoute
 from api.http.shared import Shared
 from api.http.work_of import work_of
@@ -62,6 +63,7 @@ class LeanProtocol(HttpToolsProtocol):
         self.discarded_bytes = 0
         self.refusal: ErrorCode | None = None
         self.last_words = b""  # a refusal that waits for earlier answers
+        self.pieces = 0  # of bodies
         self.stuck_since = 0.0
         self.evicted = False
 
@@ -135,7 +137,7 @@ class LeanProtocol(HttpToolsProtocol):
             return
         if self.shared.shedder.alert and self._turn_away(data):
             return
-        head = self.headers if self.reading is Reading.HEAD else None
+        reading, headers, pieces = self.reading, self.headers, self.pieces
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -147,7 +149,8 @@ class LeanProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.refuse(self.refusal or ErrorCode.MALFORMED_REQUEST)
         else:
-            if head is not None and head is self.headers and self.reading is Reading.HEAD:
+            # Of this nothing came out: half a header, half a trailer, or what stands between two pieces of a body
+            if self.reading is reading is not Reading.BETWEEN and self.headers is headers and self.pieces == pieces:
                 self.head_bytes += len(data)
                 if self.head_bytes > self.shared.limits.head_bytes:
                     self.refuse(ErrorCode.HEADERS_TOO_LARGE)
@@ -214,7 +217,7 @@ class LeanProtocol(HttpToolsProtocol):
         self.head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header.
+        """Take a header. A trailer is thrown away: it comes when headers have been judged (RFC 9110, section 6.5.1).
 
         Raises:
             ValueError: the head is too large; the parser stops.
@@ -224,15 +227,23 @@ class LeanProtocol(HttpToolsProtocol):
         if self.head_bytes > self.shared.limits.head_bytes:
             self.refusal = ErrorCode.HEADERS_TOO_LARGE
             raise ValueError("head too large")
+        if self.reading is Reading.BODY:
+            return
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Decide who answers."""
+        """Decide who answers.
+
+        Raises:
+            ValueError: a request that cannot be taken; the parser stops.
+        """
         if self.detached:
             return
-        path, _, query = self.url.partition(b"?")
+        if self.parser.should_upgrade() and has_body(self.headers):
+            raise ValueError("of a request that asks for an upgrade the parser shows no body")
+        path, query = target_of(self.url)
         method = self.parser.get_method()
         found = self.shared.routes.match(method, path)
         turned_away = False
@@ -274,6 +285,7 @@ class LeanProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body, up to the route's limit."""
+        self.pieces += 1
         request = self.cycle
         if not isinstance(request, LeanRequest):
             if not self.detached:
@@ -474,6 +486,9 @@ class LeanProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             if isinstance(cycle, RequestResponseCycle):
                 cycle.message_event.set()
+        elif self.reading is Reading.BODY and cycle is not None:
+            self._linger()  # answered before its body was here: a request has one answer
+            return
         if self.busy or self.pipeline:
             self.last_words = self.shared.refusal(self.server_state.default_headers, code)
             self.flow.pause_reading()

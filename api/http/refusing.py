@@ -2,6 +2,7 @@
 
 from enum import Enum, auto
 from itertools import count
+from string import ascii_letters, digits
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -14,7 +15,9 @@ from domain.errors import CATALOGUE, ErrorCode
 
 RETRY_AFTER_S: Final = (1, 2, 3)  # in turns: those who are refused together do not come back together
 _HEAD_END: Final = b"\r\n\r\n"
-_FOLDS: Final = b" \t"  # a line that goes on where the one before ended (RFC 9112, section 5.2)
+# Of a header's name (RFC 9110, section 5.6.2). A line that begins with a blank goes on where the one before ended,
+# and a name with one behind it is taken for the name alone by whoever is lenient (RFC 9112, section 5).
+_TOKEN: Final = b"!#$%&'*+-.^_`|~" + (ascii_letters + digits).encode("ascii")
 _TARGETS_MAX: Final = 256
 _TARGET_BYTES_MAX: Final = 256
 
@@ -57,7 +60,10 @@ class Refusals:
         head_end = data.find(_HEAD_END)
         if head_end < 0:
             return None
-        line, *lines = data[:head_end].split(b"\r\n")
+        head = data[:head_end]
+        line, *lines = head.split(b"\r\n")
+        if not head.count(b"\n") == head.count(b"\r") == len(lines):
+            return None  # a line that not everybody sees as one
         found = self._targets.get(line)
         if found is None and (found := self._target(line)) is None:
             return None
@@ -101,21 +107,21 @@ def _claims(lines: list[bytes], body_bytes: int) -> bytes | None:
     """
     authorization, length = b"", None
     for line in lines:
-        at = line.find(b":")
-        if at <= 0 or line[0] in _FOLDS:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, _TOKEN):
             return None
-        header = _NAMES.get(line[:at].lower())
+        header = _NAMES.get(name.lower())
         if header is None:
             continue
         if header is _Header.AUTHORIZATION:
-            authorization = authorization or line[at + 1 :].strip()
+            authorization = authorization or value.strip(b" \t")
         elif header is _Header.FRAMING or length is not None:
             return None
         else:
-            length = line[at + 1 :].strip()
+            length = value.strip(b" \t")
     if length is None:
         return authorization if body_bytes == 0 else None
-    return authorization if length.isdigit() and int(length) == body_bytes else None
+    return authorization if length == b"%d" % body_bytes else None
 
 
 def _tail(retry_after_s: int) -> bytes:

@@ -1,6 +1,7 @@
 """What kind of work a request asks for, by method and path; lean routes say it themselves."""
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from domain.priorities import Work
 
@@ -11,7 +12,9 @@ _READS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
 def work_of(method: bytes, path: bytes) -> Work:
-    """Return the kind of work of a request that goes to the framework."""
+    """Return the kind of work of a request that goes to the framework, by its path as the framework reads it."""
+    if b"%" in path:
+        path = unquote_to_bytes(path)
     if path in _OPERATIONS:
         return Work.OPERATION
     if path.startswith(b"/v1/internal/"):

@@ -2,6 +2,7 @@ import pytest
 
 from api.http.client_addresses import ClientAddresses
 from api.http.lean import LeanRequest, LeanRoute
+from integrations.telemetry.request_trace import parse_traceparent
 from tests.api.http.wire import BODY, get, post, run, serving
 
 OURS = ClientAddresses(["10.0.0.0/8", "fd00::/8"])
@@ -43,6 +44,24 @@ def test_who_may_ask_for_a_trace(client: str, flags: bytes):
     assert [pair for pair in believed if pair[0] != b"traceparent"] == [headers[0], headers[2]]
     assert len(headers) == 4
     assert headers[1] == (b"traceparent", PARENT)  # the connection's own list is left as it is
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        PARENT,
+        b"01" + PARENT[2:] + b"-00",
+        b"cc" + PARENT[2:] + b"-what comes later-00",
+        PARENT[:-2] + b"ff",
+        b"",
+        b"01",
+    ],
+)
+def test_no_version_of_a_strangers_flag_is_followed(sent: bytes):
+    for name, value in OURS.believed("203.0.113.9", [(b"traceparent", sent)] * 2_000):
+        parsed = parse_traceparent(value)
+        assert name == b"traceparent"
+        assert parsed is None or not parsed[2]
 
 
 @pytest.mark.parametrize(("forwarded", "flags"), [("203.0.113.9", "00"), ("10.1.2.3", "01")])
