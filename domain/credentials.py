@@ -18,7 +18,7 @@ CODE_DIGITS = 8
 CODE_LIFETIME = timedelta(minutes=10)
 CODE_TRIES = 5  # of 10^8 codes: one in twenty million is guessed
 RECOVERY_CODES = 10
-_FREE_FAILURES = 5
+FREE_FAILURES = 4  # in a row, after which nothing has to be waited for
 _FIRST_WAIT = timedelta(seconds=15)
 _LONGEST_WAIT = timedelta(minutes=15)
 
@@ -76,9 +76,9 @@ def wait_after(failures: int) -> timedelta:
 
     RFC 4226, section 7.3. It grows no further, so that nobody can lock somebody else out for good.
     """
-    if failures < _FREE_FAILURES:
+    if failures <= FREE_FAILURES:
         return timedelta(0)
-    doublings: int = min(failures - _FREE_FAILURES, 10)
+    doublings: int = min(failures - FREE_FAILURES - 1, 10)
     return min(_LONGEST_WAIT, _FIRST_WAIT * (1 << doublings))
 
 
@@ -133,7 +133,9 @@ class Credentials(Protocol):
     async def succeeded(self, credential: Credential, counter: int, session_id: str = "") -> bool:
         """Note a success, which confirms it, once per `counter`: False where that one or a later one was used.
 
-        A `counter` of 0 is of a credential that counts nothing. With `session_id`, of who confirms it, nothing is noted
+        A `counter` of 0 is of a credential that counts nothing. Also False where others have failed since `credential`
+        was read, until there is something to wait for: of guesses that come all at once no more are tried than of
+        those that come one by one. A passkey is not guessed at. With `session_id`, of who confirms it, nothing is noted
         once that session has ended.
 
         Raises:

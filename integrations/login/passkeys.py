@@ -36,6 +36,16 @@ _REGISTRATION, _LOGIN = "passkey_registration", "passkey"
 _ID, _KEY = "passkey_id", "passkey_key"
 _RESPONSE_CHARACTERS_MAX: Final = 32_768
 _NONE: Final = timedelta(0)
+# What the library raises for answers that are none, of whatever types and however deep
+_UNREADABLE: Final = (
+    WebAuthnException,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 
 JsonObject = dict[str, Any]
 log = structlog.get_logger(__name__)
@@ -113,7 +123,7 @@ class Passkeys:
                 expected_origin=list(self._settings.origins),
                 require_user_verification=True,
             )
-        except (WebAuthnException, ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             log.info("passkey_refused", reason=type(error).__name__)
             return None
         if len(await self._kept(voter_id, doubted_for)) >= PASSKEYS_MAX:
@@ -165,7 +175,7 @@ class Passkeys:
                 credential_current_sign_count=credential.counter,
                 require_user_verification=True,
             )
-        except (WebAuthnException, ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             log.info("passkey_refused", reason=type(error).__name__)
             await self._credentials.failed(credential)
             return None
@@ -182,7 +192,7 @@ class Passkeys:
     async def _taken(self, kind: str, response: JsonObject) -> tuple[str, Transaction | None]:
         """Return the challenge that a response answers, and what was kept of it, once."""
         challenge = challenge_in(response)
-        if cell_of_state(challenge) != self._cell or len(json.dumps(response)) > _RESPONSE_CHARACTERS_MAX:
+        if cell_of_state(challenge) != self._cell or _is_too_large(response):
             return challenge, None
         return challenge, await self._begun.take(kind, challenge)
 
@@ -215,6 +225,13 @@ def challenge_in(response: JsonObject) -> str:
         return _bytes(client_data["challenge"]).decode("ascii")
     except (KeyError, TypeError, ValueError, RecursionError):
         return ""
+
+
+def _is_too_large(response: JsonObject) -> bool:
+    try:
+        return len(json.dumps(response)) > _RESPONSE_CHARACTERS_MAX
+    except RecursionError:
+        return True
 
 
 def _handle(credential_id: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from domain.accounts import LookupHashes, LookupKind
-from domain.credentials import CODE_LIFETIME, CODE_TRIES, Credential, CredentialKind
+from domain.credentials import CODE_LIFETIME, CODE_TRIES, FREE_FAILURES, Credential, CredentialKind
 from domain.errors import ErrorCode
 from domain.mailing import MessageKind
 from integrations.postgres.account_notices import NOTE_NOTICE
@@ -34,7 +34,8 @@ _SINGLE = frozenset({CredentialKind.PASSWORD, CredentialKind.TOTP})
 _SUCCEEDED = """
 UPDATE identity.credential SET counter = $2, confirmed_at = coalesce(confirmed_at, now()), last_used_at = now(),
     failures = 0, last_failed_at = NULL
-WHERE credential_id = $1 AND (counter < $2 OR (counter = 0 AND $2 = 0)) RETURNING true
+WHERE credential_id = $1 AND (counter < $2 OR (counter = 0 AND $2 = 0))
+    AND (failures <= $3 OR kind = 'passkey') RETURNING true
 """
 _FAILED = """
 UPDATE identity.credential SET failures = failures + 1, last_failed_at = now() WHERE credential_id = $1
@@ -114,7 +115,8 @@ class PostgresCredentials:
 
     async def succeeded(self, credential: Credential, counter: int, session_id: str = "") -> bool:
         """Note a success once per `counter`; `Credentials.succeeded` says the rest."""
-        success = (_SUCCEEDED, uuid.UUID(credential.credential_id), counter)
+        failures = max(credential.failures, FREE_FAILURES)
+        success = (_SUCCEEDED, uuid.UUID(credential.credential_id), counter, failures)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             if not session_id:
                 return await self._pool.fetchval(*success) is not None

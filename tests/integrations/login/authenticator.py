@@ -30,10 +30,12 @@ class Authenticator:
     def register(self, options: dict[str, Any], **wrong: Any) -> dict[str, Any]:
         numbers = self._key.public_key().public_numbers()
         x, y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
-        cose = cbor2.dumps({1: 2, 3: -7, -1: 1, -2: x, -3: y})
+        cose = cbor2.dumps(wrong.get("cose", {1: 2, 3: -7, -1: 1, -2: x, -3: y}))
         attested = bytes(16) + len(self.credential_id).to_bytes(2, "big") + self.credential_id + cose
         data = self._data(_ATTESTED, **wrong) + attested
-        attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data})
+        said = {"fmt": "none", "attStmt": {}, "authData": data}
+        more = wrong.get("attestation", {})
+        attestation = cbor2.dumps({**said, **more} if isinstance(more, dict) else more)
         client = self._client("webauthn.create", options, **wrong)
         return self._answer({"clientDataJSON": text(client), "attestationObject": text(attestation)})
 

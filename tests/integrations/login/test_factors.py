@@ -192,6 +192,19 @@ async def test_guessing_at_an_app_is_slowed_down(factors: Factors, voter: str) -
     assert await factors.totp.check(voter, app.at(factors.now))
 
 
+async def test_of_guesses_that_come_all_at_once_no_more_are_tried_than_one_by_one(factors: Factors, voter: str) -> None:
+    await factors.credentials.put(voter, CredentialKind.PASSWORD, b"hashed")
+    guesses = [(await factors.credentials.of(voter, CredentialKind.PASSWORD))[0] for _ in range(12)]
+    for wrong in guesses[:4]:
+        await factors.credentials.failed(wrong)
+    assert await factors.credentials.succeeded(guesses[4], 0)
+    for wrong in guesses[:5]:
+        await factors.credentials.failed(wrong)
+    assert not await factors.credentials.succeeded(guesses[5], 0)  # read before any of the others had failed
+    waited = (await factors.credentials.of(voter, CredentialKind.PASSWORD))[0]
+    assert await factors.credentials.succeeded(waited, 0)
+
+
 def test_waiting_doubles_and_ends() -> None:
     waits = [wait_after(failures).total_seconds() for failures in (0, 4, 5, 6, 7, 11, 1000)]
     assert waits == [0, 0, 15, 30, 60, 900, 900]
@@ -318,6 +331,30 @@ async def test_an_answer_that_is_not_ours_is_refused(factors: Factors, voter: st
     authenticator = await registered(factors, voter)
     options = await factors.passkeys.begin_login(voter)
     assert await factors.passkeys.finish_login(authenticator.sign(options, **wrong)) is None
+
+
+DEEP: dict[str, Any] = {}
+for _ in range(20_000):
+    DEEP = {"": DEEP}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attestation": {"fmt": "none", "attStmt": {}, "authData": b""}},
+        {"attestation": {"fmt": "android-safetynet", "attStmt": {"ver": "1", "response": "x"}}},
+        {"attestation": [], "cose": []},
+        {"cose": [1]},
+        {"besides": {"clientExtensionResults": DEEP}},
+    ],
+    ids=["no data", "another type", "no map", "no key", "deep"],
+)
+async def test_an_authenticator_that_says_nonsense_is_refused(
+    factors: Factors, voter: str, change: dict[str, Any]
+) -> None:
+    options = await factors.passkeys.begin_registration(voter, "ada")
+    answer = {**Authenticator().register(options, **change), **change.get("besides", {})}
+    assert not await factors.passkeys.finish_registration(voter, answer)
 
 
 async def test_a_challenge_is_good_once(factors: Factors, voter: str) -> None:
