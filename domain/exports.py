@@ -81,7 +81,7 @@ def _csv_pieces(survey: Survey, totals: MergedTotals, regions: list[str], reques
         responses = str(totals.counts.get((region, BALLOTS), 0))
         yield _lines(
             (
-                *(survey.id, as_of, missing, region, responses, question.id, _inert(question.title)),
+                *(survey.id, as_of, missing, _inert(region), responses, question.id, _inert(question.title)),
                 *(option.id, _inert(option.text), str(totals.counts.get((region, option.id), 0))),
             )
             for question in survey.questions

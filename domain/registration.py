@@ -9,6 +9,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from domain.proofing import ProofingPolicy
+from domain.surveys import REGION
 
 MAIL_FIELD = "mail"  # of a voter's personal data
 ADVICE_FIELD = "proofing_advice"  # what the provider last said to the person
@@ -92,8 +93,8 @@ class RegistrationPolicy:
     proofing: ProofingPolicy = field(default_factory=lambda: ProofingPolicy(version=1, default="sumsub"))
 
     def admits_region(self, region: str) -> bool:
-        """Tell whether people of a region may register."""
-        return not self.regions or region in self.regions
+        """Tell whether people of a region may register; one is named as surveys name theirs, whatever `regions` are."""
+        return REGION.fullmatch(region) is not None and (not self.regions or region in self.regions)
 
     def admits_age(self, age_class: int) -> bool:
         """Tell whether an age class (0, 16 or 18: years known to be reached) may register."""

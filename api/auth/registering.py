@@ -11,7 +11,7 @@ from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
 from integrations.keys.registration_secrets import RegistrationSecrets
-from integrations.settings import Settings
+from integrations.settings import Environment, Settings
 
 
 async def open_vendors(settings: Settings, lifetime: AsyncExitStack) -> Vendors:
@@ -27,6 +27,12 @@ async def open_vendors(settings: Settings, lifetime: AsyncExitStack) -> Vendors:
 def registration_desk(
     settings: Settings, cells: IdentityCells, vendors: Vendors, hashes: LookupHashes, keys: KeyManagement
 ) -> RegistrationDesk:
-    """Return the desk of registration; `keys` may use `registration`."""
+    """Return the desk of registration; `keys` may use `registration`.
+
+    Raises:
+        ValueError: in production, where nobody says whose people may register: a region of one's own marks a ballot.
+    """
+    if settings.environment is Environment.PRODUCTION and not settings.registration_regions:
+        raise ValueError("production wants COMITIA_REGISTRATION_REGIONS: a region of one's own marks a ballot")
     policy, secrets = registration_policy(settings), RegistrationSecrets(keys)
     return RegistrationDesk(tuple(settings.cells), cells.of, hashes, vendors, policy, secrets=secrets)

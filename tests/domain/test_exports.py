@@ -61,6 +61,8 @@ def test_texts_survive_and_compute_nothing():
     found = rows(content(request(ExportFormat.CSV, region="UK")))
     assert [row["option"] for row in found] == ["Soup,\nhot", '"Salad"', "Noon"]
     assert found[0]["question"] == '\'=HYPERLINK("x")'
+    of_before = rows(content(request(ExportFormat.CSV), MergedTotals(positions={}, counts={("=1+1", BALLOTS): 1})))
+    assert {row["region"] for row in of_before} == {"ES", "UK", "'=1+1"}
 
 
 @pytest.mark.parametrize(

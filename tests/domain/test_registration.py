@@ -34,6 +34,12 @@ def test_a_policy_without_regions_is_for_everybody() -> None:
     assert not RegistrationPolicy(regions=frozenset({"ward-1"})).admits_region("anywhere")
 
 
+@pytest.mark.parametrize("region", ["", "=1+1", "my own", "DE\n", "dé", "-DE", "x" * 65, "DE\u2028"])
+def test_no_policy_admits_a_region_that_no_survey_could_name(region: str) -> None:
+    assert not RegistrationPolicy().admits_region(region)
+    assert not RegistrationPolicy(regions=frozenset({region})).admits_region(region)
+
+
 def test_looks_become_rare_and_never_rarer_than_every_six_hours() -> None:
     pauses = [pause_before_look(looks) for looks in range(200)]
     assert pauses[0] == timedelta(seconds=30)
