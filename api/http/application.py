@@ -113,9 +113,10 @@ def create_application(
     http_metrics: HttpMetrics | None = None,
     forms_below: str = "",
 ) -> FastAPI:
-    """Return an application that answers errors as problems and has `/livez`, `/readyz` and `/docs`.
+    """Return an application that answers errors as problems and has `/livez`, `/readyz` and `/openapi.json`.
 
-    `/metrics` is there too, but not in production: there the process's health port shows it to who may reach that.
+    `/docs` and `/metrics` are there too, but not in production: there the process's health port shows metrics to who
+    may reach that.
 
     Bodies over `body_limit_bytes` get 413, bodies of other `media_types` 415; those of paths below `forms_below` are
     forms. `public_url` is the server that the
@@ -126,7 +127,7 @@ def create_application(
         title=f"Comitia {service}",
         summary=summary or None,
         version="1",
-        docs_url="/docs",
+        docs_url=None if telemetry.is_production else "/docs",
         redoc_url=None,
         redirect_slashes=False,
         servers=[{"url": public_url}] if public_url else None,
@@ -175,7 +176,7 @@ def _add_operations(app: FastAPI, telemetry: Telemetry) -> None:
         report = await telemetry.readiness.examine()
         return JSONResponse({"ready": report.ready, "checks": report.checks}, status_code=200 if report.ready else 503)
 
-    if not telemetry.public_metrics:
+    if telemetry.is_production:
         return
 
     @app.get("/metrics", include_in_schema=False)

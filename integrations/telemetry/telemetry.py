@@ -33,7 +33,9 @@ class Telemetry:
     tracing: Tracing
     readiness: Readiness
     waiting: WaitingMetrics
-    public_metrics: bool = True  # metrics count votes of surveys whose results nobody may see yet
+    # What production keeps from whoever reaches a service: metrics, which count votes of surveys whose results nobody
+    # may see yet, and pages of documentation, which run scripts from elsewhere where staff have their sessions
+    is_production: bool = False
 
     def exposition(self, accept: str = "") -> tuple[str, bytes]:
         """Return content type and text of every metric; OpenMetrics, with exemplars, where the reader asks for it."""
@@ -71,7 +73,7 @@ def make_telemetry(settings: Settings, service: str) -> Telemetry:
         tracing=tracing,
         readiness=Readiness(),
         waiting=waiting,
-        public_metrics=settings.environment is not Environment.PRODUCTION,
+        is_production=settings.environment is Environment.PRODUCTION,
     )
 
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -272,3 +273,12 @@ async def test_openapi_names_problems(client: httpx.AsyncClient):
     assert "HTTPValidationError" not in json.dumps(document)
     assert "/livez" not in document["paths"]
     assert (await client.get("/docs")).status_code == 200
+
+
+async def test_in_production_no_page_runs_scripts_from_elsewhere_where_staff_have_their_sessions(
+    telemetry: Telemetry,
+) -> None:
+    app = create_application("support", replace(telemetry, is_production=True))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        pages = ("/docs", "/docs/oauth2-redirect", "/redoc", "/metrics", "/openapi.json")
+        assert [(await client.get(page)).status_code for page in pages] == [404, 404, 404, 404, 200]
