@@ -11,7 +11,7 @@ from api.http.application import problem_responses
 from api.http.limits import Limits, limited
 from api.http.models import ApiModel, QueryText
 from domain.errors import ErrorCode
-from domain.limits import SESSION_ADDRESS, SESSION_NETWORK
+from domain.limits import LOGIN_ADDRESS, LOGIN_NETWORK
 from integrations.login.oidc import OidcLogins
 
 _ERRORS = problem_responses(
@@ -34,7 +34,7 @@ class AuthorizeBody(ApiModel):
 def oidc_routes(logins: OidcLogins, cells: AuthCells, names: Sequence[str], limits: Limits) -> APIRouter:
     """Return the route that begins logins; a login is kept in the cell that is asked for, or in the first."""
     router = APIRouter(prefix="/v1/auth/oidc", tags=["identity providers"])
-    counted = Depends(limited(limits.route(address=SESSION_ADDRESS, network=SESSION_NETWORK)))
+    counted = Depends(limited(limits.route(address=LOGIN_ADDRESS, network=LOGIN_NETWORK)))  # each is a row that is kept
 
     @router.get(
         "/{issuer}/authorize",
