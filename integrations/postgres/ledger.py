@@ -284,7 +284,11 @@ class PostgresLedger:
 
 
 async def _takes(connection: asyncpg.pool.PoolConnectionProxy, votes: Sequence[SealedVote]) -> bool:
-    """Tell whether the database takes these participations and ballots; a savepoint takes them out again."""
+    """Tell whether the database takes these participations and ballots; a savepoint takes them out again.
+
+    The write-ahead log and the tables keep what was taken out, in the order in which it came: so in the place of each
+    ballot stands one that is as long and says nothing.
+    """
     savepoint = connection.transaction()
     await savepoint.start()
     try:
@@ -294,7 +298,7 @@ async def _takes(connection: asyncpg.pool.PoolConnectionProxy, votes: Sequence[S
             "SELECT survey_id, gen_random_uuid(), '', 0, sealed "
             "FROM unnest($1::text[], $2::bytea[]) AS ballot (survey_id, sealed)",
             [vote.survey_id for vote in votes],
-            [vote.sealed_answers for vote in votes],
+            [bytes(len(vote.sealed_answers)) for vote in votes],
         )
     except ROW_ERRORS:
         return False

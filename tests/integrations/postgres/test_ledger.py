@@ -3,6 +3,7 @@ import secrets
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -260,6 +261,34 @@ async def test_every_batch_has_its_row_also_one_of_refused_votes(booth: Booth) -
     batch = await booth.batch(booth.vote().model_copy(update={"survey_id": "s_unknown"}))
     await booth.ledger.record(batch, IN_TIME)
     assert await booth.ledger.find("eu", BatchId(batch.gateway_id, batch.number)) is not None
+
+
+class Overheard:
+    """A connection that takes everything, and keeps what it was given: as the write-ahead log does."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def transaction(self) -> "Overheard":
+        return self
+
+    async def start(self) -> None:
+        return None
+
+    async def rollback(self) -> None:
+        return None
+
+    async def execute(self, _: str, *columns: list[Any]) -> None:
+        self.given += [value for column in columns for value in column if isinstance(value, bytes)]
+
+
+async def test_what_is_tried_and_taken_out_again_leaves_no_ballot_beside_its_voter(booth: Booth) -> None:
+    votes = [booth.vote() for _ in range(5)]
+    overheard = Overheard()
+    assert await module._takes(cast("Any", overheard), votes)
+    assert {vote.nullifier for vote in votes} < set(overheard.given)
+    assert not {vote.sealed_answers for vote in votes} & set(overheard.given)
+    assert overheard.given.count(bytes(len(votes[0].sealed_answers))) == len(votes)
 
 
 async def test_an_unknown_gateway_records_nothing(booth: Booth) -> None:
