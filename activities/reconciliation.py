@@ -50,7 +50,7 @@ class ReconciliationActivities:
     def __init__(
         self, cells: Mapping[str, CellPorts], evidence: EvidenceKeys, watch: ReconciliationWatch, executor: Executor
     ) -> None:
-        """`executor` runs the checks of rows, which take the processor and nothing else."""
+        """`executor` runs the checks of rows, which take the processor and nothing else; it may be other processes."""
         self._cells = cells
         self._evidence = evidence
         self._watch = watch

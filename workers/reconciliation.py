@@ -1,9 +1,7 @@
 """Serves reconciliation: passes over surveys and their schedules, in the namespace `platform`."""
 
 import asyncio
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -24,6 +22,7 @@ from integrations.postgres.roles import RECONCILIATION
 from integrations.redis.connection import open_redis
 from integrations.redis.tally_audit import RedisTallyAudit
 from integrations.settings import Settings
+from integrations.spawned import SpawnedProcesses
 from integrations.telemetry.metrics import TallyMetrics
 from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -121,7 +120,7 @@ def compose_activities(
     waiting: WaitingMetrics | None = None,
 ) -> ReconciliationActivities:
     """Return the activities over these pools and the other servers of each cell."""
-    executor = ThreadPoolExecutor(os.cpu_count(), "reconciliation")
+    executor = SpawnedProcesses()
     lifetime.callback(executor.shutdown, wait=False, cancel_futures=True)
     watch, tally_metrics = metrics
     cells = {}

@@ -15,7 +15,7 @@ class EvidenceVerifier:
         self._keys = keys
 
     async def check_for(self, cell: str) -> EvidenceCheck:
-        """Return the check of evidence for one cell; it may be called from several threads.
+        """Return the check of evidence for one cell; it may be handed to other threads and processes.
 
         Raises:
             DomainError: `key_unavailable`, also where there is no key at all.

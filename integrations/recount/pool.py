@@ -1,15 +1,14 @@
 """Processes that open ballots, one per core: most of a recount is arithmetic that one core cannot do in time."""
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import Any, Self, TypeVar
 
 from domain.errors import DomainError, ErrorCode
+from integrations.spawned import SpawnedProcesses
 
 SMALL = 500  # rows: some milliseconds, where a process takes a second to start
 _AHEAD = 2  # pages per process that wait, so that none is ever idle
@@ -21,15 +20,13 @@ Result = TypeVar("Result")
 class CountingPool:
     """Runs a function over pages on every core, results in the order of the pages.
 
-    Processes are spawned, not forked: ours has threads and connections that a copy must not have. They start with the
-    first page that is worth it, and end with each use, so that no key outlives it.
+    Processes start with the first page that is worth it, and end with each use, so that no key outlives it.
     """
 
     def __init__(self, processes: int = 0, *, small: int = SMALL) -> None:
         """`processes` 0 is one per core; pages of up to `small` rows are worked off here."""
-        self._processes = processes or len(os.sched_getaffinity(0))
+        self._pool = SpawnedProcesses(processes)
         self._small = small
-        self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -37,8 +34,7 @@ class CountingPool:
 
     def __exit__(self, *_: object) -> None:
         """End the processes, and whatever they know."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def over(
         self, pages: AsyncIterator[Sequence[Row]], work: Callable[..., Result], subject: Any
@@ -52,7 +48,7 @@ class CountingPool:
         try:
             async for page in pages:
                 running.append((page, self._submit(work, subject, page)))
-                if len(running) > self._processes * _AHEAD:
+                if len(running) > self._pool.processes * _AHEAD:
                     rows, future = running.popleft()
                     yield rows, await asyncio.wrap_future(future)
             while running:
@@ -66,6 +62,4 @@ class CountingPool:
             done: Future[Result] = Future()
             done.set_result(work(subject, page))
             return done
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._processes, mp_context=get_context("spawn"))
         return self._pool.submit(work, subject, page)
