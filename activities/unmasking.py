@@ -10,13 +10,13 @@ from domain.audit import AuditEntry, AuditKind
 from domain.contracts.support import UnmaskingNote
 from domain.errors import DomainError, ErrorCode
 from domain.mailing import Mailer, Message, MessageKind
-from domain.staff_entries import StaffEntries
+from domain.staff_entries import NotedEntries
 
 
 class UnmaskingActivities:
     """Unmaskings of one cell; holds the ports so that a test can pass its own."""
 
-    def __init__(self, entries: StaffEntries, mailer: Mailer, data_protection: str) -> None:
+    def __init__(self, entries: NotedEntries, mailer: Mailer, data_protection: str) -> None:
         """`data_protection` is the address of whoever watches over data, or empty where none is set."""
         self._entries = entries
         self._mailer = mailer

@@ -254,7 +254,13 @@ def doctor(data: DataFolder = DEFAULT_DATA) -> None:
 
 
 @app.command()
-def migrate(data: DataFolder = DEFAULT_DATA) -> None:
+def migrate(
+    *,
+    data: DataFolder = DEFAULT_DATA,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="No process of the release before runs: take away what only it needs.")
+    ] = False,
+) -> None:
     """Bring every database to the newest revision: those in the environment, or else those of the running stack."""
     from integrations.postgres.migrate import Tree  # noqa: PLC0415
     from integrations.postgres.migrate import migrate as run  # noqa: PLC0415
@@ -275,7 +281,7 @@ def migrate(data: DataFolder = DEFAULT_DATA) -> None:
         addresses = {name: state.database(name) for name in (*CELLS, CATALOGUE)}
         password = SecretStr(state.password(OWNER))
     for name, address in addresses.items():
-        reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL)
+        reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL, finish=finish)
         console.print(f"{name}: {reached}")
 
 

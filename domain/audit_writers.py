@@ -19,6 +19,9 @@ class EntryWriter(StrEnum):
     IDENTITY = "identity"
     TALLY = "tally"
     SURVEYS = "surveys"
+    CLOSING = "closing"
+    UNMASKING = "unmasking"
+    CODEC = "codec"
 
 
 # In whose name: `*` stands for anybody of a sort, everything else is meant as it is.
@@ -50,8 +53,7 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
         **_writing((K.CLIENT_ADDED, K.CLIENT_DISABLED), COMMAND, STAFF, "process:comitia"),
         **_writing((K.ROLL_ENROLLED,), COMMAND, STAFF, CLIENT),
         **_writing((K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN), STAFF, CLIENT),
-        **_writing((K.CASE_UNMASKING,), STAFF, "process:break-glass"),
-        **_writing((K.HISTORY_DECODED, K.DECISIONS_REJUDGED), STAFF, CLIENT),
+        **_writing((K.DECISIONS_REJUDGED,), STAFF, CLIENT),
         **_writing((K.EVIDENCE_EXPORTED,), STAFF, CLIENT, COMMAND),
     },
     EntryWriter.TALLY: _SIGN_INS,
@@ -68,13 +70,17 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
                 K.SURVEY_RESUMED,
                 K.SURVEY_EXTENDED,
                 K.SURVEY_FINISHED,
-                K.CERTIFICATION_ASKED,
                 K.EXPORT_ASKED,
             ),
             STAFF,
             CLIENT,
         ),
-        **_writing((K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED), "process:run-survey"),
         **_writing((K.KEY_MADE, K.KEY_DESTROYED), "process:rotate-keys"),
     },
+    EntryWriter.CLOSING: {
+        **_writing((K.CERTIFICATION_ASKED,), STAFF, CLIENT),
+        **_writing((K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED), "process:run-survey"),
+    },
+    EntryWriter.UNMASKING: _writing((K.CASE_UNMASKING,), STAFF, "process:break-glass"),
+    EntryWriter.CODEC: _writing((K.HISTORY_DECODED,), STAFF),
 }

@@ -5,8 +5,8 @@ from typing import Protocol
 from domain.audit import AuditEntry
 
 
-class StaffEntries(Protocol):
-    """The entries of one cell. Calls raise DomainError `directory_unavailable`."""
+class NotedEntries(Protocol):
+    """The entries of one cell that are written once. Calls raise DomainError `directory_unavailable`."""
 
     async def note(self, key: str, entry: AuditEntry) -> str:
         """Write an entry, and return its outcome; of a key that has one already, that one's, and nothing is written.
@@ -18,9 +18,17 @@ class StaffEntries(Protocol):
         """
         ...
 
+
+class EachTimeEntries(Protocol):
+    """The entries of one cell of what happens each time that it is asked."""
+
     async def write(self, entry: AuditEntry) -> None:
-        """Write an entry of what happens each time that it is asked; repeated, it is written again."""
+        """Write an entry; repeated, it is written again. Raises DomainError `directory_unavailable`."""
         ...
+
+
+class StaffEntries(NotedEntries, Protocol):
+    """What staff ask of processes in one cell. Calls raise DomainError `directory_unavailable`."""
 
     async def outcome_of(self, key: str) -> str | None:
         """Return the outcome of the entry of a key, or None."""

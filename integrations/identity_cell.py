@@ -65,14 +65,14 @@ class IdentityCell:
     account_processes: TemporalAccounts
 
 
-async def identity_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
-    """Return a pool per cell as role `comitia_identity`; a cell that is away is noticed when it is asked."""
+async def identity_pools(settings: Settings, lifetime: AsyncExitStack, role: str = IDENTITY) -> dict[str, asyncpg.Pool]:
+    """Return a pool per cell as a role; a cell that is away is noticed when it is asked."""
     pools = {}
     for cell, addresses in settings.cells.items():
         pools[cell] = await pool_on_demand(
             addresses.database,
             settings,
-            IDENTITY,
+            role,
             lock_timeout="2s",
             command_timeout=_STATEMENT_TIMEOUT_S,
             timeout=_STATEMENT_TIMEOUT_S,

@@ -53,10 +53,7 @@ async def open_platform(
     """
     if settings.catalogue is None or settings.platform_temporal is None:
         raise LookupError("COMITIA_CATALOGUE and COMITIA_PLATFORM_TEMPORAL are not both set")
-    pool = await open_pool(
-        settings.catalogue, settings, role, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
-    )
-    lifetime.push_async_callback(pool.close)
+    pool = await catalogue_pool(settings, lifetime, role)
     codec = EncryptionCodec(keys, IN_FLIGHT)
     await codec.refresh()
     return PlatformClients(
@@ -64,6 +61,27 @@ async def open_platform(
         codec=codec,
         temporal=await connect(settings.platform_temporal, codec, interceptors=[interceptor]),
     )
+
+
+async def catalogue_pool(settings: Settings, lifetime: AsyncExitStack, role: str, *, size: int = 8) -> asyncpg.Pool:
+    """Return connections to the catalogue as a role.
+
+    Raises:
+        LookupError: the settings name no catalogue.
+        NotDurableError: PostgreSQL would acknowledge what a crash can undo.
+    """
+    if settings.catalogue is None:
+        raise LookupError("COMITIA_CATALOGUE is not set")
+    pool = await open_pool(
+        settings.catalogue,
+        settings,
+        role,
+        size=size,
+        command_timeout=_STATEMENT_TIMEOUT_S,
+        timeout=_STATEMENT_TIMEOUT_S,
+    )
+    lifetime.push_async_callback(pool.close)
+    return pool
 
 
 async def cell_pools(

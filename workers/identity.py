@@ -35,7 +35,9 @@ from integrations.identity_cell import KEYS, IdentityCell, document_claims, iden
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.mailing import open_mailer
-from integrations.postgres.staff_entries import PostgresStaffEntries
+from integrations.postgres.pool import Pool
+from integrations.postgres.roles import UNMASKING
+from integrations.postgres.unmasking_entries import PostgresUnmaskingEntries
 from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
@@ -95,6 +97,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     devices = None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint))
     policy = registration_policy(settings)
     pools = await identity_pools(settings, lifetime)
+    unmasking = await identity_pools(settings, lifetime, UNMASKING)
     claims = ClaimActivities(document_claims(pools))
     release = Release(IDENTITY_DEPLOYMENT, settings.build)
     opened: dict[str, Client] = {}
@@ -107,7 +110,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
             *_activities(cell, hashes, providers, mailer),
             *_account_activities(cell, hashes, mailer, devices, settings.recovery_page),
             *_rejudging(cell),
-            *UnmaskingActivities(PostgresStaffEntries(cell.pool), mailer, settings.data_protection_mail).all(),
+            *_unmasking(unmasking[name], mailer, settings.data_protection_mail),
         ]
         worker = await stack.enter_async_context(
             build_worker(
@@ -133,6 +136,10 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     log.info("identity_worker_started", build=settings.build, providers=sorted(providers))
     await stopping.wait()
     await asyncio.gather(*(drain(client, release, settings.worker_drain_s) for client in opened.values()))
+
+
+def _unmasking(pool: Pool, mailer: Mailer, data_protection: str) -> list[Callable[..., object]]:
+    return UnmaskingActivities(PostgresUnmaskingEntries(pool), mailer, data_protection).all()
 
 
 def _activities(

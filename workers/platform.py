@@ -27,6 +27,7 @@ from integrations.platform import (
     IN_FLIGHT,
     KEYS_QUEUE,
     SURVEYS_QUEUE,
+    catalogue_pool,
     cell_pools,
     open_platform,
 )
@@ -36,7 +37,7 @@ from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.personal_keys import PostgresPersonalKeys
-from integrations.postgres.roles import SURVEYS
+from integrations.postgres.roles import CLOSING, SURVEYS
 from integrations.postgres.wrapped_keys import PostgresCatalogueKeys, PostgresCellKeys
 from integrations.results.opening import open_results
 from integrations.settings import Settings
@@ -49,6 +50,7 @@ from workflows.export_results import ExportResultsWorkflow
 from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 
+_CLOSINGS_AT_ONCE = 4  # steps that note something in the catalogue, of all surveys
 _STICKY = timedelta(seconds=2)  # how long a survey waits for a killed worker before another takes it
 
 log = structlog.get_logger()
@@ -75,7 +77,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     lifetime.push_async_callback(announcer.close)
     pools = await cell_pools(settings, lifetime)
     cells = {cell: PostgresCellSurveys(pool) for cell, pool in pools.items()}
-    closing = {cell: PostgresCellClosing(pool, cell) for cell, pool in pools.items()}
+    closing = await _closing(settings, lifetime)
     catalogue = PostgresCatalogue(clients.catalogue)
     results = (await open_results(settings, lifetime, SURVEYS, telemetry.waiting, from_standby=True)).results
     exports = PostgresExports(clients.catalogue)
@@ -86,8 +88,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
             release,
             [
                 *SurveyActivities(catalogue, keys, cells, announcer).all(),
-                *SteeringActivities(catalogue, closing).all(),
-                *ClosingActivities(PostgresCertifications(clients.catalogue), closing).all(),
+                *SteeringActivities(catalogue, cells).all(),
+                *closing.all(),
             ],
         ),
         _exports_worker(
@@ -119,6 +121,14 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         await asyncio.gather(*serving)
         refreshing.cancel()
+
+
+async def _closing(settings: Settings, lifetime: AsyncExitStack) -> ClosingActivities:
+    """Return what ends surveys, as a role that no process answering requests has."""
+    catalogue = await catalogue_pool(settings, lifetime, CLOSING, size=_CLOSINGS_AT_ONCE)
+    pools = await cell_pools(settings, lifetime, CLOSING)
+    cells = {cell: PostgresCellClosing(pool, cell) for cell, pool in pools.items()}
+    return ClosingActivities(PostgresCertifications(catalogue), cells)
 
 
 def _surveys_worker(client: Client, release: Release, activities: list[Callable[..., Any]]) -> Worker:

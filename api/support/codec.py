@@ -2,23 +2,32 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from temporalio.api.common.v1 import Payload
 
 from api.http.access import Principal
-from api.support.cells import SupportCell
 from domain.audit import AuditEntry, AuditKind
 from domain.errors import DomainError, ErrorCode
+from domain.staff_entries import EachTimeEntries
 from domain.tokens import Role
 from integrations.temporal.remote_codec import RemoteCodec, is_sealed
 
 _PERSON = "staff:"  # programs have no business with single payloads
 
 
+@dataclass(frozen=True, slots=True)
+class CodecCell:
+    """A cell whose payloads are opened, and where that is written down."""
+
+    name: str
+    entries: EachTimeEntries
+
+
 class CodecDesk:
     """Opens payloads for people of support and compliance. No answer is without its entry."""
 
-    def __init__(self, cell_at: Callable[[str], SupportCell], codec: RemoteCodec) -> None:
+    def __init__(self, cell_at: Callable[[str], CodecCell], codec: RemoteCodec) -> None:
         """`cell_at` returns the cell of a namespace, or raises DomainError `wrong_cell` or `cell_unavailable`."""
         self._cell_at = cell_at
         self._codec = codec
@@ -42,7 +51,7 @@ class CodecDesk:
             await cell.entries.write(_entry(namespace, sealed, staff))
         return shown
 
-    def _cell(self, namespace: str) -> SupportCell:
+    def _cell(self, namespace: str) -> CodecCell:
         try:
             return self._cell_at(namespace)
         except DomainError as error:

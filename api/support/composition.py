@@ -14,7 +14,7 @@ from api.http.sign_ins import SignIns
 from api.support.acting import ActionDesk
 from api.support.app import create_app
 from api.support.cells import SupportCell, support_cell
-from api.support.codec import CodecDesk
+from api.support.codec import CodecCell, CodecDesk
 from api.support.codec_routes import add_codec
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
@@ -41,6 +41,8 @@ from integrations.keys.purposes import (
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.codec_entries import PostgresCodecEntries
+from integrations.postgres.roles import CODEC
 from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
@@ -99,8 +101,12 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         console=console,
     )
     namespaces = {addresses.temporal.namespace: name for name, addresses in settings.cells.items()}
-    codec = CodecDesk(
-        lambda namespace: cell_of(namespaces.get(namespace)), RemoteCodec(keys, Recognition(every_contract()))
-    )
+    openings = await identity_pools(settings, lifetime, CODEC)
+
+    def codec_cell(namespace: str) -> CodecCell:
+        name = cells.of(namespaces.get(namespace)).name
+        return CodecCell(name, PostgresCodecEntries(openings[name]))
+
+    codec = CodecDesk(codec_cell, RemoteCodec(keys, Recognition(every_contract())))
     add_codec(app, codec, staff, limits, settings.codec_origins)
     return Service(app)

@@ -9,7 +9,18 @@ from pathlib import Path
 
 from comitia.stack.ports import HOST
 from comitia.stack.state import StackState
-from integrations.postgres.roles import AUDIT, CERTIFICATION, IDENTITY, RECONCILIATION, SURVEYS, TALLY, VOTING
+from integrations.postgres.roles import (
+    AUDIT,
+    CERTIFICATION,
+    CLOSING,
+    CODEC,
+    IDENTITY,
+    RECONCILIATION,
+    SURVEYS,
+    TALLY,
+    UNMASKING,
+    VOTING,
+)
 from integrations.settings import Environment
 
 _PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")
@@ -56,7 +67,7 @@ API = tuple(
             "streams": (TALLY,),
             "auth": (IDENTITY,),
             "webhooks": (IDENTITY,),
-            "support": (IDENTITY,),
+            "support": (IDENTITY, CODEC),
             "compliance": (IDENTITY,),
         }.items(),
         start=8101,
@@ -67,11 +78,11 @@ SUPPORT = next(application for application in API if application.service == "sup
 VOTING_WORKER = Application("workers", "voting", (VOTING,), 8111)
 WORKERS = (
     VOTING_WORKER,
-    Application("workers", "platform", (SURVEYS,), 8112),
+    Application("workers", "platform", (SURVEYS, CLOSING), 8112),
     Application("workers", "tally", (TALLY,), 8113),
     Application("workers", "reconciliation", (RECONCILIATION,), 8114),
     Application("workers", "certification", (CERTIFICATION,), 8115),
-    Application("workers", "identity", (IDENTITY,), 8116),
+    Application("workers", "identity", (IDENTITY, UNMASKING), 8116),
     Application("workers", "audit", (AUDIT,), 8117),
 )
 APPLICATIONS = (*WORKERS, *API)

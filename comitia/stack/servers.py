@@ -40,6 +40,11 @@ NAMESPACES = (*CELLS, PLATFORM)
 PAIRS = "pairs"
 
 
+def _migrate_alone(address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
+    """Migrate a database that no process is connected to yet."""
+    return migrate(address, password, tree, finish=True)
+
+
 class FolderInUseError(RuntimeError):
     """Another stack runs in this folder."""
 
@@ -50,7 +55,7 @@ class Servers:
     A server whose addresses are all in `environment` (`COMITIA_CELLS__EU__REDIS__PORT` and so on) is not started.
     Within `async with`, `state` has the addresses and `processes` what was started, by name. `topology` is how many
     there are of each; a folder keeps the one that it was made with. `migrations` brings a database to a newest
-    revision: ours unless it is told to stay at that of another release.
+    revision: ours, with nothing left of releases before it, unless it is told to stay at that of another release.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class Servers:
         wanted_ports: Mapping[str, int] | None = None,
         topology: Topology | None = None,
         ui: bool = False,
-        migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = migrate,
+        migrations: Callable[[DatabaseAddress, SecretStr, Tree], object] = _migrate_alone,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder = folder.absolute()

@@ -1,4 +1,4 @@
-"""The end of a survey in one cell: intake paused, votes refused for good, totals certified, keys gone."""
+"""The end of a survey in one cell: votes refused for good, totals certified, keys gone."""
 
 import json
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import asyncpg
 
 from domain.contracts.certification import InstallCertificateInput, SealedCell
-from domain.contracts.surveys import SurveyIntake
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres.cell_surveys import wait_for_recording
 from integrations.postgres.durable import acknowledged
@@ -18,11 +17,6 @@ UPDATE voting.survey SET sealed_at = coalesce(sealed_at, clock_timestamp())
 WHERE survey_id = $1 AND finish_at <= clock_timestamp() RETURNING finish_at, sealed_at
 """
 _SEALED = "SELECT finish_at, sealed_at FROM voting.survey WHERE survey_id = $1"
-
-_PAUSE = """
-UPDATE voting.survey SET paused_at = CASE WHEN $2 THEN coalesce(paused_at, clock_timestamp()) END
-WHERE survey_id = $1 RETURNING survey_id
-"""
 
 _CERTIFICATE = """
 INSERT INTO tally.certificate (survey_id, certificate_id, certified_at, regions) VALUES ($1, $2, $3, $4::jsonb)
@@ -42,7 +36,7 @@ WHERE survey_id = $1 AND keys_destroyed_at IS NULL
 
 
 class PostgresCellClosing:
-    """Implements `CellClosing`; made for the role `comitia_surveys` in a cell's database."""
+    """Implements `CellClosing`; made for the role `comitia_closing` in a cell's database."""
 
     def __init__(self, pool: asyncpg.Pool, cell: str) -> None:
         self._pool = pool
@@ -65,18 +59,6 @@ class PostgresCellClosing:
         if row is None:
             raise DomainError(ErrorCode.PRECONDITION_FAILED, f"not closed in {self._cell}")
         return SealedCell(cell=self._cell, closed_at=row["finish_at"], sealed_at=row["sealed_at"])
-
-    async def set_intake(self, request: SurveyIntake) -> None:
-        """Pause or resume the taking of votes; those that were accepted are recorded all the same. Safe to repeat.
-
-        Raises:
-            DomainError: `survey_not_found`, `ledger_unavailable`.
-        """
-        with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
-            async with self._pool.acquire() as connection, connection.transaction():
-                await wait_for_recording(connection)
-                if await connection.fetchval(_PAUSE, request.survey_id, request.paused) is None:
-                    raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {self._cell}")
 
     async def install_certificate(self, request: InstallCertificateInput) -> None:
         """Put certified totals into the cell; safe to repeat.

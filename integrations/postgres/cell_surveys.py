@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 
-from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyWindow
+from domain.contracts.surveys import InstallSurveyInput, Survey, SurveyIntake, SurveyWindow
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres.failures import unavailable_as
 
@@ -48,11 +48,16 @@ _SET_IDENTITY_WINDOW = (
     "UPDATE identity.survey SET start_at = $2, finish_at = $3 WHERE survey_id = $1 RETURNING survey_id"
 )
 
+_PAUSE = """
+UPDATE voting.survey SET paused_at = CASE WHEN $2 THEN coalesce(paused_at, clock_timestamp()) END
+WHERE survey_id = $1 RETURNING survey_id
+"""
+
 _GET = "SELECT definition, start_at, finish_at FROM voting.survey WHERE survey_id = $1"
 
 
 class PostgresCellSurveys:
-    """Implements `CellSurveys`; made for the role `comitia_surveys` in a cell's database."""
+    """Implements `CellSurveys` and `CellIntake`; made for the role `comitia_surveys` in a cell's database."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -95,6 +100,18 @@ class PostgresCellSurveys:
                 if row is None:
                     raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {window.cell}")
                 await connection.fetchval(_SET_IDENTITY_WINDOW, window.survey_id, row["start_at"], row["finish_at"])
+
+    async def set_intake(self, request: SurveyIntake) -> None:
+        """Pause or resume the taking of votes; those that were accepted are recorded all the same. Safe to repeat.
+
+        Raises:
+            DomainError: `survey_not_found`, `ledger_unavailable`.
+        """
+        with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await wait_for_recording(connection)
+                if await connection.fetchval(_PAUSE, request.survey_id, request.paused) is None:
+                    raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {request.cell}")
 
     async def get(self, survey_id: str) -> Survey | None:
         """Return the cell's copy with its window, or None."""

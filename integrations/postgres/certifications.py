@@ -33,7 +33,10 @@ _ARE_DESTROYED = "SELECT keys_destroyed_at IS NOT NULL FROM catalogue.survey WHE
 
 
 class PostgresCertifications:
-    """Implements `CertificationCatalogue`; made for the role `comitia_surveys`."""
+    """Implements `CertificationCatalogue`; made for the role `comitia_closing`.
+
+    Any that serves the catalogue can read `state`.
+    """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

@@ -10,7 +10,8 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import URL, Connection, Engine, create_engine, pool, text
 
-from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, install_writers
+from integrations.postgres import withdrawing
+from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, install_writers, withdraw_writers
 from integrations.postgres.roles import OWNER
 from integrations.settings import DatabaseAddress
 
@@ -27,6 +28,7 @@ class Tree(StrEnum):
 
 
 _WRITERS = {Tree.CELL: CELL_WRITERS, Tree.CATALOGUE: CATALOGUE_WRITERS}
+_WITHDRAWN = {Tree.CELL: withdrawing.CELL, Tree.CATALOGUE: withdrawing.CATALOGUE}
 
 
 def configuration(tree: Tree) -> Config:
@@ -43,11 +45,12 @@ def heads(tree: Tree) -> tuple[str, ...]:
     return tuple(ScriptDirectory.from_config(configuration(tree)).get_heads())
 
 
-def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
+def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree, *, finish: bool = False) -> str:
     """Run what is missing, each revision in a transaction of its own; return the revision reached, or "".
 
     Who writes which audit entries follows from the code (`domain/audit_writers.py`): that is brought up to date as
-    well, with a revision or without.
+    well, with a revision or without. `finish` takes away what only the release before needs, so none of its processes
+    may run any more: until then they have the rights that they had.
 
     Blocking, and not for two threads at once. Safe to repeat, and safe in two processes: the second waits.
     """
@@ -62,10 +65,18 @@ def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree) -> str:
             if heads(tree):
                 command.upgrade(config, "head")
                 install_writers(connection, _WRITERS[tree])
+                if finish:
+                    _withdraw(connection, tree)
                 connection.commit()
             return _reached(connection)
     finally:
         engine.dispose()
+
+
+def _withdraw(connection: Connection, tree: Tree) -> None:
+    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+    connection.execute(text(_WITHDRAWN[tree]))
+    withdraw_writers(connection, _WRITERS[tree])
 
 
 def _reached(connection: Connection) -> str:

@@ -7,7 +7,11 @@ TALLY = "comitia_tally"  # reads schema `voting`; results, streams and the tally
 SURVEYS = "comitia_surveys"  # the catalogue; installs copies into cells
 RECONCILIATION = "comitia_reconciliation"  # reads schema `voting` and the audit entries; schema `reconciliation`
 CERTIFICATION = "comitia_certification"  # reads schema `voting`, sealed ballots too, and writes nothing
-AUDIT = "comitia_audit"  # reads audit entries and gives them their places; notes which histories are archived
+CLOSING = "comitia_closing"  # seals surveys in cells, notes and installs certificates, takes out keys at their end
+UNMASKING = "comitia_unmasking"  # writes the audit entries of break-glass, and nothing else
+CODEC = "comitia_codec"  # writes the audit entries of the codec server, and nothing else
+SEARCH = "comitia_search"  # finds the places of audit entries, and reads none
+AUDIT = "comitia_audit"  # reads audit entries, gives them their places, keeps their search; notes archived histories
 
-CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS, RECONCILIATION, CERTIFICATION, AUDIT)
-CATALOGUE_ROLES = (SURVEYS, RECONCILIATION, AUDIT)
+CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS, RECONCILIATION, CERTIFICATION, CLOSING, UNMASKING, CODEC, SEARCH, AUDIT)
+CATALOGUE_ROLES = (SURVEYS, RECONCILIATION, CLOSING, SEARCH, AUDIT)

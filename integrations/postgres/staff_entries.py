@@ -1,4 +1,4 @@
-"""Audit entries of what staff ask for in a cell: beside a row of its key, in one transaction, or each time."""
+"""Audit entries of what staff ask for in a cell, each beside a row of its key, in one transaction."""
 
 import hashlib
 from dataclasses import replace
@@ -41,12 +41,6 @@ class PostgresStaffEntries:
         if of != asked:
             raise DomainError(ErrorCode.IDEMPOTENCY_KEY_USED)
         return str(outcome)
-
-    async def write(self, entry: AuditEntry) -> None:
-        """Write an entry, each time anew."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            async with acknowledged(self._pool) as connection:
-                await append(connection, entry)
 
     async def outcome_of(self, key: str) -> str | None:
         """Return the outcome of the entry of a key, or None."""

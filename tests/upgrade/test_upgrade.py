@@ -55,18 +55,18 @@ class Upgrade:
     lifetime: AsyncExitStack
     histories: dict[str, list[WorkflowHistory]] = field(default_factory=dict)  # of the old release, by namespace
 
-    async def migrate(self) -> None:
-        """Bring every database to our newest revision, as `comitia migrate` does."""
+    async def migrate(self, *, finish: bool = False) -> None:
+        """Bring every database to our newest revision, as `comitia migrate` does; `finish` when the old one is gone."""
         for name in DATABASES:
             tree = Tree.CATALOGUE if name == CATALOGUE else Tree.CELL
-            reached = await asyncio.to_thread(self._migrate, name, tree)
+            reached = await asyncio.to_thread(self._migrate, name, tree, finish=finish)
             assert (reached,) == heads(tree)
 
-    def _migrate(self, name: str, tree: Tree) -> str:
+    def _migrate(self, name: str, tree: Tree, *, finish: bool) -> str:
         state = self.house.state
         for left in reversed(range(MIGRATIONS_TRIED)):
             try:
-                return migrate(state.database(name), SecretStr(state.password(OWNER)), tree)
+                return migrate(state.database(name), SecretStr(state.password(OWNER)), tree, finish=finish)
             except OperationalError:
                 if not left:
                     raise
@@ -170,6 +170,7 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
         await upgrade.retire(VOTING_WORKER.name)
         await upgrade.bring(*upgrade.new.processes.keys() - upgrade.new.pids.keys())  # what the old one did not have
         steady.cells = CELLS
+        await upgrade.migrate(finish=True)
         await steady.more_votes(20)
 
     house.supervisor = upgrade.new

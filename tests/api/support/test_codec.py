@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -20,8 +19,7 @@ from api.composition import Service
 from api.http.application import create_application
 from api.http.limits import Limits
 from api.http.serving import serve
-from api.support.cells import SupportCell
-from api.support.codec import CodecDesk
+from api.support.codec import CodecCell, CodecDesk
 from api.support.codec_routes import PAYLOADS_MAX, add_codec
 from api.support.composition import compose
 from domain.audit import AuditEntry, AuditKind
@@ -43,7 +41,7 @@ from integrations.keys.purposes import (
     history,
     in_flight,
 )
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import CODEC, IDENTITY
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
@@ -84,12 +82,12 @@ class Codec:
         add_codec(self.app, self.desk, door(Role.SUPPORT, Role.COMPLIANCE), limits or lonely_limits(), {UI})
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://support")
 
-    def _cell(self, name: str | None) -> SupportCell:
+    def _cell(self, name: str | None) -> CodecCell:
         if name == "us":
             raise DomainError(ErrorCode.CELL_UNAVAILABLE)
         if name != "eu":
             raise DomainError(ErrorCode.WRONG_CELL)
-        return cast("SupportCell", SimpleNamespace(name=name, entries=self.entries))
+        return CodecCell(name, self.entries)
 
     async def sealed(self, *contents: Contract | bytes, purpose: str = history("eu")) -> list[Payload]:
         payloads = [
@@ -364,7 +362,7 @@ async def composed(settings: Settings) -> AsyncIterator[Service]:
 async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line(
     settings_for: SettingsFor, owner_pool: OwnerPool
 ) -> None:
-    settings = settings_for(IDENTITY, codec_origins=frozenset({UI}))
+    settings = settings_for(IDENTITY, CODEC, codec_origins=frozenset({UI}))
     keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, HISTORY)
     tokens, codec = AccessTokens(keys), EncryptionCodec(keys, history("eu"))
     await tokens.refresh()

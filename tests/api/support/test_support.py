@@ -44,7 +44,7 @@ from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import FileKms, open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import ACCESS_TOKEN, DAILY, STAFF_TOKEN, SUBMISSION, in_flight
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import CODEC, IDENTITY
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
@@ -81,7 +81,7 @@ class Support:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def support(settings_for: SettingsFor) -> AsyncIterator[Support]:
-    settings = settings_for(IDENTITY)
+    settings = settings_for(IDENTITY, CODEC)
     keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, SUBMISSION, DAILY)
     tokens = AccessTokens(keys)
     await tokens.refresh()

@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from temporalio.worker import Worker
 
@@ -11,7 +11,9 @@ from activities.unmasking import UnmaskingActivities
 from domain.ids import break_glass_workflow_id, new_registration_id
 from domain.mailing import Message, MessageKind
 from domain.tokens import Role
-from integrations.postgres.staff_entries import PostgresStaffEntries
+from integrations.identity_cell import identity_pools
+from integrations.postgres.roles import UNMASKING
+from integrations.postgres.unmasking_entries import PostgresUnmaskingEntries
 from integrations.temporal.histories import Histories
 from integrations.temporal.worker import sandbox
 from tests.api.auth.test_registration import Town
@@ -31,16 +33,20 @@ async def unmaskings(town: Town, owner_pool: OwnerPool) -> AsyncIterator[StaffDe
         yield desk
 
 
-def break_glass_worker(town: Town, queue: str) -> Worker:
-    """Return what serves this queue in the cell `eu`."""
-    cell = town.cells["eu"]
-    return Worker(
-        cell.temporal,
-        task_queue=queue,
-        workflows=[BreakGlassWorkflow],
-        activities=UnmaskingActivities(PostgresStaffEntries(cell.pool), town.mail, WATCH).all(),
-        workflow_runner=sandbox(),
-    )
+@asynccontextmanager
+async def break_glass_worker(town: Town, queue: str) -> AsyncIterator[None]:
+    """Serve this queue in the cell `eu`."""
+    async with AsyncExitStack() as lifetime:
+        pools = await identity_pools(town.settings, lifetime, UNMASKING)
+        worker = Worker(
+            town.cells["eu"].temporal,
+            task_queue=queue,
+            workflows=[BreakGlassWorkflow],
+            activities=UnmaskingActivities(PostgresUnmaskingEntries(pools["eu"]), town.mail, WATCH).all(),
+            workflow_runner=sandbox(),
+        )
+        await lifetime.enter_async_context(worker)
+        yield
 
 
 async def registered(town: Town) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from api.surveys.export_processes import ExportProcesses
 from api.surveys.export_routes import Exports
 from api.surveys.processes import SurveyProcesses
 from domain.audit_log import verifier_keys
-from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Survey, SurveyWindow
+from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Survey, SurveyIntake, SurveyWindow
 from domain.errors import DomainError, ErrorCode
 from domain.tally import MergedTotals
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
@@ -43,7 +43,7 @@ from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.findings import CellFindingsReader
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import SURVEYS
+from integrations.postgres.roles import CLOSING, SURVEYS
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import make_telemetry
@@ -80,6 +80,9 @@ class CutOffCell:
     async def set_window(self, window: SurveyWindow) -> None:
         self._pass()
         await self._inner.set_window(window)
+
+    async def set_intake(self, request: SurveyIntake) -> None:
+        await self._inner.set_intake(request)
 
     async def get(self, survey_id: str) -> Survey | None:
         return await self._inner.get(survey_id)
@@ -150,7 +153,7 @@ class Platform:
             workflows=[RunSurveyWorkflow, ExportResultsWorkflow],
             activities=[
                 *activities.all(),
-                *SteeringActivities(self.catalogue, self.closing).all(),
+                *SteeringActivities(self.catalogue, self.cells).all(),
                 *ClosingActivities(self.certifications, self.closing).all(),
                 *exports.all(),
             ],
@@ -184,7 +187,7 @@ class Platform:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platform]:
-    settings = settings_for(SURVEYS)
+    settings = settings_for(SURVEYS, CLOSING)
     assert settings.catalogue is not None
     assert settings.platform_temporal is not None
     assert settings.keys_folder is not None
@@ -210,8 +213,8 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
     )
     async with AsyncExitStack() as opened:
 
-        async def pool(address: Any) -> asyncpg.Pool:
-            made = await open_pool(address, settings, SURVEYS)
+        async def pool(address: Any, role: str = SURVEYS) -> asyncpg.Pool:
+            made = await open_pool(address, settings, role)
             opened.push_async_callback(made.close)
             return made
 
@@ -224,8 +227,10 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
             results=Totals(),
             objects=FileObjectStore(settings.objects_folder),
             cells={cell: CutOffCell(PostgresCellSurveys(pools[cell])) for cell in CELLS},
-            certifications=PostgresCertifications(catalogue_pool),
-            closing={cell: PostgresCellClosing(pools[cell], cell) for cell in CELLS},
+            certifications=PostgresCertifications(await pool(settings.catalogue, CLOSING)),
+            closing={
+                cell: PostgresCellClosing(await pool(settings.cells[cell].database, CLOSING), cell) for cell in CELLS
+            },
             announcements=Announcements(),
             client=await connect(settings.platform_temporal, EncryptionCodec(kms, in_flight)),
             kms=kms,

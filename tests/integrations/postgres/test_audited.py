@@ -43,7 +43,7 @@ from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
 from integrations.postgres.registrations import PostgresRegistrations
-from integrations.postgres.roles import SURVEYS
+from integrations.postgres.roles import CLOSING, SURVEYS
 from integrations.postgres.rolls import PostgresRolls
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
@@ -61,6 +61,7 @@ class Acts:
 
     identity: asyncpg.Pool
     surveys: asyncpg.Pool
+    closing: asyncpg.Pool
 
     async def login_decided(self) -> str:
         made = login(LoginDecision.DENY)
@@ -130,7 +131,7 @@ class Acts:
 
     async def certified(self) -> str:
         survey = (await opened(PostgresCatalogue(self.surveys))).survey.id
-        certifications = PostgresCertifications(self.surveys)
+        certifications = PostgresCertifications(self.closing)
         certificate = SignedCertificate(
             survey_id=survey,
             certificate_id="c_x",
@@ -152,11 +153,13 @@ class Acts:
 
 @pytest_asyncio.fixture
 async def acts(identity_pool: asyncpg.Pool, settings_for: SettingsFor) -> AsyncIterator[Acts]:
-    settings = settings_for(SURVEYS)
+    settings = settings_for(SURVEYS, CLOSING)
     assert settings.catalogue is not None
     surveys = await open_pool(settings.catalogue, settings, SURVEYS, size=1)
-    yield Acts(identity_pool, surveys)
+    closing = await open_pool(settings.catalogue, settings, CLOSING, size=1)
+    yield Acts(identity_pool, surveys, closing)
     await surveys.close()
+    await closing.close()
 
 
 async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str, Any]]]:

@@ -26,12 +26,14 @@ WRITING = [(writer, CATALOGUE if writer in CATALOGUE_WRITERS else "eu") for writ
 
 
 @asynccontextmanager
-async def connected(settings_for: SettingsFor, database: str, role: str) -> AsyncIterator[asyncpg.Pool]:
+async def connected(
+    settings_for: SettingsFor, database: str, role: str, *, size: int = 1
+) -> AsyncIterator[asyncpg.Pool]:
     """Connections as a role."""
     settings = settings_for(role)
     address = settings.catalogue if database == CATALOGUE else settings.cells[database].database
     assert address is not None
-    pool = await open_pool(address, settings, role, size=1)
+    pool = await open_pool(address, settings, role, size=size)
     try:
         yield pool
     finally:

@@ -71,15 +71,3 @@ async def test_a_directory_that_is_away_is_said(closed_pool: asyncpg.Pool) -> No
         with pytest.raises(DomainError) as failed:
             await call
         assert failed.value.code is ErrorCode.DIRECTORY_UNAVAILABLE
-
-
-async def test_an_entry_of_what_happens_each_time_is_written_each_time(
-    identity_pool: asyncpg.Pool, owner_pool: OwnerPool, closed_pool: asyncpg.Pool
-) -> None:
-    entries, case_id = PostgresStaffEntries(identity_pool), new_registration_id("eu")
-    for _ in range(2):
-        await entries.write(entry(case_id))
-    assert await outcomes(await owner_pool("eu"), case_id) == ["asked"] * 2
-    with pytest.raises(DomainError) as failed:
-        await PostgresStaffEntries(closed_pool).write(entry(case_id))
-    assert failed.value.code is ErrorCode.DIRECTORY_UNAVAILABLE

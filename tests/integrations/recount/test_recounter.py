@@ -30,7 +30,7 @@ from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
 from integrations.postgres.pool import open_pool
 from integrations.postgres.recount import RecountLedger
-from integrations.postgres.roles import CERTIFICATION, SURVEYS
+from integrations.postgres.roles import CERTIFICATION, CLOSING, SURVEYS
 from integrations.recount.recounter import LedgerRecounter
 from tests.conftest import OwnerPool, SettingsFor
 from tests.voting_world import REGION, Booth, voting_keys
@@ -46,7 +46,7 @@ class Polls:
         self.booth = booth
         self.owner = owner
         self.recounter = recounter
-        self._closing = closing
+        self.closing = closing
         self.votes: list[SealedVote] = []
 
     async def vote(self, *choices: str) -> str:
@@ -63,7 +63,7 @@ class Polls:
         await self.owner.execute(
             "UPDATE voting.survey SET finish_at = clock_timestamp() WHERE survey_id = $1", survey_id
         )
-        await self._closing.seal(survey_id)
+        await self.closing.seal(survey_id)
 
     async def recount(self, progress: RecountProgress | None = None) -> tuple[CellRecount, list[RecountProgress]]:
         """Count again."""
@@ -83,9 +83,9 @@ class Polls:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def polls(booth: Booth, owner_pool: OwnerPool, settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[Polls]:
-    settings = settings_for(CERTIFICATION, SURVEYS)
+    settings = settings_for(CERTIFICATION, CLOSING)
     counting = await open_pool(settings.cells[CELL].database, settings, CERTIFICATION, size=2)
-    closing = await open_pool(settings.cells[CELL].database, settings, SURVEYS, size=1)
+    closing = await open_pool(settings.cells[CELL].database, settings, CLOSING, size=1)
     keys: FileKms = voting_keys(settings)
     recounter = LedgerRecounter(
         {CELL: RecountLedger(counting, page=2)}, keys, FileObjectStore(tmp_path), processes=1, file_ballots=7
@@ -264,9 +264,9 @@ async def test_a_sealed_survey_stays_sealed_and_takes_no_vote(polls: Polls, sett
     finish_at = await polls.owner.fetchval("SELECT finish_at FROM voting.survey WHERE survey_id = $1", survey_id)
     await polls.booth.ledger.record(batch, finish_at - timedelta(seconds=1))
     assert (await polls.booth.counts())["participations"] == 0
+    sealed = [await polls.closing.seal(survey_id) for _ in range(2)]
+    assert sealed[0] == sealed[1]
     settings = settings_for(SURVEYS)
     pool = await open_pool(settings.cells[CELL].database, settings, SURVEYS, size=1)
-    sealed = [await PostgresCellClosing(pool, CELL).seal(survey_id) for _ in range(2)]
-    assert sealed[0] == sealed[1]
     assert await PostgresCellSurveys(pool).get(survey_id) is not None
     await pool.close()
