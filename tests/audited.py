@@ -1,6 +1,12 @@
-"""Every mutating route and every activity, and the kinds of audit entry that come of it, or why none does."""
+"""Every mutating route and every activity, and the kinds of audit entry that come of it, or why none does.
 
-from typing import Final
+Whoever promises a kind is seen to keep it: some test takes each such route, page and activity while `leaves` looks.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from domain.audit import AuditKind as K
 
@@ -116,7 +122,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "send_contact_code": _READS,
     "send_message": _READS,
     "stop_account": _STEP,
-    "end_registration": (K.REGISTRATION_ENDED,),
+    "end_registration": "asks the registration's own process, which notes its end",
     "list_cases": _READS,
     "erase_devices": _STEP,
     "end_account": _STEP,
@@ -236,3 +242,34 @@ SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed
 SEEN[K.EVIDENCE_EXPORTED] = (
     "tests/api/compliance/test_bundles.py::test_each_export_is_an_entry_with_the_digest_of_what_was_taken"
 )
+
+_WITHIN_S: Final = 30.0
+_SINCE: Final = """
+SELECT DISTINCT kind FROM audit.entry WHERE occurred_at >= $1 AND ($2 = '' OR body ->> 'subject' = $2)
+"""
+
+
+def promised(name: str) -> frozenset[K]:
+    """Return the kinds that a route, page or activity leaves: none where there is a reason."""
+    found = {**ROUTES, **PAGES, **ACTIVITIES}[name]
+    return frozenset() if isinstance(found, str) else frozenset(found)
+
+
+@asynccontextmanager
+async def leaves(
+    pool: Any, name: str, *kinds: K, subject: str = "", within_s: float = _WITHIN_S
+) -> AsyncIterator[None]:
+    """See that within the block a route, page or activity, by its name here, leaves an entry of each kind it promises.
+
+    `pool` is the owner's, of the database that is written to; `kinds` are those of this case where a name has several.
+    What a process writes down once it has answered is waited for.
+    """
+    wanted = set(kinds) or set(promised(name))
+    assert wanted, f"{name} promises nothing"
+    assert wanted <= promised(name)
+    since = await pool.fetchval("SELECT clock_timestamp()")
+    yield
+    give_up_at = asyncio.get_running_loop().time() + within_s
+    while missing := wanted - {row["kind"] for row in await pool.fetch(_SINCE, since, subject)}:
+        assert asyncio.get_running_loop().time() < give_up_at, f"{name} left no {', '.join(sorted(missing))}"
+        await asyncio.sleep(0.05)

@@ -1,5 +1,6 @@
 """No route and no activity changes anything without an entry, unless it is written down why."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -10,7 +11,7 @@ import temporalio.activity
 
 import activities
 from domain.audit import AuditKind
-from tests.audited import ACTIVITIES, PAGES, ROUTES, SEEN
+from tests.audited import ACTIVITIES, PAGES, ROUTES, SEEN, promised
 from tests.end_to_end.openapi_documents import DOCUMENTS, committed
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,23 @@ def activity_names() -> set[str]:
     return names
 
 
+def walked() -> set[str]:
+    """Return what tests take while `leaves` looks, as far as they name it in so many words."""
+    calls = (
+        node
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "leaves(" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "leaves"
+    )
+    return {
+        argument.value
+        for call in calls
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
 def test_every_mutating_route_leaves_an_entry_or_a_reason() -> None:
     assert len(ROUTES) > 40
     assert mutating_routes() == ROUTES.keys()
@@ -67,3 +85,12 @@ def test_every_kind_is_seen_to_come_out_and_every_promise_is_a_kind_that_is() ->
     for place in SEEN.values():
         file, _, name = place.partition("::")
         assert re.search(rf"^async def {name}\(", (ROOT / file).read_text(), re.MULTILINE), place
+
+
+def test_every_route_and_page_that_promises_an_entry_is_taken_while_somebody_looks() -> None:
+    # Those of surveys are taken in order by one test, which knows that they are all
+    by_itself = {route for route in ROUTES if route.startswith("surveys ") and not route.endswith("/certify")}
+    promising = {name for name in (*ROUTES, *PAGES) if promised(name)} - by_itself
+    assert len(promising) > 15
+    assert promising - walked() == set()
+    assert walked() <= {*ROUTES, *PAGES, *ACTIVITIES}

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from comitia.cli import app as command_line
 from comitia.keys import rotate_keys
-from comitia.stack.state import CELLS
+from comitia.stack.state import CATALOGUE, CELLS
 from domain.contracts.keys import RotateKeysInput
 from integrations.keys.purposes import KEY_ENCRYPTION_KEYS
 from integrations.settings import Environment
+from tests.audited import leaves
 from tests.end_to_end.house import House, OpenSurvey, eventually
 
 WITHIN_S = 90.0  # the machine is shared, and a clock's margin is part of every end
@@ -42,7 +43,9 @@ async def reached(house: House, survey: OpenSurvey, stage: str, attempt: int = 1
 
 
 async def certify(house: House, survey: OpenSurvey) -> None:
-    answer = await house.clients["surveys"].put(f"/v1/internal/surveys/{survey.id}/certify", headers=house.admin())
+    owner = house.owners[CATALOGUE]
+    async with leaves(owner, "surveys PUT /v1/internal/surveys/{survey_id}/certify", subject=survey.id):
+        answer = await house.clients["surveys"].put(f"/v1/internal/surveys/{survey.id}/certify", headers=house.admin())
     assert answer.status_code == 200, answer.text
 
 

@@ -61,6 +61,7 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.worker import sandbox
 from tests.api.auth.test_registration import CELLS, WITHIN_S, Town, number, open_town, vendors_of
+from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld
 from tests.integrations.login.authenticator import ORIGIN, RP_ID, Authenticator
@@ -281,7 +282,8 @@ async def test_who_deletes_the_account_and_registers_again_cannot_vote_twice(vil
     reference = (await town.row(registration)).reference
     gone = await town.vendor.delete(f"/sumsub/_control/applicants/{reference}")  # as agreed with the vendor
     assert gone.status_code == 204, gone.text
-    certificate = await village.deleted(voter, session)
+    async with leaves(await village.owner_pool("eu"), "auth DELETE /v1/account"):
+        certificate = await village.deleted(voter, session)
     assert {name: count for name, count in certificate.items() if isinstance(count, int)} == {
         "sessionsEnded": 1,
         "casesErased": 1,
@@ -382,7 +384,8 @@ async def test_a_link_replaces_the_password_and_ends_every_session(village: Vill
     assert token.startswith("rk_us_")
     short = await village.client.post(f"/v1/account/recovery/{token}", json={"password": "short"})
     assert code_of(short) == (422, "password_not_accepted")
-    done = await village.client.post(f"/v1/account/recovery/{token}", json={"password": PASSWORD})
+    async with leaves(await village.owner_pool("us"), "auth POST /v1/account/recovery/{token}"):
+        done = await village.client.post(f"/v1/account/recovery/{token}", json={"password": PASSWORD})
     assert done.status_code == 204, done.text
     (kept,) = await village.cells.of("us").credentials.of(voter, CredentialKind.PASSWORD)
     assert (await Passwords().check(PASSWORD, kept.secret)).right

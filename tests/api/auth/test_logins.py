@@ -29,7 +29,8 @@ from integrations.postgres.unopened_logins import end_unopened_logins
 from integrations.settings import PasskeySettings
 from tests.api.auth.conftest import PUBLIC_URL, Auth
 from tests.api.auth.login_town import PASSWORD, WITHIN_S, LoginTown, Person, open_login_town
-from tests.conftest import SettingsFor
+from tests.audited import leaves
+from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.login.authenticator import ORIGIN, RP_ID, Authenticator
 from tests.provider_world import SilentProvider, silent_provider
 
@@ -68,9 +69,12 @@ async def away(town: LoginTown, vendor: str, **fault: Any) -> AsyncIterator[None
         await town.vendors.delete(f"/{vendor}/_control/faults")
 
 
-async def test_a_voter_logs_in_by_mail_and_the_tokens_are_good_elsewhere(town: LoginTown) -> None:
+async def test_a_voter_logs_in_by_mail_and_the_tokens_are_good_elsewhere(
+    town: LoginTown, owner_pool: OwnerPool
+) -> None:
     person = await town.person()
-    answer = await town.log_in_by_mail(person)
+    async with leaves(await owner_pool("eu"), "auth POST /v1/auth/logins"):
+        answer = await town.log_in_by_mail(person)
     claims, body = claims_of(answer), answer.json()
     assert (body["decision"], body["tokenType"], body["sessionId"]) == ("ALLOW", "DPoP", claims["sid"])
     assert (claims["sub"], claims["cell"], claims["cnf"]) == (person.voter_id, "eu", {"jkt": person.key.jkt})
@@ -88,7 +92,9 @@ async def test_a_voter_logs_in_by_mail_and_the_tokens_are_good_elsewhere(town: L
     assert attempt.signals.my_logins == 0
 
 
-async def test_a_login_on_a_known_device_is_allowed_and_on_a_new_one_challenged(town: LoginTown) -> None:
+async def test_a_login_on_a_known_device_is_allowed_and_on_a_new_one_challenged(
+    town: LoginTown, owner_pool: OwnerPool
+) -> None:
     person = await town.person("us", password=PASSWORD)
     app = await town.totp(person)
     for _ in range(2):
@@ -100,7 +106,9 @@ async def test_a_login_on_a_known_device_is_allowed_and_on_a_new_one_challenged(
     assert (body["decision"], body["factors"]) == ("CHALLENGE", ["totp"])
     wrong = await town.step_up(person, body["attemptId"], factor="totp", code="000000")
     assert code_of(wrong) == FAILED
-    claims = claims_of(await town.step_up(person, body["attemptId"], factor="totp", code=app.now()))
+    attempt_id = body["attemptId"]
+    async with leaves(await owner_pool("us"), "auth POST /v1/auth/logins/{attempt_id}/step-up", subject=attempt_id):
+        claims = claims_of(await town.step_up(person, attempt_id, factor="totp", code=app.now()))
     assert (claims["risk"], claims["sid"]) == ("medium", session_id_of(body["attemptId"]))
     attempt = await town.attempt(body["attemptId"])
     assert "new_device" in attempt.verdict.reasons

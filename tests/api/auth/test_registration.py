@@ -58,6 +58,7 @@ from integrations.settings import (
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.registrations import TemporalRegistrations
 from integrations.temporal.worker import sandbox
+from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.limits_world import lonely_limits
 from tests.workflows.registration_world import Claims, Mail
@@ -457,10 +458,11 @@ async def test_who_cancels_leaves_no_personal_data(town: Town, owner_pool: Owner
     mail = f"{secrets.token_hex(4)}@example.org"
     registration = (await town.begin(mail=mail)).json()["registrationId"]
     voter_id = (await town.row(registration)).voter_id
-    answer = await town.send("DELETE", registration)
-    assert answer.status_code == 200, answer.text
-    await town.at(registration, "cancelled")
     pool = await owner_pool("eu")
+    async with leaves(pool, "auth DELETE /v1/registrations/{registration_id}", subject=registration):
+        answer = await town.send("DELETE", registration)
+        assert answer.status_code == 200, answer.text
+        await town.at(registration, "cancelled")
     async with asyncio.timeout(WITHIN_S):
         while await pool.fetchval("SELECT count(*) FROM identity.personal WHERE voter_id = $1", voter_id):
             await asyncio.sleep(0.05)

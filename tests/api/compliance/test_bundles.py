@@ -20,8 +20,11 @@ from temporalio.testing import ActivityEnvironment
 from typer.testing import CliRunner
 
 from activities.history_archive import HistoryArchiveActivities
-from api.compliance.composition import compose
+from api.compliance.composition import BASE, TEMPLATES, compose
 from api.compliance.evidence import Asked, EvidenceCell, EvidenceDesk
+from api.compliance.evidence_cells import evidence_desk
+from api.compliance.pages import CompliancePages, add_compliance_pages
+from api.http.application import create_application
 from comitia.cli import app as command_line
 from comitia.evidence import export_case
 from domain.archive_ports import ArchiveCell
@@ -36,9 +39,10 @@ from domain.stored_zip import read_zip
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
+from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, BUNDLE, HISTORY, STAFF_TOKEN, public
 from integrations.keys.signing import is_signed
 from integrations.objects.file_store import FileObjectStore
+from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.case_evidence import PostgresCaseEvidence
 from integrations.postgres.logins import PostgresLogins
@@ -50,8 +54,11 @@ from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.case_histories import CaseHistories
 from integrations.temporal.closed_histories import TemporalClosedHistories
 from tests.api.auth.test_registration import Town, number
+from tests.api.compliance.test_console import Logs
 from tests.archive_world import Watch
+from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
+from tests.console_world import console_world
 from tests.integrations.postgres.test_logins import login
 from tests.masking_walk import SEEN, texts
 from tests.sealing_world import Seal, sealing
@@ -194,8 +201,9 @@ async def test_each_export_is_an_entry_with_the_digest_of_what_was_taken(
         return [json.loads(row["body"]) for row in rows]
 
     before = len(await entries())
-    for _ in range(3):
-        content = await officer.exported(registered, key=key)
+    async with leaves(owner, "compliance POST /v1/compliance/bundles", subject=registered):
+        for _ in range(3):
+            content = await officer.exported(registered, key=key)
     found = (await entries())[before:]
     assert len(found) == 1
     told = {name: found[0][name] for name in ("actor", "role", "reason", "after")}
@@ -203,6 +211,26 @@ async def test_each_export_is_an_entry_with_the_digest_of_what_was_taken(
     assert told == {"actor": "staff:u_tester", "role": "compliance", "reason": "court", "after": digest}
     other = await officer.post(registered, key=key, reason="complaint")
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_used")
+
+
+async def test_the_page_hands_out_the_same_after_an_entry_of_its_own(
+    town: Town, officer: Officer, registered: str, owner_pool: OwnerPool
+) -> None:
+    settings, pools = officer.settings, {name: cell.pool for name, cell in town.cells.items()}
+    keys = open_keys(settings, BUNDLE, public(AUDIT_LOG), HISTORY)
+    desk = evidence_desk(settings, keys, open_log_objects(settings), lambda name: town.cells[name or ""])
+    owner = await owner_pool(CELL)
+    async with console_world(settings, pools, BASE, TEMPLATES) as world:
+        parts: tuple[Any, ...] = (Logs(), desk, None)
+        add_compliance_pages(world.console, CompliancePages(world.console, *parts))
+        app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
+        app.include_router(world.console.router)
+        world.serve(app)
+        _, browser = await world.signed_in(Role.COMPLIANCE)
+        page = await browser.get()
+        async with leaves(owner, "compliance POST /console/compliance/bundles", subject=registered):
+            taken = await browser.submit(page, "/bundles", case=registered, reason="court")
+        assert taken.content == await officer.exported(registered)
 
 
 async def test_it_is_checked_by_command_with_public_keys_alone(

@@ -37,9 +37,9 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
-from tests.audited import PAGES
+from tests.audited import PAGES, leaves
 from tests.comitia.test_replay import Ledger, submit
-from tests.conftest import SettingsFor
+from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ADDRESS, ConsoleWorld, changing_routes, console_world, forms_of
 from tests.workflows.test_seal_audit_log import Database, Watch
 from workflows.submit_votes import SubmitVotesWorkflow
@@ -179,12 +179,15 @@ async def test_the_evidence_of_a_case_is_a_file_that_its_taker_asked_for_with_a_
         assert len(evidence.asked) == 2
 
 
-async def test_each_role_sees_its_own_pages_and_every_changing_one_has_its_entry_or_a_reason(office: Office) -> None:
+async def test_each_role_sees_its_own_pages_and_every_changing_one_has_its_entry_or_a_reason(
+    office: Office, owner_pool: OwnerPool
+) -> None:
     listed = {name.removeprefix("compliance ") for name in PAGES if name.startswith("compliance ")}
     nothing: tuple[Any, ...] = (None, None, None)
     add_compliance_pages(office.world.console, CompliancePages(office.world.console, *nothing))  # it is not served
     assert changing_routes(office.world.console) == listed
-    _, auditor = await office.world.signed_in(Role.AUDITOR)
+    async with leaves(await owner_pool("eu"), "compliance GET /console/compliance/back"):
+        _, auditor = await office.world.signed_in(Role.AUDITOR)
     token = forms_of(await auditor.get())[0].fields["token"]
     assert (await auditor.post(f"{BASE}/replays", {"token": token, "workflow": "a/b"})).status_code == 403
     for role in (Role.SUPPORT, Role.ADMIN):

@@ -35,6 +35,7 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.rejudgements import TemporalRejudgements
 from integrations.temporal.worker import sandbox
 from tests.api.support.staff_desk import ANN, BOB, door, staff
+from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.limits_world import lonely_limits
 from tests.workflows.test_rejudge_decisions import SINCE, SOON, STRICT, Kept, soon
@@ -111,7 +112,8 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
 async def test_a_rejudgement_is_asked_for_once_and_read(officers: Officers) -> None:
     kept, key = Kept(*soon(30)), secrets.token_hex(8)
     activities = RejudgingActivities({DecisionProcess.LOGIN: kept}).all()
-    begun, *again = [await officers.ask(key=key) for _ in range(3)]
+    async with leaves(officers.owner, "compliance POST /v1/compliance/rejudgements"):
+        begun, *again = [await officers.ask(key=key) for _ in range(3)]
     assert (begun.status_code, begun.json()["finished"]) == (202, False)
     assert {answer.json()["rejudgementId"] for answer in again} == {begun.json()["rejudgementId"]}
     rejudgement: str = begun.json()["rejudgementId"]

@@ -48,6 +48,7 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.remote_codec import RemoteCodec
 from tests.api.support.staff_desk import ANN, door, staff
+from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.contracts.models import example_of
 from tests.limits_world import lonely_limits
@@ -374,6 +375,7 @@ async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_c
     handle = await temporal.start_workflow(
         "VerifyIdentity", request, id=workflow_id, task_queue=f"nobody-{secrets.token_hex(4)}"
     )
+    owner = await owner_pool("eu")
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with composed(settings) as service:
         serving = asyncio.create_task(
@@ -396,7 +398,7 @@ async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_c
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
             )
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(30), leaves(owner, "support POST /v1/support/codec/decode"):
                 said, _ = await process.communicate()
             (given,) = json.loads(said)["events"][0]["workflowExecutionStartedEventAttributes"]["input"]["payloads"]
             assert json.loads(base64.b64decode(given["data"]))["voter_id"] == "v_eu_told"
@@ -417,7 +419,7 @@ async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_c
             stop.set()
             await serving
             await handle.terminate()
-    rows = await (await owner_pool("eu")).fetch(
+    rows = await owner.fetch(
         "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'actor' = $2",
         AuditKind.HISTORY_DECODED.value,
         f"staff:{person}",

@@ -16,7 +16,7 @@ from tests.api.support.staff_desk import StaffDesk, support_app
 from tests.api.support.test_acting import at_provider
 from tests.api.support.test_support import eventually
 from tests.api.support.test_unmasking import break_glass_worker, registered
-from tests.audited import PAGES
+from tests.audited import PAGES, leaves
 from tests.conftest import OwnerPool
 from tests.console_world import Browser, ConsoleWorld, changing_routes, console_world, form_to, forms_of
 
@@ -71,13 +71,15 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, owner_pool: OwnerPo
 
         form = form_to(page, f"{path}/actions", action="look_now")
         fields = {**form.fields, "reason": "voter_asked"}
-        for _ in range(2):  # a double click
-            done = await browser.post(form.action, fields)
-            assert (done.status_code, done.headers["location"]) == (303, f"/console{path}?done=look_now")
+        pool = await owner_pool("eu")
+        async with leaves(pool, "support POST /console/cases/{case_id}/actions", subject=registration):
+            for _ in range(2):  # a double click
+                done = await browser.post(form.action, fields)
+                assert (done.status_code, done.headers["location"]) == (303, f"/console{path}?done=look_now")
         after = await browser.client.get(done.headers["location"])
         assert "Done: look now." in after.text
         assert ann in after.text  # in the timeline
-        owner = StaffDesk(browser.client, await owner_pool("eu"))
+        owner = StaffDesk(browser.client, pool)
         assert await owner.outcomes(registration) == [("look_now", ann), ("done", ann)]
 
         refused = await browser.submit(page, "/actions", action="resend", reason="stuck")
@@ -167,11 +169,14 @@ async def test_a_script_in_a_name_is_text(town: Town) -> None:
 async def test_two_people_unmask_a_field_and_one_reads_it(town: Town, owner_pool: OwnerPool) -> None:
     registration, mail = await registered(town)
     queue = f"unmasking-{secrets.token_hex(4)}"
+    pool = await owner_pool("eu")
     async with break_glass_worker(town, queue), console(town, queue=queue) as world:
-        ann, asker = await world.signed_in(Role.SUPPORT, Role.COMPLIANCE)
+        async with leaves(pool, "support GET /console/back"):
+            ann, asker = await world.signed_in(Role.SUPPORT, Role.COMPLIANCE)
         bob, second = await world.signed_in(Role.ADMIN)
         page = await asker.get(f"/cases/{registration}")
-        waiting = await asker.submit(page, "/unmaskings", field="mail", reason="wrong_contact")
+        async with leaves(pool, "support POST /console/cases/{case_id}/unmaskings", subject=registration):
+            waiting = await asker.submit(page, "/unmaskings", field="mail", reason="wrong_contact")
         assert waiting.status_code == 200, waiting.text
         unmasking = waiting.url.path.rpartition("/")[2]
         assert not [form for form in forms_of(waiting) if form.action.endswith(("/decision", "/read"))]
@@ -181,16 +186,18 @@ async def test_two_people_unmask_a_field_and_one_reads_it(town: Town, owner_pool
         mine = await asker.post(form.action, {**form.fields, "token": own, "approved": "yes"})
         assert mine.status_code == 403
         assert (await second.post(form.action, {**form.fields, "approved": "maybe"})).status_code == 400
-        approved = await second.submit(asked, "/decision", "yes")
+        async with leaves(pool, "support POST /console/unmaskings/{unmasking_id}/decision", subject=registration):
+            approved = await second.submit(asked, "/decision", "yes")
         assert bob in approved.text
         assert not [form for form in forms_of(approved) if form.action.endswith("/read")]
         changed = waiting.text.partition('hx-get="')[2].partition('"')[0]
         assert "It has changed" in (await asker.client.get(changed)).text
 
         ready = await asker.get(f"/unmaskings/{unmasking}")
-        owner = StaffDesk(asker.client, await owner_pool("eu"))
+        owner = StaffDesk(asker.client, pool)
         assert await owner.outcomes(registration) == [("asked", ann), ("approved", bob)]
-        read = await asker.submit(ready, "/read")
+        async with leaves(pool, "support POST /console/unmaskings/{unmasking_id}/read", subject=registration):
+            read = await asker.submit(ready, "/read")
         assert (read.status_code, mail in read.text, read.headers["cache-control"]) == (200, True, "no-store")
         assert await owner.outcomes(registration) == [("asked", ann), ("approved", bob), ("read", ann)]
         for shown in (page, waiting, asked, approved, ready, await second.get(f"/unmaskings/{unmasking}")):

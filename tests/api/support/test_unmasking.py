@@ -19,6 +19,7 @@ from integrations.temporal.worker import sandbox
 from tests.api.auth.test_registration import Town
 from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
 from tests.api.support.test_support import code_of, eventually
+from tests.audited import leaves
 from tests.conftest import OwnerPool
 from workflows.break_glass import BreakGlassWorkflow
 
@@ -60,7 +61,8 @@ async def test_a_field_is_read_once_a_second_person_agreed(town: Town, owner_poo
     order = {"caseId": registration, "field": "mail", "reason": "wrong_contact"}
     both = (Role.SUPPORT, Role.COMPLIANCE)
     async with unmaskings(town, owner_pool) as desk:
-        asked = await desk.post("unmaskings", ANN, *both, **order)
+        async with leaves(desk.owner, "support POST /v1/support/unmaskings", subject=registration):
+            asked = await desk.post("unmaskings", ANN, *both, **order)
         assert asked.status_code == 202, asked.text
         waiting = asked.json()
         assert (waiting["stage"], waiting["askedBy"], "value" in waiting) == ("waiting", ANN, False)
@@ -70,7 +72,10 @@ async def test_a_field_is_read_once_a_second_person_agreed(town: Town, owner_poo
         assert code_of(await desk.post(f"{path}/decision", ANN, *both, approved=True)) == (403, "forbidden")
         assert code_of(await desk.post(f"{path}/decision", BOB, Role.SUPPORT, approved=True)) == (403, "forbidden")
         assert "value" not in (await desk.get(path, ANN)).json()
-        approved = await desk.post(f"{path}/decision", BOB, Role.ADMIN, approved=True)
+        async with leaves(
+            desk.owner, "support POST /v1/support/unmaskings/{unmasking_id}/decision", subject=registration
+        ):
+            approved = await desk.post(f"{path}/decision", BOB, Role.ADMIN, approved=True)
         assert (approved.status_code, approved.json()["stage"], approved.json()["decidedBy"]) == (200, "approved", BOB)
         assert (await desk.post(f"{path}/decision", BOB, Role.ADMIN, approved=True)).json() == approved.json()
         other = await desk.post(f"{path}/decision", BOB, Role.ADMIN, key="another-key", approved=False)

@@ -10,6 +10,7 @@ from integrations.settings import Settings
 from tests.api.votes.conftest import CELL, Votes, votes_service
 from tests.api.votes.test_casting import problem
 from tests.api.votes.test_outages import ledger_standing_still
+from tests.audited import leaves
 from tests.conftest import OwnerPool
 from tests.voting_world import Booth, TokenDesk
 
@@ -38,7 +39,9 @@ def voter(votes: Votes, booth: Booth, desk: TokenDesk) -> Voter:
     return Voter(votes, booth, desk)
 
 
-async def test_the_bodies_are_those_that_clients_were_promised(voter: Voter, booth: Booth) -> None:
+async def test_the_bodies_are_those_that_clients_were_promised(
+    voter: Voter, booth: Booth, owner_pool: OwnerPool
+) -> None:
     first = (await voter.answer(question="1", option="1", text="")).json()
     session = first["surveyAnswer"]["id"]
     assert datetime.fromisoformat(first["surveyAnswer"].pop("initialized"))
@@ -48,7 +51,8 @@ async def test_the_bodies_are_those_that_clients_were_promised(voter: Voter, boo
     }
     second = await voter.answer(surveyAnswerId=session, question="2", option="4", text="")
     assert second.json() == {"id": "2", "surveyAnswer": session, "question": "2", "option": "4", "text": ""}
-    finished = await voter.finish(session)
+    async with leaves(await owner_pool(CELL), "votes PUT /v1/surveys/{id}/answers/{answer_id}/finish"):
+        finished = await voter.finish(session)
     body = finished.json()
     assert set(body) == {"id", "survey", "initialized", "finished"}
     assert body["finished"].endswith("Z")

@@ -9,6 +9,8 @@ import pytest
 
 from domain.contracts.surveys import Survey
 from tests.api.votes.conftest import CELL, OpenBooth, Votes
+from tests.audited import leaves
+from tests.conftest import OwnerPool
 from tests.voting_world import Booth, TokenDesk, small_survey
 
 
@@ -18,10 +20,11 @@ def problem(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_a_vote_is_confirmed_with_a_receipt_that_its_voter_can_read_again(
-    votes: Votes, booth: Booth, desk: TokenDesk
+    votes: Votes, booth: Booth, desk: TokenDesk, owner_pool: OwnerPool
 ) -> None:
     token = desk.token(booth.survey.id, CELL)
-    answer = await votes.cast(booth, token, "2")
+    async with leaves(await owner_pool(CELL), "votes POST /v1/surveys/{id}/vote"):
+        answer = await votes.cast(booth, token, "2")
     body = answer.json()
     assert (answer.status_code, body["status"]) == (201, "confirmed")
     assert len(body["receipt"]) == 24
@@ -37,11 +40,12 @@ async def test_a_vote_is_confirmed_with_a_receipt_that_its_voter_can_read_again(
 
 
 async def test_the_token_alone_names_the_survey_on_the_short_address(
-    votes: Votes, booth: Booth, desk: TokenDesk
+    votes: Votes, booth: Booth, desk: TokenDesk, owner_pool: OwnerPool
 ) -> None:
     body = {"answers": [{"question": "1", "options": ["3"]}]}
     headers = {"authorization": f"Bearer {desk.token(booth.survey.id, CELL)}"}
-    assert (await votes.client.post("/vote", json=body, headers=headers)).status_code == 201
+    async with leaves(await owner_pool(CELL), "votes POST /vote"):
+        assert (await votes.client.post("/vote", json=body, headers=headers)).status_code == 201
     assert (await booth.counts())["counted"] == 1
 
 

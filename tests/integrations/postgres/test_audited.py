@@ -55,6 +55,20 @@ from tests.integrations.postgres.test_logins import login
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
+def certificate_of(survey: str) -> tuple[CertificationState, CertificationState]:
+    """Return how a certification stands before its certificate, and with it."""
+    certificate = SignedCertificate(
+        survey_id=survey,
+        certificate_id="c_x",
+        key_id="certificate/2027-01-01/1",
+        certified_at=NOW,
+        retained_until=NOW,
+        stored=StoredObject(name="x", size_bytes=1, sha256=bytes(range(32))),
+    )
+    state = CertificationState(survey_id=survey, stage=CertificationStage.CERTIFIED, revision=1)
+    return state, state.model_copy(update={"revision": 2, "certificate": certificate})
+
+
 @dataclass
 class Acts:
     """Does each thing twice, as whoever repeats a step does; returns the subject that its entry names."""
@@ -132,18 +146,9 @@ class Acts:
     async def certified(self) -> str:
         survey = (await opened(PostgresCatalogue(self.surveys))).survey.id
         certifications = PostgresCertifications(self.closing)
-        certificate = SignedCertificate(
-            survey_id=survey,
-            certificate_id="c_x",
-            key_id="certificate/2027-01-01/1",
-            certified_at=NOW,
-            retained_until=NOW,
-            stored=StoredObject(name="x", size_bytes=1, sha256=bytes(range(32))),
-        )
-        state = CertificationState(survey_id=survey, stage=CertificationStage.CERTIFIED, revision=1)
+        state, certified = certificate_of(survey)
         for _ in range(2):
             await certifications.note(state, "staff:u_x")
-        certified = state.model_copy(update={"revision": 2, "certificate": certificate})
         for revision in (2, 2, 3):
             await certifications.note(certified.model_copy(update={"revision": revision}))
         for _ in range(2):
