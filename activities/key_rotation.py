@@ -199,10 +199,10 @@ class KeyRotationActivities:
 
     @activity.defn(name="retire_token_keys")
     async def retire_token_keys(self, request: RetireTokenKeysInput) -> KeyVersions:
-        """Destroy the old versions of a key that signs tokens, and return them. Safe to repeat.
+        """Destroy the old versions of a key of tokens or cookies, and return them. Safe to repeat.
 
-        The newest one signs a minute after it was made, and no token lives longer than minutes: in the grace of days
-        every process has taken it up, and every token of the old one has expired. Without grace those are refused.
+        The newest one is used a minute after it was made, and nothing lives longer than hours: in the grace of days
+        every process has taken it up, and all that is of the old one has expired. Without grace that is refused.
 
         Raises:
             ApplicationError: `key_unavailable`, `catalogue_unavailable` (retried).

@@ -14,7 +14,7 @@ from comitia.stack.state import read_state
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, TOKEN_KEYS
+from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS
 from integrations.platform import IN_FLIGHT, KEYS_QUEUE
 from integrations.postgres.personal_records import KEY_MADE_WITHIN_S
 from integrations.settings import Settings
@@ -52,7 +52,8 @@ def rotate(
         bool,
         typer.Option(
             "--tokens",
-            help="Also of the keys that sign access tokens; with --at-once whoever is logged in needs a new token.",
+            help="Also of the keys that sign access tokens and seal the console's cookies; with --at-once whoever is "
+            "logged in needs a new token, and staff sign in anew.",
         ),
     ] = False,
     data: DataFolder = Path(".comitia"),
@@ -72,7 +73,7 @@ def rotate(
         settle_s=_SETTLE_S if at_once else 0,
         hash_purposes=HASH_KEYS if hashes else (),
         hash_age_days=0,
-        token_purposes=TOKEN_KEYS if tokens else (),
+        token_purposes=SHORT_LIVED_KEYS if tokens else (),
         token_age_days=0,
     )
     try:

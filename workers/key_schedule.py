@@ -8,7 +8,7 @@ from temporalio.service import RPCError
 
 from domain.contracts.keys import RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
-from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, TOKEN_KEYS
+from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS
 from integrations.platform import KEYS_QUEUE
 from workers.scheduling import keep_schedule
 from workflows.rotate_keys import RotateKeysWorkflow
@@ -34,7 +34,7 @@ async def schedule_key_rotation(client: Client, cells: tuple[str, ...]) -> None:
             cells=cells,
             personal_purpose=KEK_PERSONAL,
             hash_purposes=HASH_KEYS,
-            token_purposes=TOKEN_KEYS,
+            token_purposes=SHORT_LIVED_KEYS,
         ),
         id=rotate_keys_workflow_id("scheduled"),
         task_queue=KEYS_QUEUE,

@@ -18,7 +18,7 @@ from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import HASH_KEYS, KEY_ENCRYPTION_KEYS, TOKEN_KEYS, generate, manage
+from integrations.keys.purposes import HASH_KEYS, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS, generate, manage
 from integrations.keys.wrapping import KeyNames
 from integrations.objects.file_store import FileObjectStore
 from integrations.platform import (
@@ -67,7 +67,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     keys = open_keys(
         settings,
         *(permission(purpose) for permission in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
-        *(manage(purpose) for purpose in (*HASH_KEYS, *TOKEN_KEYS)),
+        *(manage(purpose) for purpose in (*HASH_KEYS, *SHORT_LIVED_KEYS)),
         IN_FLIGHT,
     )
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())

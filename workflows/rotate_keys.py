@@ -1,7 +1,8 @@
 """Key-encryption keys get new versions, live data keys follow, and what nobody needs any more is destroyed.
 
 That is what makes the destruction of a survey's keys complete: a backup has them wrapped under a version that is gone.
-Keys that sign access tokens are replaced on the way: whoever has got hold of one can use it for a month at most.
+Keys that sign access tokens and seal cookies are replaced on the way: whoever has got hold of one can use it for a
+month at most.
 """
 
 from datetime import timedelta

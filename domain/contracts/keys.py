@@ -11,7 +11,7 @@ class RotateKeysInput(Contract):
 
     Personal keys of voters are wrapped under `personal_purpose`; `settle_s` is waited for before they are re-wrapped,
     so that none is on its way into a cell under the old version. Keys of hashes (`hash_purposes`) get a new version
-    where the newest is `hash_age_days` old, and lose none. Keys that sign tokens of minutes (`token_purposes`) get one
+    where the newest is `hash_age_days` old, and lose none. Keys of tokens and cookies (`token_purposes`) get one
     where the newest is `token_age_days` old, and lose the old ones when that one is `grace_days` old.
     """
 
@@ -74,7 +74,7 @@ class DestroyOldKeysInput(Contract):
 
 
 class RetireTokenKeysInput(Contract):
-    """Destroys the old versions of a key that signs tokens, once the newest is `grace_days` old."""
+    """Destroys the old versions of a key of tokens or cookies, once the newest is `grace_days` old."""
 
     purpose: str
     grace_days: int

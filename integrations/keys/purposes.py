@@ -26,8 +26,9 @@ CONSOLE = "console"  # encrypts the cookies of staff
 KEY_ENCRYPTION_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY, KEK_PERSONAL)
 HASH_KEYS = (LOOKUP, DOCUMENT)  # get new versions and lose none: what was hashed under one cannot be hashed anew
 
-# Sign what is good for minutes: replaced by schedule, and destroyed once the last token of the old one has long expired
-TOKEN_KEYS = (ACCESS_TOKEN, STAFF_TOKEN)
+# Of what is good for minutes or hours, tokens and cookies: replaced by schedule, and the old one destroyed two days
+# later, when the last that was made under it has long expired
+SHORT_LIVED_KEYS = (ACCESS_TOKEN, STAFF_TOKEN, CONSOLE)
 
 PUBLIC = "public:"
 GENERATE = "generate:"

@@ -28,9 +28,11 @@ from domain.ids import new_survey_id, new_voter_id, rotate_keys_workflow_id
 from domain.key_ports import KeyEvent, PersonalKey
 from domain.tokens import VOTER_ACCESS, VoterClaims
 from integrations.keys.access_tokens import AccessTokens
+from integrations.keys.cookies import CookieSeal
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
+    CONSOLE,
     DOCUMENT,
     HASH_KEYS,
     KEK_BALLOT,
@@ -38,8 +40,8 @@ from integrations.keys.purposes import (
     KEK_PERSONAL,
     KEY_ENCRYPTION_KEYS,
     LOOKUP,
+    SHORT_LIVED_KEYS,
     STAFF_TOKEN,
-    TOKEN_KEYS,
     generate,
     manage,
 )
@@ -167,7 +169,7 @@ class Vault:
         """Run a rotation with the permissions of the platform's worker, which show no key; replay it."""
         kms = self.kms(
             *(permit(purpose) for permit in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
-            *(manage(purpose) for purpose in (*HASH_KEYS, *TOKEN_KEYS)),
+            *(manage(purpose) for purpose in (*HASH_KEYS, *SHORT_LIVED_KEYS)),
         )
         queue = f"keys-{secrets.token_hex(4)}"
         cells = dict(self.cells)
@@ -343,7 +345,7 @@ async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlive
         await held.refresh()
     before = tokens.voter(new_voter_id("eu"), "eu", "DE").encode()
     vault.today = datetime.now(UTC).date()
-    rotated = await vault.rotate("rotate-keys-tokens", purposes=(), token_purposes=TOKEN_KEYS)
+    rotated = await vault.rotate("rotate-keys-tokens", purposes=(), token_purposes=(ACCESS_TOKEN, STAFF_TOKEN))
     assert (len(rotated.made), rotated.destroyed) == (2, ())
     await listed.refresh()
     for _ in range(2):
@@ -353,7 +355,7 @@ async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlive
     assert key_id_in(after) in rotated.made
     for token in (before, after):
         verifier.verify(token, time.time())
-    again = await vault.rotate(purposes=(), token_purposes=TOKEN_KEYS, grace_days=0)
+    again = await vault.rotate(purposes=(), token_purposes=(ACCESS_TOKEN, STAFF_TOKEN), grace_days=0)
     assert (again.made, len(again.destroyed)) == ((), 2)
     assert key_id_in(before) in again.destroyed
     events = [*((key_id, "made") for key_id in rotated.made), *((key_id, "destroyed") for key_id in again.destroyed)]
@@ -363,6 +365,48 @@ async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlive
     with pytest.raises(DomainError) as refused:
         verifier.verify(before, time.time())  # its fifteen minutes are long over by then
     assert refused.value.code is ErrorCode.TOKEN_INVALID
+
+
+async def test_the_key_of_cookies_is_replaced_and_nobody_is_signed_out(vault: Vault):
+    kms, clock = vault.kms(CONSOLE), Clock()
+    seals = [CookieSeal(kms, now=clock) for _ in range(2)]  # two processes, the second of which has not looked again
+    before = await seals[1].seal("session", "of before")
+    assert await seals[0].open("session", before) == "of before"
+    vault.today = datetime.now(UTC).date()
+    rotated = await vault.rotate(purposes=(), token_purposes=SHORT_LIVED_KEYS)
+    made = next(key_id for key_id in rotated.made if key_id.startswith(f"{CONSOLE}/"))
+    assert rotated.destroyed == ()
+    fresh = CookieSeal(kms, now=clock)
+    after = await fresh.seal("session", "of afterwards")
+    for seal in (*seals, fresh):
+        assert [await seal.open("session", cookie) for cookie in (before, after)] == ["of before", "of afterwards"]
+    clock.at += 60
+    assert key_of_cookie(await seals[1].seal("session", "a minute later")) == key_of_cookie(after) == made
+
+    again = await vault.rotate(purposes=(), token_purposes=SHORT_LIVED_KEYS, grace_days=0)
+    assert again.made == ()
+    assert any(key_id.startswith(f"{CONSOLE}/") for key_id in again.destroyed)
+    for seal in (*seals, fresh):
+        assert [await seal.open("session", cookie) for cookie in (before, after)] == [None, "of afterwards"]
+    assert [event for key_id, event in vault.catalogue.noted if key_id.startswith(f"{CONSOLE}/")] == [
+        "made",
+        "destroyed",
+    ]
+
+
+class Clock:
+    """A time that a test sets."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def key_of_cookie(cookie: str) -> str:
+    day, number, _ = cookie.split(".")
+    return f"{CONSOLE}/{day}/{number}"
 
 
 def key_id_in(token: bytes) -> str:
@@ -382,7 +426,7 @@ async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(clien
         assert isinstance(found.action, ScheduleActionStartWorkflow)
         (given,) = await client.data_converter.decode(found.action.args, [RotateKeysInput])
         assert (given.cells, given.personal_purpose, given.hash_purposes) == (CELLS, KEK_PERSONAL, HASH_KEYS)
-        assert given.token_purposes == TOKEN_KEYS
+        assert given.token_purposes == SHORT_LIVED_KEYS
         assert (found.state.paused, found.state.note) == (True, "by an operator")
     finally:
         await handle.delete()
