@@ -128,6 +128,18 @@ class LogReading:
         tile = tile_of(0, index * TILE_WIDTH, size)
         return split((await self.tiles([tile]))[tile])
 
+    async def entries(self, index: int, size: int) -> list[bytes]:
+        """Return the entries of one tile of level 0, in a tree of `size` entries, each as its hash there says."""
+        tile = tile_of(0, index * TILE_WIDTH, size)
+        hashes = await self.leaf_hashes(index, size)
+        try:
+            found = entries_of(await self._read(tile.entries_path))
+        except ValueError as error:
+            raise contradicted(f"the entries of tile {index} cannot be read") from error
+        if [leaf_hash(entry) for entry in found] != hashes:
+            raise contradicted(f"the entries of tile {index} are not those of its hashes")
+        return found
+
     async def entry(self, index: int, size: int) -> bytes:
         """Return an entry of a tree of `size` entries, in its canonical form."""
         tile = tile_of(0, index, size)

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import secrets
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError
 from temporalio.service import RPCError
 
+from activities.log_indexing import Compared, LogIndexing
 from activities.log_reading import LogReading
 from comitia.log_copy import compare_with_database, copy_log
 from comitia.stack.state import read_state
@@ -32,7 +34,8 @@ from integrations.keys.signing import LogKeys
 from integrations.objects.log_objects import open_log_objects
 from integrations.platform import AUDIT_QUEUE, IN_FLIGHT
 from integrations.postgres.audit_sequence import PostgresAuditSequence
-from integrations.postgres.pool import open_pool
+from integrations.postgres.log_search import PostgresLogSearch
+from integrations.postgres.pool import Pool, open_pool
 from integrations.postgres.roles import AUDIT
 from integrations.settings import Settings
 from integrations.temporal.client import connect
@@ -115,6 +118,40 @@ def prove(
     console.print(f"wrote {log}-{place}.json and {log}-{place}.tlog-proof", markup=False, highlight=False)
 
 
+@app.command()
+def reindex(
+    log: LogName,
+    *,
+    compare_only: Annotated[
+        bool, typer.Option("--compare", help="Change nothing; exit 1 where the search says anything else than the log.")
+    ] = False,
+    data: DataFolder = Path(".comitia"),
+) -> None:
+    """Make what entries are found by anew, out of the sealed log, and say what differed."""
+    console = Console(soft_wrap=True)
+    try:
+        found = asyncio.run(index_log(_settings(data), log, repair=not compare_only))
+    except _FAILURES as error:
+        console.print(f"not compared: {_said(error)}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    what = f"{found.differ} places differed" + (f", the first {found.first}" if found.first else "")
+    console.print(f"{found.size} entries of {log}: {what}", markup=False, highlight=False)
+    raise typer.Exit(1 if compare_only and found.differ else 0)
+
+
+async def index_log(settings: Settings, log: str, *, repair: bool) -> Compared:
+    """Compare the search of a log with what is sealed, and repair it if that is asked.
+
+    Raises:
+        LookupError: there is no such log.
+        DomainError: `audit_log_unavailable`, `objects_unavailable`, `key_unavailable`, `audit_log_contradicted`.
+    """
+    keys = LogKeys(open_keys(settings, public(AUDIT_LOG)), AUDIT_LOG)
+    reading = LogReading(open_log_objects(settings), keys, log, origin_of(settings.environment.value, log))
+    async with _database_of(settings, log) as pool:
+        return await LogIndexing(reading, PostgresLogSearch(pool)).compare(repair=repair)
+
+
 async def prove_entry(settings: Settings, log: str, place: int) -> tuple[bytes, EntryProof]:
     """Return a sealed entry in its canonical form, and the proof that it is under the newest tree head.
 
@@ -168,14 +205,21 @@ async def compare(files: LogFiles, size: int, log: str, data: Path) -> list[Chec
         DomainError: `audit_log_unavailable`.
         LookupError: there is no such log, or no stack.
     """
-    settings = _settings(data)
+    async with _database_of(_settings(data), log) as pool:
+        return await compare_with_database(files, size, PostgresAuditSequence(pool))
+
+
+@asynccontextmanager
+async def _database_of(settings: Settings, log: str) -> AsyncIterator[Pool]:
+    """Connect to the database of a log as `comitia_audit`. Raises LookupError: there is no such log."""
     address = settings.catalogue if log == CATALOGUE_LOG else settings.cells[log].database
     if address is None:
         raise LookupError("COMITIA_CATALOGUE is not set")
-    async with AsyncExitStack() as lifetime:
-        pool = await open_pool(address, settings, AUDIT, size=1)
-        lifetime.push_async_callback(pool.close)
-        return await compare_with_database(files, size, PostgresAuditSequence(pool))
+    pool = await open_pool(address, settings, AUDIT, size=1)
+    try:
+        yield pool
+    finally:
+        await pool.close()
 
 
 def _settings(data: Path) -> Settings:

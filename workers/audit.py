@@ -1,7 +1,8 @@
 """Seals the audit logs of every cell and of the catalogue, and archives the histories of every cell and the platform.
 
-The one process that may sign tree heads. It reads entries and gives them places; it can neither write an entry nor
-change what is sealed. Of histories it reads what the server keeps, and has no key that opens a payload of a cell.
+The one process that may sign tree heads. It reads entries and gives them places, and keeps what they are found by; it
+can neither write an entry nor change what is sealed. Of histories it reads what the server keeps, and has no key that
+opens a payload of a cell.
 """
 
 import asyncio
@@ -11,8 +12,11 @@ import structlog
 
 from activities.audit_sealing import AuditSealingActivities
 from activities.history_archive import HistoryArchiveActivities
+from activities.log_indexing import LogIndexing
+from activities.log_reading import LogReading
 from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCell
 from domain.audit import CATALOGUE_LOG
+from domain.audit_log import origin_of
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
@@ -20,6 +24,7 @@ from integrations.objects.log_objects import open_writable_log_objects
 from integrations.platform import AUDIT_DEPLOYMENT, AUDIT_QUEUE, IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.audit_sequence import PostgresAuditSequence
+from integrations.postgres.log_search import PostgresLogSearch
 from integrations.postgres.roles import AUDIT
 from integrations.reaching import reach_cells
 from integrations.settings import Settings
@@ -31,6 +36,7 @@ from integrations.temporal.closed_histories import TemporalClosedHistories, neve
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.worker import Release, build_worker
 from workers.archive_schedule import schedule_archive
+from workers.log_search import keep_searchable
 from workers.releases import take_over
 from workers.seal_schedule import schedule_sealing
 from workflows.archive_histories import ArchiveHistoriesWorkflow
@@ -54,13 +60,20 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         **await cell_pools(settings, lifetime, AUDIT, statement_timeout_s=_STATEMENT_TIMEOUT_S),
         CATALOGUE_LOG: clients.catalogue,
     }
+    signer = LogKeys(keys, AUDIT_LOG)
     sealing = AuditSealingActivities(
         {name: PostgresAuditSequence(pool) for name, pool in pools.items()},
         objects,
-        LogKeys(keys, AUDIT_LOG),
+        signer,
         AuditMetrics(telemetry.registry),
         environment=settings.environment.value,
     )
+    indexing = {
+        name: LogIndexing(
+            LogReading(objects, signer, name, origin_of(settings.environment.value, name)), PostgresLogSearch(pool)
+        )
+        for name, pool in pools.items()
+    }
     of_platform = TemporalClosedHistories(clients.temporal, never=never_archived(PLATFORM_ARCHIVE))
     archived = {PLATFORM_ARCHIVE: ArchiveCell(of_platform, PostgresArchive(clients.catalogue))}
 
@@ -80,7 +93,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     )
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     async with asyncio.TaskGroup() as running:
-        refreshing = running.create_task(keep_refreshed(clients.codec))
+        beside = [running.create_task(keep_refreshed(clients.codec))]
+        beside += [running.create_task(keep_searchable(name, each)) for name, each in indexing.items()]
         serving = running.create_task(worker.run())
         await take_over(clients.temporal, release, settings, stopping)
         await schedule_sealing(clients.temporal, tuple(pools))
@@ -90,4 +104,5 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         await stopping.wait()
         await worker.shutdown()
         await serving
-        refreshing.cancel()
+        for task in beside:
+            task.cancel()

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from api.compliance.searching import FoundPage
 from api.http.models import ApiModel
 from domain.checkpoints import Checkpoint
 from domain.log_proofs import ProvedEntry
@@ -61,6 +62,34 @@ class EntryBody(ApiModel):
             hashes=tuple(found.hex() for found in proved.proof.hashes),
             root=proved.head.root.hex(),
             proof=proved.proof.text.decode(),
+        )
+
+
+class FoundEntryBody(ApiModel):
+    """An entry that was found, and its place, by which its proof is read."""
+
+    index: int
+    entry: dict[str, Any] = Field(description="The entry: `id`, `at`, `kind`, `body`.")
+
+
+class FoundEntriesBody(ApiModel):
+    """Entries of a log, the newest first."""
+
+    log: str
+    searched: int = Field(description="Up to which place everything is found; what is behind it comes within moments.")
+    entries: tuple[FoundEntryBody, ...] = Field(strict=False)
+    next_cursor: str | None = Field(
+        default=None, description="Where the list goes on.", exclude_if=lambda value: value is None
+    )
+
+    @classmethod
+    def of(cls, log: str, page: FoundPage) -> "FoundEntriesBody":
+        """Return a page as it is shown."""
+        return cls(
+            log=log,
+            searched=page.size,
+            entries=tuple(FoundEntryBody(index=found.index, entry=dict(found.entry)) for found in page.entries),
+            next_cursor=None if page.before is None else str(page.before),
         )
 
 

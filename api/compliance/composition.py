@@ -12,6 +12,8 @@ from api.compliance.logs import LogDesk
 from api.compliance.rejudgement_routes import rejudgement_routes
 from api.compliance.rejudgements import RejudgementDesk, RejudgingCell, rejudging_cell
 from api.compliance.replays import NamespaceHistories, ReplayDesk
+from api.compliance.search_routes import search_routes
+from api.compliance.searching import SearchDesk
 from api.composition import Service
 from api.console.opening import ConsoleParts, open_console
 from api.console.visits import Site
@@ -40,6 +42,9 @@ from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.log_search import PostgresLogSearch
+from integrations.postgres.pool import pool_on_demand
+from integrations.postgres.roles import SEARCH
 from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
@@ -49,6 +54,7 @@ from workflows.registry import WORKFLOWS
 
 BASE: Final = "/console/compliance"  # of its pages
 TEMPLATES: Final = Path(__file__).parent / "templates"
+_STATEMENT_TIMEOUT_S: Final = 4.0
 
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
@@ -92,6 +98,8 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     def cell_of(name: str | None) -> RejudgingCell:
         return rejudging_cell(cells.of(name))
 
+    searches = await _searches(settings, lifetime)
+    search = search_routes(SearchDesk(searches, desk.readings), officers)
     rejudgements = rejudgement_routes(RejudgementDesk(cell_of), access.require_role(Role.COMPLIANCE), limits)
     site = Site(public_url, BASE, settings.console_links)
     parts = ConsoleParts(keys, KeyedLookupHashes(keys), pools, limits, metrics)
@@ -102,9 +110,24 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         desk,
         officers,
         evidence,
-        [rejudgements],
+        [search, rejudgements],
         telemetry=telemetry,
         public_url=settings.public_url,
         console=None if console is None else (console, replays),
     )
     return Service(app)
+
+
+async def _searches(settings: Settings, lifetime: AsyncExitStack) -> dict[str, PostgresLogSearch]:
+    """Return what finds entries in the log of every cell and of the catalogue; none is asked before it is needed."""
+    addresses = {name: cell.database for name, cell in settings.cells.items()}
+    if settings.catalogue is not None:
+        addresses[CATALOGUE_LOG] = settings.catalogue
+    searches = {}
+    for name, address in addresses.items():
+        pool = await pool_on_demand(
+            address, settings, SEARCH, size=2, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
+        )
+        lifetime.push_async_callback(pool.close)
+        searches[name] = PostgresLogSearch(pool)
+    return searches

@@ -1,6 +1,6 @@
 """Audit logs as compliance officers read them: from what is sealed, and from no database."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from activities.log_reading import LogReading
 from domain.audit_log import origin_of
@@ -20,6 +20,11 @@ class LogDesk:
     def __init__(self, objects: LockedObjects, signer: LogSigner, logs: Collection[str], environment: str) -> None:
         self._signer = signer
         self._readings = {log: LogReading(objects, signer, log, origin_of(environment, log)) for log in sorted(logs)}
+
+    @property
+    def readings(self) -> Mapping[str, LogReading]:
+        """Every log, read from its store."""
+        return self._readings
 
     async def is_reachable(self) -> bool:
         """Tell whether the store of logs answers, whatever is in it."""

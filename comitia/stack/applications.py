@@ -16,6 +16,7 @@ from integrations.postgres.roles import (
     CODEC,
     IDENTITY,
     RECONCILIATION,
+    SEARCH,
     SURVEYS,
     TALLY,
     UNMASKING,
@@ -68,7 +69,7 @@ API = tuple(
             "auth": (IDENTITY,),
             "webhooks": (IDENTITY,),
             "support": (IDENTITY, CODEC),
-            "compliance": (IDENTITY,),
+            "compliance": (IDENTITY, SEARCH),
         }.items(),
         start=8101,
     )

@@ -47,7 +47,7 @@ from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.case_evidence import PostgresCaseEvidence
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT, IDENTITY
+from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.archived_histories import ArchivedHistories
@@ -113,7 +113,7 @@ class Officer:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def officer(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Officer]:
     folder = tmp_path_factory.mktemp("objects")
-    settings = settings_for(IDENTITY, objects_folder=folder)
+    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder)
     tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
     await tokens.refresh()
     async with AsyncExitStack() as lifetime:

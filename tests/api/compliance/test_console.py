@@ -31,7 +31,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG, DAILY, in_flight
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.settings import Settings, StaffProviderSettings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
@@ -67,7 +67,7 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
 
 @asynccontextmanager
 async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> AsyncIterator[Office]:
-    settings = settings_for(IDENTITY, objects_folder=folder, public_url=address)
+    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder, public_url=address)
     keys, database = LogKeys(open_keys(settings, AUDIT_LOG), AUDIT_LOG), Database()
     sealing = AuditSealingActivities(
         {"eu": database}, FileObjectStore(folder), keys, Watch(), environment=settings.environment.value

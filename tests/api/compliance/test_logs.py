@@ -26,7 +26,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, STAFF_TOKEN
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import SettingsFor
 from tests.workflows.test_seal_audit_log import Database, Watch
@@ -59,7 +59,7 @@ class Officer:
 
 @pytest_asyncio.fixture
 async def officer(settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[Officer]:
-    settings = settings_for(IDENTITY, objects_folder=tmp_path)
+    settings = settings_for(IDENTITY, SEARCH, objects_folder=tmp_path)
     keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, AUDIT_LOG)
     tokens, database = AccessTokens(keys), Database()
     await tokens.refresh()

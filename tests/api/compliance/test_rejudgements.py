@@ -28,7 +28,7 @@ from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, STAFF_TOKEN
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.postgres.staff_entries import PostgresStaffEntries
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
@@ -193,7 +193,7 @@ async def test_what_nobody_asked_for_is_not_there(officers: Officers, rejudgemen
 
 
 async def test_the_service_lets_in_compliance_alone(settings_for: SettingsFor) -> None:
-    settings: Settings = settings_for(IDENTITY)
+    settings: Settings = settings_for(IDENTITY, SEARCH)
     tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
     await tokens.refresh()
     async with AsyncExitStack() as lifetime:

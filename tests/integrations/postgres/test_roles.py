@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from comitia.stack.state import CATALOGUE, StackState
 from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, writer_rows
 from integrations.postgres.migrate import Tree, migrate
-from integrations.postgres.roles import CLOSING, CODEC, OWNER, SURVEYS, UNMASKING
+from integrations.postgres.roles import CLOSING, CODEC, OWNER, SEARCH, SURVEYS, UNMASKING
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.test_entry_writers import connected
 
@@ -59,6 +59,16 @@ RIGHTS: Final = {
         USAGE audit
         INSERT audit.entry(kind, body)
         SELECT audit.entry_writer
+    """,
+    ("eu", SEARCH): """
+        USAGE audit
+        SELECT audit.search
+        SELECT audit.search_mark
+    """,
+    (CATALOGUE, SEARCH): """
+        USAGE audit
+        SELECT audit.search
+        SELECT audit.search_mark
     """,
     ("eu", CLOSING): """
         USAGE voting
