@@ -98,6 +98,11 @@ PAGES: Final[dict[str, Audited | str]] = {
     "compliance POST /console/compliance/bundles": (K.EVIDENCE_EXPORTED,),
 }
 
+# Routes that change nothing and leave an entry all the same: what is read there is read for a reason.
+READINGS: Final[dict[str, Audited]] = {
+    "support GET /v1/support/unmaskings/{unmasking_id}": (K.CASE_UNMASKING,),
+}
+
 ACTIVITIES: Final[dict[str, Audited | str]] = {
     "sequence_audit_log": _LOG,
     "write_audit_tiles": _LOG,
@@ -251,7 +256,7 @@ SELECT DISTINCT kind FROM audit.entry WHERE occurred_at >= $1 AND ($2 = '' OR bo
 
 def promised(name: str) -> frozenset[K]:
     """Return the kinds that a route, page or activity leaves: none where there is a reason."""
-    found = {**ROUTES, **PAGES, **ACTIVITIES}[name]
+    found = {**ROUTES, **PAGES, **READINGS, **ACTIVITIES}[name]
     return frozenset() if isinstance(found, str) else frozenset(found)
 
 

@@ -11,21 +11,21 @@ import temporalio.activity
 
 import activities
 from domain.audit import AuditKind
-from tests.audited import ACTIVITIES, PAGES, ROUTES, SEEN, promised
+from tests.audited import ACTIVITIES, PAGES, READINGS, ROUTES, SEEN, promised
 from tests.end_to_end.openapi_documents import DOCUMENTS, committed
 
 ROOT = Path(__file__).parents[2]
 MUTATING = {"post", "put", "patch", "delete"}
 
 
-def mutating_routes() -> set[str]:
+def routes(methods: set[str]) -> set[str]:
     """Return what services document: a test keeps the documents as the services are."""
     return {
         f"{document.stem} {method.upper()} {path}"
         for document in DOCUMENTS.glob("*.json")
-        for path, methods in committed(document.stem)["paths"].items()
-        for method in methods
-        if method in MUTATING
+        for path, documented in committed(document.stem)["paths"].items()
+        for method in documented
+        if method in methods
     }
 
 
@@ -60,7 +60,8 @@ def walked() -> set[str]:
 
 def test_every_mutating_route_leaves_an_entry_or_a_reason() -> None:
     assert len(ROUTES) > 40
-    assert mutating_routes() == ROUTES.keys()
+    assert routes(MUTATING) == ROUTES.keys()
+    assert routes({"get"}) >= READINGS.keys()
 
 
 def test_every_activity_leaves_an_entry_or_a_reason() -> None:
@@ -90,7 +91,7 @@ def test_every_kind_is_seen_to_come_out_and_every_promise_is_a_kind_that_is() ->
 def test_every_route_and_page_that_promises_an_entry_is_taken_while_somebody_looks() -> None:
     # Those of surveys are taken in order by one test, which knows that they are all
     by_itself = {route for route in ROUTES if route.startswith("surveys ") and not route.endswith("/certify")}
-    promising = {name for name in (*ROUTES, *PAGES) if promised(name)} - by_itself
+    promising = {name for name in (*ROUTES, *PAGES, *READINGS) if promised(name)} - by_itself
     assert len(promising) > 15
     assert promising - walked() == set()
-    assert walked() <= {*ROUTES, *PAGES, *ACTIVITIES}
+    assert walked() <= {*ROUTES, *PAGES, *READINGS, *ACTIVITIES}
