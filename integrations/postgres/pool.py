@@ -40,12 +40,13 @@ async def open_pool(
     """Open a pool as `role`, sessions in UTC.
 
     A stalled process gives up its locks after 2 s (`idle_in_transaction_session_timeout`). Where the address names
-    several servers, every connection is to one that is primary and whose commits reach its standby.
+    several servers, every connection is to one that is primary and whose commits reach its standby. Each is looked at
+    when it is made: whoever logs in as a role can change what later connections of that role begin with.
 
     Raises:
         NotDurableError: a durability setting, read back from the server, is not what the ledger needs.
     """
-    pool = await _pool(address, settings, role, min_size=1, max_size=size, **options)
+    pool = await _pool(address, settings, role, min_size=1, max_size=size, init=_refuse_unsafe, **options)
     try:
         await durability(pool)
     except BaseException:
@@ -68,12 +69,8 @@ async def pool_on_demand(
     Each new connection is refused with NotDurableError as `open_pool` would. `lock_timeout` is PostgreSQL's; it bounds
     waiting for a row, and never a commit, which nothing may cut short.
     """
-
-    async def refuse_unsafe(connection: Any) -> None:
-        await durability(connection)
-
     return await _pool(
-        address, settings, role, min_size=0, max_size=size, init=refuse_unsafe, lock_timeout=lock_timeout, **options
+        address, settings, role, min_size=0, max_size=size, init=_refuse_unsafe, lock_timeout=lock_timeout, **options
     )
 
 
@@ -102,6 +99,10 @@ async def durability(pool: asyncpg.Pool | asyncpg.Connection) -> dict[str, str]:
     if unsafe:
         raise NotDurableError(f"unsafe durability settings: {unsafe}")
     return found
+
+
+async def _refuse_unsafe(connection: Any) -> None:
+    await durability(connection)
 
 
 async def _pool(

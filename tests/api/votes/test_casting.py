@@ -64,6 +64,14 @@ async def test_the_same_key_gets_the_first_answer_again_and_any_other_is_refused
     assert await booth.counts() == {"participations": 1, "ballots": 1, "counted": 1}
 
 
+async def test_one_key_of_two_voters_is_two_votes(votes: Votes, booth: Booth, desk: TokenDesk) -> None:
+    answers = [await votes.cast(booth, desk.token(booth.survey.id, CELL), "1", key="one") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert len({answer.json()["receipt"] for answer in answers}) == 2
+    assert not any("replayed" in answer.json() for answer in answers)
+    assert await booth.counts() == {"participations": 2, "ballots": 2, "counted": 2}
+
+
 async def test_receipts_say_nothing_about_the_choice(votes: Votes, booth: Booth, desk: TokenDesk) -> None:
     """One voter's receipt is a function of the nullifier alone: it is known before he chooses."""
     for option in ("1", "2", "3"):

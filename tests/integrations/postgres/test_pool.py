@@ -6,7 +6,7 @@ import pytest
 
 import integrations.postgres
 from integrations.postgres.pool import NotDurableError, open_pool
-from integrations.postgres.roles import VOTING
+from integrations.postgres.roles import CERTIFICATION, VOTING
 from tests.conftest import SettingsFor
 
 
@@ -18,6 +18,20 @@ async def test_a_server_that_acknowledges_what_a_crash_can_undo_is_refused(setti
     settings = settings_for(VOTING)
     with pytest.raises(NotDurableError, match="synchronous_commit"):
         await open_pool(settings.cells["eu"].database, settings, VOTING, size=1, setup=forgetful)
+
+
+async def test_no_role_changes_for_others_what_a_commit_is_worth(settings_for: SettingsFor) -> None:
+    settings = settings_for(CERTIFICATION)
+    pool = await open_pool(settings.cells["eu"].database, settings, CERTIFICATION, size=2)
+    async with pool.acquire() as taken_over:
+        await taken_over.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+        try:
+            with pytest.raises(NotDurableError, match="synchronous_commit"):
+                await pool.fetchval("SELECT 1")
+        finally:
+            await taken_over.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
+    assert await pool.fetchval("SHOW synchronous_commit") == "on"
+    await pool.close()
 
 
 # What would be there still when somebody else has the connection: a pool takes it back as it is
