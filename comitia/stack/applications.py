@@ -56,6 +56,12 @@ class Application:
         """What is run."""
         return (sys.executable, "-m", self.package, self.service)
 
+    @property
+    def modules(self) -> tuple[str, str]:
+        """What it imports everything with."""
+        own = f"api.{self.service}.composition" if self.package == "api" else f"{self.package}.{self.service}"
+        return f"{self.package}.__main__", own
+
 
 API = tuple(
     Application("api", service, roles, port)

@@ -2,18 +2,18 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+from comitia.stack.death import die_with
+
 _LOG_ROTATED_BYTES = 16 * 1024 * 1024
 _LOG_TAIL_BYTES = 2000
+_ASK_FIRST_AFTER_S, _ASK_LAST_AFTER_S = 0.03, 0.2
 
 
 class StartError(RuntimeError):
@@ -28,12 +28,41 @@ class Account:
     gid: int
 
 
+class Running(Protocol):
+    """What is asked of a process that was started, as asyncio has it."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative for a signal, or None while it runs."""
+
+    async def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal. Raises ProcessLookupError where it has ended."""
+
+
+class Forking(Protocol):
+    """What forks a process instead of running its command: `comitia/stack/template.py`."""
+
+    async def fork(
+        self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, death_signal: signal.Signals
+    ) -> Running:
+        """Return a process that does what `python -m` with these arguments would. Raises StartError."""
+
+
 @dataclass(slots=True, eq=False)
 class ManagedProcess:
     """A command, run again with every `start`.
 
     It leads its own session, so that Ctrl-C reaches the supervisor alone. `stop_signal` asks it to end in order.
-    `death_signal` is what the kernel sends it when the supervisor dies without a chance to say so.
+    `death_signal` is what the kernel sends it when the supervisor dies without a chance to say so. `inherited` are
+    descriptors that it keeps. One that is `python -m` is forked by a `template` that has its modules, where there is
+    one and no other `folder` to take them from.
     """
 
     name: str
@@ -45,8 +74,10 @@ class ManagedProcess:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
     grace_s: float = 10.0
+    inherited: Sequence[int] = ()
+    template: Forking | None = None
     stopping: bool = False
-    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _process: Running | None = field(default=None, init=False)
 
     @property
     def pid(self) -> int | None:
@@ -54,11 +85,15 @@ class ManagedProcess:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the command; output goes to the end of `log`."""
+        """Start the command; output goes to the end of `log`. Raises StartError where a template is gone."""
         self.stopping = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _LOG_ROTATED_BYTES:
             self.log.replace(self.log.with_suffix(".1.log"))
+        if self.template is not None and self.folder is None:
+            own = os.environ if self.environment is None else self.environment
+            self._process = await self.template.fork(self.command[2:], own, self.log, self.death_signal)
+            return
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
@@ -71,7 +106,8 @@ class ManagedProcess:
                 user=None if self.account is None else self.account.uid,
                 group=None if self.account is None else self.account.gid,
                 extra_groups=None if self.account is None else [],
-                preexec_fn=_die_with(os.getpid(), self.death_signal),
+                pass_fds=self.inherited,
+                preexec_fn=die_with(os.getpid(), self.death_signal),
             )
 
     async def wait(self) -> int:
@@ -108,7 +144,7 @@ class ManagedProcess:
         await self.wait()
 
     async def until(self, ready: Callable[[], Awaitable[bool]], *, within_s: float) -> None:
-        """Ask `ready` every 30 ms until it says so.
+        """Ask `ready` until it says so, at first every 30 ms, then less and less often up to five times a second.
 
         Raises:
             StartError: the process ended, or the time is over.
@@ -116,10 +152,12 @@ class ManagedProcess:
         assert self._process is not None, f"{self.name} was never started"
         try:
             async with asyncio.timeout(within_s):
+                pause_s = _ASK_FIRST_AFTER_S
                 while not await ready():
                     if self._process.returncode is not None:
                         raise StartError(f"{self.name} ended with status {self._process.returncode}\n{self.tail()}")
-                    await asyncio.sleep(0.03)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(1.2 * pause_s, _ASK_LAST_AFTER_S)
         except TimeoutError:
             raise StartError(f"{self.name} was not ready after {within_s:.0f} s\n{self.tail()}") from None
 
@@ -138,16 +176,3 @@ class ManagedProcess:
             self._process.send_signal(number)
         except ProcessLookupError:  # it ended a moment ago
             return
-
-
-def _die_with(parent: int, number: signal.Signals) -> Callable[[], None]:
-    """Return what a child does before it becomes the command: it asks the kernel for `number` at our death."""
-
-    def ask() -> None:
-        if _LIBC is None:
-            return
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-        if os.getppid() != parent:  # we died before it could ask
-            os._exit(1)
-
-    return ask

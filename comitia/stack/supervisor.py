@@ -23,6 +23,8 @@ from comitia.stack.keys import make_signing_keys
 from comitia.stack.probes import http_ok
 from comitia.stack.process import ManagedProcess
 from comitia.stack.state import StackState
+from comitia.stack.template import NAME as TEMPLATE_NAME
+from comitia.stack.template import Template
 from integrations.listening import Listen
 from integrations.settings import Environment
 
@@ -61,9 +63,13 @@ class Supervisor:
         self._keeping = False
         self._replaced: set[ManagedProcess] = set()  # still running beside their successors
         self._state, self._environment, self._more = state, environment, dict(more or {})
-        source = source or present_source()
+        self._source = source or present_source()
+        modules = dict.fromkeys(module for application in applications for module in application.modules)
+        self._template = Template(list(modules), _inherited(), self._log(TEMPLATE_NAME))
         for application in applications:
-            self.processes[application.name] = self._process(application, source, {"COMITIA_LISTEN_MODE": Listen.FIRST})
+            self.processes[application.name] = self._process(
+                application, self._source, {"COMITIA_LISTEN_MODE": Listen.FIRST}
+            )
 
     def url(self, name: str) -> str:
         """Return the base address of a process, by its whole name or an API's service."""
@@ -109,6 +115,7 @@ class Supervisor:
             names = {a.name for a in self.applications if a.package == package}
             chosen = [process for process in (*self.processes.values(), *self._replaced) if process.name in names]
             await asyncio.gather(*(process.stop() for process in chosen))
+        await self._template.close()
 
     async def start(self, name: str) -> None:
         """Start one process, also again after its end, and wait until it is ready. Raises StartError."""
@@ -183,12 +190,25 @@ class Supervisor:
         return ManagedProcess(
             application.name,
             application.command,
-            Path(self._state.folder) / "logs" / f"{application.name}.log",
+            self._log(application.name),
             environment={**_inherited(), **own, **variables, **self._more},
             folder=source.folder,
             stop_signal=signal.SIGTERM,
             grace_s=_GRACE_S,
+            template=self._template if self._is_templated(application, source) else None,
         )
+
+    def _is_templated(self, application: Application, source: Source) -> bool:
+        """Tell whether the template has what a process runs: the code of the first start, and no stand-in for it.
+
+        Coverage is of interpreters that were started afresh.
+        """
+        is_measured = any(name.startswith("COVERAGE_") for name in os.environ)
+        own = (application.package, application.service)
+        return source == self._source and application.command[2:] == own and not is_measured
+
+    def _log(self, name: str) -> Path:
+        return Path(self._state.folder) / "logs" / f"{name}.log"
 
 
 def _inherited() -> dict[str, str]:

@@ -1,0 +1,5 @@
+"""What a template imports once for all that it forks."""
+
+import os
+
+IMPORTED_BY = os.getpid()
