@@ -56,11 +56,17 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port(taken: Iterable[int]) -> int:
-    """Return a free port that is not in `taken`. Raises RuntimeError where none is found."""
+def free_port(taken: Iterable[int], *, after: int | None = None) -> int:
+    """Return a free port that is not in `taken`, near `after` where that is one of the free range.
+
+    Raises:
+        RuntimeError: none is found.
+    """
     given = set(taken)
-    for _ in range(_ATTEMPTS):
-        port = random.choice(_FREE_RANGE)  # noqa: S311 - spreads stacks that start at once; nothing secret
+    # anywhere: spreads stacks that start at once, and is nothing secret
+    first = after + 1 if after is not None and after in _FREE_RANGE else random.choice(_FREE_RANGE)  # noqa: S311
+    for step in range(_ATTEMPTS):
+        port = _FREE_RANGE[(first - _FREE_RANGE.start + step) % len(_FREE_RANGE)]
         if port not in given and is_free(port):
             return port
     raise RuntimeError("no free port found")
@@ -84,7 +90,8 @@ def choose(
         if port is not None and port not in {*chosen.values(), *kept} and is_free(port):
             chosen[name] = port
             continue
-        chosen[name] = free_port({*chosen.values(), *kept})
+        # next to the last one: of two stacks that start at once, one could choose what the other is about to use
+        chosen[name] = free_port({*chosen.values(), *kept}, after=next(reversed(chosen.values()), None))
         if port is not None:
             say(f"port {port} of {name} is taken: using {chosen[name]}")
     return chosen

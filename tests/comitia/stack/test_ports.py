@@ -1,3 +1,4 @@
+import itertools
 import socket
 
 from comitia.stack import ports
@@ -21,3 +22,10 @@ def test_no_port_is_given_twice() -> None:
     wanted = ports.free_port(())
     chosen = ports.choose(["kafka", "redis", "postgres"], {"kafka": wanted, "redis": wanted})
     assert len(set(chosen.values())) == 3
+
+
+def test_free_ports_of_one_stack_are_near_each_other() -> None:
+    chosen = sorted(ports.choose([str(number) for number in range(20)], {}).values())
+    assert len(set(chosen)) == 20
+    gaps = [later - earlier for earlier, later in itertools.pairwise(chosen)]
+    assert sorted(gaps)[-2] <= 200  # but for one that begins at the range's start again
