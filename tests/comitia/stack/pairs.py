@@ -17,6 +17,7 @@ from comitia.stack.ports import HOST, choose
 from comitia.stack.postgres_member import PairPlace
 from comitia.stack.postgres_pair import PostgresPair
 from comitia.stack.process import ManagedProcess
+from integrations.postgres.failures import UNAVAILABLE
 from integrations.postgres.pool import open_pool
 from integrations.postgres.replicas import Reader, open_reader
 from integrations.settings import DatabaseAddress, Environment, Settings
@@ -127,6 +128,8 @@ class Writer:
         wanted = len(self.acknowledged) + count
         async with asyncio.timeout(COMPLETE_WITHIN_S):
             while len(self.acknowledged) < wanted:
+                if self._task is not None and self._task.done():
+                    await self._task  # fails with what it did not expect
                 await asyncio.sleep(0.02)
 
     async def close(self) -> None:
@@ -150,7 +153,7 @@ class Writer:
                         number += 1
                         await connection.execute("INSERT INTO written VALUES ($1)", number)
                         self.acknowledged.append(number)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (*UNAVAILABLE, asyncpg.PostgresError):
                 await asyncio.sleep(0.05)
 
 
