@@ -14,7 +14,7 @@ from integrations.keys.digests import digest
 from integrations.redis.connection import open_redis
 from integrations.settings import RedisAddress
 from tests.end_to_end.house import REGION, House, OpenSurvey, batch_of, claims_of, eventually, nullifier_of
-from tests.end_to_end.traces import Kept, everything, findings, kinds
+from tests.end_to_end.traces import Kept, everything, kinds, standing, unpermitted
 
 KINDS = {"log", "file", "postgres", "temporal", "redis", "kafka", "spans", "metrics"}
 
@@ -143,18 +143,18 @@ async def test_nothing_that_is_kept_joins_a_voter_and_a_choice(house: House) -> 
     kept = await everything(house)
 
     assert kinds(kept) == KINDS
-    assert findings(kept, election.markers, allowed(election.markers)) == set()
+    seen = standing(kept, election.markers)
+    assert unpermitted(seen, allowed(election.markers)) == set()
     # it did look where things are: what may be there is found
-    seen = findings(kept, election.markers, {})
-    assert {name.rpartition(" (")[0] or name for name in {found.partition(": ")[0] for found in seen}} == {
+    assert {name.rpartition(" (")[0] or name for name, _ in seen} == {
         "the text of an option",
         "a voter",
         "a person",
         "a nullifier",
         "an evidence",
     }
-    control = findings(kept, {"survey": survey.id.encode()}, {})
-    assert {found.split()[1] for found in control} == KINDS - {"metrics"}  # whose labels are few
+    control = standing(kept, {"survey": survey.id.encode()})
+    assert {place.split()[0] for _, place in control} == KINDS - {"metrics"}  # whose labels are few
     # nor does any error repeat what was sent
     assert len(election.refused) > 10
     assert min(answer.status_code for answer in election.refused) >= 400
@@ -163,7 +163,8 @@ async def test_nothing_that_is_kept_joins_a_voter_and_a_choice(house: House) -> 
         for answer in election.refused
     ]
     # but for the address that was asked, which names the answer to whoever sent it
-    assert findings(answers, election.markers, dict.fromkeys(_answer_ids(election), "answer")) == set()
+    named = standing(answers, election.markers)
+    assert unpermitted(named, dict.fromkeys(_answer_ids(election), "answer")) == set()
 
 
 async def _traced(house: House, survey: OpenSurvey) -> bool:
@@ -208,7 +209,7 @@ async def test_a_trace_that_is_planted_is_found(house: House) -> None:
 
 
 async def _found(house: House, planted: str) -> set[str]:
-    found = findings(await everything(house), {"marker": planted.encode()}, {})
+    found = unpermitted(standing(await everything(house), {"marker": planted.encode()}), {})
     found = {place for place in found if ": file " not in place}
     return found if len(found) == 6 else set()
 
@@ -218,9 +219,9 @@ async def _found(house: House, planted: str) -> set[str]:
 def test_a_value_is_known_again_in_every_form(before: bytes, encode: Any) -> None:
     marker = bytes(range(200, 232))
     content = encode(before + marker + b"behind")
-    found = findings([Kept("here", content.encode() if isinstance(content, str) else content)], {"it": marker}, {})
-    assert found == {"it: here"}
-    assert findings([Kept("here", bytes(reversed(marker)))], {"it": marker}, {}) == set()
+    found = standing([Kept("here", content.encode() if isinstance(content, str) else content)], {"it": marker})
+    assert found == {("it", "here")}
+    assert standing([Kept("here", bytes(reversed(marker)))], {"it": marker}) == set()
 
 
 async def test_what_is_stored_is_as_long_for_every_choice(house: House) -> None:
