@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -25,34 +25,40 @@ from comitia.stack.state import StackState, read_state
 from comitia.stack.supervisor import Supervisor
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment, Settings
-from tests.end_to_end.house import SELDOM, House, open_house
+from tests.end_to_end.house import SELDOM, House, end_at_once, open_house
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
 
 
 # Groups of tests in the order in which they run, each in one test process, so that few servers run at once: those that
-# start servers of their own, those that share a platform and break it or not, and last the many that need less
-_OWN_SERVERS = re.compile(
-    r"tests/comitia/(test_up|demo/test_demo|demo/test_identity|test_readme|stack/test_postgres_pair)\.py"
-)
+# share a platform and break it or not, those that start servers of their own, then module by module what waits long,
+# and last what is over soon, so that no test process is left with the longest
 _GROUPS = {
     "faults": re.compile(r"tests/faults/"),
     "end to end": re.compile(r"tests/end_to_end/"),
-    "platform": re.compile(r"tests/(comitia/test_platform|api/http/test_forced_states|api/surveys/test_\w+)\.py"),
+    "platform": re.compile(
+        r"tests/(comitia/test_platform|comitia/test_readme|comitia/demo/test_demo|api/http/test_forced_states)\.py"
+    ),
 }
+_MODULES = (
+    re.compile(r"tests/comitia/(test_up|demo/test_identity|stack/test_postgres_pair)\.py"),
+    re.compile(r"tests/(workflows|reconciliation|workers|api|browser)/"),
+    re.compile(r"tests/(?!domain/|contracts/|replay/)"),
+)
 _SHARED = {"house": {"faults", "end to end"}, "platform": {"platform"}}
 
 
 def _place(nodeid: str) -> tuple[int, str]:
     """Return when a test runs, and its group."""
     module = nodeid.partition("::")[0]
-    if _OWN_SERVERS.fullmatch(module):
-        return 0, module
-    for place, (name, modules) in enumerate(_GROUPS.items(), start=1):
+    for place, (name, modules) in enumerate(_GROUPS.items()):
         if modules.match(module):
             return place, name
-    return len(_GROUPS) + 1, module
+    for place, modules in enumerate(_MODULES, start=len(_GROUPS)):
+        if modules.match(module):
+            return place, module
+    return len(_GROUPS) + len(_MODULES), module
 
 
 class _Grouped(LoadScopeScheduling):
@@ -69,10 +75,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the groups. Raises UsageError for a test that wants a platform outside the groups which share one."""
     for item in items:
         for fixture, groups in _SHARED.items():
-            place, group = _place(item.nodeid)
-            if place and fixture in getattr(item, "fixturenames", ()) and group not in groups:
+            _, group = _place(item.nodeid)
+            if group not in groups and fixture in getattr(item, "fixturenames", ()) and _shared(fixture, item):
                 raise pytest.UsageError(f"{item.nodeid} wants `{fixture}`: see the groups in tests/conftest.py")
     items.sort(key=lambda item: _place(item.nodeid)[0])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End a platform after the last test of its groups: idle, its processes slow down everything that comes later."""
+    before, after = (_place(each.nodeid)[1] if each else "" for each in (item, nextitem))
+    if nextitem is None or before == after:
+        return
+    for fixture, groups in _SHARED.items():
+        if before in groups and after not in groups:
+            for definition in _shared(fixture, item):
+                definition.finish(item._request)  # type: ignore[attr-defined]
+
+
+def _shared(fixture: str, item: pytest.Item) -> Sequence[pytest.FixtureDef[Any]]:
+    """Return the fixture of this file that an item gets by a name, if it is not another of the same name."""
+    found = item.session._fixturemanager.getfixturedefs(fixture, item) or ()
+    return found if [definition.baseid for definition in found] == [Path(__file__).parent.name] else ()
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +125,7 @@ async def servers(stack_folder: Path) -> AsyncIterator[StackState]:
         return
     async with Servers(stack_folder) as started:
         yield started.state
+        await end_at_once(started.processes.values())
     postgres.forget(started.state.stack_id)
 
 
@@ -112,6 +137,7 @@ async def platform(servers: StackState) -> AsyncIterator[Supervisor]:
     """
     async with Supervisor(servers, environment=Environment.TEST, more=SELDOM) as supervisor:
         yield supervisor
+        await end_at_once(supervisor.processes.values())
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +120,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(folder: Path) -> None:
         try:
             while not (folder / "logs" / "redis.log").exists():
                 assert up.poll() is None
+                time.sleep(0.02)
             family = family_of(up.pid)
             up.send_signal(signal.SIGTERM)
             assert up.wait(timeout=STARTED_WITHIN_S) == 0

@@ -32,7 +32,7 @@ class Patch:
 def copied_source(folder: Path, *patches: Patch) -> Path:
     """Return a copy of our source with these patches."""
     for package in _PACKAGES:
-        shutil.copytree(_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(_ROOT / package, folder / package)  # with what is compiled: only what is patched is not current
     for patch in patches:
         patch.apply(folder)
     return folder
