@@ -25,6 +25,7 @@ from comitia.stack.state import StackState, read_state
 from comitia.stack.supervisor import Supervisor
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment, Settings
+from tests.data_home import data_home
 from tests.end_to_end.house import SELDOM, House, end_at_once, open_house
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
@@ -109,7 +110,7 @@ def _logs_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def stack_folder() -> Iterator[Path]:
     """An empty folder that PostgreSQL's account can reach too, which pytest's own folders are not."""
-    folder = Path(tempfile.mkdtemp(prefix="comitia-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="comitia-test-", dir=data_home()))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -143,7 +144,7 @@ async def platform(servers: StackState) -> AsyncIterator[Supervisor]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def house() -> AsyncIterator[House]:
     """A platform with servers of its own, for tests that kill and stop them, or read all that they keep."""
-    with tempfile.TemporaryDirectory(prefix="comitia-house-") as folder:
+    with tempfile.TemporaryDirectory(prefix="comitia-house-", dir=data_home()) as folder:
         async with open_house(Path(folder)) as opened:
             yield opened
 
