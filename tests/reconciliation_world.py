@@ -293,7 +293,7 @@ async def open_world(servers: StackState, cells: list[TallyCell]) -> AsyncIterat
 
 
 def reconciling(world: World, *, activities: ReconciliationActivities | None = None) -> Worker:
-    """Return a worker of the world's queue, which replays every task."""
+    """Return a worker of the world's queue; one that replays every task is in `tests/workflows`."""
     return Worker(
         world.temporal,
         task_queue=world.queue,
@@ -303,5 +303,4 @@ def reconciling(world: World, *, activities: ReconciliationActivities | None = N
         deployment_config=WorkerDeploymentConfig(
             version=WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
         ),
-        max_cached_workflows=0,
     )

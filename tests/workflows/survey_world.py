@@ -334,7 +334,8 @@ class World:
     def survey(self) -> Survey:
         return self.catalogue.entry.survey
 
-    def worker(self) -> Worker:
+    def worker(self, *, cached: int = 0) -> Worker:
+        """Return a worker that replays every task, unless it may keep executions."""
         cells: Any = self.cells
         catalogue: Any = self.catalogue
         certifications: Any = self.certifications
@@ -357,7 +358,7 @@ class World:
             workflows=[RunSurveyWorkflow, ReconcileSurvey],
             activities=[self._hooked(function) for function in activities],
             workflow_runner=sandbox(),
-            max_cached_workflows=0,
+            max_cached_workflows=cached,
             deployment_config=WorkerDeploymentConfig(
                 WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
             ),
@@ -442,10 +443,10 @@ async def client(settings_for: SettingsFor) -> Client:
 
 
 @asynccontextmanager
-async def working(client: Client, **draft: Any) -> AsyncIterator[World]:
+async def working(client: Client, *, cached: int = 50, **draft: Any) -> AsyncIterator[World]:
     world = World(client, **draft)
     async with asyncio.timeout(120):
-        async with world.worker():
+        async with world.worker(cached=cached):
             yield world
 
 

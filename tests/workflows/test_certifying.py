@@ -47,7 +47,7 @@ async def certify(world: World) -> None:
 
 
 async def test_an_ended_survey_is_certified_and_its_keys_are_destroyed_after_its_retention(client: Client):
-    async with working(client, retention=timedelta(seconds=1)) as world:
+    async with working(client, cached=0, retention=timedelta(seconds=1)) as world:
         world.cells["eu"].ballots = 3
         await world.publish()
         finished = await world.finish()

@@ -22,8 +22,9 @@ from tests.workflows.survey_world import CELLS, World, everywhere, happens, work
 from workflows.run_survey import RunSurveyWorkflow
 
 
-async def test_published_corrected_finished(client: Client):
-    async with working(client) as world:
+@pytest.mark.parametrize("cached", [0, 50])
+async def test_published_corrected_finished(client: Client, cached: int):
+    async with working(client, cached=cached) as world:
         opened = await world.publish()
         assert opened.stage is SurveyStage.PUBLISHED
         everywhere(world, opened.start_at, None)

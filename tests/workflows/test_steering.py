@@ -29,7 +29,7 @@ def code(refused: pytest.ExceptionInfo[WorkflowUpdateFailedError]) -> str | None
 
 
 async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_the_same(client: Client):
-    async with working(client) as world:
+    async with working(client, cached=0) as world:
         opened = await world.publish()
         paused = await steer(world, paused=True, expected_version=opened.version)
         assert paused.version == opened.version + 1

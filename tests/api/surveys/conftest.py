@@ -144,7 +144,7 @@ class Platform:
     queue: str = field(default_factory=lambda: f"surveys-{secrets.token_hex(4)}")
 
     def worker(self) -> Worker:
-        """Return a worker of the queue `surveys`, not started."""
+        """Return a worker of the queue `surveys`, not started; one that replays every task is in `tests/workflows`."""
         activities = SurveyActivities(self.catalogue, self.kms, self.cells, self.announcements)
         exports = ExportActivities(self.catalogue, self.exports, self.results, self.objects)
         return Worker(
@@ -161,7 +161,6 @@ class Platform:
             deployment_config=WorkerDeploymentConfig(
                 version=WorkerDeploymentVersion("tests", "1"), use_worker_versioning=False
             ),
-            max_cached_workflows=0,  # every task replays
         )
 
     def http(self, token: str | None = None, **processes: Any) -> httpx.AsyncClient:
