@@ -26,7 +26,7 @@ class Receipts:
         self._submissions = submissions
         self._logs = logs
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = 0
+        self._asking: set[bytes] = set()  # nullifiers, each once: nobody's many requests fill the line
 
     async def prove(self, submission_id: str, claims: VotingClaims) -> bytes:
         """Return the file that proves a confirmed submission's participation: always the same one.
@@ -37,7 +37,7 @@ class Receipts:
                 `overloaded`, `ledger_unavailable`, `workflows_unavailable`, `objects_unavailable`, `key_unavailable`,
                 and `audit_log_contradicted` where ledger and log are not of each other.
         """
-        async with self._place():
+        async with self._place(claims.nullifier):
             found = await self._submissions.read(submission_id, claims)
             if found["status"] == "refused":
                 raise DomainError(ErrorCode(str(found["code"])))
@@ -64,16 +64,16 @@ class Receipts:
             raise DomainError(ErrorCode.AUDIT_LOG_CONTRADICTED, str(error)) from error
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """Wait for one of few places, in a line that has an end."""
-        if self._waiting == _WAITING_MAX:
+    async def _place(self, nullifier: bytes) -> AsyncIterator[None]:
+        """Wait for one of few places, in a line that has an end and in which everybody stands once."""
+        if nullifier in self._asking or len(self._asking) == _WAITING_MAX:
             raise DomainError(ErrorCode.OVERLOADED)
-        self._waiting += 1
+        self._asking.add(nullifier)
         try:
             async with self._room:
                 yield
         finally:
-            self._waiting -= 1
+            self._asking.discard(nullifier)
 
 
 def _not_yet() -> DomainError:

@@ -5,13 +5,16 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 
+from api.votes.receipts import Receipts
+from domain.errors import DomainError
 from domain.ids import BatchId
 from domain.receipts import verify_receipt
 from domain.submissions import Submission, SubmissionIds
@@ -170,6 +173,33 @@ async def test_a_changed_ledger_is_a_fault_and_no_proof(
         await connection.execute("DELETE FROM voting.participation WHERE nullifier = $1", other.nullifier)
         await connection.execute("ALTER TABLE voting.participation ENABLE TRIGGER USER")
     assert code(await asked(votes, submission, token)) == (500, "audit_log_contradicted")
+
+
+class Hanging:
+    """Submissions that are looked for until they may be found."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def read(self, *_: Any) -> dict[str, Any]:
+        await self.go_on.wait()
+        return {"status": "accepted"}
+
+
+async def test_whoever_asks_again_and_again_stands_in_the_line_once() -> None:
+    submissions, one, other = Hanging(), secrets.token_bytes(32), secrets.token_bytes(32)
+    receipts = Receipts(cast("Any", None), cast("Any", submissions), {})
+
+    async def outcome(nullifier: bytes) -> str:
+        with pytest.raises(DomainError) as refused:
+            await receipts.prove("any", cast("Any", SimpleNamespace(nullifier=nullifier)))
+        return refused.value.code
+
+    asking = [asyncio.create_task(outcome(nullifier)) for nullifier in (one, one, one, other)]
+    await asyncio.wait(asking[1:3])
+    submissions.go_on.set()
+    assert await asyncio.gather(*asking) == ["not_sealed_yet", "overloaded", "overloaded", "not_sealed_yet"]
+    assert await outcome(one) == "not_sealed_yet"
 
 
 async def test_who_records_votes_learns_places_and_reads_no_entry(
