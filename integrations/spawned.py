@@ -1,16 +1,14 @@
 """Processes for arithmetic that one core cannot do in time, and that threads would do one after the other."""
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
 
-_PR_SET_PDEATHSIG = 1
+from integrations.death import die_with
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -53,8 +51,5 @@ class SpawnedProcesses(Executor):
 
 
 def _end_with(parent: int) -> None:
-    """Ask the kernel to end this process with its parent: it would wait for work for ever."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it ended before we could ask
-        os._exit(1)
+    """End this process with its parent: it would wait for work for ever."""
+    die_with(parent, signal.SIGKILL)()

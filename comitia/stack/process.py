@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from comitia.stack.death import die_with
+from integrations.death import die_with
 
 _LOG_ROTATED_BYTES = 16 * 1024 * 1024
 _LOG_TAIL_BYTES = 2000

@@ -15,7 +15,7 @@ import socket
 import sys
 from typing import Any
 
-from comitia.stack.death import die_with
+from integrations.death import die_with
 
 Order = dict[str, Any]
 
