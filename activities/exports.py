@@ -6,7 +6,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
-from domain.contracts.exports import ExportFile, ExportRequest, ExportSnapshot
+from domain.contracts.exports import CancelledExport, ExportFile, ExportRequest, ExportSnapshot
 from domain.errors import DomainError, ErrorCode
 from domain.exports import export_pieces, export_regions, snapshot_of
 from domain.ports import ResultsReader
@@ -26,7 +26,7 @@ class ExportActivities:
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
-        return [self.register_export, self.write_export, self.complete_export]
+        return [self.register_export, self.write_export, self.complete_export, self.cancel_export]
 
     @activity.defn(name="register_export")
     async def register_export(self, request: ExportRequest) -> None:
@@ -73,6 +73,18 @@ class ExportActivities:
         """
         try:
             await self._exports.complete(file)
+        except DomainError as error:
+            raise to_application_error(error) from error
+
+    @activity.defn(name="cancel_export")
+    async def cancel_export(self, cancelled: CancelledExport) -> None:
+        """Note that an export has no file and gets none, and who wanted that. Safe to repeat: the first one is noted.
+
+        Raises:
+            ApplicationError: `catalogue_unavailable` (retried).
+        """
+        try:
+            await self._exports.cancel(cancelled)
         except DomainError as error:
             raise to_application_error(error) from error
 

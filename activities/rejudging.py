@@ -4,20 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.stretches import stretches
 from domain.contracts.rejudging import DecisionProcess, RejudgedCounts, RejudgedDecision, RejudgedPart, RejudgeStep
 from domain.errors import DomainError, ErrorCode
 from domain.rejudging import Judge, Kept, KeptDecisions, joined, judge_under, part_of
 
 READ_MAX: Final = 2_000  # decisions at once
 _AT_ONCE: Final = 50  # judged before others have their turn: logins wait in the same process
-_FEW: Final = READ_MAX // 10
-_FIRST, _SHORTEST, _LONGEST = timedelta(minutes=10), timedelta(seconds=1), timedelta(days=1)
 _STEP_S: Final = 5.0
 
 
@@ -63,23 +62,14 @@ async def rejudged(
 ) -> AsyncGenerator[tuple[datetime, list[RejudgedDecision]]]:
     """Return the decisions of a period, judged again, stretch by stretch: all before the instant beside them.
 
-    Whoever stops may go on from that instant. Stretches are as long as some hundred decisions take.
+    Whoever stops may go on from that instant.
 
     Raises:
         DomainError: what the decisions are read from is away.
     """
-    length = _FIRST
-    while since < until:
-        length = min(length, until - since)
-        most = READ_MAX if length > _SHORTEST else None
-        found = await kept.between(since, since + length, most)
-        if found is None:
-            length = max(length / 2, _SHORTEST)
-            continue
-        since += length
-        yield since, await _judged(judge, found)
-        if len(found) < _FEW:
-            length = min(length * 2, _LONGEST)
+    async with aclosing(stretches(kept.between, since, until, READ_MAX)) as found:
+        async for reached, some in found:
+            yield reached, await _judged(judge, some)
 
 
 async def _judged(judge: Judge, found: Sequence[Kept]) -> list[RejudgedDecision]:

@@ -13,7 +13,16 @@ from enum import StrEnum
 from typing import Any, Final
 
 from domain.certificates import canonical_json, instant
-from domain.ids import ATTEMPT_ID, DELETION_ID, RECOVERY_ID, REGISTRATION_ID, REJUDGEMENT_ID, STAFF_ID, SURVEY_ID
+from domain.ids import (
+    ATTEMPT_ID,
+    DELETION_ID,
+    RECOVERY_ID,
+    REGISTRATION_ID,
+    REJUDGEMENT_ID,
+    REPLAY_ID,
+    STAFF_ID,
+    SURVEY_ID,
+)
 
 ENTRY_MAX: Final = 65_535  # bytes of one entry in a log, as C2SP tlog-tiles has them
 CATALOGUE_LOG: Final = "catalogue"  # the log of the catalogue's database; a cell's goes by the cell's name
@@ -24,7 +33,9 @@ _CODE = re.compile(r"[a-z0-9_.,:-]{0,256}")
 _CLIENT_ID = re.compile(r"c_[a-z2-7]{16}")
 _KEY_ID = re.compile(r"[a-z][a-z0-9/-]{0,127}/[0-9]{4}-[0-9]{2}-[0-9]{2}/[1-9][0-9]{0,5}")
 _NOTHING = re.compile("")
+_LONG_WORK = re.compile(r"[jw]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}")
 _STAFF_SESSION = re.compile(r"t_[a-z2-7]{26}")
+_EVIDENCE_OF = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}|[A-Za-z0-9_-]{56}")  # a case, or a submission
 _A_CASE = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}")
 
 
@@ -48,6 +59,7 @@ class AuditKind(StrEnum):
     SURVEY_CERTIFIED = "survey.certified"
     SURVEY_KEYS_DESTROYED = "survey.keys_destroyed"
     EXPORT_ASKED = "export.asked"
+    EXPORT_CANCELLED = "export.cancelled"
 
     KEY_MADE = "key.made"
     KEY_DESTROYED = "key.destroyed"
@@ -71,6 +83,8 @@ class AuditKind(StrEnum):
     EVIDENCE_EXPORTED = "evidence.exported"
     HISTORY_DECODED = "history.decoded"
     DECISIONS_REJUDGED = "decisions.rejudged"
+    EXECUTIONS_REPLAYED = "executions.replayed"
+    WORK_CANCELLED = "work.cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,7 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.SURVEY_CERTIFIED: KindRule(SURVEY_ID, after=True),
     AuditKind.SURVEY_KEYS_DESTROYED: KindRule(SURVEY_ID),
     AuditKind.EXPORT_ASKED: KindRule(SURVEY_ID, facts=frozenset({"export", "format"})),
+    AuditKind.EXPORT_CANCELLED: KindRule(SURVEY_ID, facts=frozenset({"export"})),
     AuditKind.KEY_MADE: KindRule(_KEY_ID),
     AuditKind.KEY_DESTROYED: KindRule(_KEY_ID),
     AuditKind.LOGIN_DECIDED: KindRule(ATTEMPT_ID, after=True, facts=frozenset({"policyVersion"})),
@@ -123,10 +138,14 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.CASE_ACTION_ASKED: KindRule(_A_CASE, facts=frozenset({"request"})),
     AuditKind.CASE_ACTION_TAKEN: KindRule(_A_CASE, facts=frozenset({"action", "request"})),
     AuditKind.CASE_UNMASKING: KindRule(_A_CASE, facts=frozenset({"unmasking", "field"})),
-    AuditKind.EVIDENCE_EXPORTED: KindRule(_A_CASE, after=True, facts=frozenset({"request"})),
+    AuditKind.EVIDENCE_EXPORTED: KindRule(_EVIDENCE_OF, after=True, facts=frozenset({"request"})),
     # `payloads` are the SHA-256 digests of what was opened, as it is sealed in the history
     AuditKind.HISTORY_DECODED: KindRule(_NOTHING, facts=frozenset({"namespace", "payloads", "count"})),
     AuditKind.DECISIONS_REJUDGED: KindRule(REJUDGEMENT_ID, facts=frozenset({"process", "policy", "from", "to"})),
+    # Of one execution, whose id says which case it is of, or of a period
+    AuditKind.EXECUTIONS_REPLAYED: KindRule(REPLAY_ID, facts=frozenset({"workflow", "run", "type", "from", "to"})),
+    # Of a rejudgement or a replay: what was asked is one entry, and what came of it another
+    AuditKind.WORK_CANCELLED: KindRule(_LONG_WORK),
 }
 
 

@@ -103,6 +103,7 @@ class ErrorCode(StrEnum):
     CASE_STAGE = "case_stage"
     UNMASKING_NOT_FOUND = "unmasking_not_found"
     UNMASKING_STAGE = "unmasking_stage"
+    WORK_ENDED = "work_ended"
     IDEMPOTENCY_KEY_USED = "idempotency_key_used"
 
     # What we depend on
@@ -230,6 +231,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.CASE_STAGE: ErrorSpec(409, "The case is at another stage"),
     ErrorCode.UNMASKING_NOT_FOUND: ErrorSpec(404, "No such unmasking, or not any more"),
     ErrorCode.UNMASKING_STAGE: ErrorSpec(409, "The unmasking is at another stage"),
+    ErrorCode.WORK_ENDED: ErrorSpec(409, "It has ended, so there is nothing to cancel"),
     ErrorCode.IDEMPOTENCY_KEY_USED: ErrorSpec(422, "The key came with another request"),
     ErrorCode.CELL_UNAVAILABLE: ErrorSpec(
         503, "The voter's home cell records nothing now; other cells are not affected", retryable=True

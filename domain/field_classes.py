@@ -93,7 +93,8 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "ExportSnapshot": fields(plain="survey as_of missing_cells", choice="regions"),
     "StoredObject": fields(plain="name size_bytes sha256"),
     "ExportFile": fields(plain="survey_id export_id stored as_of missing_cells"),
-    "ExportState": fields(plain="request requested_at file finished_at"),
+    "CancelledExport": fields(plain="survey_id export_id actor role"),
+    "ExportState": fields(plain="request requested_at file finished_at cancelled_at"),
     # keys
     "RotateKeysInput": fields(
         plain="purposes cells age_days grace_days personal_purpose settle_s hash_purposes hash_age_days "
@@ -204,8 +205,17 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "RejudgedCounts": fields(plain="same different cannot changes"),
     "RejudgeStep": fields(plain="process policy since until"),
     "RejudgedPart": fields(plain="until counts sample"),
-    "RejudgementState": fields(plain="rejudgement_id process since until judged_until counts sample"),
+    "RejudgementState": fields(plain="rejudgement_id process since until judged_until counts sample is_cancelled"),
     "RejudgeInput": fields(plain="rejudgement_id cell process since until policy state"),
+    # replays
+    "ReplayInput": fields(
+        plain="replay_id cell namespace workflow_id run_id workflow_type since until steps judged_until"
+    ),
+    "ReplayStep": fields(plain="request number since"),
+    "ReplayState": fields(plain="request asked_by asked_at stage steps judged_until same different cannot ended_at"),
+    "EndReplay": fields(plain="request stage"),
+    # work
+    "CancelWork": fields(plain="actor role"),
     # support
     "CaseAction": fields(plain="action_id action actor reason"),
     "CaseActionTaken": fields(plain="stage"),

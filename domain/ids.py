@@ -23,6 +23,7 @@ SESSION_ID = re.compile(r"ss_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 EXPORT_ID = re.compile(r"x_[a-z2-7]{16}")
 UNMASKING_ID = re.compile(r"b_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 REJUDGEMENT_ID = re.compile(r"j_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
+REPLAY_ID = re.compile(r"w_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 CONSOLE_SESSION_ID = re.compile(r"cs_(?P<cell>[a-z][a-z0-9]{0,15})_[a-z2-7]{26}")
 
 _OF_A_CELL = frozenset(
@@ -35,6 +36,7 @@ _OF_A_CELL = frozenset(
         "delete-account",
         "break-glass",
         "rejudge-decisions",
+        "replay-executions",
     }
 )
 
@@ -215,6 +217,11 @@ def break_glass_workflow_id(cell: str, request_id: str) -> str:
 def rejudge_decisions_workflow_id(cell: str, rejudgement_id: str) -> str:
     """`rejudge-decisions/{cell}/{rejudgement_id}`."""
     return f"rejudge-decisions/{cell}/{rejudgement_id}"
+
+
+def replay_executions_workflow_id(cell: str, replay_id: str) -> str:
+    """`replay-executions/{cell}/{replay_id}`."""
+    return f"replay-executions/{cell}/{replay_id}"
 
 
 def cell_of_workflow(workflow_id: str) -> str | None:

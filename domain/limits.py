@@ -119,6 +119,8 @@ CODEC = Policy("codec", Subject.STAFF, 600, 60)
 EXPORT = Policy("export", Subject.STAFF, 60, 60)
 # Each goes through a period of decisions, in the processes that people log in by.
 REJUDGE = Policy("rejudge", Subject.STAFF, 10, 60)
+# Each has histories read and decrypted, one replay at a time; a person looks at one after the other.
+REPLAY = Policy("replay", Subject.STAFF, 30, 60)
 
 POLICIES = {
     policy.name: policy
@@ -168,6 +170,7 @@ POLICIES = {
         CODEC,
         EXPORT,
         REJUDGE,
+        REPLAY,
     )
 }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from domain.contracts.exports import ExportFile, ExportRequest, ExportState, StoredObject
+from domain.contracts.exports import CancelledExport, ExportFile, ExportRequest, ExportState, StoredObject
 from domain.contracts.surveys import (
     AnnounceSurveyInput,
     CorrectSurveyInput,
@@ -128,6 +128,10 @@ class ExportCatalogue(Protocol):
 
     async def complete(self, file: ExportFile) -> None:
         """Note the file of an export; safe to repeat."""
+        ...
+
+    async def cancel(self, cancelled: CancelledExport) -> None:
+        """Note that an export gets no file, and its audit entry; safe to repeat. One that has its file keeps it."""
         ...
 
     async def find(self, survey_id: str, export_id: str) -> ExportState | None:

@@ -22,6 +22,7 @@ _FOLLOWS: Final = "carries out in cells what an entry of the catalogue has decid
 _PROJECTION: Final = "can be made anew from what entries are of"
 _LOG: Final = "makes the log itself"
 _COPIES: Final = "a copy, still encrypted, of what the server keeps anyway; a table says what is in which file"
+_VERDICTS: Final = "verdicts of what was asked for, which is the entry: nothing that was judged is changed by them"
 _KEYS: Final = "the same keys in another wrapping: that it was made is the entry"
 
 # By service and route as its OpenAPI document has it.
@@ -67,6 +68,7 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "surveys PUT /v1/internal/surveys/{survey_id}/extend": (K.SURVEY_EXTENDED,),
     "surveys PUT /v1/internal/surveys/{survey_id}/certify": (K.CERTIFICATION_ASKED,),
     "surveys POST /v1/internal/surveys/{survey_id}/exports": (K.EXPORT_ASKED,),
+    "surveys PUT /v1/internal/surveys/{survey_id}/exports/{export_id}/cancel": (K.EXPORT_CANCELLED,),
     "votes POST /v1/surveys/{id}/vote": (K.VOTES_RECORDED,),
     "votes POST /vote": (K.VOTES_RECORDED,),
     "votes POST /v1/surveys/{id}/answers": "an answer session, which only its voter can read",
@@ -79,6 +81,9 @@ ROUTES: Final[dict[str, Audited | str]] = {
     "support POST /v1/support/codec/decode": (K.HISTORY_DECODED,),
     "support POST /v1/support/codec/encode": "refused, whoever asks",
     "compliance POST /v1/compliance/rejudgements": (K.DECISIONS_REJUDGED,),
+    "compliance PUT /v1/compliance/rejudgements/{rejudgement_id}/cancel": (K.WORK_CANCELLED,),
+    "compliance POST /v1/compliance/replays": (K.EXECUTIONS_REPLAYED,),
+    "compliance PUT /v1/compliance/replays/{replay_id}/cancel": (K.WORK_CANCELLED,),
 }
 
 # Pages of the console, which are in no document of the API: what changes something, and who comes back signed in.
@@ -94,7 +99,10 @@ PAGES: Final[dict[str, Audited | str]] = {
     "support POST /console/unmaskings/{unmasking_id}/read": (K.CASE_UNMASKING,),
     "compliance GET /console/compliance/back": (K.STAFF_SIGNED_IN,),
     "compliance POST /console/compliance/sign-out": _SESSION,
-    "compliance POST /console/compliance/replays": _READS,
+    "compliance POST /console/compliance/replays": (K.EXECUTIONS_REPLAYED,),
+    "compliance POST /console/compliance/replays/{work_id}/cancel": (K.WORK_CANCELLED,),
+    "compliance POST /console/compliance/rejudgements": _NOTHING,
+    "compliance POST /console/compliance/rejudgements/{work_id}/cancel": (K.WORK_CANCELLED,),
     "compliance POST /console/compliance/bundles": (K.EVIDENCE_EXPORTED,),
 }
 
@@ -136,6 +144,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "register_export": (K.EXPORT_ASKED,),
     "write_export": _STEP,
     "complete_export": _STEP,
+    "cancel_export": (K.EXPORT_CANCELLED,),
     "list_keys": _READS,
     "replace_key": (K.KEY_MADE,),
     "rewrap_catalogue": _KEYS,
@@ -185,6 +194,8 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "note_unmasking": (K.CASE_UNMASKING,),
     "tell_of_unmasking": _READS,
     "rejudge_decisions": _READS,
+    "replay_executions": _VERDICTS,
+    "end_replay": _VERDICTS,
 }
 
 _SURVEYS: Final = "tests/api/surveys/test_audited.py::test_every_route_of_staff_leaves_its_entry"
@@ -241,6 +252,11 @@ SEEN[K.HISTORY_DECODED] = (
     "tests/api/support/test_codec.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"
 )
 SEEN[K.DECISIONS_REJUDGED] = "tests/api/compliance/test_rejudgements.py::test_a_rejudgement_is_asked_for_once_and_read"
+SEEN[K.EXPORT_CANCELLED] = (
+    "tests/api/surveys/test_exports.py::test_a_cancelled_export_stays_so_and_is_written_down_once"
+)
+SEEN[K.EXECUTIONS_REPLAYED] = "tests/api/compliance/test_replays.py::test_a_replay_is_asked_for_once_and_read"
+SEEN[K.WORK_CANCELLED] = "tests/api/compliance/test_rejudgements.py::test_a_rejudgement_is_cancelled_once"
 SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"
 SEEN[K.VOTE_FOR_SEALED_SURVEY] = f"{_LEDGER}::test_a_vote_for_a_sealed_survey_is_a_fault_that_is_written_down"
 SEEN[K.VOTE_FOR_LOST_SURVEY] = f"{_LEDGER}::test_a_survey_whose_key_is_destroyed_costs_the_votes_of_another_nothing"

@@ -36,6 +36,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.mailing import open_mailer
 from integrations.postgres.pool import Pool
+from integrations.postgres.replays import PostgresReplays
 from integrations.postgres.roles import UNMASKING
 from integrations.postgres.unmasking_entries import PostgresUnmaskingEntries
 from integrations.reaching import any_answers, reach_cells
@@ -220,6 +221,7 @@ def _sweeps(
         sweep(cell.name, partial(fold_logins, cell.logins), every_s=FOLD_EVERY_S),
         sweep(cell.name, cell.logins.purge, every_s=FORGET_EVERY_S),
         sweep(cell.name, cell.recoveries.forget_older, every_s=FORGET_EVERY_S),
+        sweep(cell.name, PostgresReplays(cell.pool).forget_older, every_s=FORGET_EVERY_S),
         sweep(cell.name, cell.device_events.forget_older, every_s=FORGET_EVERY_S),
         sweep(cell.name, cell.ways.drop_abandoned, every_s=FORGET_EVERY_S),
     ]

@@ -9,6 +9,7 @@ from workflows.reconcile_survey import ReconcileSurveyWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
+from workflows.replay_executions import ReplayExecutionsWorkflow
 from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.seal_audit_log import SealAuditLogWorkflow
@@ -25,6 +26,7 @@ WORKFLOWS: tuple[type, ...] = (
     RecoverAccountWorkflow,
     RegisterVoterWorkflow,
     RejudgeDecisionsWorkflow,
+    ReplayExecutionsWorkflow,
     RotateKeysWorkflow,
     RunSurveyWorkflow,
     SealAuditLogWorkflow,

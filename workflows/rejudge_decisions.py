@@ -2,11 +2,15 @@
 
 from temporalio import workflow
 
+from workflows.cancelling import unless
 from workflows.policies import READ_ON
+from workflows.refusals import refused
 
 with workflow.unsafe.imports_passed_through():
     from activities.rejudging import RejudgingActivities
-    from domain.contracts.rejudging import RejudgedPart, RejudgeInput, RejudgementState, RejudgeStep
+    from domain.contracts.rejudging import RejudgeInput, RejudgementState, RejudgeStep
+    from domain.contracts.work import CancelWork
+    from domain.errors import ErrorCode
     from domain.rejudging import after_part
 
 
@@ -26,24 +30,38 @@ class RejudgeDecisionsWorkflow:
 
     @workflow.run
     async def run(self, request: RejudgeInput) -> RejudgementState:
-        """Return what all of it came to.
+        """Return what all of it came to, or what had been judged until somebody cancelled it.
 
         Raises:
             ActivityError: the policy is none.
         """
-        while self._state.judged_until < request.until:
+        while not self._has_ended():
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(request.model_copy(update={"state": self._state}))
             step = RejudgeStep(
                 process=request.process, policy=request.policy, since=self._state.judged_until, until=request.until
             )
-            part: RejudgedPart = await workflow.execute_activity_method(
-                RejudgingActivities.rejudge_decisions, step, **READ_ON
-            )
-            self._state = after_part(self._state, part)
+            judging = workflow.start_activity_method(RejudgingActivities.rejudge_decisions, step, **READ_ON)
+            part = await unless(lambda: self._state.is_cancelled, judging)
+            if part is not None:
+                self._state = after_part(self._state, part)
         return self._state
+
+    @workflow.update
+    def cancel(self, _request: CancelWork) -> RejudgementState:
+        """End it; what was judged until now stays, whole steps of it. Safe to repeat."""
+        self._state = self._state.model_copy(update={"is_cancelled": True})
+        return self._state
+
+    @cancel.validator
+    def _can_be_cancelled(self, _request: CancelWork) -> None:
+        if self._has_ended() and not self._state.is_cancelled:
+            raise refused(ErrorCode.WORK_ENDED, "everything is judged")
 
     @workflow.query
     def state(self) -> RejudgementState:
         """How far it is."""
         return self._state
+
+    def _has_ended(self) -> bool:
+        return self._state.is_cancelled or self._state.judged_until >= self._state.until

@@ -10,7 +10,7 @@ from api.compliance.evidence_routes import evidence_routes
 from api.compliance.log_routes import log_routes
 from api.compliance.logs import LogDesk
 from api.compliance.pages import CompliancePages, add_compliance_pages
-from api.compliance.replays import ReplayDesk
+from api.compliance.work_pages import WorkDesks, WorkPages, add_work_pages
 from api.console.opening import Console
 from api.http.access import Principal
 from api.http.application import create_application
@@ -35,16 +35,16 @@ def create_app(
     *,
     telemetry: Telemetry,
     public_url: str = "",
-    console: tuple[Console, ReplayDesk] | None = None,
+    console: tuple[Console, WorkDesks] | None = None,
 ) -> FastAPI:
     """Return the application; `officers` is the dependency that lets in who may read audit logs.
 
-    With a console there are its pages besides, which replay at this desk.
+    With a console there are its pages besides, which have replays and rejudgements at these desks.
     """
     app = create_application(
         "compliance",
         telemetry,
-        summary="Audit logs and their proofs, the evidence of cases, and decisions judged again",
+        summary="Audit logs and their proofs, the evidence of cases, executions replayed and decisions judged again",
         public_url=public_url,
         forms_below="" if console is None else console[0].pages.site.base,
     )
@@ -53,7 +53,8 @@ def create_app(
     for router in more:
         app.include_router(router)
     if console is not None:
-        made, replays = console
-        add_compliance_pages(made, CompliancePages(made, logs, evidence.desk, replays))
+        made, desks = console
+        add_compliance_pages(made, CompliancePages(made, logs, evidence.desk, desks.replays))
+        add_work_pages(made, WorkPages(made, desks))
         app.include_router(made.router)
     return app

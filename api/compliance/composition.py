@@ -1,4 +1,4 @@
-"""Wires the service `compliance`: it reads, and writes nothing but who came in, and what was exported or asked."""
+"""Wires the service `compliance`: it reads, and writes who came in, what was exported or asked, and verdicts."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,9 +11,12 @@ from api.compliance.evidence_cells import bundle_keys, evidence_desk
 from api.compliance.logs import LogDesk
 from api.compliance.rejudgement_routes import rejudgement_routes
 from api.compliance.rejudgements import RejudgementDesk, RejudgingCell, rejudging_cell
-from api.compliance.replays import NamespaceHistories, ReplayDesk
+from api.compliance.replay_routes import replay_routes
+from api.compliance.replay_serving import ReplayWorkers
+from api.compliance.replays import ReplayCell, ReplayDesk, replay_cell
 from api.compliance.search_routes import search_routes
 from api.compliance.searching import SearchDesk
+from api.compliance.work_pages import WorkDesks
 from api.composition import Service
 from api.console.opening import ConsoleParts, open_console
 from api.console.visits import Site
@@ -49,6 +52,7 @@ from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.replay_judging import NamespaceHistories, PooledJudge
 from integrations.temporal.replay_pool import ReplayPool
 from workflows.registry import WORKFLOWS
 
@@ -78,7 +82,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         sign_ins=SignIns("compliance", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
     cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
-    await cells.open(lifetime)
+    judge = PooledJudge(NamespaceHistories(settings, keys), partial(ReplayPool, WORKFLOWS, processes=1))
+    lifetime.callback(judge.close)
+    await cells.open(lifetime, ReplayWorkers(settings, judge).serve)
     objects = open_log_objects(settings)
     desk = LogDesk(
         objects,
@@ -100,20 +106,27 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
 
     searches = await _searches(settings, lifetime)
     search = search_routes(SearchDesk(searches, desk.readings), officers)
-    rejudgements = rejudgement_routes(RejudgementDesk(cell_of), access.require_role(Role.COMPLIANCE), limits)
+
+    def replays_of(name: str | None) -> ReplayCell:
+        return replay_cell(cells.of(name))
+
+    rejudging, replays = RejudgementDesk(cell_of), ReplayDesk(settings.cells, replays_of)
+    more = [
+        search,
+        rejudgement_routes(rejudging, access.require_role(Role.COMPLIANCE), limits),
+        replay_routes(replays, access.require_role(Role.COMPLIANCE), limits),
+    ]
     site = Site(public_url, BASE, settings.console_links)
     parts = ConsoleParts(keys, KeyedLookupHashes(keys), pools, limits, metrics)
     console = await open_console(settings, site, TEMPLATES, parts, lifetime)
-    replays = ReplayDesk(NamespaceHistories(settings, keys), partial(ReplayPool, WORKFLOWS, processes=1))
-    lifetime.callback(replays.close)
     app = create_app(
         desk,
         officers,
         evidence,
-        [search, rejudgements],
+        more,
         telemetry=telemetry,
         public_url=settings.public_url,
-        console=None if console is None else (console, replays),
+        console=None if console is None else (console, WorkDesks(replays, rejudging)),
     )
     return Service(app)
 

@@ -1,16 +1,18 @@
-"""Pages of compliance: replay one execution, take the evidence of a case, read an entry of a log with its proof."""
+"""Pages of compliance: what was replayed, the evidence of a case, an entry of a log with its proof."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Header, Query, Response
+from fastapi import Depends, Query, Response
 
 from api.compliance.bodies import EntryBody, LogBody
 from api.compliance.evidence import Asked, EvidenceDesk
 from api.compliance.logs import LogDesk
-from api.compliance.replays import ReplayDesk, said_of
+from api.compliance.replay_routes import ReplayBody
+from api.compliance.replays import ReplayDesk
 from api.console.opening import Console
 from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
@@ -18,8 +20,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import EvidenceReason
 from domain.tokens import Role
 
-_WORKFLOW: Final = re.compile(r"[a-z0-9-]{1,64}(/[A-Za-z0-9_.-]{1,128}){1,5}")
-_RUN: Final = re.compile(r"([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
+_NEWEST: Final = 10  # replays of each cell that the first page names
 _NUMBER: Final = re.compile(r"[0-9]{1,12}")
 Wanted = Annotated[QueryText, Query(max_length=32)]
 
@@ -41,18 +42,29 @@ class CompliancePages:
             if error.code is not ErrorCode.OBJECTS_UNAVAILABLE:
                 raise
             logs = []  # a replay needs none
-        return self._page(visit, logs=logs)
+        replays, away = list[ReplayBody](), list[str]()
+        if visit.has_role(Role.COMPLIANCE):
+            for cell, found in zip(self._replays.cells, await self._newest(), strict=True):
+                if found is None:
+                    away.append(cell)
+                else:
+                    replays += found
+        return self._pages.page(
+            "compliance.html", visit, logs=logs, reasons=sorted(EvidenceReason), replays=replays, away=away
+        )
 
-    async def replay(self, visit: Visit, *, is_part: bool) -> Response:
-        """Return the verdict on one execution: as a part of the page for who has its form there."""
-        workflow, run = visit.value("workflow"), visit.form.get("run", "")
-        if not _WORKFLOW.fullmatch(workflow) or not _RUN.fullmatch(run):
-            raise DomainError(ErrorCode.MALFORMED_REQUEST, "not the id of a workflow and of a run of it")
-        verdict = await self._replays.judge(workflow, run)
-        shown = self._pages.part("verdict.html", visit, verdict=verdict.verdict.value, said=said_of(verdict))
-        if is_part:
-            return Response(shown, media_type="text/html")
-        return self._page(visit, verdict=shown, workflow=workflow, run=run)
+    async def _newest(self) -> list[list[ReplayBody] | None]:
+        """Return the newest replays of each cell, or None for one that is away."""
+
+        async def of(cell: str) -> list[ReplayBody] | None:
+            try:
+                return [ReplayBody.of(state) for state in await self._replays.newest(cell, None, _NEWEST)]
+            except DomainError as error:
+                if not error.spec.retryable:
+                    raise
+                return None
+
+        return await asyncio.gather(*map(of, self._replays.cells))
 
     async def bundle(self, visit: Visit) -> Response:
         """Return the signed evidence of one case as a file, after the audit entry of that."""
@@ -82,10 +94,6 @@ class CompliancePages:
         told = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(proved.proof.text, media_type="text/plain", headers=told)
 
-    def _page(self, visit: Visit, **values: Any) -> Response:
-        shown = {"logs": None, "verdict": None, "workflow": "", "run": "", "reasons": sorted(EvidenceReason)}
-        return self._pages.page("compliance.html", visit, **{**shown, **values})
-
 
 def add_compliance_pages(console: Console, made: CompliancePages) -> None:
     """Add the routes of these pages to the console."""
@@ -96,10 +104,6 @@ def add_compliance_pages(console: Console, made: CompliancePages) -> None:
     @router.get("")
     async def first(visit: Reader) -> Response:
         return await made.first(visit)
-
-    @router.post("/replays")
-    async def replay(visit: Officer, hx_request: Annotated[str, Header()] = "") -> Response:
-        return await made.replay(visit, is_part=bool(hx_request))
 
     @router.post("/bundles")
     async def bundle(visit: Officer) -> Response:

@@ -19,6 +19,7 @@ from domain.contracts.rejudging import (
     RejudgedDecision,
     RejudgementState,
 )
+from domain.contracts.work import WorkStage
 from domain.errors import ErrorCode
 from domain.limits import REJUDGE
 from domain.replay import Verdict
@@ -111,6 +112,7 @@ class RejudgementBody(ApiModel):
     until: Timestamp = Field(alias="to")
     judged_until: Timestamp
     finished: bool
+    status: WorkStage = Field(strict=False)
     same: int
     different: int
     cannot: int
@@ -127,12 +129,20 @@ class RejudgementBody(ApiModel):
             until=state.until,
             judged_until=state.judged_until,
             finished=state.judged_until >= state.until,
+            status=stage_of(state),
             same=state.counts.same,
             different=state.counts.different,
             cannot=state.counts.cannot,
             changes=tuple(map(ChangeBody.of, state.counts.changes)),
             sample=tuple(map(RejudgedBody.of, state.sample)),
         )
+
+
+def stage_of(state: RejudgementState) -> WorkStage:
+    """Return where a comparison stands."""
+    if state.is_cancelled:
+        return WorkStage.CANCELLED
+    return WorkStage.FINISHED if state.judged_until >= state.until else WorkStage.RUNNING
 
 
 def rejudgement_routes(
@@ -162,5 +172,14 @@ def rejudgement_routes(
     async def read(rejudgement_id: Annotated[QueryText, Path(max_length=64)], _principal: Officer) -> RejudgementBody:
         """Read what was judged so far: how many decisions would change into what, and a sample of them."""
         return RejudgementBody.of(await desk.read(rejudgement_id))
+
+    @router.put(
+        "/{rejudgement_id}/cancel",
+        summary="Cancel a rejudgement",
+        responses=problem_responses(*_AWAY, ErrorCode.WORK_ENDED, ErrorCode.DIRECTORY_UNAVAILABLE),
+    )
+    async def cancel(rejudgement_id: Annotated[QueryText, Path(max_length=64)], principal: Officer) -> RejudgementBody:
+        """End it as far as it is: what was judged until now can still be read. Asked again, it stays cancelled."""
+        return RejudgementBody.of(await desk.cancel(rejudgement_id, principal))
 
     return router

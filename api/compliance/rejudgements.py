@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+from api.compliance.cancelling import cancel_work
 from api.http.access import Principal
 from domain.audit import AuditEntry, AuditKind
 from domain.certificates import instant
@@ -88,6 +89,19 @@ class RejudgementDesk:
     async def read(self, rejudgement_id: str) -> RejudgementState:
         """Return how far it is. Raises DomainError `not_found`, `cell_unavailable`, `workflows_unavailable`."""
         return await self._cell(cell_in(REJUDGEMENT_ID, rejudgement_id)).processes.state(rejudgement_id)
+
+    async def cancel(self, rejudgement_id: str, staff: Principal) -> RejudgementState:
+        """Return how far it was when it was cancelled. Safe to repeat.
+
+        Raises:
+            DomainError: `not_found`, `work_ended`, `cell_unavailable`, `directory_unavailable`,
+                `workflows_unavailable`.
+        """
+        cell = self._cell(cell_in(REJUDGEMENT_ID, rejudgement_id))
+        await cell.processes.state(rejudgement_id)  # nothing is written down of what was never asked for
+        return await cancel_work(
+            rejudgement_id, staff, cell.entries, lambda request: cell.processes.cancel(rejudgement_id, request)
+        )
 
     def _cell(self, name: str | None) -> RejudgingCell:
         try:

@@ -1,108 +1,190 @@
-"""Replays one execution with the code of this process, in a process apart that has no key and no connection."""
+"""Replays, asked for by compliance officers: kept with their entry first, then a process; verdicts as they come."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
+from api.compliance.cancelling import cancel_work
+from api.http.access import Principal
+from domain.audit import AuditEntry, AuditKind
+from domain.certificates import instant
+from domain.contracts.replays import ReplayInput, ReplayState
+from domain.contracts.work import CancelWork, WorkStage
 from domain.errors import DomainError, ErrorCode
-from domain.ids import cell_of_workflow
-from domain.ports import KeyManagement
-from domain.replay import ReplayVerdict
-from integrations.keys.purposes import in_flight
-from integrations.settings import Settings, TemporalAddress
-from integrations.temporal.client import connect
-from integrations.temporal.codec import EncryptionCodec
-from integrations.temporal.histories import Execution, Histories
-from integrations.temporal.replay_pool import ReadableHistories, ReplayDiedError, ReplayPool, read_one
+from domain.ids import REPLAY_ID, cell_in, cell_of_workflow, derived_id
+from domain.replay import Verdict
+from domain.replay_ports import KeptVerdict, ReplayRecords
+from domain.staff_entries import StaffEntries
+from domain.tokens import Role
+from integrations.identity_cell import IdentityCell
+from integrations.postgres.replays import PostgresReplays
+from integrations.postgres.staff_entries import PostgresStaffEntries
+from integrations.temporal.replay_judging import PLATFORM
+from integrations.temporal.replays import TemporalReplays
 
-PLATFORM: Final = "platform"  # the namespace that belongs to no cell
-WAITING_MAX: Final = 4  # replays that are under way or wait: a person looks at one at a time
-_WITHIN_S: Final = 60.0  # with the start of the process that replays
+_AT_ONCE: Final = 500  # verdicts of a stream that are read together
 
 
-class NamespaceHistories:
-    """The histories of every namespace; each is connected to when it is first asked for."""
+@dataclass(frozen=True, slots=True)
+class ReplayCell:
+    """What this needs of one cell."""
 
-    def __init__(self, settings: Settings, keys: KeyManagement) -> None:
-        """`keys` open payloads in flight and lasting histories."""
-        self._addresses: dict[str, TemporalAddress] = {
-            name: servers.temporal for name, servers in settings.cells.items()
-        }
-        if settings.platform_temporal is not None:
-            self._addresses[PLATFORM] = settings.platform_temporal
-        self._keys = keys
-        self._opened: dict[str, Histories] = {}
+    records: ReplayRecords
+    entries: StaffEntries
+    processes: TemporalReplays
 
-    async def of(self, namespace: str) -> ReadableHistories:
-        """Return the histories of a namespace. Raises DomainError `not_found`, `workflows_unavailable`."""
-        address = self._addresses.get(namespace)
-        if address is None:
-            raise DomainError(ErrorCode.NOT_FOUND, "no such namespace")
-        if namespace not in self._opened:
-            codec = EncryptionCodec(self._keys, in_flight(namespace))
-            try:
-                self._opened[namespace] = Histories(await connect(address, codec), codec)
-            except RuntimeError as error:
-                raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, namespace) from error
-        return self._opened[namespace]
+
+def replay_cell(cell: IdentityCell) -> ReplayCell:
+    """Return the same over a cell's clients."""
+    return ReplayCell(
+        PostgresReplays(cell.pool), PostgresStaffEntries(cell.pool), TemporalReplays(cell.temporal, cell.name)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOrder:
+    """One execution, its newest run without `run_id`; or what started in a namespace in a period, maybe of one type."""
+
+    workflow_id: str = ""
+    run_id: str = ""
+    namespace: str = ""
+    workflow_type: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def place(self) -> str:
+        """Return the namespace that it is about. Raises DomainError `malformed_request` for what is neither."""
+        period = (self.namespace, self.since, self.until)
+        is_one = bool(self.workflow_id) and not any((*period, self.workflow_type))
+        is_period = all(period) and not (self.workflow_id or self.run_id)
+        if not (is_one or is_period):
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, "one execution, or a cell with `from` and `to`")
+        if self.since is not None and self.until is not None and not self.since < self.until <= datetime.now(UTC):
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, "from: before `to`, and both are past")
+        return self.namespace or cell_of_workflow(self.workflow_id) or PLATFORM
 
 
 class ReplayDesk:
-    """Judges executions one by one. Nothing that they decide is carried out."""
+    """Begins replays, says how far they are, and has them cancelled. Nothing of what is replayed is carried out."""
 
-    def __init__(self, histories: NamespaceHistories, make_pool: Callable[[], ReplayPool]) -> None:
-        """`make_pool` returns a pool of one process, which is made at the first use and after a death."""
-        self._histories = histories
-        self._make_pool = make_pool
-        self._pool: ReplayPool | None = None
-        self._waiting = 0
-        self._alone = asyncio.Lock()
+    def __init__(self, cells: Collection[str], cell_of: Callable[[str | None], ReplayCell]) -> None:
+        """`cells` are all that there are; `cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+        self._home = min(cells)  # of replays of the platform, which belongs to no cell
+        self._cells = frozenset(cells)
+        self._cell_of = cell_of
 
-    def close(self) -> None:
-        """End the process that replays."""
-        if self._pool is not None:
-            self._pool.__exit__()
-            self._pool = None
+    @property
+    def cells(self) -> Sequence[str]:
+        """The cells that replays are asked for in."""
+        return sorted(self._cells)
 
-    async def judge(self, workflow_id: str, run_id: str = "") -> ReplayVerdict:
-        """Return the verdict on a run, on the newest one without `run_id`.
+    async def ask(self, order: ReplayOrder, key: str, staff: Principal) -> ReplayState:
+        """Return a replay that is durably on its way, its entry written before. Safe to repeat under one key.
 
         Raises:
-            DomainError: `not_found` for a workflow of no namespace, `workflows_unavailable`, also where the process
-                that replays has died or takes too long; `overloaded` where others wait already.
+            DomainError: `malformed_request`, `not_found` for no cell, `idempotency_key_used`, `cell_unavailable`,
+                `directory_unavailable`, `workflows_unavailable`.
         """
-        histories = await self._histories.of(cell_of_workflow(workflow_id) or PLATFORM)
-        found = await read_one(histories, Execution(workflow_id, run_id, ""))
-        if isinstance(found, ReplayVerdict):
-            return found
-        if self._waiting >= WAITING_MAX:
-            raise DomainError(ErrorCode.OVERLOADED)
-        self._waiting += 1
+        namespace = order.place()
+        home = self._home if namespace == PLATFORM else namespace
+        cell = self._cell(home)
+        request = ReplayInput(
+            replay_id=derived_id(f"w_{home}", f"{staff.actor}\n{key}"),
+            cell=home,
+            namespace=namespace,
+            workflow_id=order.workflow_id,
+            run_id=order.run_id,
+            workflow_type=order.workflow_type,
+            since=order.since,
+            until=order.until,
+        )
+        state = await cell.records.ask(request, _entry(request, staff))
+        if state.stage is WorkStage.RUNNING:
+            await cell.processes.start(request)
+        return state
+
+    async def read(self, replay_id: str) -> ReplayState:
+        """Return how far it is. Raises DomainError `not_found`, `cell_unavailable`, `directory_unavailable`."""
+        return await _read(self._of(replay_id), replay_id)
+
+    async def newest(self, cell: str, before: str | None, limit: int) -> Sequence[ReplayState]:
+        """Return replays of a cell, newest first, behind the one of this id.
+
+        Raises DomainError as `read` does, and `malformed_request` for an id of none that is kept.
+        """
+        records, place = self._cell(cell).records, None
+        if before is not None:
+            found = await records.find(before)
+            if found is None:
+                raise DomainError(ErrorCode.MALFORMED_REQUEST, "cursor: not one of ours")
+            place = found.asked_at, before
+        return await records.newest(place, limit)
+
+    async def verdicts(
+        self, replay_id: str, after: int, limit: int, only: Verdict | None = None
+    ) -> Sequence[KeptVerdict]:
+        """Return verdicts by their places, behind the place `after`. Raises DomainError as `read` does."""
+        cell = self._of(replay_id)
+        await _read(cell, replay_id)
+        return await cell.records.verdicts(replay_id, after, limit, only)
+
+    async def stream(self, replay_id: str, after: int, only: Verdict | None = None) -> AsyncIterator[KeptVerdict]:
+        """Return every verdict that there is by now, behind the place `after`. Raises DomainError as `read` does."""
+        while found := await self.verdicts(replay_id, after, _AT_ONCE, only):
+            for verdict in found:
+                yield verdict
+            after = found[-1].number
+
+    async def cancel(self, replay_id: str, staff: Principal) -> ReplayState:
+        """Return how far it was when it was cancelled. Safe to repeat.
+
+        Raises:
+            DomainError: `not_found`, `work_ended`, `cell_unavailable`, `directory_unavailable`,
+                `workflows_unavailable`.
+        """
+        cell = self._of(replay_id)
+        state = await _read(cell, replay_id)
+
+        async def ask(request: CancelWork) -> ReplayState:
+            if (await _read(cell, replay_id)).stage is not WorkStage.CANCELLED:
+                await cell.processes.start(state.request)  # whoever asked for it may have died before
+                await cell.processes.cancel(replay_id, request)
+            return await _read(cell, replay_id)
+
+        return await cancel_work(replay_id, staff, cell.entries, ask)
+
+    def _of(self, replay_id: str) -> ReplayCell:
+        return self._cell(cell_in(REPLAY_ID, replay_id))
+
+    def _cell(self, name: str | None) -> ReplayCell:
         try:
-            async with self._alone, asyncio.timeout(_WITHIN_S):
-                if self._pool is None:
-                    self._pool = self._make_pool()
-                (verdict,) = await asyncio.wrap_future(self._pool.submit([found]))
-        except (ReplayDiedError, TimeoutError) as error:
-            self.close()
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the replay did not end") from error
-        finally:
-            self._waiting -= 1
-        return verdict
+            return self._cell_of(name)
+        except DomainError as error:
+            if error.code is ErrorCode.WRONG_CELL:
+                raise DomainError(ErrorCode.NOT_FOUND, "no such cell") from error
+            raise
 
 
-def said_of(verdict: ReplayVerdict) -> Mapping[str, str]:
-    """Return a verdict as a page names it."""
-    said = {
-        "workflow": verdict.workflow_id,
-        "run": verdict.run_id,
-        "type": verdict.workflow_type,
-        "why": verdict.why,
-    }
-    if verdict.event_id:
-        said |= {
-            "first event that differs": str(verdict.event_id),
-            "recorded": verdict.recorded,
-            "wanted by the code of now": verdict.wanted,
-        }
-    return {name: value for name, value in said.items() if value}
+async def _read(cell: ReplayCell, replay_id: str) -> ReplayState:
+    found = await cell.records.find(replay_id)
+    if found is None:
+        raise DomainError(ErrorCode.NOT_FOUND, "no such replay, or not any more")
+    return found
+
+
+def _entry(request: ReplayInput, staff: Principal) -> AuditEntry:
+    return AuditEntry(
+        AuditKind.EXECUTIONS_REPLAYED,
+        staff.actor,
+        request.replay_id,
+        role=Role.COMPLIANCE.value,
+        outcome="asked",
+        facts={
+            "workflow": request.workflow_id,
+            "run": request.run_id,
+            "type": request.workflow_type,
+            "from": "" if request.since is None else instant(request.since),
+            "to": "" if request.until is None else instant(request.until),
+        },
+    )

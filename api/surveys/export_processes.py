@@ -13,9 +13,11 @@ from temporalio.common import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.exports import ExportRequest
+from domain.contracts.work import CancelWork
 from domain.errors import DomainError, ErrorCode
 from domain.ids import export_results_workflow_id
 from integrations.platform import EXPORTS_QUEUE
+from integrations.temporal.updates import CANCELLING, answered
 from workflows.export_results import ExportResultsWorkflow
 from workflows.search_attributes import SURVEY_ID
 
@@ -25,6 +27,7 @@ class ExportStatus(StrEnum):
 
     RUNNING = "running"
     FINISHED = "finished"
+    CANCELLED = "cancelled"
     FAILED = "failed"
 
 
@@ -40,9 +43,11 @@ class ExportProgress:
 class ExportProcesses:
     """The running exports of the platform."""
 
-    def __init__(self, client: Client, *, queue: str = EXPORTS_QUEUE) -> None:
+    def __init__(self, client: Client, *, queue: str = EXPORTS_QUEUE, patience_s: float = 5.0) -> None:
+        """`patience_s` is how long whoever cancels waits for an answer."""
         self._client = client
         self._queue = queue
+        self._patience_s = patience_s
 
     async def start(self, request: ExportRequest) -> None:
         """Return once Temporal has the export durably. Safe to repeat.
@@ -62,6 +67,17 @@ class ExportProcesses:
             )
         except RPCError as error:
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+
+    async def cancel(self, survey_id: str, export_id: str, request: CancelWork) -> None:
+        """Return once an export has ended without a file, and that is noted. Safe to repeat: it is done once.
+
+        Raises:
+            DomainError: `work_ended` where its file is written, or there is no such process any more;
+                `workflows_unavailable`.
+        """
+        handle = self._client.get_workflow_handle(export_results_workflow_id(survey_id, export_id))
+        async with answered(self._patience_s, DomainError(ErrorCode.WORK_ENDED)):
+            await handle.execute_update(ExportResultsWorkflow.cancel, request, id=CANCELLING)
 
     async def progress(self, survey_id: str, export_id: str) -> ExportProgress | None:
         """Return how far an export is, or None where there is none.

@@ -15,12 +15,15 @@ from api.surveys.export_processes import ExportProcesses, ExportProgress, Export
 from api.surveys.files import file_response
 from api.surveys.management import PUBLIC_STAGES, SurveyManagement
 from domain.contracts.exports import ExportFormat, ExportRequest, ExportState
+from domain.contracts.work import CancelWork
 from domain.errors import DomainError, ErrorCode
 from domain.exports import export_filter
 from domain.ids import EXPORT_ID, SURVEY_ID, new_export_id
 from domain.limits import EXPORT
 from domain.survey_ports import ExportCatalogue, ObjectStore
+from domain.tokens import Role
 
+_CANCELLED = ExportProgress(ExportStatus.CANCELLED)
 _MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSON: "application/json"}
 
 
@@ -132,13 +135,34 @@ def export_routes(
         found = await _find(exports.catalogue, survey_id, export_id)
         wants_file = download or "text/csv" in accept
         if found is None or found.file is None:
-            progress = await _progress(exports.processes, survey_id, export_id)
+            progress = await _progress(exports.processes, survey_id, export_id, found)
             if wants_file:
                 raise DomainError(ErrorCode.EXPORT_NOT_FINISHED, f"the export is {progress.status}")
             if found is None:
                 return _beginning(survey_id, export_id, progress)
             return _running(found.request, progress)
         return await _file(found, exports.objects) if wants_file else _finished(found)
+
+    @router.put(
+        "/{survey_id}/exports/{export_id}/cancel",
+        summary="Cancel an export",
+        responses=problem_responses(
+            ErrorCode.EXPORT_NOT_FOUND,
+            ErrorCode.WORK_ENDED,
+            ErrorCode.CATALOGUE_UNAVAILABLE,
+            ErrorCode.WORKFLOWS_UNAVAILABLE,
+        ),
+    )
+    async def cancel_export(survey_id: str, export_id: str, staff: Admin) -> ExportBody:
+        """End an export whose file is not written yet: it gets none. Asked again, it stays cancelled."""
+        found = await _find(exports.catalogue, survey_id, export_id)
+        if found is None or found.cancelled_at is None:
+            await _progress(exports.processes, survey_id, export_id, found)  # whether there is such an export
+            await exports.processes.cancel(survey_id, export_id, CancelWork(actor=staff.actor, role=Role.ADMIN))
+            found = await _find(exports.catalogue, survey_id, export_id)
+        if found is None or found.cancelled_at is None:
+            raise DomainError(ErrorCode.WORK_ENDED)
+        return _running(found.request, _CANCELLED)
 
     return router
 
@@ -149,7 +173,11 @@ async def _find(exports: ExportCatalogue, survey_id: str, export_id: str) -> Exp
     return await exports.find(survey_id, export_id)
 
 
-async def _progress(processes: ExportProcesses, survey_id: str, export_id: str) -> ExportProgress:
+async def _progress(
+    processes: ExportProcesses, survey_id: str, export_id: str, found: ExportState | None
+) -> ExportProgress:
+    if found is not None and found.cancelled_at is not None:
+        return _CANCELLED
     progress = await processes.progress(survey_id, export_id)
     if progress is None:
         raise DomainError(ErrorCode.EXPORT_NOT_FOUND)

@@ -53,10 +53,20 @@ class ExportFile(Contract):
     missing_cells: tuple[str, ...] = ()
 
 
+class CancelledExport(Contract):
+    """An export that somebody cancelled before its file was written; `actor` and `role` as entries name them."""
+
+    survey_id: str
+    export_id: str
+    actor: str
+    role: str
+
+
 class ExportState(Contract):
-    """An export as the catalogue has it; without `file` it is still being written."""
+    """An export as the catalogue has it; without `file` it is still being written, or was cancelled."""
 
     request: ExportRequest
     requested_at: datetime
     file: ExportFile | None = None
     finished_at: datetime | None = None
+    cancelled_at: datetime | None = None

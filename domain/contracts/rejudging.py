@@ -73,7 +73,10 @@ class RejudgedPart(Contract):
 
 
 class RejudgementState(Contract):
-    """How far a comparison is: all before `judged_until` is counted; `sample` is some of what is not the same."""
+    """How far a comparison is: all before `judged_until` is counted; `sample` is some of what is not the same.
+
+    One that `is_cancelled` gets no further.
+    """
 
     rejudgement_id: str
     process: DecisionProcess
@@ -82,6 +85,7 @@ class RejudgementState(Contract):
     judged_until: datetime
     counts: RejudgedCounts = RejudgedCounts()
     sample: tuple[RejudgedDecision, ...] = ()
+    is_cancelled: bool = False
 
 
 class RejudgeInput(Contract):

@@ -2,9 +2,18 @@
 
 import asyncpg
 
-from domain.contracts.exports import ExportFile, ExportFormat, ExportRequest, ExportState, StoredObject
+from domain.audit import AuditEntry, AuditKind
+from domain.contracts.exports import (
+    CancelledExport,
+    ExportFile,
+    ExportFormat,
+    ExportRequest,
+    ExportState,
+    StoredObject,
+)
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 from integrations.postgres.staff_actions import note_action
@@ -51,6 +60,20 @@ class PostgresExports:
                     list(file.missing_cells),
                 )
 
+    async def cancel(self, cancelled: CancelledExport) -> None:
+        """Note that an export gets no file, and its audit entry; safe to repeat. One that has its file keeps it."""
+        entry = AuditEntry(
+            AuditKind.EXPORT_CANCELLED,
+            cancelled.actor,
+            cancelled.survey_id,
+            role=cancelled.role,
+            facts={"export": cancelled.export_id},
+        )
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                if await connection.fetchval(sql.CANCEL_EXPORT, cancelled.export_id, cancelled.survey_id) is not None:
+                    await append(connection, entry)
+
     async def find(self, survey_id: str, export_id: str) -> ExportState | None:
         """Return an export of a survey, or None."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
@@ -69,6 +92,7 @@ class PostgresExports:
             request=request,
             requested_at=row["requested_at"],
             finished_at=row["finished_at"],
+            cancelled_at=row["cancelled_at"],
             file=_file(request, row) if row["finished_at"] is not None else None,
         )
 

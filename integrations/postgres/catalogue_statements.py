@@ -117,11 +117,16 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT ON CONSTRAINT pk_export DO NOTHING R
 COMPLETE_EXPORT = """
 UPDATE catalogue.export SET object_name = $3, sha256 = $4, size_bytes = $5, as_of = $6, missing_cells = $7,
     finished_at = now()
-WHERE export_id = $1 AND survey_id = $2 AND finished_at IS NULL
+WHERE export_id = $1 AND survey_id = $2 AND finished_at IS NULL AND cancelled_at IS NULL
+"""
+
+CANCEL_EXPORT = """
+UPDATE catalogue.export SET cancelled_at = now()
+WHERE export_id = $1 AND survey_id = $2 AND finished_at IS NULL AND cancelled_at IS NULL RETURNING export_id
 """
 
 FIND_EXPORT = """
 SELECT requested_by, requested_at, format, region, option_id, object_name, sha256, size_bytes, as_of, missing_cells,
-    finished_at
+    finished_at, cancelled_at
 FROM catalogue.export WHERE export_id = $1 AND survey_id = $2
 """

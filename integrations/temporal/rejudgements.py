@@ -6,10 +6,12 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.rejudging import RejudgeInput, RejudgementState
+from domain.contracts.work import CancelWork
 from domain.errors import DomainError, ErrorCode
 from domain.ids import rejudge_decisions_workflow_id
 from integrations.temporal.registrations import IDENTITY_QUEUE
 from integrations.temporal.starting import start_once
+from integrations.temporal.updates import CANCELLING, answered
 
 
 class TemporalRejudgements:
@@ -51,4 +53,24 @@ class TemporalRejudgements:
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise DomainError(ErrorCode.NOT_FOUND, "no such rejudgement, or not any more") from error
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "no answer yet; asking again is safe") from error
+        return state
+
+    async def cancel(self, rejudgement_id: str, request: CancelWork) -> RejudgementState:
+        """Return how far it was when it was cancelled. Safe to repeat: it is cancelled once.
+
+        Raises:
+            DomainError: `work_ended` where all of it was judged before; `workflows_unavailable`.
+        """
+        handle = self._client.get_workflow_handle(rejudge_decisions_workflow_id(self._cell, rejudgement_id))
+        try:
+            async with answered(self._patience_s, DomainError(ErrorCode.WORK_ENDED)):
+                state: RejudgementState = await handle.execute_update(
+                    "cancel", request, id=CANCELLING, result_type=RejudgementState
+                )
+        except DomainError as error:
+            if error.code is not ErrorCode.WORK_ENDED:
+                raise
+            state = await self.state(rejudgement_id)  # whoever asks again, once it has ended
+            if not state.is_cancelled:
+                raise
         return state

@@ -33,12 +33,16 @@ async def officers(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathF
 async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) -> None:
     _, page = await officers.signed_in(Role.COMPLIANCE)
     await accessible(page)
-    await page.evaluate("window.unchanged = true")
     await page.get_by_label("Workflow id").fill("submit-votes/eu/nothing")
     await page.get_by_role("button", name="Replay").click()
+    await page.get_by_role("heading", name="How it stands").wait_for()
+    await page.evaluate("window.unchanged = true")
+    await page.get_by_text("finished", exact=True).wait_for()
+    assert await page.evaluate("window.unchanged")  # the stage has come to the page
+    await page.get_by_role("link", name="Look again").click()
     await page.get_by_text("history_gone").wait_for()
-    assert await page.evaluate("window.unchanged")  # the verdict has come to the page
     await accessible(page)
+    await page.get_by_role("link", name="Comitia console").click()
     await page.get_by_role("textbox", name="Log").fill("eu")
     await page.get_by_label("Place").fill(str(SIZE - 1))
     await page.get_by_role("button", name="Read", exact=True).click()

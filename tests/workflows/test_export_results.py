@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 
 from activities.exports import ExportActivities
-from domain.contracts.exports import ExportFile, ExportFormat, ExportRequest
+from domain.contracts.exports import CancelledExport, ExportFile, ExportFormat, ExportRequest
+from domain.contracts.work import CancelWork
 from domain.errors import DomainError, ErrorCode
 from domain.ids import export_results_workflow_id, new_export_id, new_survey_id
 from domain.survey_drafts import CatalogueEntry, OptionDraft, QuestionDraft, SurveyDraft, new_entry
@@ -45,6 +46,7 @@ class World:
         self.votes = 1
         self.registered: set[str] = set()
         self.completed: list[ExportFile] = []
+        self.cancelled: list[CancelledExport] = []
         self.failures: list[DomainError] = []
         self.client = client
         self.folder = folder
@@ -61,6 +63,9 @@ class World:
 
     async def complete(self, file: ExportFile) -> None:
         self.completed.append(file)
+
+    async def cancel(self, cancelled: CancelledExport) -> None:
+        self.cancelled.append(cancelled)
 
     async def totals(self, _survey_id: str) -> MergedTotals:
         if self.failures:
@@ -98,7 +103,7 @@ class World:
 
         return stalling
 
-    async def start(self) -> WorkflowHandle[ExportResultsWorkflow, ExportFile]:
+    async def start(self) -> WorkflowHandle[ExportResultsWorkflow, ExportFile | None]:
         request = ExportRequest(
             survey_id=self.survey_id, export_id=self.export_id, actor="staff:u_x", format=ExportFormat.CSV
         )
@@ -149,6 +154,7 @@ async def test_an_outage_of_the_tally_is_waited_out(world: World):
     async with world.worker():
         handle = await world.start()
         file = await handle.result()
+        assert file is not None
         assert world.completed == [file]
         assert file.stored.name == f"exports/{world.survey_id}/{world.export_id}.csv"
         await replayed(handle, "export-results-finished")
@@ -162,6 +168,7 @@ async def test_a_worker_killed_after_any_step_leaves_one_file(world: World, step
         await world.reached.wait()
     async with world.worker():
         file = await handle.result()
+        assert file is not None
     (content,) = world.files()
     assert len(content) == file.stored.size_bytes
     assert b"UK,2," in content  # the totals of the first try, and their instant, whichever try wrote the file
@@ -182,3 +189,34 @@ async def test_an_export_of_nothing_fails_for_good(world: World):
         assert failed.value.cause.cause.type == ErrorCode.SURVEY_NOT_FOUND
         assert world.files() == []
         await replayed(handle, "export-results-survey-missing")
+
+
+ADMIN = CancelWork(actor="staff:u_x", role="admin")
+
+
+async def test_an_export_that_waits_for_an_outage_is_cancelled(world: World):
+    world.failures = [DomainError(ErrorCode.TALLY_UNAVAILABLE)] * 1000
+    async with world.worker():
+        handle = await world.start()
+        while len(world.failures) == 1000:
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*(handle.execute_update(ExportResultsWorkflow.cancel, ADMIN) for _ in range(2)))
+        assert await handle.result() is None
+        (noted,) = world.cancelled
+        assert (noted.export_id, noted.actor, noted.role) == (world.export_id, "staff:u_x", "admin")
+        assert (world.completed, world.files()) == ([], [])
+        await replayed(handle, "export-results-cancelled")
+
+
+async def test_an_export_whose_file_is_written_is_not_cancelled(world: World):
+    world.stalled_step = "complete_export"
+    async with world.worker():
+        handle = await world.start()
+        await world.reached.wait()
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(ExportResultsWorkflow.cancel, ADMIN)
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == ErrorCode.WORK_ENDED
+    async with world.worker():
+        assert await handle.result() == world.completed[-1]
+    assert world.cancelled == []

@@ -11,10 +11,12 @@ from random import Random
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.rejudging import READ_MAX, RejudgingActivities, rejudged
 from domain.contracts.rejudging import DecisionProcess, RejudgedCounts, RejudgeInput, RejudgementState
+from domain.contracts.work import CancelWork
 from domain.errors import DomainError, ErrorCode
 from domain.ids import derived_id, rejudge_decisions_workflow_id
 from domain.login_risk import CURRENT_LOGIN_POLICY, judge_login
@@ -249,3 +251,55 @@ async def test_what_an_earlier_run_has_judged_is_gone_on_from(client: Client) ->
             task_queue=world.queue,
         )
     assert reached(state) == (SOON, len(kept.rows) - len(before), len(before))
+
+
+OFFICER = CancelWork(actor="staff:u_eu_x", role="compliance")
+
+
+async def test_it_is_cancelled_while_it_waits_for_what_is_away(client: Client) -> None:
+    kept = Kept(*soon(10), away=10**6)
+    world = World(client, kept)
+    async with asyncio.timeout(60), world.worker():
+        handle = await world.start()
+        await happens(lambda: kept.away < 10**6)
+        ended = await handle.execute_update(RejudgeDecisionsWorkflow.cancel, OFFICER)
+        assert (ended.is_cancelled, ended.judged_until) == (True, SINCE)
+        assert await handle.result() == ended
+    await replayed(handle, "rejudge-decisions-cancelled")
+
+
+async def test_what_was_judged_before_it_was_cancelled_stays_and_no_more_is_judged(client: Client) -> None:
+    kept = Kept(*soon(40))
+    world = World(client, kept)
+    reached_step, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stall(_name: str) -> None:
+        if len(world.steps) == 3:
+            reached_step.set()
+            await go_on.wait()
+
+    world.after = stall
+    async with asyncio.timeout(60), world.worker():
+        handle = await world.start()
+        await reached_step.wait()
+        before = await handle.query(RejudgeDecisionsWorkflow.state)
+        answers = await asyncio.gather(
+            *(handle.execute_update(RejudgeDecisionsWorkflow.cancel, OFFICER, id="cancel") for _ in range(3))
+        )
+        go_on.set()
+        ended = await handle.result()
+        assert {each.judged_until for each in answers} == {before.judged_until}
+        assert ended == before.model_copy(update={"is_cancelled": True})
+        assert 0 < ended.counts.different < 40
+    assert len(world.steps) == 3
+    await replayed(handle)
+
+
+async def test_what_has_ended_is_not_cancelled(client: Client) -> None:
+    world = World(client, Kept())
+    async with asyncio.timeout(60), world.worker():
+        handle = await world.start()
+        assert not (await handle.result()).is_cancelled
+        with pytest.raises(RPCError) as refused:
+            await handle.execute_update(RejudgeDecisionsWorkflow.cancel, OFFICER)
+        assert refused.value.status is RPCStatusCode.NOT_FOUND

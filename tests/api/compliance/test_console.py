@@ -1,5 +1,6 @@
 """The pages of compliance as a browser gets them: a replay of a real execution, and proofs from a sealed log."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 import pytest_asyncio
 from starlette.types import ASGIApp
@@ -15,33 +17,47 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from activities.audit_sealing import AuditSealingActivities
+from activities.rejudging import RejudgingActivities
+from activities.replaying import ReplayActivities
 from activities.voting import VotingActivities
 from api.compliance.composition import BASE, TEMPLATES, compose
 from api.compliance.evidence import Asked
 from api.compliance.pages import CompliancePages, add_compliance_pages
+from api.compliance.rejudgements import RejudgementDesk, RejudgementOrder
+from api.compliance.replays import ReplayDesk
+from api.compliance.work_pages import WorkDesks, WorkPages, add_work_pages
+from api.http.access import Principal
 from api.http.application import create_application
 from domain.audit_log import origin_of
 from domain.checkpoints import read_verifier_keys, verifier_key
 from domain.contracts.audit import SealAuditLogInput
+from domain.contracts.rejudging import DecisionProcess
 from domain.errors import DomainError, ErrorCode
 from domain.log_proofs import read_proof, verify_entry
 from domain.tokens import Role
-from integrations.identity_cell import identity_pools
+from integrations.identity_cell import identity_pools, open_identity_cell
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import AUDIT_LOG, DAILY, in_flight
+from integrations.keys.purposes import AUDIT_LOG, DAILY, HISTORY, in_flight
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore
+from integrations.postgres.replays import PostgresReplays
 from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.settings import Settings, StaffProviderSettings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
+from tests.api.compliance.test_rejudgements import cell_of as rejudging_cell_of
+from tests.api.compliance.test_replays import cell_of as replay_cell_of
 from tests.audited import PAGES, leaves
 from tests.comitia.test_replay import Ledger, submit
 from tests.conftest import OwnerPool, SettingsFor
-from tests.console_world import ADDRESS, ConsoleWorld, changing_routes, console_world, forms_of
+from tests.console_world import ADDRESS, Browser, ConsoleWorld, changing_routes, console_world, forms_of
+from tests.workflows.test_rejudge_decisions import SINCE, SOON, Kept
+from tests.workflows.test_replay_executions import Executions
 from tests.workflows.test_seal_audit_log import Database, Watch
+from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
+from workflows.replay_executions import ReplayExecutionsWorkflow
 from workflows.submit_votes import SubmitVotesWorkflow
 
 SIZE, CASE = 40, "r_eu_aaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -103,17 +119,84 @@ async def test_an_execution_is_replayed_and_nothing_of_what_it_says_is_shown(off
     calls = ledger.calls
     _, browser = await office.world.signed_in(Role.COMPLIANCE)
     page = await browser.get()
-    same = await browser.submit(page, "/replays", workflow=handle.id)
-    assert (same.status_code, "<strong>same</strong>" in same.text) == (200, True)
-    form = next(form for form in forms_of(page) if form.action.endswith("/replays"))
-    part = await browser.post(form.action, {**form.fields, "workflow": handle.id}, hx_request="true")
-    assert ("<strong>same</strong>" in part.text, "<html" in part.text, "a choice" in part.text) == (True, False, False)
+    same = await replayed(browser, page, workflow=handle.id)
+    assert ("<strong>same</strong>" in same.text, "a choice" in same.text) == (True, False)
     assert ledger.calls == calls
-    gone = await browser.submit(page, "/replays", workflow="submit-votes/eu/nothing")
+    gone = await replayed(browser, page, workflow="submit-votes/eu/nothing")
     assert ("<strong>cannot</strong>" in gone.text, "history_gone" in gone.text) == (True, True)
-    for workflow, status in (("submit-votes/nowhere/x", 404), ("<script>", 400), ("a b", 400)):
+    listed = await browser.get()
+    assert listed.text.count("<td>finished</td>") >= 2
+    for workflow, status in (("submit-votes/nowhere/x", 404), ("<script>", 400), ("a b", 400), ("", 400)):
         assert (await browser.submit(page, "/replays", workflow=workflow)).status_code == status
     assert (await browser.submit(page, "/replays", workflow=handle.id, run="x")).status_code == 400
+    for wrong in ({"from": "x"}, {"from": "2026-01-01T00:00", "to": "2999-01-01T00:00"}, {"type": "a b"}):
+        period = {"cell": "eu", "from": "2026-01-01T00:00", "to": "2026-01-01T01:00", **wrong}
+        assert (await browser.submit(page, "/replays", **period)).status_code == 400
+    assert (await browser.get("/replays/w_eu_nothing")).status_code == 404
+
+
+async def replayed(browser: Browser, page: httpx.Response, **order: str) -> httpx.Response:
+    """Ask for a replay, and look until it has ended."""
+    shown = await browser.submit(page, "/replays", **order, key=secrets.token_urlsafe(16))
+    async with asyncio.timeout(60):
+        while "<strong>running</strong>" in shown.text:
+            await asyncio.sleep(0.1)
+            shown = await browser.client.get(shown.url)
+    assert "<strong>finished</strong>" in shown.text, shown.text
+    assert "Cancel it" not in shown.text
+    return shown
+
+
+async def test_long_work_is_cancelled_by_a_form(office: Office, owner_pool: OwnerPool) -> None:
+    settings, queue = office.settings, f"work-{secrets.token_hex(4)}"
+    cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), office.pools["eu"])
+    replays = ReplayDesk(settings.cells, replay_cell_of(cell, queue))
+    rejudgements = RejudgementDesk(rejudging_cell_of(cell, queue))
+    away = 10**6
+    activities = [
+        *ReplayActivities(PostgresReplays(cell.pool), Executions(away=away)).all(),
+        *RejudgingActivities({DecisionProcess.LOGIN: Kept(away=away)}).all(),
+    ]
+    async with (
+        console_world(settings, office.pools, BASE, TEMPLATES) as world,
+        Worker(
+            cell.temporal,
+            task_queue=queue,
+            workflows=[ReplayExecutionsWorkflow, RejudgeDecisionsWorkflow],
+            activities=activities,
+            workflow_runner=sandbox(),
+        ),
+    ):
+        add_compliance_pages(world.console, CompliancePages(world.console, Logs(), Evidence(), replays))  # type: ignore[arg-type]  # fakes
+        add_work_pages(world.console, WorkPages(world.console, WorkDesks(replays, rejudgements)))
+        app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
+        app.include_router(world.console.router)
+        world.serve(app)
+        actor, browser = await world.signed_in(Role.COMPLIANCE)
+        first = await browser.get()
+        period = {"cell": "eu", "from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
+        owner = await owner_pool("eu")
+        async with leaves(owner, "compliance POST /console/compliance/replays"):
+            replay = await browser.submit(first, "/replays", **period)
+        order = RejudgementOrder("eu", DecisionProcess.LOGIN, SINCE, SOON, {"version": 1})
+        asked = await rejudgements.ask(order, "k" * 8, Principal(actor, frozenset({Role.COMPLIANCE})))
+        rejudgement = await browser.submit(first, "/rejudgements", rejudgement=asked.rejudgement_id)
+        cancels = (
+            leaves(owner, "compliance POST /console/compliance/replays/{work_id}/cancel"),
+            leaves(owner, "compliance POST /console/compliance/rejudgements/{work_id}/cancel"),
+        )
+        for page, seen in zip((replay, rejudgement), cancels, strict=True):
+            assert "<strong>running</strong>" in page.text, page.text
+            watched = page.text.partition('hx-get="')[2].partition('"')[0].replace("&amp;", "&")
+            assert (await browser.client.get(watched)).status_code == 204
+            async with seen:
+                cancelled = await browser.submit(page, "/cancel")
+            assert "<strong>cancelled</strong>" in cancelled.text, cancelled.text
+            assert "Cancel it" not in cancelled.text
+            again = await browser.submit(page, "/cancel")  # the page that is still open elsewhere
+            assert "<strong>cancelled</strong>" in again.text
+            live = await browser.client.get(watched)
+            assert ("<strong>cancelled</strong>" in live.text, "hx-get" in live.text) == (True, False)
 
 
 async def test_an_entry_is_shown_with_a_proof_that_anybody_can_check(office: Office) -> None:
@@ -143,6 +226,12 @@ class Logs:
         return []
 
 
+class NoReplays:
+    """No cell, and so no replay."""
+
+    cells = ()
+
+
 class Evidence:
     """Hands out the same for every case, and keeps who asked."""
 
@@ -158,7 +247,7 @@ class Evidence:
 
 async def test_the_evidence_of_a_case_is_a_file_that_its_taker_asked_for_with_a_reason(office: Office) -> None:
     evidence, settings = Evidence(), office.settings
-    parts: tuple[Any, ...] = (Logs(), evidence, None)
+    parts: tuple[Any, ...] = (Logs(), evidence, NoReplays())
     async with console_world(settings, office.pools, BASE, TEMPLATES) as world:
         add_compliance_pages(world.console, CompliancePages(world.console, *parts))
         app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
@@ -185,12 +274,16 @@ async def test_each_role_sees_its_own_pages_and_every_changing_one_has_its_entry
     listed = {name.removeprefix("compliance ") for name in PAGES if name.startswith("compliance ")}
     nothing: tuple[Any, ...] = (None, None, None)
     add_compliance_pages(office.world.console, CompliancePages(office.world.console, *nothing))  # it is not served
+    unserved: Any = WorkDesks(None, None)  # type: ignore[arg-type]
+    add_work_pages(office.world.console, WorkPages(office.world.console, unserved))
     assert changing_routes(office.world.console) == listed
     async with leaves(await owner_pool("eu"), "compliance GET /console/compliance/back"):
         _, auditor = await office.world.signed_in(Role.AUDITOR)
     token = forms_of(await auditor.get())[0].fields["token"]
-    assert (await auditor.post(f"{BASE}/replays", {"token": token, "workflow": "a/b"})).status_code == 403
+    for path in ("/replays", "/replays/x/cancel", "/rejudgements", "/rejudgements/x/cancel"):
+        assert (await auditor.post(f"{BASE}{path}", {"token": token, "workflow": "a/b"})).status_code == 403
+    assert (await auditor.get("/replays/x")).status_code == 403
     for role in (Role.SUPPORT, Role.ADMIN):
         _, other = await office.world.signed_in(role)
-        for path in ("", "/entries?log=eu&index=1", "/proof?log=eu&index=1"):
+        for path in ("", "/entries?log=eu&index=1", "/proof?log=eu&index=1", "/replays/x", "/rejudgements/x/state"):
             assert (await other.get(path)).status_code == 403

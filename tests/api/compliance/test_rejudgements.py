@@ -67,10 +67,13 @@ class Officers:
     async def read(self, rejudgement: str, *roles: Role) -> httpx.Response:
         return await self.client.get(f"{PATH}/{rejudgement}", headers=staff(ANN, roles or (Role.COMPLIANCE,)))
 
-    async def entries(self, rejudgement: str) -> list[dict[str, Any]]:
+    async def cancel(self, rejudgement: str, who: str, *roles: Role) -> httpx.Response:
+        return await self.client.put(f"{PATH}/{rejudgement}/cancel", headers=staff(who, roles or (Role.COMPLIANCE,)))
+
+    async def entries(self, rejudgement: str, kind: AuditKind = AuditKind.DECISIONS_REJUDGED) -> list[dict[str, Any]]:
         rows = await self.owner.fetch(
             "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'subject' = $2",
-            AuditKind.DECISIONS_REJUDGED.value,
+            kind.value,
             rejudgement,
         )
         return [json.loads(row["body"]) for row in rows]
@@ -141,6 +144,39 @@ async def test_a_rejudgement_is_asked_for_once_and_read(officers: Officers) -> N
         other = await officers.ask(key=secrets.token_hex(8))
         assert other.json()["rejudgementId"] != rejudgement
     assert len(await officers.entries(rejudgement)) == 1
+
+
+async def test_a_rejudgement_is_cancelled_once(officers: Officers) -> None:
+    kept = Kept(*soon(30), away=10**6)
+    rejudgement: str = (await officers.ask()).json()["rejudgementId"]
+    async with Worker(
+        officers.cell.temporal,
+        task_queue=officers.queue,
+        workflows=[RejudgeDecisionsWorkflow],
+        activities=RejudgingActivities({DecisionProcess.LOGIN: kept}).all(),
+        workflow_runner=sandbox(),
+    ):
+        assert code_of(await officers.cancel(rejudgement, ANN, Role.AUDITOR)) == (403, "forbidden")
+        async with leaves(
+            officers.owner,
+            "compliance PUT /v1/compliance/rejudgements/{rejudgement_id}/cancel",
+            subject=rejudgement,
+        ):
+            for who in (ANN, ANN, BOB):
+                ended = await officers.cancel(rejudgement, who)
+                assert (ended.status_code, ended.json()["status"]) == (200, "cancelled"), ended.text
+        assert (await officers.read(rejudgement)).json()["status"] == "cancelled"
+        assert code_of(await officers.cancel("j_eu_" + "a" * 26, ANN)) == (404, "not_found")
+        kept.away = 0
+        other: str = (await officers.ask()).json()["rejudgementId"]
+        async with asyncio.timeout(40):
+            while (await officers.read(other)).json()["status"] != "finished":
+                await asyncio.sleep(0.05)
+        assert code_of(await officers.cancel(other, ANN)) == (409, "work_ended")
+    told = [(each["actor"], each["outcome"]) for each in await officers.entries(rejudgement, AuditKind.WORK_CANCELLED)]
+    assert sorted(told) == sorted((who, outcome) for who in (ANN, BOB) for outcome in ("asked", "cancelled"))
+    told = [(each["actor"], each["outcome"]) for each in await officers.entries(other, AuditKind.WORK_CANCELLED)]
+    assert sorted(told) == [(ANN, "asked"), (ANN, "work_ended")]
 
 
 async def test_one_key_is_one_question_of_one_person(officers: Officers) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import hashlib
 import io
+import json
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from domain.tally import BALLOTS, MergedTotals
+from tests.audited import leaves
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 INTERNAL = "/v1/internal/surveys"
@@ -121,6 +123,35 @@ async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, su
     assert code(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
     platform.results.is_down = False
     assert (await finished(admin, url))["sizeBytes"] > 0
+
+
+async def test_a_cancelled_export_stays_so_and_is_written_down_once(
+    admin: httpx.AsyncClient, survey: str, platform: Any, owner_pool: OwnerPool
+):
+    platform.results.is_down = True
+    url = (await admin.post(f"{survey}/exports", json={"format": "json"})).headers["location"]
+    route = "surveys PUT /v1/internal/surveys/{survey_id}/exports/{export_id}/cancel"
+    async with leaves(await owner_pool("catalogue"), route, subject=survey.rpartition("/")[2]):
+        for _ in range(2):
+            cancelled = await admin.put(f"{url}/cancel")
+            assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled"), cancelled.text
+    platform.results.is_down = False
+    assert (await admin.get(url)).json()["status"] == "cancelled"
+    assert code(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
+    rows = await (await owner_pool("catalogue")).fetch(
+        "SELECT body FROM audit.entry WHERE kind = 'export.cancelled' AND body->>'subject' = $1",
+        survey.rpartition("/")[2],
+    )
+    (entry,) = (json.loads(row["body"]) for row in rows)
+    assert (entry["actor"], entry["role"]) == ("staff:u_tester", "admin")
+    assert entry["facts"] == {"export": url.rpartition("/")[2]}
+
+
+async def test_an_export_that_has_its_file_keeps_it(admin: httpx.AsyncClient, survey: str):
+    found = await exported(admin, survey, format="csv")
+    assert code(await admin.put(f"{found['url']}/cancel")) == (409, "work_ended")
+    assert (await admin.get(found["url"])).json()["status"] == "finished"
+    assert code(await admin.put(f"{survey}/exports/x_aaaaaaaaaaaaaaaa/cancel")) == (404, "export_not_found")
 
 
 async def test_an_export_is_noted_with_whoever_asked(admin: httpx.AsyncClient, survey: str, owner_pool: OwnerPool):
