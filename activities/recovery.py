@@ -29,7 +29,7 @@ class RecoveryActivities:
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
-        return [self.find_account, self.send_recovery_link, self.look_at_link]
+        return [self.find_account, self.send_recovery_link, self.look_at_link, self.cancel_recovery]
 
     @activity.defn(name="find_account")
     async def find_account(self, request: RecoverAccountInput) -> FoundAccount:
@@ -64,7 +64,7 @@ class RecoveryActivities:
             token = recovery_token(request.cell, seed.digest)
             await self._recoveries.begin(request.request_id, request.voter_id, token, request.asked_at)
             link = f"{self._page}#{token}"  # behind the hash, where no server and no referrer sees it
-            key = f"{request.request_id}/link"
+            key = f"{request.request_id}/link" + (f"/{request.again}" if request.again else "")
             await self._mailer.send(Message(key=key, to=data.fields[MAIL_FIELD], kind=MessageKind.RECOVERY, link=link))
         except DomainError as error:
             raise to_application_error(error) from error
@@ -77,6 +77,19 @@ class RecoveryActivities:
             ApplicationError: `directory_unavailable` (retried).
         """
         try:
+            return LinkUse(used=await self._recoveries.is_used(request.request_id))
+        except DomainError as error:
+            raise to_application_error(error) from error
+
+    @activity.defn(name="cancel_recovery")
+    async def cancel_recovery(self, request: RecoveryRequest) -> LinkUse:
+        """Let the link of a request be good no more; return whether it was used before. Safe to repeat.
+
+        Raises:
+            ApplicationError: `directory_unavailable` (retried).
+        """
+        try:
+            await self._recoveries.cancel(request.request_id)
             return LinkUse(used=await self._recoveries.is_used(request.request_id))
         except DomainError as error:
             raise to_application_error(error) from error

@@ -184,6 +184,30 @@ class Accounts(Protocol):
         ...
 
 
+class AccountLocks(Protocol):
+    """What keeps voters of one cell out of their accounts. Calls raise DomainError `directory_unavailable`."""
+
+    async def unlock(self, voter_id: str, action_id: str) -> None:
+        """Let the voter try every credential at once, and have failures until now count against no login.
+
+        Safe to repeat, and once for each action.
+
+        Raises:
+            DomainError: `voter_not_found`; `case_stage` for an account that nobody may log in to, and where it was
+                done `UNLOCKS_MAX` times in `UNLOCKS_WITHIN`.
+        """
+        ...
+
+    async def reinstate(self, voter_id: str, action_id: str) -> None:
+        """Make a suspended account active again. Safe to repeat, and once for each action.
+
+        Raises:
+            DomainError: `voter_not_found`; `case_stage` where it is not suspended, is being deleted, or was never a
+                proofed person's.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PersonalData:
     """What is known of somebody, by field name; never in a history, a log or an id."""

@@ -51,7 +51,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "RecoverAccountInput": fields(plain="request_id cell", hidden="mail"),
     "RecoveredAccount": fields(plain="request_id end"),
     "FoundAccount": fields(plain="voter_id at_provider"),
-    "SendLinkInput": fields(plain="request_id cell voter_id asked_at"),
+    "SendLinkInput": fields(plain="request_id cell voter_id asked_at again"),
     "RecoveryRequest": fields(plain="request_id"),
     "LinkUse": fields(plain="used"),
     "DeleteAccountInput": fields(plain="deletion_id voter_id cell cells"),
@@ -219,6 +219,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     # support
     "CaseAction": fields(plain="action_id action actor reason"),
     "CaseActionTaken": fields(plain="stage"),
+    "UnlockAccountInput": fields(plain="action_id cell case_id voter_id reinstates actor reason"),
     "BreakGlassInput": fields(plain="request_id cell case_id field actor role reason"),
     "DecideUnmasking": fields(plain="actor role approved"),
     "ReadUnmasking": fields(plain="actor"),

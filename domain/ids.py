@@ -37,6 +37,7 @@ _OF_A_CELL = frozenset(
         "break-glass",
         "rejudge-decisions",
         "replay-executions",
+        "unlock-account",
     }
 )
 
@@ -222,6 +223,11 @@ def rejudge_decisions_workflow_id(cell: str, rejudgement_id: str) -> str:
 def replay_executions_workflow_id(cell: str, replay_id: str) -> str:
     """`replay-executions/{cell}/{replay_id}`."""
     return f"replay-executions/{cell}/{replay_id}"
+
+
+def unlock_account_workflow_id(cell: str, action_id: str) -> str:
+    """`unlock-account/{cell}/{action_id}`."""
+    return f"unlock-account/{cell}/{action_id}"
 
 
 def cell_of_workflow(workflow_id: str) -> str | None:

@@ -96,6 +96,10 @@ class AccountRecoveries(Protocol):
         """
         ...
 
+    async def cancel(self, request_id: str) -> None:
+        """Let the link of a request be good no more, unless it was used. Safe to repeat; older links stay no good."""
+        ...
+
     async def is_used(self, request_id: str) -> bool:
         """Tell whether the link of a request was used."""
         ...

@@ -1,19 +1,24 @@
 """What support may have done to a case: for whom, at which stages, and for which reasons.
 
-Each is an update of the case's own process, which looks at its stage once more; none is a change of its rows.
+Each is an update of the case's own process, which looks at its stage once more; none is a change of its rows. What
+keeps somebody out belongs to no case and outlives each, so that is lifted by a process of its own, `UnlockAccount`.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 from domain.account_ends import DeletionStage
 from domain.cases import CaseKind
+from domain.contracts.login import LoginOutcome
 from domain.ids import derived_id
 from domain.registrations import AT_THE_PROVIDER, ENDED, RegistrationStage
 from domain.tokens import Role
 
+UNLOCKS_MAX: Final = 3  # of one account in `UNLOCKS_WITHIN`: each is a new row of guesses for whoever guesses
+UNLOCKS_WITHIN: Final = timedelta(days=1)
 RESENDS_MAX: Final = 3  # of what staff have sent again in one case: each is a message to somebody who did not ask
 ASKED_AGAIN_MAX: Final = 2  # times that staff give a person the time of a stage anew
 
@@ -25,6 +30,8 @@ class SupportAction(StrEnum):
     LOOK_NOW = "look_now"  # at the provider, instead of after the next pause
     ASK_AGAIN = "ask_again"  # the person for evidence, with the time for it anew
     CANCEL = "cancel"
+    UNLOCK = "unlock"  # the voter need not wait any more after failed proofs, and those count against no login
+    REINSTATE = "reinstate"  # an account that is suspended since the provider took its approval back
     ESCALATE = "escalate"  # somebody else should look: the stage stays, and the process can be searched for
 
 
@@ -55,6 +62,8 @@ class ActionRule:
         return min(self.roles.intersection(roles), default=None)
 
 
+_SENT: Final = "sent"  # of a recovery: its link can be used
+_STEP_UP: Final = "step_up"  # of a login that waits for a further factor
 _STAFF: Final = frozenset({Role.SUPPORT, Role.COMPLIANCE})
 _OPEN: Final = frozenset(RegistrationStage) - ENDED
 _R: Final = SupportReason
@@ -66,7 +75,8 @@ RULES: Final[Mapping[SupportAction, ActionRule]] = {
         {
             CaseKind.REGISTRATION: frozenset(
                 {RegistrationStage.CONTACT_PROOF, RegistrationStage.PROOFING, RegistrationStage.RETRY}
-            )
+            ),
+            CaseKind.RECOVERY: frozenset({_SENT}),
         },
     ),
     SupportAction.LOOK_NOW: ActionRule(
@@ -86,14 +96,28 @@ RULES: Final[Mapping[SupportAction, ActionRule]] = {
     SupportAction.CANCEL: ActionRule(
         frozenset({Role.SUPPORT}),
         frozenset({_R.VOTER_ASKED, _R.REGISTERED_TWICE, _R.SUSPECTED_FRAUD}),
-        {CaseKind.REGISTRATION: _OPEN},
+        {CaseKind.REGISTRATION: _OPEN, CaseKind.RECOVERY: frozenset({_SENT})},
+    ),
+    SupportAction.UNLOCK: ActionRule(
+        frozenset({Role.SUPPORT}),
+        frozenset({_R.VOTER_ASKED, _R.OUTAGE_OVER}),
+        {
+            CaseKind.REGISTRATION: frozenset({RegistrationStage.ACTIVE}),
+            CaseKind.LOGIN: frozenset({*LoginOutcome, _STEP_UP}),
+            CaseKind.RECOVERY: frozenset({_SENT, "recovered", "expired"}),
+        },
+    ),
+    SupportAction.REINSTATE: ActionRule(
+        frozenset({Role.COMPLIANCE}),
+        frozenset({_R.PROVIDER_TOLD, _R.COMPLAINT}),
+        {CaseKind.REGISTRATION: frozenset({RegistrationStage.REJECTED})},
     ),
     SupportAction.ESCALATE: ActionRule(
         _STAFF,
         frozenset({_R.STUCK, _R.SUSPECTED_FRAUD, _R.COMPLAINT, _R.EVIDENCE_UNCLEAR}),
         {
             CaseKind.REGISTRATION: _OPEN,
-            CaseKind.RECOVERY: frozenset({"sent"}),
+            CaseKind.RECOVERY: frozenset({_SENT}),
             CaseKind.DELETION: frozenset(DeletionStage) - {DeletionStage.COMPLETED},
         },
     ),

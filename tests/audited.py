@@ -171,6 +171,8 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "find_account": _READS,
     "send_recovery_link": _STEP,
     "look_at_link": _READS,
+    "cancel_recovery": _STEP,
+    "unlock_account": "does what the entries of an action of support say was asked and done",
     "note_stage": (K.REGISTRATION_ENDED,),
     "note_erased": _STEP,
     "open_account": _STEP,

@@ -19,6 +19,7 @@ from activities.proofing import ProofingActivities
 from activities.recovery import RecoveryActivities
 from activities.registration import RegistrationActivities
 from activities.rejudging import RejudgingActivities
+from activities.unlocking import UnlockingActivities
 from activities.unmasking import UnmaskingActivities
 from domain.challenges import BotChallenge
 from domain.contracts.rejudging import DecisionProcess
@@ -35,6 +36,7 @@ from integrations.identity_cell import KEYS, IdentityCell, document_claims, iden
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.mailing import open_mailer
+from integrations.postgres.account_locks import PostgresAccountLocks
 from integrations.postgres.pool import Pool
 from integrations.postgres.replays import PostgresReplays
 from integrations.postgres.roles import UNMASKING
@@ -68,6 +70,7 @@ from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
+from workflows.unlock_account import UnlockAccountWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 _ACTIVITIES_AT_ONCE = 50
@@ -78,6 +81,7 @@ _WORKFLOWS = [
     DeleteAccountWorkflow,
     BreakGlassWorkflow,
     RejudgeDecisionsWorkflow,
+    UnlockAccountWorkflow,
 ]
 
 log = structlog.get_logger()
@@ -112,6 +116,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
             *_account_activities(cell, hashes, mailer, devices, settings.recovery_page),
             *_rejudging(cell),
             *_unmasking(unmasking[name], mailer, settings.data_protection_mail),
+            *UnlockingActivities(PostgresAccountLocks(cell.pool)).all(),
         ]
         worker = await stack.enter_async_context(
             build_worker(

@@ -14,6 +14,7 @@ from workflows.rotate_keys import RotateKeysWorkflow
 from workflows.run_survey import RunSurveyWorkflow
 from workflows.seal_audit_log import SealAuditLogWorkflow
 from workflows.submit_votes import SubmitVotesWorkflow
+from workflows.unlock_account import UnlockAccountWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
@@ -31,5 +32,6 @@ WORKFLOWS: tuple[type, ...] = (
     RunSurveyWorkflow,
     SealAuditLogWorkflow,
     SubmitVotesWorkflow,
+    UnlockAccountWorkflow,
     VerifyIdentityWorkflow,
 )

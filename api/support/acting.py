@@ -8,13 +8,14 @@ from api.http.access import Principal
 from api.support.cells import SupportCell
 from domain.audit import AuditEntry, AuditKind
 from domain.cases import Case, CaseAddress, CaseKind, case_at
-from domain.contracts.support import CaseAction
+from domain.contracts.support import CaseAction, UnlockAccountInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import verify_identity_workflow_id
 from domain.registrations import RegistrationStage
 from domain.support_actions import RULES, SupportAction, SupportReason, action_id_of, may_act
 
 _DONE: Final = "done"
+_OF_THE_ACCOUNT: Final = frozenset({SupportAction.UNLOCK, SupportAction.REINSTATE})  # and of no case's process
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class ActionDesk:
             raise DomainError(ErrorCode.IDEMPOTENCY_KEY_USED)
         ended, now = await cell.entries.outcome_of(f"{action_id}/taken"), case.stage
         if ended is None:
-            ended, now = await _take(cell, address, stage, asked)
+            ended, now = await _take(cell, case, address, stage, asked)
             facts = {"action": action.value, "request": action_id}
             told = replace(told, kind=AuditKind.CASE_ACTION_TAKEN, outcome=ended, facts=facts)
             ended = await cell.entries.note(f"{action_id}/taken", told)
@@ -105,17 +106,32 @@ async def find_case(
     return address, cell, case
 
 
-async def _take(cell: SupportCell, address: CaseAddress, stage: str, asked: CaseAction) -> tuple[str, str]:
+async def _take(cell: SupportCell, case: Case, address: CaseAddress, stage: str, asked: CaseAction) -> tuple[str, str]:
     """Return the outcome, `done` or why it was refused, and the stage; raise where that is not known yet."""
     if not may_act(asked.action, address.kind, stage):
         return ErrorCode.CASE_STAGE.value, stage
     try:
+        if asked.action in _OF_THE_ACCOUNT:
+            await cell.actions.unlock(_unlocking(cell, case, asked))
+            return _DONE, stage
         taken = await cell.actions.take(await _process(cell, address, stage, asked.action), asked)
     except DomainError as error:
         if error.spec.retryable:
             raise
         return error.code.value, stage
     return _DONE, taken.stage
+
+
+def _unlocking(cell: SupportCell, case: Case, asked: CaseAction) -> UnlockAccountInput:
+    return UnlockAccountInput(
+        action_id=asked.action_id,
+        cell=cell.name,
+        case_id=case.case_id,
+        voter_id=case.voter_id,
+        reinstates=asked.action is SupportAction.REINSTATE,
+        actor=asked.actor,
+        reason=asked.reason,
+    )
 
 
 async def _process(cell: SupportCell, address: CaseAddress, stage: str, action: SupportAction) -> str:

@@ -23,6 +23,7 @@ class RecoveryEnd(StrEnum):
     NOT_SENT = "not_sent"  # the address takes no mail, or something was away for too long
     EXPIRED = "expired"
     RECOVERED = "recovered"
+    CANCELLED = "cancelled"  # by support: the link is good no more
 
 
 class RecoveredAccount(Contract):
@@ -40,12 +41,16 @@ class FoundAccount(Contract):
 
 
 class SendLinkInput(Contract):
-    """Asks for the link of a request to be sent; the same request is the same link."""
+    """Asks for the link of a request to be sent; the same request is the same link.
+
+    `again` counts the times that support had it sent once more: each is a mail of its own.
+    """
 
     request_id: str
     cell: str
     voter_id: str
     asked_at: datetime
+    again: int = 0
 
 
 class RecoveryRequest(Contract):

@@ -22,6 +22,18 @@ class CaseActionTaken(Contract):
     stage: str
 
 
+class UnlockAccountInput(Contract):
+    """Lifts what keeps the voter of a case out: a wait after failures, or with `reinstates` a suspension."""
+
+    action_id: str
+    cell: str
+    case_id: str
+    voter_id: str
+    reinstates: bool
+    actor: str
+    reason: str
+
+
 class BreakGlassInput(Contract):
     """One field of one case that somebody asks to read; never its value."""
 

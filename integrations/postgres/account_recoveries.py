@@ -80,6 +80,7 @@ SELECT (SELECT count(*) FROM passkeys) + (SELECT count(DISTINCT kind) FROM codes
 _FORGET_DEVICES = "DELETE FROM identity.device_sighting WHERE voter_id = $1"
 _NOTE = "INSERT INTO identity.change (subject, change, reason, actor) VALUES ($1, 'account_recovered', $2, $3)"
 _IS_USED = "SELECT EXISTS (SELECT FROM identity.recovery WHERE request_id = $1 AND used_at IS NOT NULL)"
+_CANCEL = "UPDATE identity.recovery SET expires_at = least(expires_at, now()) WHERE request_id = $1 AND used_at IS NULL"
 _FORGET_OLDER = "DELETE FROM identity.recovery WHERE expires_at < now() - $1::interval"
 
 
@@ -127,6 +128,12 @@ class PostgresAccountRecoveries:
                 await connection.execute(_NOTE, voter_id, f"removed={removed}", ACTOR)
                 await append(connection, _recovered(link["request_id"], len(ended)))
         return Recovered(link["request_id"], voter_id, tuple(each["session_id"] for each in ended), removed)
+
+    async def cancel(self, request_id: str) -> None:
+        """Let the link of a request be good no more, unless it was used."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await connection.execute(_CANCEL, request_id)
 
     async def is_used(self, request_id: str) -> bool:
         """Tell whether the link of a request was used."""

@@ -18,8 +18,10 @@ def test_every_action_has_its_rule_and_every_reason_is_one_of_some_action() -> N
 
 
 def test_nothing_is_done_to_a_vote_or_a_login_and_nothing_to_what_has_ended() -> None:
-    for action in SupportAction:
-        assert not {CaseKind.SUBMISSION, CaseKind.LOGIN} & RULES[action].stages.keys()
+    of_accounts = {SupportAction.UNLOCK, SupportAction.REINSTATE}  # which outlive every case
+    assert all(CaseKind.SUBMISSION not in rule.stages for rule in RULES.values())
+    for action in set(SupportAction) - of_accounts:
+        assert CaseKind.LOGIN not in RULES[action].stages
         for stage in ("active", "rejected", "refused", "expired", "cancelled"):
             assert not may_act(action, CaseKind.REGISTRATION, stage)
         assert not may_act(action, CaseKind.DELETION, "completed")
@@ -34,6 +36,16 @@ def test_compliance_looks_and_support_acts() -> None:
     assert RULES[SupportAction.CANCEL].role_of({Role.COMPLIANCE}) is None
     assert RULES[SupportAction.CANCEL].role_of({Role.COMPLIANCE, Role.SUPPORT}) is Role.SUPPORT
     assert RULES[SupportAction.LOOK_NOW].role_of({Role.COMPLIANCE}) is Role.COMPLIANCE
+
+
+def test_support_unlocks_and_a_suspension_is_lifted_by_compliance_alone() -> None:
+    assert RULES[SupportAction.UNLOCK].role_of({Role.SUPPORT}) is Role.SUPPORT
+    assert RULES[SupportAction.UNLOCK].role_of({Role.COMPLIANCE}) is None
+    assert RULES[SupportAction.REINSTATE].role_of({Role.SUPPORT}) is None
+    assert may_act(SupportAction.UNLOCK, CaseKind.LOGIN, "denied")
+    assert may_act(SupportAction.UNLOCK, CaseKind.REGISTRATION, "active")
+    assert not may_act(SupportAction.UNLOCK, CaseKind.REGISTRATION, "rejected")
+    assert not may_act(SupportAction.REINSTATE, CaseKind.REGISTRATION, "active")
 
 
 def test_an_id_is_of_a_person_a_case_and_a_key() -> None:

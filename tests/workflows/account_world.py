@@ -168,6 +168,7 @@ class Links:
         self.accounts: dict[bytes, Recoverable] = {}
         self.kept: dict[str, bytes] = {}
         self.used: set[str] = set()
+        self.cancelled: set[str] = set()
         self.failures: list[ErrorCode] = []
 
     async def find(self, mail: Sequence[KeyedHash]) -> Recoverable | None:
@@ -177,6 +178,9 @@ class Links:
 
     async def begin(self, request_id: str, voter_id: str, token: str, asked_at: datetime) -> None:
         self.kept.setdefault(request_id, recovery_token_hash(token))
+
+    async def cancel(self, request_id: str) -> None:
+        self.cancelled.add(request_id)
 
     async def is_used(self, request_id: str) -> bool:
         return request_id in self.used

@@ -2,18 +2,24 @@
 
 import asyncio
 import json
+import secrets
 from datetime import timedelta
 
 import pytest
-from temporalio.client import Client
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from domain.contracts.accounts import RecoveryEnd
+from domain.contracts.accounts import RecoveredAccount, RecoveryEnd
+from domain.contracts.support import CaseAction
 from domain.errors import ErrorCode
 from domain.mailing import MessageKind
 from domain.recovery import LINK_LIFETIME, cell_of_recovery_token, recovery_token_hash
+from domain.support_actions import RESENDS_MAX, SupportAction
 from tests.workflows.account_world import PAGE, AccountWorld, accounts, kept, killed_after
 from tests.workflows.registration_world import happens
+from workflows.recover_account import RecoverAccountWorkflow
 
 
 @pytest.fixture
@@ -140,3 +146,61 @@ async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client)
         assert set(world.steps) == set(steps)
         assert world.links.kept == {world.request_id: recovery_token_hash(token_of(world))}
         assert len(world.mail.of(MessageKind.RECOVERED)) == 1
+
+
+def asked(action: SupportAction) -> CaseAction:
+    return CaseAction(action_id=f"sa_{secrets.token_hex(8)}", action=action, actor="staff:u_x", reason="voter_asked")
+
+
+async def sent(handle: WorkflowHandle[RecoverAccountWorkflow, RecoveredAccount]) -> None:
+    """Wait until the process itself knows that the link is sent."""
+    async with asyncio.timeout(30):
+        while True:
+            kinds = [event.event_type for event in (await handle.fetch_history()).events]
+            if kinds.count(EventType.EVENT_TYPE_TIMER_STARTED) == 1:  # it waits for the link to be used
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_support_has_a_link_sent_again_three_times_at_most_and_it_is_the_same_link(client: Client) -> None:
+    async with accounts(client) as world:
+        await world.known()
+        handle = await world.recover()
+        await sent(handle)
+        for number in range(2, RESENDS_MAX + 2):
+            await handle.execute_update(RecoverAccountWorkflow.take_action, asked(SupportAction.RESEND))
+            await happens(lambda number=number: len(world.mail.of(MessageKind.RECOVERY)) == number)  # type: ignore[misc]
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(RecoverAccountWorkflow.take_action, asked(SupportAction.RESEND))
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == ErrorCode.CASE_STAGE
+        world.links.used.add(world.request_id)
+        await handle.signal("link_used")
+        assert (await handle.result()).end is RecoveryEnd.RECOVERED
+    assert len(set(world.links_sent())) == 1
+    assert len({message.key for message in world.mail.of(MessageKind.RECOVERY)}) == RESENDS_MAX + 1
+    await kept(handle, "recover-account-sent-again")
+
+
+async def test_support_cancels_a_link_and_it_is_good_no_more(client: Client) -> None:
+    async with accounts(client) as world:
+        await world.known()
+        handle = await world.recover()
+        await sent(handle)
+        await handle.execute_update(RecoverAccountWorkflow.take_action, asked(SupportAction.CANCEL))
+        assert (await handle.result()).end is RecoveryEnd.CANCELLED
+    assert world.links.cancelled == {world.request_id}
+    await kept(handle, "recover-account-cancelled")
+
+
+async def test_a_link_that_was_used_is_not_cancelled(client: Client) -> None:
+    async with accounts(client) as world:
+        await world.known()
+        world.links.used.add(world.request_id)
+        handle = await world.recover()
+        await sent(handle)
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(RecoverAccountWorkflow.take_action, asked(SupportAction.CANCEL))
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == ErrorCode.CASE_STAGE
+        assert (await handle.result()).end is RecoveryEnd.RECOVERED

@@ -100,7 +100,7 @@ def support_app(
         made = support_cell(town.cells[name], signatures, SubmissionIds(bytes(32)))
         temporal = town.cells[name].temporal
         given = {
-            "actions": TemporalCaseActions(temporal, patience_s=20),
+            "actions": TemporalCaseActions(temporal, queue=queue, patience_s=20),
             "unmaskings": TemporalUnmaskings(temporal, name, queue=queue, patience_s=20),
             **parts,
         }

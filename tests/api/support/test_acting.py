@@ -2,17 +2,27 @@
 
 import asyncio
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 
+from temporalio.worker import Worker
+
+from activities.unlocking import UnlockingActivities
 from domain.audit import AuditEntry
+from domain.credentials import CredentialKind
+from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
-from domain.ids import new_attempt_id, new_registration_id
+from domain.ids import new_attempt_id, new_recovery_id, new_registration_id
 from domain.tokens import Role
+from integrations.postgres.account_locks import PostgresAccountLocks
+from integrations.temporal.worker import sandbox
 from tests.api.auth.test_registration import Town
 from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
 from tests.api.support.test_support import code_of
 from tests.audited import leaves
 from tests.conftest import OwnerPool
+from tests.integrations.postgres.account_rows import make_account
+from workflows.unlock_account import UnlockAccountWorkflow
 
 
 async def at_provider(town: Town) -> str:
@@ -115,3 +125,64 @@ async def test_nothing_is_done_without_its_entry_and_without_an_answer_the_same_
         assert (await desk.post(path, **order)).status_code == 200
         assert await desk.outcomes(registration) == [("escalate", ANN), ("done", ANN)]
         assert len(await taken(desk, registration)) == 1
+
+
+async def test_whoever_was_locked_out_is_let_try_again_by_support(town: Town, owner_pool: OwnerPool) -> None:
+    cell, owner, queue = town.cells["eu"], await owner_pool("eu"), f"unlocking-{secrets.token_hex(4)}"
+    voter, request = await make_account(cell.pool), new_recovery_id("eu")
+    await cell.credentials.put(voter, CredentialKind.PASSWORD, b"a secret")
+    (kept,) = await cell.credentials.of(voter, CredentialKind.PASSWORD)
+    for _ in range(6):
+        await cell.credentials.failed(kept)
+    await cell.recoveries.begin(request, voter, "rk_eu_" + "a" * 43, datetime.now(UTC))
+    path, order = f"cases/{request}/actions", {"action": "unlock", "reason": "voter_asked"}
+    activities = UnlockingActivities(PostgresAccountLocks(cell.pool)).all()
+    async with (
+        Worker(
+            cell.temporal,
+            task_queue=queue,
+            workflows=[UnlockAccountWorkflow],
+            activities=activities,
+            workflow_runner=sandbox(),
+        ),
+        staff_desk(town, owner, queue=queue) as desk,
+    ):
+        assert code_of(await desk.post(path, ANN, Role.COMPLIANCE, **order)) == (403, "forbidden")
+        answers = await asyncio.gather(*(desk.post(path, key="the-same", **order) for _ in range(3)))
+        assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+        (freed,) = await cell.credentials.of(voter, CredentialKind.PASSWORD)
+        assert (kept.credential_id, freed.failures) == (freed.credential_id, 0)
+        assert await desk.outcomes(request) == [("unlock", ANN), ("done", ANN)]
+        for number in range(2):
+            assert (await desk.post(path, key=f"another-{number}", **order)).status_code == 200
+        assert code_of(await desk.post(path, key="too-often", **order)) == (409, "case_stage")
+        assert (await desk.outcomes(request))[-1] == ("case_stage", ANN)
+
+
+async def test_compliance_lifts_a_suspension(town: Town, owner_pool: OwnerPool) -> None:
+    cell, queue = town.cells["eu"], f"unlocking-{secrets.token_hex(4)}"
+    owner, voter = await owner_pool("eu"), await make_account(cell.pool)
+    registration = new_registration_id("eu")
+    await cell.registrations.begin(registration, voter, "DE")
+    await owner.execute("UPDATE identity.registration SET stage = 'rejected' WHERE registration_id = $1", registration)
+    path = f"cases/{registration}/actions"
+    order = {"action": "reinstate", "reason": "provider_told"}
+    activities = UnlockingActivities(PostgresAccountLocks(cell.pool)).all()
+    async with (
+        Worker(
+            cell.temporal,
+            task_queue=queue,
+            workflows=[UnlockAccountWorkflow],
+            activities=activities,
+            workflow_runner=sandbox(),
+        ),
+        staff_desk(town, owner, queue=queue) as desk,
+    ):
+        assert code_of(await desk.post(path, ANN, Role.SUPPORT, **order)) == (403, "forbidden")
+        early = await desk.post(path, ANN, Role.COMPLIANCE, key="not-suspended", **order)
+        assert code_of(early) == (409, "case_stage")
+        await cell.accounts.set_status(voter, VoterStatus.SUSPENDED, "reversed")
+        assert (await desk.post(path, ANN, Role.COMPLIANCE, **order)).status_code == 200
+    account = await cell.accounts.get(voter)
+    assert account is not None
+    assert account.status is VoterStatus.ACTIVE
