@@ -18,9 +18,10 @@ from comitia.cell_access import DataFolder, identity_settings, operator
 from domain.cases import case_at
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import EvidenceReason
+from domain.submissions import SubmissionIds, claimed_place
 from integrations.identity_cell import IdentityCell, open_identity_cell
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import AUDIT_LOG, BUNDLE, HISTORY, public
+from integrations.keys.purposes import AUDIT_LOG, BUNDLE, DAILY, HISTORY, SUBMISSION, public
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY
@@ -33,13 +34,16 @@ _FAILURES = (DomainError, LookupError, OSError, RuntimeError, ValidationError)
 
 @app.command()
 def export(
-    case: Annotated[str, typer.Argument(metavar="CASE", help="A registration, login, recovery or deletion.")],
+    case: Annotated[
+        str,
+        typer.Argument(metavar="CASE", help="Its id; of a vote that of its submission."),
+    ],
     *,
     out: Annotated[Path, typer.Option("--out", help="Where the bundle is written; what is there is replaced.")],
     reason: Annotated[EvidenceReason, typer.Option("--reason", help="Why; it is in the audit log.")],
     data: DataFolder = Path(".comitia"),
 ) -> None:
-    """Write the signed bundle of a case that is over, for `comitia verify bundle` on any machine."""
+    """Write the signed bundle of a case, for `comitia verify bundle` on any machine; of an open one as far as it is."""
     console = Console(soft_wrap=True)
     try:
         content = asyncio.run(export_case(identity_settings(data), case, reason))
@@ -71,20 +75,20 @@ async def export_case(settings: Settings, case_id: str, reason: EvidenceReason) 
         DomainError: as `EvidenceDesk.export`.
     """
     address = case_at(case_id)
-    if address is None:
+    if address is None and claimed_place(case_id) is None:
         raise DomainError(ErrorCode.CASE_NOT_FOUND)
-    if address.cell not in settings.cells:
-        raise LookupError(f"no cell {address.cell}")
-    keys = open_keys(settings, BUNDLE, HISTORY, public(AUDIT_LOG))
+    names = tuple(settings.cells) if address is None else (address.cell,)  # the id of a vote names no cell
+    keys = open_keys(settings, BUNDLE, HISTORY, DAILY, SUBMISSION, public(AUDIT_LOG))
+    cells: dict[str | None, IdentityCell] = {}
     async with AsyncExitStack() as lifetime:
-        pool = await open_pool(settings.cells[address.cell].database, settings, IDENTITY, size=2)
-        lifetime.push_async_callback(pool.close)
-        cell = await open_identity_cell(address.cell, settings, keys, pool)
-
-        def cell_of(_name: str | None) -> IdentityCell:
-            return cell
-
-        desk = evidence_desk(settings, keys, open_log_objects(settings), cell_of)
+        for name in names:
+            if name not in settings.cells:
+                raise LookupError(f"no cell {name}")
+            pool = await open_pool(settings.cells[name].database, settings, IDENTITY, size=2)
+            lifetime.push_async_callback(pool.close)
+            cells[name] = await open_identity_cell(name, settings, keys, pool)
+        ids = SubmissionIds((await keys.current(SUBMISSION)).secret)
+        desk = evidence_desk(settings, keys, open_log_objects(settings), cells.__getitem__, ids)
         return await desk.export(Asked(case_id, reason, operator(), role="", key=secrets.token_hex(16)))
 
 

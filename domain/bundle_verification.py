@@ -13,8 +13,22 @@ from domain.audit import AuditKind
 from domain.cases import CaseKind
 from domain.certificates import canonical_json
 from domain.checkpoints import IsSigned, Keys, NoCheckpointError, open_checkpoint, read_verifier_keys
-from domain.evidence_bundles import DECISION, FORMAT, MANIFEST, SIGNATURE, TIMELINE, Json, digest_of, signed_bytes
+from domain.evidence_bundles import (
+    DECISION,
+    FORMAT,
+    FORMAT_2,
+    MANIFEST,
+    OPEN,
+    RECEIPT,
+    SIGNATURE,
+    TIMELINE,
+    Json,
+    digest_of,
+    signed_bytes,
+)
+from domain.history_events import last_event_of
 from domain.log_proofs import EntryProof, read_proof, verify_entry
+from domain.receipts import verify_receipt
 from domain.registrations import ENDED
 from domain.stored_zip import NotStoredZipError, read_zip
 from domain.verification import Check, UnreadableError, read_keys
@@ -29,6 +43,8 @@ _HEAD: Final = "signatures of the tree heads"
 _ENTRIES: Final = "entries are in the log of the cell"
 _OF_CASE: Final = "entries are of the case"
 _DECIDED: Final = "the decision is the one that was sealed"
+_STATE: Final = "what is open is said to be"
+_RECEIPT: Final = "the participation is the one of the receipt"
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,6 +61,7 @@ class _History(msgspec.Struct, forbid_unknown_fields=True, rename="camel", omit_
     file: str = ""
     left_out: str = ""
     payloads: str = ""
+    last_event: int = 0
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,7 +71,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     kind: str
 
 
-class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     format: str
     case: str
     kind: str
@@ -62,6 +79,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     files: list[_File]
     histories: list[_History]
     entries: list[_Entry]
+    state: str = ""
 
 
 class _Signature(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -117,6 +135,8 @@ def verify_bundle(content: bytes, keys: BundleKeys, is_signed: IsSigned) -> list
         (_ENTRIES, lambda: _proved(opened, keys, is_signed)),
         (_OF_CASE, lambda: _of_case(opened)),
         (_DECIDED, lambda: _decided(opened)),
+        (_STATE, lambda: _state(opened)),
+        (_RECEIPT, lambda: _receipt(opened, keys, is_signed)),
     )
     for name, step in steps:
         try:
@@ -144,8 +164,10 @@ def _read_zip(content: bytes, opened: _Opened) -> str:
 def _read_manifest(opened: _Opened) -> str:
     content = opened.files[MANIFEST]
     found = msgspec.json.decode(content, type=_Manifest)
-    _require(found.format == FORMAT, "not a format that is known here")
+    _require(found.format in {FORMAT, FORMAT_2}, "not a format that is known here")
     _require(found.kind in set(CaseKind), "not a kind of case that is known here")
+    is_second = bool(found.state) or found.kind == CaseKind.SUBMISSION
+    _require((found.format == FORMAT_2) == is_second, f"not what {found.format} is for")
     _require(canonical_json(msgspec.to_builtins(found)) == content, "not in the one form")
     opened.manifest = found
     return f"{found.kind} {found.case}"
@@ -156,7 +178,7 @@ def _signature(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
     found = msgspec.json.decode(content, type=_Signature)
     _require(canonical_json(msgspec.to_builtins(found)) == content, "the signature is not in the one form")
     _require(found.key_id in keys.bundles, f"the key {found.key_id} is not among those given")
-    message, value = signed_bytes(opened.files[MANIFEST]), bytes.fromhex(found.signature)
+    message, value = signed_bytes(_of(opened).format, opened.files[MANIFEST]), bytes.fromhex(found.signature)
     _require(is_signed(message, value, keys.bundles[found.key_id]), "not of this manifest")
     return f"Ed25519, key {found.key_id}"
 
@@ -185,7 +207,8 @@ def _named(opened: _Opened) -> str:
     manifest = _of(opened)
     histories = [history.file for history in manifest.histories if not history.left_out]
     entries = [name for entry in manifest.entries for name in (entry.file, entry.proof)]
-    expected = [DECISION, TIMELINE, *histories, *entries]
+    receipt = [RECEIPT] if manifest.kind == CaseKind.SUBMISSION else []
+    expected = [DECISION, TIMELINE, *receipt, *histories, *entries]
     _require([file.name for file in manifest.files] == expected, "files without a part, or parts without a file")
     left_out = len(manifest.histories) - len(histories)
     return f"{len(histories)} histories, {left_out} left out, {len(manifest.entries)} entries"
@@ -221,7 +244,9 @@ def _of_case(opened: _Opened) -> str:
     manifest = _of(opened)
     for entry in manifest.entries:
         found = json.loads(opened.files[entry.file])
-        is_of = (found["kind"], found["body"]["subject"]) == (entry.kind, manifest.case)
+        # A batch is of many, so its entry names none of them: the receipt is what leads to it
+        subject = found["body"].get("subject", "") if manifest.kind == CaseKind.SUBMISSION else found["body"]["subject"]
+        is_of = (found["kind"], subject) == (entry.kind, "" if manifest.kind == CaseKind.SUBMISSION else manifest.case)
         _require(is_of, f"{entry.file} is of another case or kind")
         opened.entries.append((entry, found["body"]))
     return ", ".join(entry.kind for entry in manifest.entries) or "no entries"
@@ -232,6 +257,8 @@ def _decided(opened: _Opened) -> str:
     record = json.loads(opened.files[DECISION])["record"]
     if record is None:
         return "no record is kept: the entries and histories alone say what was decided"
+    if _of(opened).kind == CaseKind.SUBMISSION:
+        return "of a vote the receipt says it"
     rule = _RULES[CaseKind(_of(opened).kind)]
     body = next((body for entry, body in opened.entries if entry.kind == rule.entry), None)
     if body is None:
@@ -239,6 +266,35 @@ def _decided(opened: _Opened) -> str:
         return f"it has not come to an end: no entry {rule.entry}"
     _require(rule.is_said(record, body), f"another one than that of the entry {rule.entry}")
     return f"the entry {rule.entry} says the same"
+
+
+def _state(opened: _Opened) -> str:
+    """A case is open where a history of it goes no further than an event that is not its end, and else it is over."""
+    manifest = _of(opened)
+    ends = {history.file: history.last_event for history in manifest.histories if history.last_event}
+    _require(manifest.state == (OPEN if ends else ""), "open without an open history, or the other way round")
+    for name, last in ends.items():
+        _require(name in opened.files, "an open history without its file")
+        _require(last_event_of(opened.files[name]) == last, f"{name} goes to another event than {last}")
+    if not ends:
+        return "the case is over"
+    return "open: " + ", ".join(f"{name} up to event {last}" for name, last in ends.items())
+
+
+def _receipt(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
+    """Of a vote: its receipt is good, and its entry is that of the bundle."""
+    if _of(opened).kind != CaseKind.SUBMISSION:
+        return "not a vote"
+    content = opened.files[RECEIPT]
+    failing = [check.name for check in verify_receipt(content, keys.logs, is_signed) if not check.holds]
+    _require(not failing, f"{RECEIPT}: {', '.join(failing)}")
+    found, (entry,) = json.loads(content), _of(opened).entries
+    _require(canonical_json(found["entry"]) == opened.files[entry.file], "the receipt is of another batch")
+    own, record = found["participation"], json.loads(opened.files[DECISION])["record"]
+    said = (record["survey"], record["region"], record["batch"])
+    is_said = said == (own["survey"], own["region"], found["entry"]["body"]["batch"])
+    _require(is_said and found["cell"] == _of(opened).cell, "the receipt says something else than the record")
+    return f"in {own['survey']}, one of {found['size']} of its batch"
 
 
 @dataclass(frozen=True, slots=True)

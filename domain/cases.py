@@ -63,6 +63,11 @@ def case_at(case_id: str) -> CaseAddress | None:
     return None
 
 
+def vote_at(submission_id: str, cell: str) -> CaseAddress:
+    """Return the address of a vote as a case; its id names no cell, and its batch's workflow is of many."""
+    return CaseAddress(CaseKind.SUBMISSION, submission_id, cell, "")
+
+
 def case_of_workflow(workflow_id: str) -> CaseAddress | None:
     """Return the case that a workflow belongs to, or None.
 

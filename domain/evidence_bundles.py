@@ -2,6 +2,8 @@
 
 The same case gives the same bytes, whoever exports it and when: of a case that is over nothing changes any more, its
 entries are proved under the first tree head that they came under, and that it was exported before is not a part of it.
+Of a case that is open the bundle says so, and up to which event each history goes; as long as nothing happens in it,
+that is the same as well.
 docs/evidence-bundle.md has the format for whoever checks it with other tools.
 """
 
@@ -14,7 +16,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from domain.audit import AuditKind
-from domain.cases import CaseAddress, Step
+from domain.cases import CaseAddress, CaseKind, Step
 from domain.certificates import canonical_json, instant
 from domain.framing import framed
 from domain.log_proofs import ProvedEntry
@@ -22,11 +24,14 @@ from domain.masking import masked
 from domain.stored_zip import write_zip
 from domain.tokens import Role
 
-FORMAT: Final = "comitia-evidence/1"
+FORMAT: Final = "comitia-evidence/1"  # of a case that is over
+FORMAT_2: Final = "comitia-evidence/2"  # of one that is open, and of a vote
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "signature.json"
 DECISION: Final = "decision.json"
 TIMELINE: Final = "timeline.json"
+RECEIPT: Final = "receipt.json"
+OPEN: Final = "open"
 SHOWN_TO: Final = (Role.COMPLIANCE,)  # what a bundle shows in the clear is what this role sees, whoever exports it
 NOT_OF_THE_CASE: Final = frozenset({AuditKind.EVIDENCE_EXPORTED.value})  # says that somebody took a copy, and no more
 
@@ -46,7 +51,9 @@ class EvidenceReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """A closed run of a process of the case: `events` is its history as it is kept, every payload encrypted.
+    """A run of a process of the case: `events` is its history as it is kept, every payload encrypted.
+
+    `last_event` is the id of the last event of one that is open, and 0 of a closed one.
 
     `left_out` says why there are no events. `builds` are the versions of the code that ran it, in the order in which
     they came to it. `steps` are what it did; their payloads are there where the key still is.
@@ -59,6 +66,7 @@ class RecordedRun:
     events: bytes = field(default=b"", repr=False)
     left_out: str = ""
     is_opened: bool = True
+    last_event: int = 0
     steps: tuple[Step, ...] = field(default=(), repr=False)
 
 
@@ -70,19 +78,31 @@ class CaseEvidence:
     decision: Json | None = field(repr=False)
     runs: Sequence[RecordedRun]
     entries: Sequence[ProvedEntry]
+    receipt: bytes = field(default=b"", repr=False)  # of a vote, as its voter can have it
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether a process of the case was not over."""
+        return any(run.last_event for run in self.runs)
+
+    @property
+    def format(self) -> str:
+        """The first format that can say all of this."""
+        return FORMAT_2 if self.is_open or self.address.kind is CaseKind.SUBMISSION else FORMAT
 
 
 @dataclass(frozen=True, slots=True)
 class UnsignedBundle:
     """A bundle that nobody has signed yet: its manifest, and the files that it lists."""
 
+    format: str
     manifest: bytes
     files: Sequence[tuple[str, bytes]] = field(repr=False)
 
     @property
     def message(self) -> bytes:
         """What is to be signed."""
-        return signed_bytes(self.manifest)
+        return signed_bytes(self.format, self.manifest)
 
     def signed(self, key_id: str, signature: bytes) -> bytes:
         """Return the bundle's file, with a signature (64 bytes of Ed25519) of the message."""
@@ -93,12 +113,12 @@ class UnsignedBundle:
 def bundle_of(evidence: CaseEvidence) -> UnsignedBundle:
     """Return the bundle of a case; the same evidence gives the same bytes, and under one key the same signature."""
     files = _files(evidence)
-    return UnsignedBundle(canonical_json(_manifest(evidence, files)), files)
+    return UnsignedBundle(evidence.format, canonical_json(_manifest(evidence, files)), files)
 
 
-def signed_bytes(manifest: bytes) -> bytes:
-    """Return what is signed of a manifest."""
-    return framed(FORMAT.encode(), manifest)
+def signed_bytes(form: str, manifest: bytes) -> bytes:
+    """Return what is signed of a manifest of a format."""
+    return framed(form.encode(), manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +151,8 @@ def _files(evidence: CaseEvidence) -> list[tuple[str, bytes]]:
         (DECISION, canonical_json({"record": evidence.decision})),
         (TIMELINE, canonical_json({"steps": _timeline(evidence)})),
     ]
+    if evidence.receipt:
+        files.append((RECEIPT, evidence.receipt))
     files += [(_history_name(n), run.events) for n, run in enumerate(evidence.runs, start=1) if not run.left_out]
     for proved in evidence.entries:
         files.append((_entry_name(proved), proved.entry))
@@ -141,7 +163,8 @@ def _files(evidence: CaseEvidence) -> list[tuple[str, bytes]]:
 def _manifest(evidence: CaseEvidence, files: Sequence[tuple[str, bytes]]) -> Json:
     address = evidence.address
     return {
-        "format": FORMAT,
+        "format": evidence.format,
+        **({"state": OPEN} if evidence.is_open else {}),
         "case": address.case_id,
         "kind": address.kind.value,
         "cell": address.cell,
@@ -169,6 +192,7 @@ def _history(number: int, run: RecordedRun) -> Json:
         "builds": list(run.builds),
         **({"leftOut": run.left_out} if run.left_out else {"file": _history_name(number)}),
         **({} if run.is_opened else {"payloads": "key_destroyed"}),
+        **({"lastEvent": run.last_event} if run.last_event else {}),
     }
 
 

@@ -6,7 +6,7 @@ names the nullifier, as the voting token does.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from domain.certificates import canonical_json
 from domain.checkpoints import IsSigned, Keys, open_checkpoint
 from domain.framing import framed
 from domain.log_proofs import EntryProof, ProvedEntry, read_proof, verify_entry
-from domain.merkle import leaf_hash, root
+from domain.merkle import leaf_hash
 from domain.merkle_proofs import includes, inclusion_path
 from domain.verification import Check, UnreadableError
 
@@ -99,6 +99,12 @@ def participations_of(entry: bytes) -> int:
     return _commitment(json.loads(entry))[0]
 
 
+def batch_of(entry: bytes) -> str:
+    """Return the id of the batch that an entry is of, as `participations_of`."""
+    _commitment(json.loads(entry))
+    return str(json.loads(entry)["body"]["batch"])
+
+
 def prove_participation(
     cell: str, own: Participation, of_batch: Collection[Participation], proved: ProvedEntry
 ) -> ReceiptProof:
@@ -107,13 +113,25 @@ def prove_participation(
     Raises:
         ValueError: these are not what the entry commits to, or it is not among them.
     """
-    size, batch_root = _commitment(json.loads(proved.entry))
     # The order in which recording made the root
-    leaves = [each.leaf for each in sorted(of_batch, key=lambda each: (each.survey_id, each.nullifier))]
-    if len(leaves) != size or root(leaves) != batch_root:
+    ordered = sorted(of_batch, key=lambda each: (each.survey_id, each.nullifier))
+    return prove_leaf(cell, own, [leaf_hash(each.leaf) for each in ordered], proved)
+
+
+def prove_leaf(cell: str, own: Participation, of_batch: Sequence[bytes], proved: ProvedEntry) -> ReceiptProof:
+    """Return the proof of one participation from the leaf hashes of its batch, in the order of its root.
+
+    Raises:
+        ValueError: these are not what the entry commits to, or it is not among them.
+    """
+    size, batch_root = _commitment(json.loads(proved.entry))
+    hashes, mine = list(of_batch), leaf_hash(own.leaf)
+    if len(hashes) != size or mine not in hashes:
         raise ValueError("not the participations of this batch")
-    index = leaves.index(own.leaf)
-    path = inclusion_path([leaf_hash(leaf) for leaf in leaves], index)
+    index = hashes.index(mine)
+    path = inclusion_path(hashes, index)
+    if not includes(mine, index, size, path, batch_root):
+        raise ValueError("not the participations of this batch")
     return ReceiptProof(cell, own, index, size, tuple(path), batch_root, proved.entry, proved.proof)
 
 

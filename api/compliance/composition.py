@@ -24,6 +24,7 @@ from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
 from domain.audit import CATALOGUE_LOG
+from domain.submissions import SubmissionIds
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells, identity_pools
 from integrations.keys.dpop import DpopVerifier, RequestProofs
@@ -39,6 +40,7 @@ from integrations.keys.purposes import (
     LIMITS,
     LOOKUP,
     STAFF_TOKEN,
+    SUBMISSION,
     public,
 )
 from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
@@ -65,7 +67,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     tokens = map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG))
-    keys = open_keys(settings, *tokens, BUNDLE, LIMITS, LOOKUP, CONSOLE, HISTORY, DAILY)
+    keys = open_keys(settings, *tokens, BUNDLE, LIMITS, LOOKUP, CONSOLE, HISTORY, DAILY, SUBMISSION)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
@@ -96,7 +98,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     telemetry.readiness.add("logs", desk.is_reachable)
     officers = access.require_role(Role.COMPLIANCE, Role.AUDITOR)
     evidence = Evidence(
-        evidence_desk(settings, keys, objects, cells.of),
+        evidence_desk(settings, keys, objects, cells.of, SubmissionIds((await keys.current(SUBMISSION)).secret)),
         partial(bundle_keys, settings, keys),
         access.require_role(Role.COMPLIANCE),
     )

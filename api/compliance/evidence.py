@@ -7,12 +7,13 @@ from typing import Protocol
 
 from activities.log_reading import LogReading
 from domain.audit import AuditEntry, AuditKind
-from domain.cases import CaseAddress, case_at
+from domain.cases import CaseAddress, case_at, vote_at
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import CaseEvidence, EvidenceReason, Json, RecordedRun, bundle_of
 from domain.ids import derived_id
 from domain.log_proofs import ProvedEntry
 from domain.staff_entries import StaffEntries
+from domain.submissions import claimed_place
 from domain.tokens import Role
 
 _SEALED_WITHIN_S = 60
@@ -34,7 +35,28 @@ class CaseRuns(Protocol):
     """The processes of a case."""
 
     async def of(self, workflow_id: str) -> list[RecordedRun]:
-        """Return every run. Raises DomainError `case_stage` where one is not over, and what keeps them from us."""
+        """Return every run, of one that is open as far as it is. Raises DomainError for what keeps them from us."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VoteEvidence:
+    """What is kept of one vote without its choice: the record, its voter's receipt, and the entry of its batch."""
+
+    record: Json
+    receipt: bytes
+    entry: ProvedEntry
+
+
+class Votes(Protocol):
+    """The votes of a cell, each found by its own submission id."""
+
+    async def of(self, submission_id: str) -> VoteEvidence | None:
+        """Return what proves a vote; None where there is none of this id here, or its history is gone.
+
+        Raises:
+            DomainError: `case_stage` where it is not confirmed, `not_sealed_yet`, and what keeps its parts from us.
+        """
         ...
 
 
@@ -52,6 +74,7 @@ class EvidenceCell:
 
     records: CaseRecords
     runs: CaseRuns
+    votes: Votes
     log: LogReading
     entries: StaffEntries
 
@@ -68,28 +91,34 @@ class Asked:
 
 
 class EvidenceDesk:
-    """Makes the bundles of closed cases."""
+    """Makes the bundles of cases and of votes."""
 
-    def __init__(self, cell_of: Callable[[str | None], EvidenceCell], signer: BundleSigner) -> None:
-        """`cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+    def __init__(
+        self, cells: Sequence[str], cell_of: Callable[[str | None], EvidenceCell], signer: BundleSigner
+    ) -> None:
+        """`cells` are all that a vote may be in; `cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+        self._cells = cells
         self._cell_of = cell_of
         self._signer = signer
 
     async def export(self, asked: Asked) -> bytes:
         """Return the bundle of a case, once its audit entry, which has the bundle's digest, is committed.
 
-        Safe to repeat under one key: one entry is written. The same case gives the same bytes.
+        Safe to repeat under one key: one entry is written. The same state of a case gives the same bytes; where more
+        has happened in an open one meanwhile, it is another request, and its key is used.
 
         Raises:
-            DomainError: `case_not_found`, also for votes, whose voters have receipts; `case_stage` where it is not
-                over; `not_sealed_yet` where an entry of it is under no tree head; `idempotency_key_used`; and whatever
-                keeps its parts from us.
+            DomainError: `case_not_found`, also for a vote whose history is gone; `case_stage` for a vote that is not
+                confirmed; `not_sealed_yet` where an entry of it is under no tree head; `idempotency_key_used`; and
+                whatever keeps its parts from us.
         """
         address = case_at(asked.case_id)
         if address is None:
-            raise DomainError(ErrorCode.CASE_NOT_FOUND)
-        cell = self._cell(address.cell)
-        unsigned = bundle_of(await _collected(address, cell))
+            cell, evidence = await self._vote(asked.case_id)
+        else:
+            cell = self._cell(address.cell)
+            evidence = await _collected(address, cell)
+        unsigned = bundle_of(evidence)
         content = unsigned.signed(*await self._signer.sign(unsigned.message))
         request = derived_id("ev", f"{asked.actor}\n{asked.case_id}\n{asked.key}")
         entry = AuditEntry(
@@ -103,6 +132,25 @@ class EvidenceDesk:
         )
         await cell.entries.note(request, entry)
         return content
+
+    async def _vote(self, submission_id: str) -> tuple[EvidenceCell, CaseEvidence]:
+        """Return the evidence of a vote, out of the one cell that knows it: its id names none."""
+        if claimed_place(submission_id) is None:
+            raise DomainError(ErrorCode.CASE_NOT_FOUND)
+        away: DomainError | None = None
+        for name in self._cells:
+            try:
+                cell = self._cell_of(name)
+                found = await cell.votes.of(submission_id)
+            except DomainError as error:
+                if error.code not in {ErrorCode.CELL_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE}:
+                    raise
+                away = error
+                continue
+            if found is not None:
+                address = vote_at(submission_id, name)
+                return cell, CaseEvidence(address, found.record, [], [found.entry], found.receipt)
+        raise away or DomainError(ErrorCode.CASE_NOT_FOUND)
 
     def _cell(self, name: str) -> EvidenceCell:
         try:

@@ -75,7 +75,10 @@ def evidence_routes(
         responses={**_BUNDLE, **_ERRORS},
     )
     async def export(body: BundleOrder, officer: Officer, key: Key) -> Response:
-        """Answer with the signed bundle of a case that is over: its audit entry is committed by then."""
+        """Answer with the signed bundle of a case, or of a vote by its submission id, after its audit entry.
+
+        Of a case that is open the bundle says so, and has what has happened by now.
+        """
         content = await desk.export(Asked(body.case_id, body.reason, officer.actor, key=key))
         headers = {
             "Content-Disposition": f'attachment; filename="{body.case_id}.zip"',

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-from temporalio.api.history.v1 import History, HistoryEvent
+from temporalio.api.history.v1 import History
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
@@ -17,7 +17,8 @@ from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import RecordedRun
 from domain.history_packs import GONE, READABLE
 from domain.signatures import Signatures
-from integrations.temporal.closed_histories import TemporalClosedHistories
+from integrations.temporal.closed_histories import TemporalClosedHistories, is_end
+from integrations.temporal.events import build_of
 from integrations.temporal.payloads import open_payloads
 from integrations.temporal.steps import StepReader
 
@@ -45,10 +46,11 @@ class SealedPlaces(Protocol):
 class _Run:
     execution: ClosedExecution
     place: HistoryPlace | None
+    is_open: bool = False
 
 
 class CaseHistories:
-    """Reads and asks no process anything; what is not over yet is refused, since it would be another tomorrow."""
+    """Reads and asks no process anything; of one that is not over yet there is what has happened by now."""
 
     def __init__(
         self, client: Client, codec: PayloadCodec, runs: ArchivedRuns, archive: SealedPlaces, signatures: Signatures
@@ -65,7 +67,7 @@ class CaseHistories:
         """Return the runs of a workflow, oldest first, each followed by those of the processes that it started.
 
         Raises:
-            DomainError: `case_stage` where one is not over; `workflows_unavailable`, `directory_unavailable`,
+            DomainError: `case_stage` for more than a case has; `workflows_unavailable`, `directory_unavailable`,
                 `objects_unavailable`, `archive_contradicted`, `key_unavailable`.
         """
         found, waiting, known = list[RecordedRun](), [workflow_id], {workflow_id}
@@ -86,9 +88,8 @@ class CaseHistories:
             for place, started in await self._runs.archived(workflow_id)
         }
         for each in await self._on_server(workflow_id):
-            if each.status is WorkflowExecutionStatus.RUNNING:
-                raise DomainError(ErrorCode.CASE_STAGE, "the case is not over")
-            here = _Run(_execution(each.id, each.run_id, each.workflow_type, each.start_time), None)
+            is_open = each.status is WorkflowExecutionStatus.RUNNING
+            here = _Run(_execution(each.id, each.run_id, each.workflow_type, each.start_time), None, is_open)
             runs.setdefault(each.run_id, here)
         return sorted(runs.values(), key=lambda run: (run.execution.started_at, run.execution.run_id))
 
@@ -111,18 +112,25 @@ class CaseHistories:
         if left_out:
             return RecordedRun(*about, left_out=left_out), []
         history = History.FromString(events)
-        builds = tuple(dict.fromkeys(filter(None, map(_build_of, history.events))))
+        builds = tuple(dict.fromkeys(filter(None, map(build_of, history.events))))
         is_opened = await self._open(history)
         reader = StepReader(WorkflowHistory(execution.workflow_id, history.events), self._signatures)
         steps: tuple[Step, ...] = tuple(reader.steps())
-        recorded = RecordedRun(*about, builds=builds, events=events, is_opened=is_opened, steps=steps)
+        recorded = RecordedRun(
+            *about,
+            builds=builds,
+            events=events,
+            is_opened=is_opened,
+            last_event=_last_of(history) if run.is_open else 0,
+            steps=steps,
+        )
         return recorded, [child for child, _ in reader.children]
 
     async def _events(self, run: _Run) -> tuple[bytes, str]:
         """Return a history as it is kept, or why there is none."""
         if run.place is not None:
             return (b"", run.place.left_out) if run.place.left_out else (await self._archive.sealed(run.place), "")
-        found = await self._closed.read(run.execution)
+        found = await self._closed.read(run.execution, may_be_open=run.is_open)
         if found is None:
             return b"", GONE
         return (b"", READABLE) if found.readable else (found.events, "")
@@ -138,12 +146,10 @@ class CaseHistories:
         return True
 
 
-def _build_of(event: HistoryEvent) -> str:
-    """Return the build that carried out a task of a workflow, or nothing of another event."""
-    if not event.HasField("workflow_task_completed_event_attributes"):
-        return ""
-    found = event.workflow_task_completed_event_attributes
-    return found.deployment_version.build_id or found.worker_version.build_id
+def _last_of(history: History) -> int:
+    """Return the id of the last event, or 0 where it has ended since it was listed: then it is over."""
+    last = history.events[-1]
+    return 0 if is_end(last) else last.event_id
 
 
 def _execution(workflow_id: str, run_id: str, workflow_type: str, started_at: datetime) -> ClosedExecution:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import History
+from temporalio.api.history.v1 import History, HistoryEvent
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetWorkflowExecutionHistoryRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -81,11 +81,12 @@ class TemporalClosedHistories:
         except RPCError as error:
             raise _unavailable(error) from error
 
-    async def read(self, execution: ClosedExecution) -> SealedHistory | None:
+    async def read(self, execution: ClosedExecution, *, may_be_open: bool = False) -> SealedHistory | None:
         """Return a history, its payloads as they are kept; None where it is gone.
 
         Raises:
-            DomainError: `workflows_unavailable`, also where it has no end: the server lists it earlier than it has it.
+            DomainError: `workflows_unavailable`, also where it has no end and is not one that `may_be_open`: the server
+                lists it earlier than it has it.
         """
         history, token = History(), b""
         while True:
@@ -106,13 +107,18 @@ class TemporalClosedHistories:
             token = page.next_page_token
             if not token:
                 break
-        if not history.events or history.events[-1].event_type not in _ENDS:
+        if not history.events or not (may_be_open or is_end(history.events[-1])):
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "a closed execution has no end yet")
         readable = next((kind_of(event) for event in history.events if has_readable(event)), "")
         return SealedHistory(history.SerializeToString(deterministic=True), readable)
 
     def _query(self, after: datetime, until: datetime) -> str:
         return f"CloseTime >= '{_instant(after)}' AND CloseTime < '{_instant(until)}'{self._never}"
+
+
+def is_end(event: HistoryEvent) -> bool:
+    """Tell whether an event is the last one that its execution has."""
+    return event.event_type in _ENDS
 
 
 def _instant(moment: datetime) -> str:

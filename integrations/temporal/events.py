@@ -85,3 +85,11 @@ def _instant(parts: dict[str, int] | None, event: HistoryEvent) -> datetime:
     if not parts:
         return at(event)
     return datetime.fromtimestamp(parts["seconds"] + parts["nanos"] / 1e9, tz=UTC)
+
+
+def build_of(event: HistoryEvent) -> str:
+    """Return the build that carried out a task of a workflow, or nothing of another event."""
+    if not event.HasField("workflow_task_completed_event_attributes"):
+        return ""
+    found = event.workflow_task_completed_event_attributes
+    return found.deployment_version.build_id or found.worker_version.build_id

@@ -1,6 +1,7 @@
 """One vote of a batch, as staff may see it: its stage, and nothing of the others."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from temporalio.api.common.v1 import Payload, Payloads
@@ -34,6 +35,27 @@ class SubmissionCase:
     steps: tuple[Step, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class SubmittedVote:
+    """What its batch's history says of one vote; `outcome` is None while nothing is recorded."""
+
+    survey_id: str
+    nullifier: bytes = field(repr=False)
+    accepted_at: datetime
+    outcome: Outcome | None
+    history: WorkflowHistory = field(repr=False)
+
+    @property
+    def code(self) -> str:
+        """Why it was refused, or nothing."""
+        return OUTCOME_ERRORS[self.outcome].value if self.outcome in OUTCOME_ERRORS else ""
+
+    @property
+    def stage(self) -> str:
+        """`accepted`, `confirmed` or `refused`."""
+        return "accepted" if self.outcome is None else "refused" if self.code else "confirmed"
+
+
 class SubmissionCases:
     """The votes of one cell, each found by its own submission id; the key of the ids shows which ones are true."""
 
@@ -53,6 +75,21 @@ class SubmissionCases:
         Raises:
             DomainError: `workflows_unavailable`, `key_unavailable`, `key_destroyed`.
         """
+        vote = await self.vote(submission_id)
+        if vote is None:
+            return None
+        return SubmissionCase(
+            submission_id=submission_id,
+            cell=self._cell,
+            survey_id=vote.survey_id,
+            stage=vote.stage,
+            code=vote.code,
+            has_receipt=vote.stage == "confirmed",
+            steps=await self._timelines.of_batch(vote.history),
+        )
+
+    async def vote(self, submission_id: str) -> SubmittedVote | None:
+        """Return what the history says of one vote, and of no other of its batch. As `find`."""
         place = claimed_place(submission_id)
         if place is None:
             return None
@@ -62,18 +99,10 @@ class SubmissionCases:
         votes = SubmitVotesInput.model_validate_json(await self._open(_input_of(history))).votes
         if place.index >= len(votes) or self._ids.read(submission_id, votes[place.index].nullifier) is None:
             return None
+        own = votes[place.index]
+        accepted_at = history.events[0].event_time.ToDatetime(UTC)
         outcome = await self._outcome(history, place.index)
-        code = OUTCOME_ERRORS[outcome].value if outcome is not None and outcome in OUTCOME_ERRORS else ""
-        stage = "accepted" if outcome is None else "refused" if code else "confirmed"
-        return SubmissionCase(
-            submission_id=submission_id,
-            cell=self._cell,
-            survey_id=votes[place.index].survey_id,
-            stage=stage,
-            code=code,
-            has_receipt=stage == "confirmed",
-            steps=await self._timelines.of_batch(history),
-        )
+        return SubmittedVote(own.survey_id, own.nullifier, accepted_at, outcome, history)
 
     async def _outcome(self, history: WorkflowHistory, index: int) -> Outcome | None:
         recorded = _recorded_in(history)

@@ -7,16 +7,30 @@ from typing import Any
 
 import pytest
 from nacl.signing import SigningKey
+from temporalio.api.history.v1 import History, HistoryEvent
 
 from domain.audit import AuditEntry, AuditKind
 from domain.bundle_verification import BundleKeys, read_bundle_keys, verify_bundle
+from domain.cases import vote_at
 from domain.certificates import canonical_json
-from domain.evidence_bundles import DECISION, MANIFEST, SIGNATURE, TIMELINE, RecordedRun, bundle_of
+from domain.evidence_bundles import (
+    DECISION,
+    MANIFEST,
+    RECEIPT,
+    SIGNATURE,
+    TIMELINE,
+    CaseEvidence,
+    RecordedRun,
+    bundle_of,
+)
+from domain.history_events import last_event_of
 from domain.stored_zip import read_zip, write_zip
 from domain.verification import UnreadableError
 from integrations.keys.signing import is_signed
 from tests.bundle_world import CASE, KEY, KEY_ID, PUBLIC_KEYS, address, decided, evidence, keys, proved, signed
 from tests.log_world import KEYS
+from tests.receipt_world import entry_of, participations, receipt
+from tests.receipt_world import proved as receipt_proved
 
 NAMES = [
     "an archive in the one form",
@@ -29,6 +43,8 @@ NAMES = [
     "entries are in the log of the cell",
     "entries are of the case",
     "the decision is the one that was sealed",
+    "what is open is said to be",
+    "the participation is the one of the receipt",
 ]
 
 
@@ -45,7 +61,8 @@ def repacked(content: bytes, **files: bytes) -> bytes:
 def forged(made: Any, **manifest: Any) -> bytes:
     """Return a bundle that is signed over another manifest: by whoever has the key, and lies."""
     unsigned = bundle_of(made)
-    lying = replace(unsigned, manifest=canonical_json(json.loads(unsigned.manifest) | manifest))
+    form = manifest.get("format", unsigned.format)
+    lying = replace(unsigned, format=form, manifest=canonical_json(json.loads(unsigned.manifest) | manifest))
     return lying.signed(KEY_ID, KEY.sign(lying.message).signature)
 
 
@@ -147,11 +164,11 @@ def test_a_decision_is_what_its_entry_was_written_of() -> None:
         ("verdict", {"reasons": ["x"]}),
     ):
         judged = record["judged"] | {path: record["judged"][path] | value}
-        assert failing(signed(evidence(decision=record | {"judged": judged}))) == NAMES[9:]
-    assert failing(signed(evidence(entries=[]))) == NAMES[9:]
-    assert failing(signed(evidence(entries=proved(decided(facts={"policyVersion": 2}))))) == NAMES[9:]
+        assert failing(signed(evidence(decision=record | {"judged": judged}))) == NAMES[9:10]
+    assert failing(signed(evidence(entries=[]))) == NAMES[9:10]
+    assert failing(signed(evidence(entries=proved(decided(facts={"policyVersion": 2}))))) == NAMES[9:10]
     assert failing(signed(evidence(decision=None))) == []  # after a year and a month the entries are what there is
-    assert failing(signed(evidence(decision={"judged": 1}))) == NAMES[9:]
+    assert failing(signed(evidence(decision={"judged": 1}))) == NAMES[9:10]
 
 
 REGISTRATION, DELETION, RECOVERY = (f"{kind}_eu_{'a' * 26}" for kind in "rdq")
@@ -188,7 +205,7 @@ def test_each_kind_of_case_has_its_entry(case: str, record: Any, entry: Any, *, 
         kind, outcome, facts = entry
         entries = proved(AuditEntry(AuditKind(kind), "process:tests", case, outcome=outcome, facts=facts))
     made = evidence(address=address(case), decision=record, entries=entries)
-    assert failing(signed(made)) == ([] if good else NAMES[9:])
+    assert failing(signed(made)) == ([] if good else NAMES[9:10])
 
 
 def test_what_has_no_history_any_more_is_said() -> None:
@@ -210,3 +227,78 @@ def test_what_is_no_list_of_keys_checks_nothing(content: bytes) -> None:
     with pytest.raises(UnreadableError):
         read_bundle_keys(content)
     assert PUBLIC_KEYS.document()["keys"][0]["keyId"] == KEY_ID
+
+
+def test_a_bundle_of_an_open_case_says_so_and_how_far_it_goes() -> None:
+    (run,) = evidence().runs
+    made = evidence(runs=[replace(run, events=OPEN_HISTORY, last_event=5)])
+    checks = verify_bundle(signed(made), keys(), is_signed)
+    assert [check.name for check in checks if not check.holds] == []
+    assert checks[10].detail == "open: histories/1.history up to event 5"
+    manifest = json.loads(dict(read_zip(signed(made)))[MANIFEST])
+    assert (manifest["format"], manifest["state"]) == ("comitia-evidence/2", "open")
+    assert signed(made) == signed(made)
+    assert failing(forged(made, state="")) == NAMES[1:2]
+    assert failing(forged(made, state="over")) == NAMES[10:11]
+    assert failing(forged(made, format="comitia-evidence/1")) == NAMES[1:2]
+    for events, last in ((OPEN_HISTORY, 6), (b"", 5), (b"\xff", 5)):
+        assert failing(signed(evidence(runs=[replace(run, events=events, last_event=last)]))) == NAMES[10:11]
+    closed = evidence(runs=[replace(run, events=OPEN_HISTORY)])
+    assert failing(forged(closed, format="comitia-evidence/2", state="open")) == NAMES[10:11]
+
+
+OPEN_HISTORY = History(events=[HistoryEvent(event_id=n) for n in range(1, 6)]).SerializeToString()
+
+
+def vote(**fields: Any) -> CaseEvidence:
+    """Return the evidence of a vote; `fields` take the place of its own."""
+    entry = receipt_proved(entry_of(participations(5)))
+    record = {"stage": "confirmed", "survey": OWN.survey_id, "region": OWN.region, "batch": f"{'0' * 32}-1"}
+    made = {
+        "address": vote_at("A" * 56, "eu"),
+        "decision": record,
+        "runs": [],
+        "entries": [entry],
+        "receipt": receipt(5, 2).file,
+        **fields,
+    }
+    return CaseEvidence(**made)
+
+
+OWN = participations(5)[2]
+
+
+def test_the_bundle_of_a_vote_is_its_receipt_and_the_entry_of_its_batch() -> None:
+    checks = verify_bundle(signed(vote()), keys(), is_signed)
+    assert [check.name for check in checks if not check.holds] == []
+    assert [name for name, _ in read_zip(signed(vote()))] == [
+        MANIFEST,
+        SIGNATURE,
+        DECISION,
+        TIMELINE,
+        RECEIPT,
+        "entries/3.json",
+        "entries/3.tlog-proof",
+    ]
+    record = vote().decision
+    assert record is not None
+    for other in ({"survey": f"s_{'b' * 16}"}, {"region": "south"}, {"batch": f"{'0' * 32}-2"}):
+        assert failing(signed(vote(decision=record | other))) == NAMES[11:12]
+    another = receipt_proved(entry_of(participations(5)), index=2)
+    assert failing(signed(vote(entries=[another]))) == []  # the same entry at another place of another log
+    assert failing(signed(vote(entries=[receipt_proved(entry_of(participations(4)))]))) == NAMES[11:12]
+    assert failing(signed(vote(receipt=receipt(5, 2).file[:-1]))) == NAMES[11:12]
+    assert failing(signed(vote(entries=[]))) == NAMES[11:12]
+    assert failing(signed(vote(address=vote_at("A" * 56, "us")))) == NAMES[6:7]
+    assert failing(forged(vote(), format="comitia-evidence/1")) == NAMES[1:2]
+    strange = proved(decided())
+    assert failing(signed(vote(entries=strange))) == NAMES[8:9]
+
+
+def test_a_history_goes_as_far_as_its_last_event() -> None:
+    event = History(events=[HistoryEvent(event_id=n, version=n << 40, task_id=n) for n in (1, 2, 300)])
+    assert last_event_of(event.SerializeToString()) == 300
+    whole = event.SerializeToString()
+    for content in (b"", b"\x0b", b"\x0a", b"\x0a\x7f\x08", b"\x80" * 11, whole[:-1], b"\n\0"):
+        with pytest.raises(ValueError, match=r"."):
+            last_event_of(content)

@@ -17,9 +17,11 @@ import pytest
 import pytest_asyncio
 from temporalio.api.common.v1 import Payload
 from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Worker
 from typer.testing import CliRunner
 
 from activities.history_archive import HistoryArchiveActivities
+from activities.voting import VotingActivities
 from api.compliance.composition import BASE, TEMPLATES, compose
 from api.compliance.evidence import Asked, EvidenceCell, EvidenceDesk
 from api.compliance.evidence_cells import evidence_desk
@@ -29,17 +31,43 @@ from comitia.cli import app as command_line
 from comitia.evidence import export_case
 from domain.archive_ports import ArchiveCell
 from domain.audit import AuditEntry
+from domain.ballots import Answer
 from domain.bundle_verification import read_bundle_keys, verify_bundle
 from domain.contracts.archive import ClosedExecution, HistoryPack
 from domain.contracts.login import LoginDecision
 from domain.errors import DomainError, ErrorCode
-from domain.evidence_bundles import DECISION, MANIFEST, TIMELINE, EvidenceReason, RecordedRun
-from domain.ids import new_attempt_id, new_registration_id, register_voter_workflow_id, verify_identity_workflow_id
+from domain.evidence_bundles import (
+    DECISION,
+    MANIFEST,
+    RECEIPT,
+    SIGNATURE,
+    TIMELINE,
+    EvidenceReason,
+    RecordedRun,
+)
+from domain.ids import (
+    BatchId,
+    new_attempt_id,
+    new_registration_id,
+    register_voter_workflow_id,
+    submit_votes_workflow_id,
+    verify_identity_workflow_id,
+)
 from domain.stored_zip import read_zip
+from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, BUNDLE, HISTORY, STAFF_TOKEN, public
+from integrations.keys.purposes import (
+    ACCESS_TOKEN,
+    AUDIT_LOG,
+    BUNDLE,
+    HISTORY,
+    STAFF_TOKEN,
+    SUBMISSION,
+    in_flight,
+    public,
+)
 from integrations.keys.signing import is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.objects.log_objects import open_log_objects
@@ -47,14 +75,17 @@ from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.case_evidence import PostgresCaseEvidence
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH
+from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH, VOTING
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.case_histories import CaseHistories
+from integrations.temporal.client import connect
 from integrations.temporal.closed_histories import TemporalClosedHistories
+from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.worker import sandbox
 from tests.api.auth.test_registration import Town, number
-from tests.api.compliance.test_console import Logs
+from tests.api.compliance.test_console import Logs, NoReplays
 from tests.archive_world import Watch
 from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
@@ -62,7 +93,9 @@ from tests.console_world import console_world
 from tests.integrations.postgres.test_logins import login
 from tests.masking_walk import SEEN, texts
 from tests.sealing_world import Seal, sealing
+from tests.voting_world import REGION, open_booth, voting_keys
 from workflows.signatures import all_signatures
+from workflows.submit_votes import SubmitVotesWorkflow
 
 CELL = "eu"
 WITHIN_S = 30
@@ -92,9 +125,10 @@ class Officer:
         async with asyncio.timeout(WITHIN_S):
             while True:
                 answer = await self.post(case_id, **options)
-                if answer.status_code == 200:
+                if answer.status_code == 200 and "state" not in json.loads(dict(read_zip(answer.content))[MANIFEST]):
                     return answer.content
-                assert answer.json()["code"] in {"case_stage", "workflows_unavailable"}, answer.text
+                if answer.status_code != 200:
+                    assert answer.json()["code"] == "workflows_unavailable", answer.text
                 await asyncio.sleep(0.1)
 
     async def keys(self) -> bytes:
@@ -133,7 +167,7 @@ async def registered(town: Town, officer: Officer) -> str:
     await town.show(registration, DOCUMENT)
     await town.at(registration, "active")
     unsealed = await officer.post(registration)
-    assert (unsealed.status_code, unsealed.json()["code"]) in {(409, "not_sealed_yet"), (409, "case_stage")}
+    assert (unsealed.status_code, unsealed.json()["code"]) == (409, "not_sealed_yet")
     await officer.seal()
     return registration
 
@@ -218,10 +252,11 @@ async def test_the_page_hands_out_the_same_after_an_entry_of_its_own(
 ) -> None:
     settings, pools = officer.settings, {name: cell.pool for name, cell in town.cells.items()}
     keys = open_keys(settings, BUNDLE, public(AUDIT_LOG), HISTORY)
-    desk = evidence_desk(settings, keys, open_log_objects(settings), lambda name: town.cells[name or ""])
+    ids = SubmissionIds(bytes(32))
+    desk = evidence_desk(settings, keys, open_log_objects(settings), lambda name: town.cells[name or ""], ids)
     owner = await owner_pool(CELL)
     async with console_world(settings, pools, BASE, TEMPLATES) as world:
-        parts: tuple[Any, ...] = (Logs(), desk, None)
+        parts: tuple[Any, ...] = (Logs(), desk, NoReplays())
         add_compliance_pages(world.console, CompliancePages(world.console, *parts))
         app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
         app.include_router(world.console.router)
@@ -316,13 +351,117 @@ async def test_the_decision_of_a_login_is_bound_to_its_entry(town: Town, officer
     assert set(record) == {"judged", "method", "provider", "factors", "outcome", "factor", "at", "endedAt"}
 
 
-async def test_who_may_not_and_what_is_not_over_gets_nothing(town: Town, officer: Officer, registered: str) -> None:
+async def test_of_a_case_that_is_open_there_is_what_has_happened_by_now(town: Town, officer: Officer) -> None:
+    mail = f"open.{secrets.token_hex(4)}@example.org"
+    begun: str = (await town.begin(CELL, mail=mail)).json()["registrationId"]
+    await town.prove(begun, mail)
+    await town.at_provider(begun)
+
+    async def exported() -> bytes:
+        answer = await officer.post(begun)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    async def settled() -> bytes:
+        """Export until nothing more happens by itself."""
+        async with asyncio.timeout(WITHIN_S):
+            found = await exported()
+            while (again := await exported()) != found:
+                found = again
+                await asyncio.sleep(0.3)
+            return found
+
+    content = await settled()
+    assert await officer.failing(content) == []
+    files = dict(read_zip(content))
+    manifest = json.loads(files[MANIFEST])
+    assert (manifest["format"], manifest["state"], manifest["entries"]) == ("comitia-evidence/2", "open", [])
+    last = [history["lastEvent"] for history in manifest["histories"]]
+    assert len(last) == 2
+    assert all(number > 1 for number in last)
+    assert json.loads(files[DECISION])["record"]["stage"] == "proofing"
+    assert mail.encode() not in content
+    await town.show(begun, number())
+    await town.at(begun, "active")
+    await officer.seal()
+    whole = await officer.exported(begun)
+    assert json.loads(dict(read_zip(whole))[MANIFEST])["format"] == "comitia-evidence/1"
+    assert await officer.failing(whole) == []
+
+
+async def test_a_vote_is_proved_without_its_choice(
+    officer: Officer, settings_for: SettingsFor, owner_pool: OwnerPool
+) -> None:
+    settings = settings_for(VOTING)
+    keys = voting_keys(settings)
+    async with AsyncExitStack() as lifetime:
+        pool = await open_pool(settings.cells[CELL].database, settings, VOTING, size=2)
+        lifetime.push_async_callback(pool.close)
+        booth = await open_booth(CELL, pool, await owner_pool(CELL), keys)
+        again = secrets.token_bytes(32)
+        votes = [booth.vote(Answer("1", ("2",))), booth.vote(nullifier=again), booth.vote(nullifier=again)]
+        batch = await booth.batch(*votes)
+        place = BatchId(batch.gateway_id, batch.number)
+        ids = SubmissionIds((await keys.current(SUBMISSION)).secret)
+        mine = [ids.make(Submission(place, index), vote.nullifier) for index, vote in enumerate(votes)]
+        client = await connect(settings.cells[CELL].temporal, EncryptionCodec(keys, in_flight(CELL)))
+        queue, activities = f"votes-{secrets.token_hex(4)}", VotingActivities(booth.ledger, NoBroker())
+        async with Worker(
+            client,
+            task_queue=queue,
+            workflows=[SubmitVotesWorkflow],
+            activities=[activities.record_votes, activities.announce_votes],
+            workflow_runner=sandbox(),
+        ):
+            workflow = submit_votes_workflow_id(CELL, place)
+            handle = await client.start_workflow(SubmitVotesWorkflow.run, batch, id=workflow, task_queue=queue)
+            await handle.result()
+    early = await officer.post(mine[0])
+    assert (early.status_code, early.json()["code"]) == (409, "not_sealed_yet")
+    await officer.seal()
+    content = (await officer.post(mine[0])).content
+    assert await officer.failing(content) == []
+    assert (await officer.post(mine[0])).content == content
+    assert await export_case(officer.settings, mine[0], EvidenceReason.AUDIT) == content
+    files = dict(read_zip(content))
+    record = json.loads(files[DECISION])["record"]
+    assert (record["survey"], record["region"], record["batch"]) == (booth.survey.id, REGION, str(place))
+    receipt = json.loads(files[RECEIPT])
+    assert (receipt["participation"]["nullifier"], receipt["size"]) == (votes[0].nullifier.hex(), 2)
+    assert set(files) - {MANIFEST, SIGNATURE, DECISION, TIMELINE, RECEIPT} == {
+        name for entry in json.loads(files[MANIFEST])["entries"] for name in (entry["file"], entry["proof"])
+    }
+    for other in votes[1:]:
+        assert other.nullifier.hex().encode() not in content  # of the others of the batch there are hashes
+    for vote in votes:
+        assert vote.sealed_answers.hex().encode() not in content
+        assert vote.sealed_answers not in content
+    refused = await officer.post(mine[2])
+    assert (refused.status_code, refused.json()["code"]) == (409, "case_stage")
+    forged = mine[0][:-4] + ("AAAA" if mine[0][-4:] != "AAAA" else "BBBB")
+    unknown = await officer.post(forged)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "case_not_found")
+
+
+class NoBroker:
+    """A broker that takes every summary."""
+
+    async def publish(self, _summaries: Any) -> None:
+        return None
+
+
+async def test_who_may_not_and_what_is_not_there_gets_nothing(town: Town, officer: Officer, registered: str) -> None:
     def code(answer: httpx.Response) -> tuple[int, str]:
         return answer.status_code, answer.json()["code"]
 
-    begun: str = (await town.begin(CELL)).json()["registrationId"]
-    assert code(await officer.post(begun)) == (409, "case_stage")
-    for case_id in (new_registration_id(CELL), new_registration_id("nowhere"), new_attempt_id(CELL), "A" * 56, "x"):
+    for case_id in (
+        "A" * 55,
+        new_registration_id(CELL),
+        new_registration_id("nowhere"),
+        new_attempt_id(CELL),
+        "A" * 56,
+        "x",
+    ):
         assert code(await officer.post(case_id)) == (404, "case_not_found")
     for role in (Role.ADMIN, Role.SUPPORT, Role.AUDITOR):
         assert code(await officer.post(registered, role)) == (403, "forbidden")
@@ -385,8 +524,8 @@ class AnySigner:
 
 
 async def test_without_its_entry_no_bundle_is_handed_out() -> None:
-    cell: Any = EvidenceCell(records=OneRun(), runs=OneRun(), log=None, entries=NoEntries())  # type: ignore[arg-type]
-    desk = EvidenceDesk(lambda _: cell, AnySigner())
+    cell: Any = EvidenceCell(records=OneRun(), runs=OneRun(), votes=None, log=None, entries=NoEntries())  # type: ignore[arg-type]
+    desk = EvidenceDesk((CELL,), lambda _: cell, AnySigner())
     with pytest.raises(DomainError) as raised:
         await desk.export(Asked(new_attempt_id(CELL), EvidenceReason.AUDIT, "staff:u_tester", key="k"))
     assert raised.value.code is ErrorCode.DIRECTORY_UNAVAILABLE
