@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 
 from comitia.archive import archive_addresses, archive_names
 from comitia.periods import DataFolder, Period, read_period, settings_of
+from comitia.releases import Releases
+from comitia.replay_code import Replayer, replayer
 from comitia.stack.applications import present_source
 from comitia.stack.state import PLATFORM
 from domain.errors import CATALOGUE, DomainError
@@ -31,8 +34,6 @@ from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution, Histories
-from integrations.temporal.replay_pool import ReplayPool
-from workflows.registry import WORKFLOWS
 
 _ARCHIVED_AT_ONCE = 2  # connections
 
@@ -67,9 +68,9 @@ class DoneFile:
         """Tell whether there is a verdict on this run."""
         return (execution.workflow_id, execution.run_id) in self._runs
 
-    def keep(self, verdict: ReplayVerdict) -> str:
-        """Take up a verdict and return its line."""
-        document = {**verdict.document(), "build": self._build}
+    def keep(self, verdict: ReplayVerdict, code: str = "") -> str:
+        """Take up a verdict and return its line; `code` is the build that it is of, where that is not ours."""
+        document = {**verdict.document(), **({"code": code} if code else {}), "build": self._build}
         line = json.dumps(document, separators=(",", ":"))
         if self._path is not None and verdict.is_closed and not _is_passing(verdict):
             with self._path.open("a") as file:
@@ -99,9 +100,19 @@ def replay(
     archived: Annotated[
         bool, typer.Option("--from-archive", help="As they were archived, whatever the server still has.")
     ] = False,
+    code: Annotated[
+        str,
+        typer.Option("--code", help="With other code: a ref of git, a folder or archive of a release, or `recorded`."),
+    ] = "",
+    releases: Annotated[
+        Path | None,
+        typer.Option("--releases", help="Where releases are, by their builds, for `--code recorded`."),
+    ] = None,
     data: DataFolder = Path(".comitia"),
 ) -> None:
     """Replay executions with the code of now and print a verdict on each; exit 1 unless all decide the same.
+
+    With `--code recorded` it is for each the code that carried it out, by the build that its history names.
 
     Nothing that they decide is carried out: what replays has no connection, no key and no activity.
     """
@@ -110,9 +121,13 @@ def replay(
     period = None if workflow else _period(since, until, kind)
     try:
         settings = settings_of(data, *((AUDIT,) if archived else ()))
-        kept = DoneFile(done, _build(settings))
         wanted = _Wanted(workflow, run, period, tuple(cell or ()), archived=archived)
-        asyncio.run(_replay(settings, kept, wanted, processes=processes))
+        with tempfile.TemporaryDirectory(prefix="comitia-code-") as scratch:
+            own = _build(settings)
+            found = Releases(own, Path(scratch), releases)
+            with replayer(code, found, own, processes if period else 1) as judging:
+                kept = DoneFile(done, judging.build)
+                asyncio.run(_replay(settings, kept, wanted, judging))
     except (DomainError, LookupError, OSError, RuntimeError, ValidationError, ValueError) as error:
         typer.echo(f"comitia replay: {error}", err=True)
         raise typer.Exit(1) from None
@@ -137,14 +152,13 @@ class _Wanted:
         return archive_names(settings) if self.archived else (*settings.cells, PLATFORM)
 
 
-async def _replay(settings: Settings, kept: DoneFile, wanted: _Wanted, *, processes: int) -> None:
+async def _replay(settings: Settings, kept: DoneFile, wanted: _Wanted, judging: Replayer) -> None:
     async with AsyncExitStack() as lifetime:
-        pool = lifetime.enter_context(ReplayPool(WORKFLOWS, processes=processes if wanted.period else 1))
         for namespace in wanted.namespaces(settings):
             histories, executions = await _found(settings, namespace, wanted, lifetime)
-            async with aclosing(pool.over(histories, _unjudged(executions, kept))) as verdicts:
-                async for verdict in verdicts:
-                    typer.echo(kept.keep(verdict))
+            async with aclosing(judging.over(histories, _unjudged(executions, kept))) as verdicts:
+                async for verdict, code in verdicts:
+                    typer.echo(kept.keep(verdict, code))
 
 
 async def _found(

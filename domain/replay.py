@@ -16,6 +16,8 @@ class Verdict(StrEnum):
 # Why it cannot be said, besides `key_destroyed` and `key_unavailable` of the catalogue.
 HISTORY_GONE: Final = "history_gone"  # past its retention, or there was never such an execution
 TYPE_UNKNOWN: Final = "workflow_type_unknown"  # to the code of now
+BUILD_UNKNOWN: Final = "build_unknown"  # the history does not say which code carried it out
+RELEASE_MISSING: Final = "release_not_at_hand"  # the code that carried it out is nowhere to be had here
 NOTHING_DECIDED: Final = "nothing_decided"  # no task of it has ended yet, or ever did
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Protocol, Self
 
 import msgspec
@@ -17,6 +19,7 @@ from temporalio.client import WorkflowHistory
 
 from domain.errors import DomainError, ErrorCode
 from domain.replay import HISTORY_GONE, ReplayVerdict, Verdict
+from integrations.temporal import replay_elsewhere
 from integrations.temporal.histories import Execution
 from integrations.temporal.replay_process import Readable, environment, name_of, read_frame, write_frame
 
@@ -43,12 +46,13 @@ class ReadableHistories(Protocol):
 class _Child:
     """A process that replays, and the pipes to it."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            (sys.executable, "-P", "-m", "integrations.temporal.replay_process"),
+    def __init__(self, release: Path | None) -> None:
+        runs = ("-m", "integrations.temporal.replay_process") if release is None else (replay_elsewhere.__file__,)
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            (sys.executable, "-P", *runs),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(),
+            env=environment("" if release is None else str(release)),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -88,9 +92,16 @@ class ReplayPool:
     handed is histories.
     """
 
-    def __init__(self, workflows: Sequence[type], *, processes: int = 0) -> None:
-        """`processes` 0 is one per core. Workflows are found by their names there, so they stand in modules."""
-        self._names = [name_of(workflow) for workflow in workflows]
+    def __init__(self, workflows: Sequence[type], *, processes: int = 0, release: Path | None = None) -> None:
+        """`processes` 0 is one per core. Workflows are found by their names there, so they stand in modules.
+
+        With `release`, a folder with the code of another one, it replays with its workflows, all of them.
+
+        Raises:
+            LookupError: that is no such folder.
+        """
+        self._release = release
+        self._names = [name_of(workflow) for workflow in workflows] if release is None else workflows_in(release)
         self.processes = processes or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(self.processes, "replay")  # each waits for a process of its own
         self._own = threading.local()
@@ -134,7 +145,7 @@ class ReplayPool:
             with self._lock:
                 if not self._is_open:
                     raise ReplayDiedError
-                child = self._own.child = _Child()
+                child = self._own.child = _Child(self._release)
                 self._children.append(child)
             child.send(self._names)
         child.send(page)
@@ -150,8 +161,8 @@ class ReplayPool:
         """
         running: deque[tuple[list[ReplayVerdict], Future[list[ReplayVerdict]]]] = deque()
         try:
-            async for page in _pages(executions):
-                cannot, readable = await _read(histories, page)
+            async for page in pages_of(executions):
+                cannot, readable = await read_page(histories, page)
                 running.append((cannot, self.submit(readable)))
                 if len(running) > self.processes * _AHEAD:
                     for verdict in await _ended(*running.popleft()):
@@ -167,7 +178,24 @@ async def _ended(cannot: list[ReplayVerdict], judged: Future[list[ReplayVerdict]
     return [*cannot, *await asyncio.wrap_future(judged)]
 
 
-async def _pages(executions: AsyncIterator[Execution]) -> AsyncIterator[list[Execution]]:
+def workflows_in(release: Path) -> list[str]:
+    """Return the names of the workflows of a release, as its registry has them.
+
+    Raises:
+        LookupError: it is no folder of a release.
+    """
+    try:
+        registry = (release / "workflows" / "registry.py").read_text()
+    except OSError as error:
+        raise LookupError(f"{release}: not the code of a release") from error
+    found = re.findall(r"^from (workflows\.\w+) import (\w+)$", registry, re.MULTILINE)
+    if not found:
+        raise LookupError(f"{release}: a release without workflows")
+    return [f"{module}:{name}" for module, name in found]
+
+
+async def pages_of(executions: AsyncIterator[Execution]) -> AsyncIterator[list[Execution]]:
+    """Return executions by pages, of which a process takes one at a time."""
     page: list[Execution] = []
     async for execution in executions:
         page.append(execution)
@@ -178,8 +206,10 @@ async def _pages(executions: AsyncIterator[Execution]) -> AsyncIterator[list[Exe
         yield page
 
 
-async def _read(histories: ReadableHistories, page: Sequence[Execution]) -> tuple[list[ReplayVerdict], list[Readable]]:
-    """Return verdicts on what cannot be read, and the rest."""
+async def read_page(
+    histories: ReadableHistories, page: Sequence[Execution]
+) -> tuple[list[ReplayVerdict], list[Readable]]:
+    """Return verdicts on what cannot be read, and the rest. Raises DomainError `workflows_unavailable`."""
     at_once = asyncio.Semaphore(_READ_AT_ONCE)
 
     async def one(execution: Execution) -> ReplayVerdict | Readable:

@@ -40,10 +40,13 @@ _PASSED_ON: Final = frozenset(
 )
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of such a process: what Python needs to find our modules, and nothing of ours."""
+def environment(release: str = "") -> dict[str, str]:
+    """Return the environment of such a process: what Python needs to find modules, and nothing of ours.
+
+    Those in the folder of a release come first.
+    """
     given = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
-    return given | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return given | {"PYTHONPATH": os.pathsep.join(path for path in (release, *sys.path) if path)}
 
 
 def write_frame(stream: IO[bytes], content: bytes) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import secrets
+import tarfile
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.history.v1 import History
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
 from typer.testing import CliRunner
@@ -25,8 +28,11 @@ from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution
+from integrations.temporal.replay_pool import ReplayPool
 from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
+from tests.upgrade.release import ARCHIVE
+from workflows.registry import WORKFLOWS
 from workflows.submit_votes import SubmitVotesWorkflow
 
 
@@ -135,6 +141,41 @@ async def test_what_was_never_there_and_what_has_lost_its_key_cannot_be_replayed
         await keys.destroy(key_id)
     code, (line,), _ = await replayed(data, handle.id)
     assert (code, line["verdict"], line["why"]) == (1, "cannot", "key_destroyed")
+
+
+async def test_an_execution_is_replayed_with_the_code_of_another_release_and_with_the_recorded_one(
+    data: Path, servers: StackState, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with voting(data, servers, Ledger()) as (client, queue):
+        handle = await submit(client, queue)
+        await handle.result()
+    stored = tmp_path_factory.mktemp("releases")
+    code, (line,), _ = await replayed(data, handle.id, "--code", str(ARCHIVE))
+    assert (code, line["verdict"]) == (0, "same")
+    with tarfile.open(ARCHIVE) as archive:
+        assert line["code"] == archive.pax_headers["comment"]
+
+    recorded = ("--code", "recorded", "--releases", str(stored))
+    code, (line,), said = await replayed(data, handle.id, *recorded)
+    assert (code, line["verdict"], line["why"]) == (1, "cannot", "release_not_at_hand")
+    with tarfile.open(ARCHIVE) as archive:  # that build is at hand from now on
+        archive.extractall(stored / line["code"], filter="data")
+    code, (again,), _ = await replayed(data, handle.id, *recorded)
+    assert (code, again["verdict"], again["code"]) == (0, "same", line["code"])
+
+    code, lines, said = await replayed(data, handle.id, "--code", str(stored))
+    assert (code, lines, "not the code of a release" in said) == (1, [], True)
+
+
+def test_a_release_that_has_no_such_workflow_cannot_say_anything() -> None:
+    stored = Path(__file__).parents[1] / "replay" / "histories" / "break-glass-read.json"
+    history = WorkflowHistory.from_json("break-glass/eu/x", stored.read_text())
+    page = [("break-glass/eu/x", History(events=history.events).SerializeToString())]
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+        with ReplayPool(WORKFLOWS, processes=1, release=Path(folder)) as pool:
+            (verdict,) = pool.submit(page).result(30)
+    assert (verdict.verdict, verdict.why) == (Verdict.CANNOT, "workflow_type_unknown")
 
 
 @pytest.mark.parametrize(
