@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -93,6 +94,31 @@ async def test_every_door_of_staff_opens_to_its_roles_and_to_no_other(house: Hou
         if set(refused) != {403} or {401, 403} & set(let_in) - NOBODYS.get(door.path, set()):
             wrong.append((door, refused, let_in))
     assert wrong == []
+
+
+SPELLINGS = (
+    *("http://x{path}", "/x/..{path}", "/.{path}", "/{path}", "{path}/", "{path};a=b", "{path}%00", "{path}%0A"),
+    *("{path}#a", "{upper}", "{encoded}"),
+)
+
+
+async def test_no_spelling_of_an_address_opens_its_door(house: House) -> None:
+    opened = []
+    for door in {door.service: door for door in DOORS if door.roles}.values():
+        path = door.address
+        for form in SPELLINGS:
+            target = form.format(path=path, upper=path.upper(), encoded=path.replace("/", "%2F"))
+            told = f"x-original-url: {path}\r\nx-http-method-override: {door.method}\r\n"
+            for method in (door.method, "HEAD", "OPTIONS", "TRACE"):
+                request = f"{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{told}\r\n"
+                url = urlsplit(house.supervisor.url(door.service))
+                reader, writer = await asyncio.open_connection(url.hostname, url.port)
+                writer.write(request.encode())
+                status = (await reader.readline())[9:12]
+                writer.close()
+                if status not in {b"400", b"401", b"404", b"405"}:
+                    opened.append((method, target, status))
+    assert opened == []
 
 
 @pytest.mark.parametrize("service", ["surveys", "results", "support", "compliance", "votes", "eligibility", "auth"])
