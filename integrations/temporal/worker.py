@@ -13,10 +13,11 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from integrations.temporal.loop_executor import LoopExecutor
+from integrations.temporal.sandboxing import WithoutContexts
 
 # What executions share with the process: pure modules, imported once instead of once per execution. Those of
 # `workflows` keep nothing and use nothing that differs in a replay: `tests/workflows/test_modules.py` reads them for
@@ -54,9 +55,10 @@ class Release:
         return WorkerDeploymentVersion(deployment_name=self.deployment, build_id=self.build)
 
 
-def sandbox() -> SandboxedWorkflowRunner:
+def sandbox() -> WorkflowRunner:
     """Return the runner that keeps workflows deterministic."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_SHARED_MODULES))
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(*_SHARED_MODULES)
+    return WithoutContexts(SandboxedWorkflowRunner(restrictions=restrictions))
 
 
 def build_worker(
