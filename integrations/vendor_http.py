@@ -11,10 +11,12 @@ import httpx
 
 from domain.errors import DomainError, ErrorCode
 from integrations.deadlines import within
+from integrations.vendor_connections import VendorConnections
 
 BODY_MAX: Final = 1024 * 1024
 _RETRY_AFTER_MAX_S: Final = 3600
 _CONNECTIONS_MAX: Final = 64
+_IDLE_S: Final = 30.0
 _SERVER_FAULT: Final = 500
 
 JsonObject = dict[str, Any]
@@ -39,7 +41,7 @@ async def open_vendor_client(
         base_url=base_url,
         # An encoded answer could unpack to anything, so none is asked for and none is taken
         headers={"accept-encoding": "identity", **(headers or {})},
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30.0),
+        transport=VendorConnections(connections=connections, idle_s=_IDLE_S, body_max=BODY_MAX),
         follow_redirects=False,
         trust_env=False,
     ) as client:

@@ -10,17 +10,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
@@ -32,6 +26,7 @@ from integrations.mail.composing import message_id
 from integrations.mail.sandbox import MailServer
 from integrations.mail.smtp import SmtpMailer
 from integrations.settings import Environment, MailSettings, Settings
+from tests.certificates import certificate
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
 REAL = os.environ.get("COMITIA_CONTRACT_MAIL", "")
@@ -244,33 +239,6 @@ async def test_a_server_is_asked_by_few_at_once() -> None:
         outcomes = await asyncio.gather(*(mailer.send(a_message()) for _ in range(30)), return_exceptions=True)
     assert all(isinstance(one, DomainError) and one.code is ErrorCode.MAIL_UNAVAILABLE for one in outcomes)
     assert (max(asking), len(asking)) == (2, 61)
-
-
-def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address(HOST))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    ca, private = folder / f"{name}.pem", folder / f"{name}.key"
-    ca.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(ca, private)
-    return context, ca
 
 
 @asynccontextmanager
