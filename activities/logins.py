@@ -30,7 +30,7 @@ from domain.contracts.login import (
     StepUpState,
 )
 from domain.contracts.registration import hashed_values
-from domain.credentials import CredentialKind, Credentials
+from domain.credentials import CredentialKind
 from domain.device_events import UsedDeviceEvents
 from domain.device_policy import (
     DEVICE_POLICIES,
@@ -78,7 +78,6 @@ class LoginActivities:
         self,
         logins: Logins,
         sightings: DeviceSightings,
-        credentials: Credentials,
         seals: VoterSeals,
         hashes: LookupHashes,
         *,
@@ -90,7 +89,6 @@ class LoginActivities:
         """`on_recorded` hears of every login that this process recorded, right after its commit."""
         self._logins = logins
         self._sightings = sightings
-        self._credentials = credentials
         self._seals = seals
         self._hashes = hashes
         self._events = events
@@ -246,21 +244,17 @@ class LoginActivities:
         """
         network = next(value for value in request.seen if value.feature is LoginFeature.NETWORK).hashes[-1]
         try:
-            known, counts, owned = await asyncio.gather(
-                self._logins.known(request.voter_id, network),
-                self._logins.count(request.voter_id, request.seen),
-                self._credentials.kinds(request.voter_id),
-            )
+            known = await self._logins.known(request.voter_id, network, request.seen)
         except DomainError as error:
             raise to_application_error(error) from error
         return PastLogins(
             my_logins=known.my_logins,
             all_logins=known.all_logins,
-            counts=counts,
+            counts=known.counts,
             account_attempts_per_hour=known.attempts_per_hour,
             network_attempts_per_minute=known.network_attempts_per_minute,
             failures_per_hour=known.failures_per_hour,
-            factors=further_factors((_FACTORS[kind] for kind in _FACTORS if kind in owned), request.method),
+            factors=further_factors((_FACTORS[kind] for kind in _FACTORS if kind in known.owned), request.method),
         )
 
     @activity.defn(name="record_login")

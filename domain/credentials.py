@@ -100,10 +100,6 @@ class Credentials(Protocol):
         """Return a voter's credentials of a kind, oldest first."""
         ...
 
-    async def kinds(self, voter_id: str) -> frozenset[CredentialKind]:
-        """Return of which kinds a voter has credentials that count."""
-        ...
-
     async def by_handle(self, kind: CredentialKind, handle: bytes) -> Credential | None:
         """Return the credential with a handle of 32 bytes, or None."""
         ...

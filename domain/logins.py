@@ -25,6 +25,7 @@ from domain.contracts.login import (
     StepUpFactor,
 )
 from domain.contracts.registration import HashedValue
+from domain.credentials import CredentialKind
 from domain.login_risk import LoginPolicy, judge_login
 from domain.sessions import LoginMethod
 
@@ -144,20 +145,28 @@ def rejudge(attempt: LoginAttempt, policy: LoginPolicy) -> LoginVerdict:
 
 @dataclass(frozen=True, slots=True)
 class KnownLogins:
-    """How often a voter logged in, tried and failed, all voters logged in, and a network was tried from."""
+    """How often a voter logged in, tried and failed, all voters logged in, and a network was tried from.
+
+    `counts` are of the values that were asked for, `owned` the kinds of the voter's credentials that count.
+    """
 
     my_logins: int
     all_logins: int
     attempts_per_hour: int
     network_attempts_per_minute: int
     failures_per_hour: int
+    counts: tuple[FeatureCount, ...] = ()
+    owned: frozenset[CredentialKind] = frozenset()
 
 
 class Logins(Protocol):
     """The logins of one cell. Calls raise DomainError `directory_unavailable`."""
 
-    async def known(self, voter_id: str, network: HashedValue) -> KnownLogins:
-        """Return the counts of a voter and of a network; each is read up to a thousand or so."""
+    async def known(self, voter_id: str, network: HashedValue, values: Sequence[FeatureValue] = ()) -> KnownLogins:
+        """Return everything that is known of a voter before anybody is asked; counts are read up to a thousand or so.
+
+        Values are counted as by `count`.
+        """
         ...
 
     async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:

@@ -168,7 +168,6 @@ def _login_worker(
     activities = LoginActivities(
         cell.logins,
         cell.sightings,
-        cell.credentials,
         cell.records,
         hashes,
         events=cell.device_events,

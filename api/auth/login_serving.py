@@ -87,7 +87,6 @@ class LoginWorkers:
         activities = LoginActivities(
             cell.logins,
             cell.sightings,
-            cell.credentials,
             cell.records,
             self._hashes,
             events=cell.device_events,
@@ -101,6 +100,7 @@ class LoginWorkers:
             self._release,
             workflows=[AssessLoginWorkflow],
             activities=activities.all(),
+            in_loop=True,
             max_concurrent_local_activities=_AT_ONCE,
         )
         await lifetime.enter_async_context(worker)

@@ -17,7 +17,6 @@ from integrations.postgres.open_sessions import require_open
 _COLUMNS = """credential_id, voter_id, kind, secret, counter, confirmed_at IS NOT NULL AS confirmed, failures,
     last_failed_at, created_at"""
 _OF = f"SELECT {_COLUMNS} FROM identity.credential WHERE voter_id = $1 AND kind = $2 ORDER BY created_at"  # noqa: S608
-_KINDS = "SELECT DISTINCT kind FROM identity.credential WHERE voter_id = $1 AND confirmed_at IS NOT NULL"
 _BY_HANDLE = f"SELECT {_COLUMNS} FROM identity.credential WHERE kind = $1 AND handle = $2"  # noqa: S608 - of constants
 _PUT = """
 INSERT INTO identity.credential (voter_id, kind, secret, handle, confirmed_at, counter)
@@ -77,12 +76,6 @@ class PostgresCredentials:
         """Return a voter's credentials of a kind, oldest first."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             return [_credential(row) for row in await self._pool.fetch(_OF, voter_id, kind)]
-
-    async def kinds(self, voter_id: str) -> frozenset[CredentialKind]:
-        """Return of which kinds a voter has credentials that count."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_KINDS, voter_id)
-        return frozenset(CredentialKind(row["kind"]) for row in rows)
 
     async def by_handle(self, kind: CredentialKind, handle: bytes) -> Credential | None:
         """Return the credential with a handle of 32 bytes, or None."""

@@ -24,6 +24,7 @@ from domain.contracts.login import (
     StepUpFactor,
 )
 from domain.contracts.registration import HashedValue
+from domain.credentials import CredentialKind
 from domain.errors import DomainError, ErrorCode
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
@@ -40,8 +41,9 @@ _JUDGE = "process:assess-login"
 _ANY = ("any", 0, "", bytes(32))  # the row that counts logins
 
 _COUNTED_MAX, _NETWORK_COUNTED_MAX = 1000, 5000
-_KNOWN = """
+_PAST = """
 SELECT
+    ARRAY(SELECT DISTINCT kind FROM identity.credential WHERE voter_id = $1 AND confirmed_at IS NOT NULL) AS owned,
     coalesce((SELECT seen FROM identity.login_feature
         WHERE voter_id = $1 AND feature = $3 AND level = $4 AND key_id = $5 AND digest = $6), 0) AS my_logins,
     coalesce((SELECT seen FROM identity.login_feature_total
@@ -55,17 +57,33 @@ SELECT
     + (SELECT count(*) FROM (SELECT FROM identity.login_failure
         WHERE network = $2 AND at > now() - interval '1 minute' LIMIT $8) AS few) AS network
 """
-# Some logins were counted under the key's older versions, so a value's count is the sum over its hashes.
-_COUNT = """
+
+
+def _counted(first: int) -> str:
+    """Return what counts the values of the arrays that are the parameters from `first` on, of the voter who is $1.
+
+    Some logins were counted under the key's older versions, so a value's count is the sum over its hashes.
+    """
+    types = ("integer", "text", "smallint", "text", "bytea")
+    arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, start=first))
+    return f"""
 SELECT wanted.place, coalesce(sum(mine.seen), 0)::bigint AS mine, coalesce(sum(everyone.seen), 0)::bigint AS everyone
-FROM unnest($2::integer[], $3::text[], $4::smallint[], $5::text[], $6::bytea[])
+FROM unnest({arrays})
     AS wanted (place, feature, level, key_id, digest)
 LEFT JOIN identity.login_feature AS mine ON mine.voter_id = $1 AND mine.feature = wanted.feature
     AND mine.level = wanted.level AND mine.key_id = wanted.key_id AND mine.digest = wanted.digest
 LEFT JOIN identity.login_feature_total AS everyone ON everyone.feature = wanted.feature
     AND everyone.level = wanted.level AND everyone.key_id = wanted.key_id AND everyone.digest = wanted.digest
 GROUP BY wanted.place
-"""
+"""  # noqa: S608 - of constants
+
+
+_COUNT = _counted(2)
+# One row for each value, or one that names none: everything else is in all of them.
+_KNOWN = f"""
+SELECT known.*, counted.place, counted.mine, counted.everyone
+FROM ({_PAST}) AS known LEFT JOIN ({_counted(9)}) AS counted ON true
+"""  # noqa: S608 - of constants
 _LAST_PLACE = "SELECT sealed, at FROM identity.login_place WHERE voter_id = $1"
 
 _ATTEMPT = """attempt_id, voter_id, method, jkt, device, provider, provider_session, decision, score_permille, reasons,
@@ -164,38 +182,26 @@ class PostgresLogins:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def known(self, voter_id: str, network: HashedValue) -> KnownLogins:
-        """Return the counts of a voter and of a network."""
-        limits = (_COUNTED_MAX, _NETWORK_COUNTED_MAX)
+    async def known(self, voter_id: str, network: HashedValue, values: Sequence[FeatureValue] = ()) -> KnownLogins:
+        """Return everything that is known of a voter before anybody is asked, in one round trip."""
+        asked = (voter_id, network.digest, *_ANY, _COUNTED_MAX, _NETWORK_COUNTED_MAX)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            (row,) = await self._pool.fetch(_KNOWN, voter_id, network.digest, *_ANY, *limits)
+            rows = await self._pool.fetch(_KNOWN, *asked, *_wanted(values))
         return KnownLogins(
-            my_logins=row["my_logins"],
-            all_logins=row["all_logins"],
-            attempts_per_hour=row["attempts"] + row["failures"],
-            network_attempts_per_minute=row["network"],
-            failures_per_hour=row["failures"],
+            my_logins=rows[0]["my_logins"],
+            all_logins=rows[0]["all_logins"],
+            attempts_per_hour=rows[0]["attempts"] + rows[0]["failures"],
+            network_attempts_per_minute=rows[0]["network"],
+            failures_per_hour=rows[0]["failures"],
+            counts=_counts(values, rows),
+            owned=frozenset(CredentialKind(kind) for kind in rows[0]["owned"]),
         )
 
     async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
         """Return how often each value was seen, in the same order."""
-        wanted = [(place, value, one) for place, value in enumerate(values) for one in value.hashes]
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(
-                _COUNT,
-                voter_id,
-                [place for place, _, _ in wanted],
-                [value.feature for _, value, _ in wanted],
-                [value.level for _, value, _ in wanted],
-                [one.key_id for _, _, one in wanted],
-                [one.digest for _, _, one in wanted],
-            )
-        found = {row["place"]: row for row in rows}
-        return tuple(
-            FeatureCount(feature=value.feature, level=value.level, mine=row["mine"], everyone=row["everyone"])
-            for place, value in enumerate(values)
-            if (row := found.get(place)) is not None
-        )
+            rows = await self._pool.fetch(_COUNT, voter_id, *_wanted(values))
+        return _counts(values, rows)
 
     async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
         """Return where the last login was (sealed), and when; or None."""
@@ -278,6 +284,27 @@ class PostgresLogins:
                 old = f"SELECT ctid FROM identity.{table} WHERE {time} < now() - $1::interval LIMIT $2"  # noqa: S608
                 statement = f"DELETE FROM identity.{table} WHERE ctid = ANY (ARRAY({old}))"  # noqa: S608 - of constants
                 await self._pool.execute(statement, kept, _PURGED_MAX)
+
+
+def _wanted(values: Sequence[FeatureValue]) -> tuple[list[Any], ...]:
+    """Return the arrays that `_counted` takes."""
+    wanted = [(place, value, one) for place, value in enumerate(values) for one in value.hashes]
+    return (
+        [place for place, _, _ in wanted],
+        [str(value.feature) for _, value, _ in wanted],
+        [value.level for _, value, _ in wanted],
+        [one.key_id for _, _, one in wanted],
+        [one.digest for _, _, one in wanted],
+    )
+
+
+def _counts(values: Sequence[FeatureValue], rows: Sequence[asyncpg.Record]) -> tuple[FeatureCount, ...]:
+    found = {row["place"]: row for row in rows}
+    return tuple(
+        FeatureCount(feature=value.feature, level=value.level, mine=row["mine"], everyone=row["everyone"])
+        for place, value in enumerate(values)
+        if (row := found.get(place)) is not None
+    )
 
 
 def _added(voter_id: str, counts: LoginCounts, entry: AuditEntry) -> tuple[Any, ...]:

@@ -53,10 +53,12 @@ class Kept:
         self.place: tuple[bytes, datetime] | None = None
         self.my_logins, self.failed_before = 20, 0
         self.mine = 20  # logins with each value
+        self.owned = {CredentialKind.TOTP}  # by everybody
 
-    async def known(self, voter_id: str, network: HashedValue) -> KnownLogins:
+    async def known(self, voter_id: str, network: HashedValue, values: Sequence[FeatureValue] = ()) -> KnownLogins:
         assert len(network.digest) == 32
-        return KnownLogins(self.my_logins, 1000, 1, 10, self.failed_before)
+        counts = await self.count(voter_id, values)
+        return KnownLogins(self.my_logins, 1000, 1, 10, self.failed_before, counts, frozenset(self.owned))
 
     async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
         return tuple(
@@ -126,16 +128,6 @@ class Seals:
         return PersonalData(eval(sealed))
 
 
-class Owned:
-    """The factors of everybody."""
-
-    def __init__(self) -> None:
-        self.owned = {CredentialKind.TOTP}
-
-    async def kinds(self, voter_id: str) -> frozenset[CredentialKind]:
-        return frozenset(self.owned)
-
-
 class Vendors:
     """Both vendors: they fail as told, and answer as told."""
 
@@ -178,7 +170,7 @@ class LoggingIn:
     def __init__(self, client: Client, *, method: LoginMethod = LoginMethod.PASSWORD) -> None:
         self.client, self.method = client, method
         self.attempt_id, self.voter_id = new_attempt_id("eu"), new_voter_id("eu")
-        self.kept, self.seen, self.owned, self.vendors, self.hashes = Kept(), Seen(), Owned(), Vendors(), Hashes()
+        self.kept, self.seen, self.vendors, self.hashes = Kept(), Seen(), Vendors(), Hashes()
         self.events = Events()
         self.queue = f"login-{secrets.token_hex(4)}"
         self.leak = CredentialLeak.NONE
@@ -237,7 +229,7 @@ class LoggingIn:
     def worker(self, **options: Any) -> Worker:
         vendors: Any = self.vendors
         events: Any = self.events
-        parts: tuple[Any, ...] = (self.kept, self.seen, self.owned, Seals(), self.hashes)
+        parts: tuple[Any, ...] = (self.kept, self.seen, Seals(), self.hashes)
         activities = LoginActivities(*parts, events=events, devices=vendors, challenges=vendors)
         return hooked_worker(self, [AssessLoginWorkflow], activities.all(), **options)
 

@@ -172,7 +172,7 @@ async def test_what_is_away_or_new_asks_for_a_further_factor(
 
 async def test_who_has_no_further_factor_is_denied_at_once(client: Client) -> None:
     world = LoggingIn(client, method=LoginMethod.MAIL_CODE)
-    world.owned.owned = set()
+    world.kept.owned = set()
     world.seen.known = False
     result = await ended(world, "denied-without-factor")
     assert (result.outcome, result.verdict.decision) == (LoginOutcome.DENIED, LoginDecision.CHALLENGE)
@@ -186,9 +186,9 @@ async def test_who_has_an_app_is_asked_for_it_however_the_login_began(client: Cl
         (LoginMethod.OIDC, (StepUpFactor.IDP, StepUpFactor.TOTP, StepUpFactor.PASSKEY)),
     ):
         world = LoggingIn(client, method=method)
-        world.owned.owned = {CredentialKind.TOTP, CredentialKind.PASSWORD, CredentialKind.PASSKEY}
+        world.kept.owned = {CredentialKind.TOTP, CredentialKind.PASSWORD, CredentialKind.PASSKEY}
         if method is not LoginMethod.OIDC:
-            world.owned.owned.remove(CredentialKind.PASSKEY)
+            world.kept.owned.remove(CredentialKind.PASSKEY)
         world.second_factor_at_provider = method is LoginMethod.OIDC
         world.seen.known = False
         async with asyncio.timeout(60), world.worker():

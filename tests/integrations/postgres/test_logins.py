@@ -26,11 +26,14 @@ from domain.contracts.login import (
     StepUpFactor,
 )
 from domain.contracts.registration import HashedValue
+from domain.credentials import CredentialKind
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_attempt_id, new_voter_id
 from domain.sessions import LoginMethod
+from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.logins import PostgresLogins
 from tests.conftest import OwnerPool
+from tests.integrations.postgres.account_rows import make_account
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -89,7 +92,8 @@ async def test_a_login_is_kept_and_counted_once_however_often_it_is_recorded(log
     assert (kept.provider, kept.provider_session, kept.device) == ("sandbox", b"sealed", made.counts.device[0].digest)
     counts = await logins.count(made.request.voter_id, made.counts.values)
     assert [count.mine for count in counts] == [1]
-    known = await logins.known(made.request.voter_id, made.counts.values[0].hashes[-1])
+    known = await logins.known(made.request.voter_id, made.counts.values[0].hashes[-1], made.counts.values)
+    assert (known.counts, known.owned) == (counts, frozenset())
     assert (known.my_logins, known.attempts_per_hour, known.network_attempts_per_minute) == (1, 1, 1)
     assert await logins.last_place(made.request.voter_id) == (b"sealed place", NOW)
 
@@ -141,9 +145,22 @@ async def test_a_value_is_found_under_every_version_of_the_key(logins: PostgresL
         value = FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashes[:versions])
         await logins.record(login(voter=voter, values=(value,)))
     wanted = FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashes)
-    assert await logins.count(voter, [wanted]) == (
-        FeatureCount(feature=LoginFeature.NETWORK, level=0, mine=3, everyone=0),
-    )
+    counts = (FeatureCount(feature=LoginFeature.NETWORK, level=0, mine=3, everyone=0),)
+    assert await logins.count(voter, [wanted]) == counts
+    assert (await logins.known(voter, hashes[0], [wanted])).counts == counts
+
+
+async def test_what_is_known_names_the_credentials_that_count(
+    logins: PostgresLogins, identity_pool: asyncpg.Pool
+) -> None:
+    credentials, voter = PostgresCredentials(identity_pool), await make_account(identity_pool)
+    await credentials.put(voter, CredentialKind.PASSWORD, b"hash")
+    await credentials.put(voter, CredentialKind.TOTP, b"sealed", confirmed=False)
+    values = [FeatureValue(feature=LoginFeature.CLIENT, level=level, hashes=hashed(2)) for level in range(3)]
+    known = await logins.known(voter, hashed()[0], values)
+    assert known.owned == {CredentialKind.PASSWORD}
+    assert [(count.level, count.mine, count.everyone) for count in known.counts] == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
+    assert (await logins.known(voter, hashed()[0])).counts == ()
 
 
 async def test_failures_count_for_the_account_and_the_network(logins: PostgresLogins) -> None:
