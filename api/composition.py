@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z][a-z_]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A wired service: the application, and the routes that are answered without it.
+    """A wired service: the application, and the routes that are answered, or at least refused, without it.
 
     Readiness checks are added to `telemetry.readiness` while the service is composed.
     `on_stop` functions are called when the process begins to stop, before open requests are waited for.

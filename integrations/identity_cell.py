@@ -37,6 +37,7 @@ from integrations.temporal.logins import TemporalLogins
 from integrations.temporal.registrations import TemporalRegistrations
 
 KEYS = (KEK_PERSONAL, LOOKUP, DOCUMENT, INBOX, HISTORY)
+_CONNECTIONS = 4
 _STATEMENT_TIMEOUT_S = 4.0  # under the activity's own, so that the driver says what happened
 
 
@@ -65,7 +66,9 @@ class IdentityCell:
     account_processes: TemporalAccounts
 
 
-async def identity_pools(settings: Settings, lifetime: AsyncExitStack, role: str = IDENTITY) -> dict[str, asyncpg.Pool]:
+async def identity_pools(
+    settings: Settings, lifetime: AsyncExitStack, role: str = IDENTITY, *, size: int = _CONNECTIONS
+) -> dict[str, asyncpg.Pool]:
     """Return a pool per cell as a role; a cell that is away is noticed when it is asked."""
     pools = {}
     for cell, addresses in settings.cells.items():
@@ -73,6 +76,7 @@ async def identity_pools(settings: Settings, lifetime: AsyncExitStack, role: str
             addresses.database,
             settings,
             role,
+            size=size,
             lock_timeout="2s",
             command_timeout=_STATEMENT_TIMEOUT_S,
             timeout=_STATEMENT_TIMEOUT_S,
@@ -84,8 +88,12 @@ async def identity_pools(settings: Settings, lifetime: AsyncExitStack, role: str
 class IdentityCells:
     """The cells of this process that have been reached."""
 
-    def __init__(self, settings: Settings, keys: KeyManagement, interceptor: Interceptor) -> None:
+    def __init__(
+        self, settings: Settings, keys: KeyManagement, interceptor: Interceptor, *, connections: int = _CONNECTIONS
+    ) -> None:
+        """Have at most so many `connections` to the database of each cell."""
         self._settings = settings
+        self._connections = connections
         self._keys = keys
         self._interceptor = interceptor
         self._opened: dict[str, IdentityCell] = {}
@@ -99,7 +107,7 @@ class IdentityCells:
 
         `serve` opens what the process does in a cell before anybody is let into it.
         """
-        pools = await identity_pools(self._settings, lifetime)
+        pools = await identity_pools(self._settings, lifetime, size=self._connections)
 
         async def open_cell(name: str, stack: AsyncExitStack) -> None:
             cell = await open_identity_cell(name, self._settings, self._keys, pools[name], self._interceptor)

@@ -8,6 +8,7 @@ from api.auth.cells import AuthCells
 from api.auth.key_routes import key_routes
 from api.auth.login_opening import LoginParts, open_logins
 from api.auth.login_room import LoginRoom
+from api.auth.login_routes import LOGINS
 from api.auth.login_serving import LoginWorkers, RecordedLogins
 from api.auth.logout_routes import BackChannel, logout_routes
 from api.auth.new_passwords import NewPasswords
@@ -20,7 +21,9 @@ from api.auth.sessions import SessionDesk
 from api.background import run_beside
 from api.composition import Service
 from api.http.access import Access
+from api.http.lean import LeanRoute, by_framework
 from api.http.limits_opening import open_limits
+from domain.priorities import Work
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells
 from integrations.keys.access_tokens import VoterTokens
@@ -42,10 +45,12 @@ from integrations.login.breaches import open_breaches
 from integrations.login.oidc import open_providers
 from integrations.login.passwords import Passwords
 from integrations.settings import Settings
-from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, LoginRoomMetrics
+from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, LoginMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT
 from integrations.temporal.worker import Release
+
+_CONNECTIONS = 12  # to each cell for what is decided: a login has three statements on their way at once
 
 
 async def compose(
@@ -77,7 +82,8 @@ async def compose(
     providers = await open_providers(settings, lifetime)
     back_channel = BackChannel(providers, desk, cells, names, cells.hashes)
     vendors = await open_vendors(settings, lifetime)
-    identity, recorded = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor()), RecordedLogins()
+    interceptor, recorded = telemetry.tracing.temporal_interceptor(), RecordedLogins()
+    identity = IdentityCells(settings, keys, interceptor, connections=_CONNECTIONS)
     release = Release(IDENTITY_DEPLOYMENT, settings.build)
     workers = LoginWorkers(release, cells.hashes, recorded, devices=vendors.devices, challenges=vendors.challenges)
     await identity.open(lifetime, workers.serve)
@@ -86,9 +92,22 @@ async def compose(
     if settings.breaches is not None:
         breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
     room = room or LoginRoom()
-    LoginRoomMetrics(telemetry.registry).watch(lambda: room.working, lambda: room.waiting)
+    metrics = LoginMetrics(telemetry.registry)
+    metrics.watch(lambda: room.working, lambda: room.waiting)
     logins = LoginParts(
-        settings, cells, identity, desk, recorded, providers, vendors.challenges, passwords, breaches, key, limits, room
+        settings=settings,
+        cells=cells,
+        identity=identity,
+        sessions=desk,
+        recorded=recorded,
+        providers=providers,
+        challenges=vendors.challenges,
+        passwords=passwords,
+        breaches=breaches,
+        key=key,
+        limits=limits,
+        room=room,
+        metrics=metrics,
     )
     routers = [
         registration_routes(registration_desk(settings, identity, vendors, cells.hashes, keys), limits),
@@ -109,4 +128,5 @@ async def compose(
             limits=limits,
         ),
     ]
-    return Service(create_app(routers, telemetry=telemetry, public_url=settings.public_url))
+    app = create_app(routers, telemetry=telemetry, public_url=settings.public_url)
+    return Service(app, [LeanRoute("POST", LOGINS, by_framework, work=Work.LOGIN, gate=room)])

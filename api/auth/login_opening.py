@@ -25,6 +25,7 @@ from integrations.login.oidc import OidcLogins
 from integrations.login.passwords import Passwords
 from integrations.mailing import open_mailer
 from integrations.settings import Settings
+from integrations.telemetry.metrics import LoginMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class LoginParts:
     key: KeyProofs
     limits: Limits
     room: LoginRoom
+    metrics: LoginMetrics
 
 
 def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
@@ -62,6 +64,7 @@ def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
         recorded=parts.recorded,
         humans=humans,
         room=parts.room,
+        metrics=parts.metrics,
         first_cell=names[0],
     )
     steps = StepUpDesk(cells, parts.identity, desk, passwords, codes)

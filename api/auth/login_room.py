@@ -1,4 +1,8 @@
-"""How many logins one process works on at once: who comes next waits in turn, who finds too many waiting is told."""
+"""How many logins one process works on at once: who comes next waits in turn, who finds too many waiting is told.
+
+Most who are told never get here: a full room is the gate of the route, so they are refused by the bytes of their
+request, before it is parsed (`api/http/refusing.py`).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,6 +35,15 @@ class LoginRoom:
         self.working = 0
         self.waiting = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether nobody else may wait."""
+        return self.waiting >= self._waiting_max and self._turn.locked()
+
+    def refuses(self, parameter: str, authorization: bytes) -> bool:  # noqa: ARG002 - a login claims to be nobody
+        """Tell whether a login is refused, as a gate of its route."""
+        return self.full
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Have a place within the block, once it is one's turn.
@@ -39,7 +52,7 @@ class LoginRoom:
             DomainError: `overloaded` at once where too many wait, `deadline_exceeded` where the caller has waited
                 enough when its turn comes.
         """
-        if self._turn.locked() and self.waiting >= self._waiting_max:
+        if self.full:
             raise DomainError(ErrorCode.OVERLOADED, retry_after_s=next(self._retry_after_s))
         self.waiting += 1
         try:

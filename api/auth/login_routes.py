@@ -1,6 +1,6 @@
 """Login and step-up over HTTP: by anybody, with a proof of the key that every token will be bound to."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
@@ -30,6 +30,7 @@ from domain import canonical
 from domain.errors import DomainError, ErrorCode
 from domain.limits import LOGIN_ADDRESS, LOGIN_CODE_CONTACT, LOGIN_CONTACT, LOGIN_NETWORK
 
+LOGINS: Final = "/v1/auth/logins"
 _CELL_ERRORS = (
     ErrorCode.RATE_LIMITED,
     ErrorCode.WRONG_CELL,
@@ -103,7 +104,7 @@ def login_routes(
     limits: Limits,
 ) -> APIRouter:
     """Return the routes that begin logins."""
-    router = APIRouter(prefix="/v1/auth/logins", tags=["login"])
+    router = APIRouter(prefix=LOGINS, tags=["login"])
     counted = LoginLimits(limits)
 
     @router.post("", summary="Log in", response_model=LoggedInBody, responses=_LOGIN_ERRORS)
@@ -155,7 +156,7 @@ def login_routes(
 
 def step_up_routes(steps: StepUpDesk, key: KeyProofs, limits: Limits) -> APIRouter:
     """Return the routes that finish challenged logins; all take a proof of the key that the login began with."""
-    router = APIRouter(prefix="/v1/auth/logins/{attempt_id}", tags=["login"])
+    router = APIRouter(prefix=f"{LOGINS}/{{attempt_id}}", tags=["login"])
     counted = LoginLimits(limits)
 
     @router.post("/step-up", summary="Bring a further factor", responses=_STEP_ERRORS)

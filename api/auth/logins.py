@@ -31,6 +31,7 @@ from domain.risk import network_of
 from domain.sessions import NewSession
 from domain.tokens import RiskBand
 from integrations.identity_cell import IdentityCells
+from integrations.telemetry.metrics import LoginMetrics
 
 _PROVIDER_SESSION: Final = "provider_session"  # the field that is sealed
 _REFUSED_EVERY_S: Final = 0.25  # whoever is refused hears of it at a multiple of this: how long it took says nothing
@@ -69,6 +70,7 @@ class LoginDesk:
         recorded: RecordedLogins,
         humans: HumanChecks,
         room: LoginRoom,
+        metrics: LoginMetrics,
         first_cell: str,
     ) -> None:
         """Failures without an account are counted in `first_cell`."""
@@ -79,6 +81,7 @@ class LoginDesk:
         self._recorded = recorded
         self._humans = humans
         self._room = room
+        self._metrics = metrics
         self._first_cell = first_cell
 
     async def log_in(self, offer: Offer, visit: Visit) -> Decided:
@@ -107,7 +110,7 @@ class LoginDesk:
     async def _judged(self, offer: Offer, visit: Visit, proof: Proof, account: Account, began_at: datetime) -> Decided:
         cell = self._identity.of(account.cell)
         login = await self._login(offer, visit, proof, account, began_at)
-        with self._recorded.expected(login.attempt_id) as heard:
+        with self._metrics.decision_seconds.time(), self._recorded.expected(login.attempt_id) as heard:
             await cell.login_processes.start(login)
             attempt = await decided(cell.logins, login.attempt_id, heard)
         if attempt.outcome is None:

@@ -19,6 +19,15 @@ _PARAMETER: Final = "{id}"
 Handler = Callable[["LeanRequest"], None]
 
 
+def by_framework(request: "LeanRequest") -> None:
+    """Stand for the handler of a route that the framework answers, and that is refused by its bytes like the others.
+
+    Raises:
+        LookupError: always; no request comes here.
+    """
+    raise LookupError(request.route.path)
+
+
 @dataclass(frozen=True, slots=True)
 class LeanRoute:
     """One method and path, with at most one `{id}` segment, and the plain function that takes its requests.

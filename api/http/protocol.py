@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from api.http.evicting import make_room
 from api.http.heads import has_body, target_of
-from api.http.lean import LeanRequest, LeanRoute
+from api.http.lean import LeanRequest, LeanRoute, by_framework
 from api.http.shared import Shared
 from api.http.work_of import work_of
 from domain.errors import DomainError, ErrorCode
@@ -247,14 +247,14 @@ class LeanProtocol(HttpToolsProtocol):
         method = self.parser.get_method()
         found = self.shared.routes.match(method, path)
         turned_away = False
-        if found is None:
-            work = work_of(method, path)
-            turned_away = bool(self.shared.shedder.refusal(work))
+        if found is None or found[0].handler is by_framework:
+            work, gate = (work_of(method, path), None) if found is None else (found[0].work, found[0].gate)
+            turned_away = bool(self.shared.shedder.refusal(work, gate))
             if not turned_away:
                 self._begin_asgi(work)
                 self.reading = Reading.BODY  # from here on the newest request is the one being read
                 return
-            found = self.shared.turned_away, ""
+            found = found or (self.shared.turned_away, "")
         elif self.shared.shedder.alert:
             turned_away = self._refuses(found[0], found[1])
         client = self.shared.addresses.of(self.address, self.headers)

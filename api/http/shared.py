@@ -8,7 +8,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.http.client_addresses import ClientAddresses
-from api.http.lean import LeanRequest, LeanRoute, LeanRoutes
+from api.http.lean import LeanRequest, LeanRoute, LeanRoutes, by_framework
 from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
 from api.http.refusing import Refusals
 from api.http.request_ids import RequestIds
@@ -60,7 +60,7 @@ class Shared:
         self.request_ids = RequestIds()
         self.resting = RestingConnections()
         self.refusals = Refusals(routes, shedder, self.request_ids)
-        self.turned_away = LeanRoute("OTHER", UNMATCHED, _never)  # what stands for a refused request of the framework
+        self.turned_away = LeanRoute("OTHER", UNMATCHED, by_framework)  # what stands for any refused request of its
         self.stopping = False
         self.evicting = 0  # connections that are being closed to make room and are still counted
         self.detached: dict[asyncio.Transport, Callable[[], None]] = {}
@@ -141,7 +141,3 @@ class Shared:
         """Forget detached transports that are closed."""
         for transport in [transport for transport in self.detached if transport.is_closing()]:
             del self.detached[transport]
-
-
-def _never(request: LeanRequest) -> None:
-    raise LookupError(request.route.path)

@@ -13,6 +13,7 @@ from domain.limits import Policy
 from domain.ports import RiskDecision
 
 LATENCY_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+DECISION_BUCKETS_S: Final = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 STREAM_BUCKETS_S: Final = (1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
 _SERVER_FAULT: Final = 500
@@ -108,10 +109,16 @@ class DeskQueueMetrics:
         self._waiting.labels(cell).set_function(waiting)
 
 
-class LoginRoomMetrics:
-    """Logins that this process works on, and those that wait for a place."""
+class LoginMetrics:
+    """Logins that this process works on, those that wait for a place, and how long decisions take."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.decision_seconds = Histogram(
+            "login_decision_seconds",
+            "From a login whose proof was good to the decision on it, recorded.",
+            buckets=DECISION_BUCKETS_S,
+            registry=registry,
+        )
         self._working = Gauge("logins_in_work", "Logins being worked on.", registry=registry)
         self._waiting = Gauge("logins_waiting", "Logins that wait for a place.", registry=registry)
 

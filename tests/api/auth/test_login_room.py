@@ -19,6 +19,8 @@ from tests.api.auth.login_town import PASSWORD, LoginTown, open_login_town
 from tests.conftest import SettingsFor
 from tests.provider_world import SilentProvider, silent_provider
 
+DECIDED = "login_decision_seconds_count "
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def room() -> LoginRoom:
@@ -106,7 +108,7 @@ async def test_whose_time_is_over_when_his_turn_comes_is_not_served() -> None:
 async def test_a_full_room_refuses_at_once_and_holds_up_nobody_who_is_half_way_in(
     town: LoginTown, room: LoginRoom
 ) -> None:
-    half_way = await town.person(password=PASSWORD)
+    half_way, (decided,) = await town.person(password=PASSWORD), await sampled(town, DECIDED)
     app = await town.totp(half_way)
     assert (await town.log_in(half_way)).status_code == 200
     half_way.device = "another"
@@ -128,6 +130,7 @@ async def test_a_full_room_refuses_at_once_and_holds_up_nobody_who_is_half_way_i
     pool, failed = town.auth.cells.of("eu").pool, "SELECT count(*) FROM identity.login_failure WHERE voter_id = $1"
     assert await pool.fetchval(failed, refused.voter_id) == 0
     assert await gauges(town) == {"logins_in_work": 0, "logins_waiting": 0}
+    assert await sampled(town, DECIDED) == [decided + 4]
 
 
 async def test_who_gives_up_waiting_holds_up_nobody(town: LoginTown, room: LoginRoom) -> None:
@@ -163,8 +166,11 @@ async def test_who_gives_up_while_a_login_is_worked_on_leaves_the_place(
 
 
 async def gauges(town: LoginTown) -> dict[str, float]:
+    names = ("logins_in_work", "logins_waiting")
+    return dict(zip(names, [value for name in names for value in await sampled(town, f"{name} ")], strict=True))
+
+
+async def sampled(town: LoginTown, start: str) -> list[float]:
+    """Return the values of the metrics that begin so."""
     answer: httpx.Response = await town.client.get("/metrics")
-    lines = [
-        line.split() for line in answer.text.splitlines() if line.startswith(("logins_in_work ", "logins_waiting "))
-    ]
-    return {name: float(value) for name, value in lines}
+    return [float(line.split()[-1]) for line in answer.text.splitlines() if line.startswith(start)]

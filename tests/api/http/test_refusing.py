@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from api.http.lean import LeanRequest, LeanRoute
+from api.http.lean import LeanRequest, LeanRoute, by_framework
 from domain.priorities import Work
 from tests.api.http.wire import BODY, Served, get, post, run, serving, until
 
@@ -115,6 +115,34 @@ def test_what_cannot_be_read_is_not_refused_for_load(request_bytes: bytes, statu
             assert answer.status in {status, 503}
             if answer.status == 503:  # the look at the bytes saw one whole request: nothing may be left of it
                 assert (await wire.ask(post("/v1/bounded/cold"))).status == 201
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_route_of_the_framework_is_refused_like_a_lean_one_and_else_answered_by_the_framework(pieces: int) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        gate.refuses = lambda parameter, authorization: gate.full  # type: ignore[method-assign]
+        route = LeanRoute("POST", "/body", by_framework, work=Work.LOGIN, gate=gate)
+        async with serving([route]) as served:
+            wire, request = await served.connect(), post("/body")
+            half = len(request) // pieces
+            for _ in range(2):
+                wire.send(request[:half])
+                await wire.writer.drain()
+                other = await served.connect()
+                await other.ask(get("/livez"))
+                if pieces > 1:
+                    wire.send(request[half:])
+                answer = await wire.answer()
+                assert (answer.status, json.loads(answer.body)["code"]) == (503, "overloaded")
+                assert answer.headers["retry-after"] in {"1", "2", "3"}
+                assert "connection" not in answer.headers
+            gate.full = False
+            assert (await wire.ask(request)).status == 200
+            assert served.count("POST", "/body", "503") == 2
+            assert served.count("POST", "/body", "200") == 1
 
     run(scenario())
 
