@@ -17,10 +17,11 @@ _AT_ONCE = 50
 
 @dataclass(frozen=True, slots=True)
 class Vendors:
-    """Sandboxes that run. `variables` is what our processes need to reach them."""
+    """Sandboxes that run. `variables` is what our processes need to reach them, `pids` whose time is theirs."""
 
     variables: dict[str, str]
     control: httpx.AsyncClient
+    pids: dict[str, int]
 
     async def slow_down(self, *names: str) -> None:
         """Let these answer after `VENDOR_S`."""
@@ -53,4 +54,4 @@ async def vendors(ground: Ground) -> AsyncIterator[Vendors]:
         Sandboxes(ground.state) as sandboxes,
         httpx.AsyncClient(base_url=sandboxes.url, timeout=30, trust_env=False) as control,
     ):
-        yield Vendors(sandboxes.variables, control)
+        yield Vendors(sandboxes.variables, control, sandboxes.pids)
