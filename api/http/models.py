@@ -1,8 +1,9 @@
 """The base of every request and response body: camelCase on the wire, unknown fields and wrong types refused."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -13,7 +14,15 @@ def _strict_text(value: Any) -> Any:
     return value
 
 
-Timestamp = Annotated[AwareDatetime, Field(strict=False, description="RFC 3339, UTC")]
+def _in_utc(moment: datetime) -> datetime:
+    """Refuse what UTC has no year for: the first and the last hours of the calendar, some way from Greenwich."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("no such time in UTC") from error
+
+
+Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc), Field(strict=False, description="RFC 3339, UTC")]
 """A time in JSON is a string, so this one field type is read leniently."""
 
 QueryText = Annotated[str, BeforeValidator(_strict_text)]

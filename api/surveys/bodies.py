@@ -1,15 +1,13 @@
 """The bodies of the survey calls. Optional properties show only where they are not at their default."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from pydantic import Field, JsonValue
 
 from api.http.models import ApiModel, Timestamp
 from domain import surveys as rules
 from domain.contracts.surveys import Option, Question, Survey, Visibility
-from domain.errors import DomainError, ErrorCode
-from domain.survey_drafts import KEEP, CatalogueEntry, Keep, OptionDraft, QuestionDraft, SurveyDraft
+from domain.survey_drafts import KEEP, CatalogueEntry, OptionDraft, QuestionDraft, SurveyDraft
 from domain.survey_ports import Listing
 
 _KEEPS = "Left out, it keeps its value, or gets its default when new."
@@ -94,7 +92,7 @@ class SurveyRequest(ApiModel):
     finish_date: Timestamp | None = Field(default=None, description=f"Closes then by itself. {_KEEPS}")
 
     def draft(self) -> SurveyDraft:
-        """Return it as the rules take it. Raises DomainError `survey_invalid` for a time that UTC cannot express."""
+        """Return it as the rules take it."""
         return SurveyDraft(
             title=self.title,
             questions=tuple(question.draft() for question in self.questions),
@@ -103,17 +101,9 @@ class SurveyRequest(ApiModel):
             roll_required=KEEP if self.roll_required is None else self.roll_required,
             visibility=KEEP if self.visibility is None else self.visibility,
             minimum_step=KEEP if self.minimum_step is None else self.minimum_step,
-            start_at=self._moment("start_date", self.start_date),
-            finish_at=self._moment("finish_date", self.finish_date),
+            start_at=self.start_date if "start_date" in self.model_fields_set else KEEP,
+            finish_at=self.finish_date if "finish_date" in self.model_fields_set else KEEP,
         )
-
-    def _moment(self, name: str, moment: datetime | None) -> datetime | Keep | None:
-        if name not in self.model_fields_set:
-            return KEEP
-        try:
-            return None if moment is None else moment.astimezone(UTC)
-        except OverflowError as error:
-            raise DomainError(ErrorCode.SURVEY_INVALID, "startDate, finishDate: no such time") from error
 
 
 class OptionBody(ApiModel):

@@ -1,26 +1,17 @@
 """The bodies of the calls around the end of a survey."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from pydantic import Field
 
 from api.http.models import ApiModel, Timestamp
 from domain.contracts.certification import CertificationStage, CertificationState
-from domain.errors import DomainError, ErrorCode
 
 
 class ExtendRequest(ApiModel):
     """A later end."""
 
     finish_date: Timestamp
-
-    def utc(self) -> datetime:
-        """Return the end in UTC. Raises DomainError `survey_invalid` for a time that UTC cannot express."""
-        try:
-            return self.finish_date.astimezone(UTC)
-        except OverflowError as error:
-            raise DomainError(ErrorCode.SURVEY_INVALID, "finishDate: no such time") from error
 
 
 class SealedCellBody(ApiModel):

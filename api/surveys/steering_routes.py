@@ -63,7 +63,7 @@ def steering_routes(management: SurveyManagement, admin: Callable[..., Awaitable
 
         A cell that cannot be reached before its earlier end closes then, as its certificate will say.
         """
-        entry = await management.extend(survey_id, staff.actor, Precondition(if_match), request.utc())
+        entry = await management.extend(survey_id, staff.actor, Precondition(if_match), request.finish_date)
         return _body(entry, response)
 
     return router

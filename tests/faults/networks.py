@@ -19,7 +19,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "api-auth": (*_DATABASES, "temporal", "redis"),
     "api-webhooks": (*_DATABASES, "temporal", "redis"),
     "api-support": (*_DATABASES, "temporal", "redis"),
-    "api-compliance": (*_DATABASES, "redis"),
+    "api-compliance": (*_DATABASES, "temporal", "redis"),
     "api-results": (*_DATABASES, "redis"),
     "api-streams": (*_DATABASES, "redis"),
     "workers-voting": (*_DATABASES, "temporal", "kafka"),

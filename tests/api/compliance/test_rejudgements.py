@@ -212,6 +212,7 @@ async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) ->
         ({"process": "votes"}, (400, "malformed_request")),
         ({"from": SOON.isoformat()}, (400, "malformed_request")),
         ({"from": "2026-05-07T00:00:00"}, (400, "malformed_request")),
+        ({"from": "0001-01-01T00:00:00+14:00"}, (400, "malformed_request")),  # the year 0 in UTC
         ({"to": "2999-01-01T00:00:00+00:00"}, (400, "malformed_request")),  # is not over
         ({"more": 1}, (400, "malformed_request")),
         ({"cell": "mars"}, (404, "not_found")),
