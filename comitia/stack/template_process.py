@@ -13,6 +13,8 @@ import selectors
 import signal
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from integrations.death import die_with
@@ -20,6 +22,7 @@ from integrations.death import die_with
 Order = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 16
+_NAME_MAX = 15  # characters of the name that `ps -o comm` and `top` show
 
 
 def main() -> None:
@@ -93,6 +96,8 @@ def _become(order: Order, parent: int, connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv[:] = order["arguments"]
+    with suppress(OSError):  # where there is no such file, it keeps the template's name
+        Path("/proc/self/comm").write_text("-".join(order["arguments"])[:_NAME_MAX])
     _tell(connection, id=order["id"], pid=os.getpid())
     connection.close()
 

@@ -62,6 +62,7 @@ async def test_it_is_what_a_command_would_be_and_has_nothing_of_the_template_but
     assert await process.wait() == 3
     assert process.tail().splitlines()[:-1] == [
         f"arguments {PACKAGE} show this",
+        "name tests.comitia.s",
         "variables OF_THE_PROCESS",
         "leads its session True",
         "imported before True",

@@ -20,6 +20,7 @@ def main() -> None:
     open_now = sorted(path.name for path in listed if path.exists())
     lines = (
         f"arguments {' '.join(sys.argv)}",
+        f"name {Path('/proc/self/comm').read_text().strip()}",
         f"variables {' '.join(os.environ)}",
         f"leads its session {os.getsid(0) == os.getpgid(0) == os.getpid()}",
         f"imported before {os.getppid() == part.IMPORTED_BY}",
