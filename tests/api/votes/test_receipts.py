@@ -21,7 +21,7 @@ from domain.submissions import Submission, SubmissionIds
 from integrations.keys.signing import is_signed
 from integrations.postgres.participations import PostgresParticipations, Recorded
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT, IDENTITY
+from integrations.postgres.roles import AUDIT
 from integrations.settings import Settings
 from tests.api.votes.conftest import CELL, OpenBooth, Votes
 from tests.conftest import OwnerPool, SettingsFor
@@ -209,8 +209,8 @@ async def test_who_records_votes_learns_places_and_reads_no_entry(
     for table in ("audit.entry", "audit.leaf"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await voting_pool.fetch(f"SELECT * FROM {table}")
-    settings = settings_for(IDENTITY)
-    identity = await open_pool(settings.cells[CELL].database, settings, IDENTITY, size=1)
+    settings = settings_for(SURVEYS)
+    other = await open_pool(settings.cells[CELL].database, settings, SURVEYS, size=1)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await identity.fetchval("SELECT audit.place_of_batch('3'::xid8)")
-    await identity.close()
+        await other.fetchval("SELECT audit.place_of_batch('3'::xid8)")
+    await other.close()
