@@ -21,7 +21,7 @@ from domain.submissions import Submission, SubmissionIds
 from integrations.keys.signing import is_signed
 from integrations.postgres.participations import PostgresParticipations, Recorded
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT
+from integrations.postgres.roles import AUDIT, SURVEYS
 from integrations.settings import Settings
 from tests.api.votes.conftest import CELL, OpenBooth, Votes
 from tests.conftest import OwnerPool, SettingsFor
