@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from activities.log_reading import LogReading
+from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
 from domain.cases import CaseAddress, case_at, vote_at
 from domain.errors import DomainError, ErrorCode
@@ -153,12 +154,8 @@ class EvidenceDesk:
         raise away or DomainError(ErrorCode.CASE_NOT_FOUND)
 
     def _cell(self, name: str) -> EvidenceCell:
-        try:
+        with none_such(DomainError(ErrorCode.CASE_NOT_FOUND)):
             return self._cell_of(name)
-        except DomainError as error:
-            if error.code is ErrorCode.WRONG_CELL:  # whoever made this id up
-                raise DomainError(ErrorCode.CASE_NOT_FOUND) from error
-            raise
 
 
 async def _collected(address: CaseAddress, cell: EvidenceCell) -> CaseEvidence:

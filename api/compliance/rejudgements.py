@@ -9,6 +9,7 @@ from typing import Any
 
 from api.compliance.cancelling import cancel_work
 from api.http.access import Principal
+from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
 from domain.certificates import instant
 from domain.contracts.rejudging import DecisionProcess, RejudgeInput, RejudgementState
@@ -104,12 +105,8 @@ class RejudgementDesk:
         )
 
     def _cell(self, name: str | None) -> RejudgingCell:
-        try:
+        with none_such(DomainError(ErrorCode.NOT_FOUND, "no such cell")):
             return self._cell_of(name)
-        except DomainError as error:
-            if error.code is ErrorCode.WRONG_CELL:
-                raise DomainError(ErrorCode.NOT_FOUND, "no such cell") from error
-            raise
 
 
 def _entry(request: RejudgeInput, staff: Principal) -> AuditEntry:

@@ -7,6 +7,7 @@ from typing import Final
 
 from api.compliance.cancelling import cancel_work
 from api.http.access import Principal
+from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
 from domain.certificates import instant
 from domain.contracts.replays import ReplayInput, ReplayState
@@ -158,12 +159,8 @@ class ReplayDesk:
         return self._cell(cell_in(REPLAY_ID, replay_id))
 
     def _cell(self, name: str | None) -> ReplayCell:
-        try:
+        with none_such(DomainError(ErrorCode.NOT_FOUND, "no such cell")):
             return self._cell_of(name)
-        except DomainError as error:
-            if error.code is ErrorCode.WRONG_CELL:
-                raise DomainError(ErrorCode.NOT_FOUND, "no such cell") from error
-            raise
 
 
 async def _read(cell: ReplayCell, replay_id: str) -> ReplayState:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from api.http.access import Principal
+from api.named_cells import none_such
 from api.support.cells import SupportCell
 from domain.audit import AuditEntry, AuditKind
 from domain.cases import Case, CaseAddress, CaseKind, case_at
@@ -94,12 +95,8 @@ async def find_case(
     address = case_at(case_id)
     if address is None:
         raise DomainError(ErrorCode.CASE_NOT_FOUND)
-    try:
+    with none_such(DomainError(ErrorCode.CASE_NOT_FOUND)):
         cell = cell_of(address.cell)
-    except DomainError as error:
-        if error.code is ErrorCode.WRONG_CELL:  # whoever made this id up
-            raise DomainError(ErrorCode.CASE_NOT_FOUND) from error
-        raise
     case = await cell.cases.at(address)
     if case is None:
         raise DomainError(ErrorCode.CASE_NOT_FOUND)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from temporalio.api.common.v1 import Payload
 
 from api.http.access import Principal
+from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
 from domain.errors import DomainError, ErrorCode
 from domain.staff_entries import EachTimeEntries
@@ -52,12 +53,8 @@ class CodecDesk:
         return shown
 
     def _cell(self, namespace: str) -> CodecCell:
-        try:
+        with none_such(DomainError(ErrorCode.NOT_FOUND, "no cell has this namespace")):
             return self._cell_at(namespace)
-        except DomainError as error:
-            if error.code is ErrorCode.WRONG_CELL:
-                raise DomainError(ErrorCode.NOT_FOUND, "no cell has this namespace") from error
-            raise
 
 
 def _entry(namespace: str, sealed: Sequence[Payload], staff: Principal) -> AuditEntry:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from api.named_cells import none_such
 from api.support.cells import SupportCell
 from api.support.cursors import behind, in_cell, read_page, read_place
 from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
@@ -209,12 +210,8 @@ class CaseDesk:
         raise away or DomainError(ErrorCode.CASE_NOT_FOUND)
 
     def _cell(self, name: str) -> SupportCell:
-        try:
+        with none_such(DomainError(ErrorCode.CASE_NOT_FOUND)):
             return self._cell_of(name)
-        except DomainError as error:
-            if error.code is ErrorCode.WRONG_CELL:  # whoever made this id up
-                raise DomainError(ErrorCode.CASE_NOT_FOUND) from error
-            raise
 
 
 def _unnamed(address: CaseAddress, standing: Standing | None) -> Case:

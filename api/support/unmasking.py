@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from api.http.access import Principal
+from api.named_cells import none_such
 from api.support.acting import find_case
 from api.support.cells import SupportCell
 from domain.contracts.support import BreakGlassInput, DecideUnmasking, ReadUnmasking, UnmaskingState
@@ -100,9 +101,5 @@ class UnmaskingDesk:
         return value
 
     def _cell(self, unmasking_id: str) -> SupportCell:
-        try:
+        with none_such(DomainError(ErrorCode.UNMASKING_NOT_FOUND)):
             return self._cell_of(cell_in(UNMASKING_ID, unmasking_id))
-        except DomainError as error:
-            if error.code is ErrorCode.WRONG_CELL:
-                raise DomainError(ErrorCode.UNMASKING_NOT_FOUND) from error
-            raise
