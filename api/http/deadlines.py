@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 
-from api.http.protocol import LeanProtocol, Reading
+from api.http.connection import Connection, Reading
 from api.http.shared import Shared
 from domain.errors import ErrorCode
 
 
-async def sweep(connections: set[LeanProtocol], shared: Shared) -> None:
+async def sweep(connections: Collection[Connection], shared: Shared) -> None:
     """Look at every connection once per `sweep_s`, until cancelled."""
     while True:
         await asyncio.sleep(shared.limits.sweep_s)
@@ -18,7 +19,7 @@ async def sweep(connections: set[LeanProtocol], shared: Shared) -> None:
         shared.forget_closed()
 
 
-def _examine(connection: LeanProtocol, now: float, shared: Shared) -> None:
+def _examine(connection: Connection, now: float, shared: Shared) -> None:
     limits = shared.limits
     waited = now - connection.since
     if connection.discarding:
@@ -38,7 +39,7 @@ def _examine(connection: LeanProtocol, now: float, shared: Shared) -> None:
         connection.transport.close()
 
 
-def _end_slow_body(connection: LeanProtocol) -> None:
+def _end_slow_body(connection: Connection) -> None:
     if connection.cycle is None or connection.cycle.response_complete:
         connection.transport.close()  # answered already; only the rest of a body that nobody wants is missing
     else:

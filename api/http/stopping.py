@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import structlog
 
-from api.http.protocol import LeanProtocol, Reading
+from api.http.connection import Connection, Reading
 from api.http.shared import ServingLimits, Shared
 
 _TURN_S = 0.02
@@ -19,14 +19,14 @@ _TURN_S = 0.02
 log = structlog.get_logger(__name__)
 
 
-def say_close(connections: Collection[LeanProtocol]) -> None:
+def say_close(connections: Collection[Connection]) -> None:
     """Let the answers that are being made be the last of their connections; later requests know by themselves."""
     for connection in connections:
         if connection.cycle is not None and not _idle(connection):
             connection.cycle.keep_alive = False
 
 
-async def close_idle(connections: Collection[LeanProtocol], limits: ServingLimits) -> None:
+async def close_idle(connections: Collection[Connection], limits: ServingLimits) -> None:
     """Close connections that wait for nothing, within `limits.idle_s`, those first that have waited longest.
 
     A request that comes meanwhile is answered, and that closes its connection. One that is on the way when the
@@ -67,11 +67,11 @@ def _tell(shared: Shared, transport: asyncio.Transport) -> None:
         log.exception("stop_failed")
 
 
-def _idle(connection: LeanProtocol) -> bool:
+def _idle(connection: Connection) -> bool:
     return connection.reading is Reading.BETWEEN and not connection.busy and not connection.pipeline
 
 
-def _unread(connection: LeanProtocol) -> bool:
+def _unread(connection: Connection) -> bool:
     """Tell whether something has arrived that the event loop has not seen yet."""
     handle = connection.transport.get_extra_info("socket")
     if handle is None or handle.fileno() < 0:

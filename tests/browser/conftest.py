@@ -23,7 +23,7 @@ from api.support.composition import BASE, TEMPLATES
 from comitia.stack.built_tools import CHROMIUM, built_tool
 from domain.tokens import Role
 from integrations.listening import open_listener
-from tests.api.auth.test_registration import Town, town
+from tests.api.auth.registration_town import Town, town
 from tests.api.support.staff_desk import support_app
 from tests.api.support.test_unmasking import break_glass_worker
 from tests.built_tools import need_tools

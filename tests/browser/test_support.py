@@ -8,7 +8,7 @@ from playwright.async_api import Page
 
 from api.support.composition import BASE
 from domain.tokens import Role
-from tests.api.auth.test_registration import Town
+from tests.api.auth.registration_town import Town
 from tests.api.support.test_acting import at_provider
 from tests.api.support.test_unmasking import registered
 from tests.browser.conftest import Staff

@@ -26,11 +26,15 @@ from integrations.postgres.roles import IDENTITY, SURVEYS
 from integrations.settings import BreachesSettings, PasskeySettings, Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
+from tests.api.auth.registration_town import town
+from tests.api.auth.village import village
 from tests.conftest import SettingsFor
 from tests.identity_world import IdentityWorld, open_identity_world
 from tests.integrations.login.authenticator import ORIGIN, RP_ID
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 from tests.provider_world import IssuerServer, issuer_server
+
+__all__ = ["town", "village"]
 
 PUBLIC_URL = "http://auth.test"
 

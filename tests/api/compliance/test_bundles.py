@@ -3,9 +3,8 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-import pytest_asyncio
 from temporalio.api.common.v1 import Payload
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
@@ -22,17 +20,14 @@ from typer.testing import CliRunner
 
 from activities.history_archive import HistoryArchiveActivities
 from activities.voting import VotingActivities
-from api.compliance.composition import BASE, TEMPLATES, compose
-from api.compliance.evidence import Asked, EvidenceCell, EvidenceDesk
+from api.compliance.composition import BASE, TEMPLATES
 from api.compliance.evidence_cells import evidence_desk
 from api.compliance.pages import CompliancePages, add_compliance_pages
 from api.http.application import create_application
 from comitia.cli import app as command_line
 from comitia.evidence import export_case
 from domain.archive_ports import ArchiveCell
-from domain.audit import AuditEntry
 from domain.ballots import Answer
-from domain.bundle_verification import read_bundle_keys, verify_bundle
 from domain.contracts.archive import ClosedExecution, HistoryPack
 from domain.contracts.login import LoginDecision
 from domain.errors import DomainError, ErrorCode
@@ -43,7 +38,6 @@ from domain.evidence_bundles import (
     SIGNATURE,
     TIMELINE,
     EvidenceReason,
-    RecordedRun,
 )
 from domain.ids import (
     BatchId,
@@ -56,35 +50,28 @@ from domain.ids import (
 from domain.stored_zip import read_zip
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
-from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import (
-    ACCESS_TOKEN,
     AUDIT_LOG,
     BUNDLE,
     HISTORY,
-    STAFF_TOKEN,
     SUBMISSION,
     in_flight,
     public,
 )
-from integrations.keys.signing import is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.archived_histories import PostgresArchive
-from integrations.postgres.case_evidence import PostgresCaseEvidence
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH, VOTING
-from integrations.settings import Settings
+from integrations.postgres.roles import AUDIT, VOTING
 from integrations.telemetry.telemetry import make_telemetry
-from integrations.temporal.archived_histories import ArchivedHistories
-from integrations.temporal.case_histories import CaseHistories
 from integrations.temporal.client import connect
 from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
-from tests.api.auth.test_registration import Town, number
+from tests.api.auth.registration_town import Town, number
+from tests.api.compliance.officer import CELL, DOCUMENT, MAIL, WITHIN_S, Officer, histories
 from tests.api.compliance.test_console import Logs, NoReplays
 from tests.archive_world import Watch
 from tests.audited import leaves
@@ -92,94 +79,8 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import console_world
 from tests.integrations.postgres.test_logins import login
 from tests.masking_walk import SEEN, texts
-from tests.sealing_world import Seal, sealing
 from tests.voting_world import REGION, open_booth, voting_keys
-from workflows.signatures import all_signatures
 from workflows.submit_votes import SubmitVotesWorkflow
-
-CELL = "eu"
-WITHIN_S = 30
-MAIL = f"anna.{secrets.token_hex(4)}@example.org"
-DOCUMENT = number()
-
-
-@dataclass
-class Officer:
-    """The service as it is composed, and whoever calls it."""
-
-    client: httpx.AsyncClient
-    tokens: AccessTokens
-    settings: Settings
-    seal: Seal
-
-    async def post(self, case_id: str, *roles: Role, key: str | None = "", **body: Any) -> httpx.Response:
-        token = self.tokens.staff("u_tester", roles or (Role.COMPLIANCE,))
-        headers = {"authorization": f"Bearer {token}"}
-        if key is not None:
-            headers["idempotency-key"] = key or secrets.token_hex(8)
-        body = {"caseId": case_id, "reason": "court", **body}
-        return await self.client.post("/v1/compliance/bundles", json=body, headers=headers)
-
-    async def exported(self, case_id: str, **options: Any) -> bytes:
-        """Export a case as soon as it is over."""
-        async with asyncio.timeout(WITHIN_S):
-            while True:
-                answer = await self.post(case_id, **options)
-                if answer.status_code == 200 and "state" not in json.loads(dict(read_zip(answer.content))[MANIFEST]):
-                    return answer.content
-                if answer.status_code != 200:
-                    assert answer.json()["code"] == "workflows_unavailable", answer.text
-                await asyncio.sleep(0.1)
-
-    async def keys(self) -> bytes:
-        token = self.tokens.staff("u_tester", (Role.COMPLIANCE,))
-        answer = await self.client.get("/v1/compliance/bundle-keys", headers={"authorization": f"Bearer {token}"})
-        assert answer.status_code == 200, answer.text
-        return answer.content
-
-    async def failing(self, content: bytes) -> list[str]:
-        given = read_bundle_keys(await self.keys())
-        return [
-            f"{check.name}: {check.detail}" for check in verify_bundle(content, given, is_signed) if not check.holds
-        ]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def officer(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Officer]:
-    folder = tmp_path_factory.mktemp("objects")
-    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder)
-    tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
-    await tokens.refresh()
-    async with AsyncExitStack() as lifetime:
-        seal = await lifetime.enter_async_context(sealing(settings_for(AUDIT), CELL, folder))
-        service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
-        transport = httpx.ASGITransport(service.app, client=("127.0.0.1", 1))
-        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
-        yield Officer(client, tokens, settings, seal)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def registered(town: Town, officer: Officer) -> str:
-    """A registration that is over, and sealed."""
-    registration: str = (await town.begin(CELL, mail=MAIL)).json()["registrationId"]
-    await town.prove(registration, MAIL)
-    await town.at_provider(registration)
-    await town.show(registration, DOCUMENT)
-    await town.at(registration, "active")
-    unsealed = await officer.post(registration)
-    assert (unsealed.status_code, unsealed.json()["code"]) == (409, "not_sealed_yet")
-    await officer.seal()
-    return registration
-
-
-def histories(town: Town, officer: Officer, codec: Any = None) -> CaseHistories:
-    cell = town.cells[CELL]
-    assert officer.settings.objects_folder is not None
-    archive = ArchivedHistories(
-        PostgresArchive(cell.pool), FileObjectStore(officer.settings.objects_folder), cell.codec
-    )
-    records = PostgresCaseEvidence(cell.pool)
-    return CaseHistories(cell.temporal, codec or cell.codec, records, archive, all_signatures())
 
 
 async def test_a_case_is_one_file_that_is_the_same_again_and_good(officer: Officer, registered: str) -> None:
@@ -495,37 +396,3 @@ async def test_a_history_whose_key_is_destroyed_still_tells_what_was_done(
             step.name for step in other.steps if step.name != "note_stage"
         ]
         assert all(step.given is None and step.came is None for step in other.steps)
-
-
-class NoEntries:
-    """A directory that writes nothing."""
-
-    async def note(self, key: str, entry: AuditEntry) -> str:
-        raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
-
-    async def outcome_of(self, key: str) -> str | None:
-        raise AssertionError(key)
-
-
-class OneRun:
-    async def of(self, workflow_id: str) -> list[RecordedRun]:
-        return [RecordedRun(workflow_id, "a run", "AssessLogin", left_out="history_gone")]
-
-    async def decision(self, address: object) -> None:
-        return None
-
-    async def places(self, case_id: str) -> list[int | None]:
-        return []
-
-
-class AnySigner:
-    async def sign(self, message: bytes) -> tuple[str, bytes]:
-        return "evidence-bundle/2026-01-01/1", bytes(64)
-
-
-async def test_without_its_entry_no_bundle_is_handed_out() -> None:
-    cell: Any = EvidenceCell(records=OneRun(), runs=OneRun(), votes=None, log=None, entries=NoEntries())  # type: ignore[arg-type]
-    desk = EvidenceDesk((CELL,), lambda _: cell, AnySigner())
-    with pytest.raises(DomainError) as raised:
-        await desk.export(Asked(new_attempt_id(CELL), EvidenceReason.AUDIT, "staff:u_tester", key="k"))
-    assert raised.value.code is ErrorCode.DIRECTORY_UNAVAILABLE

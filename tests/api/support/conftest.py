@@ -1,5 +1,6 @@
 """A town whose people register, seen by the service `support`."""
 
-from tests.api.auth.test_registration import town
+from tests.api.auth.registration_town import town
+from tests.api.support.support_world import support
 
-__all__ = ["town"]
+__all__ = ["support", "town"]

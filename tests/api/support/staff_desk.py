@@ -26,7 +26,7 @@ from integrations.keys.lookups import KeyedLookupHashes
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.case_actions import TemporalCaseActions
 from integrations.temporal.unmaskings import TemporalUnmaskings
-from tests.api.auth.test_registration import CELLS, Town
+from tests.api.auth.registration_town import CELLS, Town
 from workflows.signatures import all_signatures
 
 ANN, BOB = "staff:u_eu_ann", "staff:u_eu_bob"

@@ -1,10 +1,14 @@
 """What support has done to cases, over HTTP: real databases and a real Temporal."""
 
 import asyncio
+import json
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+import pytest
 from temporalio.worker import Worker
 
 from activities.unlocking import UnlockingActivities
@@ -13,12 +17,13 @@ from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_attempt_id, new_recovery_id, new_registration_id
+from domain.mailing import MessageKind
 from domain.tokens import Role
 from integrations.postgres.account_locks import PostgresAccountLocks
 from integrations.temporal.worker import sandbox
-from tests.api.auth.test_registration import Town
+from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
-from tests.api.support.test_support import code_of
+from tests.api.support.support_world import Support, code_of, eventually
 from tests.audited import leaves
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import make_account
@@ -186,3 +191,98 @@ async def test_compliance_lifts_a_suspension(town: Town, owner_pool: OwnerPool) 
     account = await cell.accounts.get(voter)
     assert account is not None
     assert account.status is VoterStatus.ACTIVE
+
+
+async def act(support: Support, case_id: str, action: str, key: str, /, *roles: Role, **fields: Any) -> httpx.Response:
+    token = support.tokens.staff("u_tester", roles or (Role.SUPPORT,))
+    return await support.client.post(
+        f"/v1/support/cases/{case_id}/actions",
+        json={"action": action, "reason": "voter_asked", **fields},
+        headers={"authorization": f"Bearer {token}", "idempotency-key": key},
+    )
+
+
+async def test_a_registration_is_ended_once_and_it_is_kept_who_asked(
+    town: Town, support: Support, owner_pool: Callable[[str], Awaitable[Any]]
+) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration: str = (await town.begin(cell="us", mail=mail)).json()["registrationId"]
+
+    async def waiting() -> Any:
+        return town.mail.of(MessageKind.PROVE_CONTACT)
+
+    await eventually(waiting)
+    early = await act(support, registration, "look_now", "k" * 16)
+    assert code_of(early) == (409, "case_stage")
+    soon = await act(support, registration, "resend", secrets.token_hex(8))
+    assert soon.status_code in {200, 429}, soon.text  # within half a minute of the first code
+    keys = [secrets.token_hex(8)] * 3
+    answers = await asyncio.gather(*(act(support, registration, "cancel", key) for key in keys))
+    assert {answer.status_code for answer in answers} == {200}
+
+    async def ended() -> Any:
+        return (await support.found(f"cases/{registration}"))["case"]["stage"] == "cancelled"
+
+    await eventually(ended)
+    late = await act(support, registration, "cancel", secrets.token_hex(8))
+    assert code_of(late) == (409, "case_stage")
+    voter = (await town.row(registration)).voter_id
+    entries = await (await owner_pool("us")).fetch(
+        "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 AND kind LIKE 'case.%' ORDER BY xid",
+        registration,
+    )
+    bodies = [(entry["kind"], json.loads(entry["body"])) for entry in entries]
+    asked = [body for kind, body in bodies if kind == "case.action_asked" and body["outcome"].startswith("cancel:")]
+    done = [body for kind, body in bodies if kind == "case.action_taken" and body["outcome"] == "done"]
+    assert len(asked) == 2  # each key once: one that ended it, and one that came too late
+    assert [body["facts"]["action"] for body in done if body["facts"]["action"] != "resend"] == ["cancel"]
+    assert {(body["actor"], body["role"]) for body in asked} == {("staff:u_tester", "support")}
+    assert {body["reason"] for body in asked} == {"voter_asked"}
+    assert voter not in json.dumps(bodies)
+
+
+async def test_the_provider_is_looked_at_when_support_asks(town: Town, support: Support) -> None:
+    mail = f"{secrets.token_hex(4)}@example.org"
+    registration: str = (await town.begin(mail=mail)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    assert (await act(support, registration, "look_now", secrets.token_hex(8))).status_code == 200
+
+    async def told() -> Any:
+        steps = (await support.found(f"cases/{registration}/timeline"))["steps"]
+        return [step for step in steps if step["name"] == "take_action" and step["by"] == "staff:u_tester"]
+
+    assert await eventually(told)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"reason": "Anna asked me"}, 400),
+        ({"reason": "anna@example.org"}, 400),
+        ({"reason": ""}, 400),
+        ({"reason": "stuck"}, 400),
+        ({"action": "unmask"}, 400),
+        ({"more": 1}, 400),
+    ],
+)
+async def test_an_action_without_a_reason_that_can_be_kept_is_refused(
+    support: Support, fields: dict[str, Any], status: int
+) -> None:
+    answer = await act(support, new_registration_id("eu"), "cancel", "k" * 16, **fields)
+    assert answer.status_code == status
+    assert "anna" not in answer.text.lower()
+
+
+async def test_who_only_reads_does_not_act(support: Support) -> None:
+    for roles in ((Role.COMPLIANCE,), (Role.ADMIN,)):
+        assert code_of(await act(support, new_registration_id("eu"), "cancel", "k" * 16, *roles)) == (403, "forbidden")
+    for case_id in (new_registration_id("eu"), new_attempt_id("eu"), "A" * 56):
+        assert code_of(await act(support, case_id, "cancel", "k" * 16)) == (404, "case_not_found")
+    token = support.tokens.staff("u_tester", (Role.SUPPORT,))
+    without = await support.client.post(
+        f"/v1/support/cases/{new_registration_id('eu')}/actions",
+        json={"action": "cancel", "reason": "voter_asked"},
+        headers={"authorization": f"Bearer {token}"},
+    )
+    assert code_of(without) == (400, "malformed_request")

@@ -11,10 +11,10 @@ import httpx
 from api.support.composition import BASE, TEMPLATES
 from domain.cases import Step, StepKind
 from domain.tokens import Role
-from tests.api.auth.test_registration import Town
+from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import StaffDesk, support_app
+from tests.api.support.support_world import eventually
 from tests.api.support.test_acting import at_provider
-from tests.api.support.test_support import eventually
 from tests.api.support.test_unmasking import break_glass_worker, registered
 from tests.audited import PAGES, leaves
 from tests.conftest import OwnerPool

@@ -16,9 +16,9 @@ from integrations.postgres.roles import UNMASKING
 from integrations.postgres.unmasking_entries import PostgresUnmaskingEntries
 from integrations.temporal.histories import Histories
 from integrations.temporal.worker import sandbox
-from tests.api.auth.test_registration import Town
+from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
-from tests.api.support.test_support import code_of, eventually
+from tests.api.support.support_world import code_of, eventually
 from tests.audited import leaves
 from tests.conftest import OwnerPool
 from workflows.break_glass import BreakGlassWorkflow

@@ -1,23 +1,19 @@
 """Support over HTTP: real databases, a real Temporal, people who register, and votes that nobody is told of."""
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-import httpx
 import pytest
-import pytest_asyncio
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.voting import VotingActivities
-from api.support.cells import SupportCell, support_cell
-from api.support.composition import compose
+from api.support.cells import SupportCell
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
 from domain.case_targets import Target
@@ -34,73 +30,22 @@ from domain.ids import (
     submit_votes_workflow_id,
     verify_identity_workflow_id,
 )
-from domain.mailing import MessageKind
 from domain.registrations import RegistrationStage
-from domain.signatures import Signatures
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
 from integrations.identity_cell import KEYS
-from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import FileKms, open_keys
+from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
-from integrations.keys.purposes import ACCESS_TOKEN, DAILY, STAFF_TOKEN, SUBMISSION, in_flight
-from integrations.postgres.roles import CODEC, IDENTITY
-from integrations.settings import Settings
-from integrations.telemetry.telemetry import make_telemetry
+from integrations.keys.purposes import SUBMISSION, in_flight
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.submissions import SubmissionCase
 from integrations.temporal.worker import sandbox
-from tests.api.auth.test_registration import CELLS, Town, number
-from tests.conftest import SettingsFor
+from tests.api.auth.registration_town import CELLS, Town, number
+from tests.api.support.support_world import Support, code_of, eventually, support_cells
 from workflows.submit_votes import SubmitVotesWorkflow
 
-WITHIN_S = 40.0
 CHOICE = b"a choice that nobody may read"
-
-
-@dataclass
-class Support:
-    """The service as it is composed, and whoever calls it."""
-
-    client: httpx.AsyncClient
-    tokens: AccessTokens
-    settings: Settings
-    keys: FileKms
-
-    async def get(self, path: str, *roles: Role, **params: Any) -> httpx.Response:
-        token = self.tokens.staff("u_tester", roles or (Role.SUPPORT,))
-        headers = {"authorization": f"Bearer {token}"}
-        return await self.client.get(f"/v1/support/{path}", params=params, headers=headers)
-
-    async def found(self, path: str, *roles: Role, **params: Any) -> Any:
-        answer = await self.get(path, *roles, **params)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def support(settings_for: SettingsFor) -> AsyncIterator[Support]:
-    settings = settings_for(IDENTITY, CODEC)
-    keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, SUBMISSION, DAILY)
-    tokens = AccessTokens(keys)
-    await tokens.refresh()
-    async with AsyncExitStack() as lifetime:
-        service = await compose(settings, lifetime, make_telemetry(settings, "support"))
-        transport = httpx.ASGITransport(service.app, client=("127.0.0.1", 1))
-        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://support"))
-        yield Support(client, tokens, settings, keys)
-
-
-async def eventually(look: Callable[[], Awaitable[Any]]) -> Any:
-    async with asyncio.timeout(WITHIN_S):
-        while not (found := await look()):
-            await asyncio.sleep(0.1)
-    return found
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_a_person_is_found_by_whatever_is_known_and_their_case_tells_nothing_more(
@@ -295,10 +240,6 @@ async def test_what_waits_is_listed_by_stage_and_what_is_late_with_what_it_tries
     assert registration not in json.dumps(page)
 
 
-def support_cells(town: Town) -> Callable[[str | None], SupportCell]:
-    return lambda name: support_cell(town.cells[name or ""], Signatures(), SubmissionIds(bytes(32)))
-
-
 async def test_a_cell_that_is_away_is_missing_and_hides_no_other(town: Town) -> None:
     def cell_of(name: str | None) -> SupportCell:
         if name == "eu":
@@ -443,98 +384,3 @@ async def test_what_cannot_be_looked_for_is_refused_and_not_repeated(support: Su
     answer = await support.get("cases", **params)
     assert code_of(answer) == (400, "malformed_request")
     assert "anna" not in answer.text
-
-
-async def act(support: Support, case_id: str, action: str, key: str, /, *roles: Role, **fields: Any) -> httpx.Response:
-    token = support.tokens.staff("u_tester", roles or (Role.SUPPORT,))
-    return await support.client.post(
-        f"/v1/support/cases/{case_id}/actions",
-        json={"action": action, "reason": "voter_asked", **fields},
-        headers={"authorization": f"Bearer {token}", "idempotency-key": key},
-    )
-
-
-async def test_a_registration_is_ended_once_and_it_is_kept_who_asked(
-    town: Town, support: Support, owner_pool: Callable[[str], Awaitable[Any]]
-) -> None:
-    mail = f"{secrets.token_hex(4)}@example.org"
-    registration: str = (await town.begin(cell="us", mail=mail)).json()["registrationId"]
-
-    async def waiting() -> Any:
-        return town.mail.of(MessageKind.PROVE_CONTACT)
-
-    await eventually(waiting)
-    early = await act(support, registration, "look_now", "k" * 16)
-    assert code_of(early) == (409, "case_stage")
-    soon = await act(support, registration, "resend", secrets.token_hex(8))
-    assert soon.status_code in {200, 429}, soon.text  # within half a minute of the first code
-    keys = [secrets.token_hex(8)] * 3
-    answers = await asyncio.gather(*(act(support, registration, "cancel", key) for key in keys))
-    assert {answer.status_code for answer in answers} == {200}
-
-    async def ended() -> Any:
-        return (await support.found(f"cases/{registration}"))["case"]["stage"] == "cancelled"
-
-    await eventually(ended)
-    late = await act(support, registration, "cancel", secrets.token_hex(8))
-    assert code_of(late) == (409, "case_stage")
-    voter = (await town.row(registration)).voter_id
-    entries = await (await owner_pool("us")).fetch(
-        "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 AND kind LIKE 'case.%' ORDER BY xid",
-        registration,
-    )
-    bodies = [(entry["kind"], json.loads(entry["body"])) for entry in entries]
-    asked = [body for kind, body in bodies if kind == "case.action_asked" and body["outcome"].startswith("cancel:")]
-    done = [body for kind, body in bodies if kind == "case.action_taken" and body["outcome"] == "done"]
-    assert len(asked) == 2  # each key once: one that ended it, and one that came too late
-    assert [body["facts"]["action"] for body in done if body["facts"]["action"] != "resend"] == ["cancel"]
-    assert {(body["actor"], body["role"]) for body in asked} == {("staff:u_tester", "support")}
-    assert {body["reason"] for body in asked} == {"voter_asked"}
-    assert voter not in json.dumps(bodies)
-
-
-async def test_the_provider_is_looked_at_when_support_asks(town: Town, support: Support) -> None:
-    mail = f"{secrets.token_hex(4)}@example.org"
-    registration: str = (await town.begin(mail=mail)).json()["registrationId"]
-    await town.prove(registration, mail)
-    await town.at_provider(registration)
-    assert (await act(support, registration, "look_now", secrets.token_hex(8))).status_code == 200
-
-    async def told() -> Any:
-        steps = (await support.found(f"cases/{registration}/timeline"))["steps"]
-        return [step for step in steps if step["name"] == "take_action" and step["by"] == "staff:u_tester"]
-
-    assert await eventually(told)
-
-
-@pytest.mark.parametrize(
-    ("fields", "status"),
-    [
-        ({"reason": "Anna asked me"}, 400),
-        ({"reason": "anna@example.org"}, 400),
-        ({"reason": ""}, 400),
-        ({"reason": "stuck"}, 400),
-        ({"action": "unmask"}, 400),
-        ({"more": 1}, 400),
-    ],
-)
-async def test_an_action_without_a_reason_that_can_be_kept_is_refused(
-    support: Support, fields: dict[str, Any], status: int
-) -> None:
-    answer = await act(support, new_registration_id("eu"), "cancel", "k" * 16, **fields)
-    assert answer.status_code == status
-    assert "anna" not in answer.text.lower()
-
-
-async def test_who_only_reads_does_not_act(support: Support) -> None:
-    for roles in ((Role.COMPLIANCE,), (Role.ADMIN,)):
-        assert code_of(await act(support, new_registration_id("eu"), "cancel", "k" * 16, *roles)) == (403, "forbidden")
-    for case_id in (new_registration_id("eu"), new_attempt_id("eu"), "A" * 56):
-        assert code_of(await act(support, case_id, "cancel", "k" * 16)) == (404, "case_not_found")
-    token = support.tokens.staff("u_tester", (Role.SUPPORT,))
-    without = await support.client.post(
-        f"/v1/support/cases/{new_registration_id('eu')}/actions",
-        json={"action": "cancel", "reason": "voter_asked"},
-        headers={"authorization": f"Bearer {token}"},
-    )
-    assert code_of(without) == (400, "malformed_request")
