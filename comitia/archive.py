@@ -18,13 +18,14 @@ from comitia.stack.state import read_state
 from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts, ArchiveNotes, ClosedHistories
 from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
+from integrations.addresses import DatabaseAddress, TemporalAddress
 from integrations.keys.file_kms import open_keys
 from integrations.objects.log_objects import open_log_objects
 from integrations.platform import IN_FLIGHT
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
-from integrations.settings import DatabaseAddress, Settings, TemporalAddress
+from integrations.settings import Settings
 from integrations.temporal.client import connect
 from integrations.temporal.closed_histories import TemporalClosedHistories, never_archived
 from integrations.temporal.codec import EncryptionCodec

@@ -26,8 +26,8 @@ from domain.verification import (
     read_keys,
     verify_certificate,
 )
+from integrations.addresses import is_loopback
 from integrations.keys.signing import is_signed
-from integrations.settings import is_loopback
 
 _PIECE_BYTES = 1024 * 1024
 _TIMEOUT_S = 30.0

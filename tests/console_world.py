@@ -29,8 +29,9 @@ from integrations.login.oidc import open_provider
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from integrations.sandboxes.mounting import mount
 from integrations.sandboxes.serving import serve_sandboxes
-from integrations.settings import IdentityProviderSettings, Settings
+from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
+from integrations.vendor_settings import IdentityProviderSettings
 from tests.limits_world import lonely_limits
 from tests.provider_world import signing_keys
 

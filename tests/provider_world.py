@@ -12,7 +12,7 @@ from integrations.login.issuer_sandbox.sandbox import create_sandbox
 from integrations.login.issuer_sandbox.state import Issuer, SigningKey, new_key
 from integrations.sandboxes.mounting import mount
 from integrations.sandboxes.serving import serve_sandboxes
-from integrations.settings import IdentityProviderSettings
+from integrations.vendor_settings import IdentityProviderSettings
 
 CALLBACK = "https://vote.example.org/back/from/sandbox"
 

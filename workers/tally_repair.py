@@ -3,10 +3,10 @@
 import asyncpg
 from redis.asyncio import Redis
 
+from integrations.addresses import KafkaAddress
 from integrations.kafka.consumer import SummaryConsumer
 from integrations.postgres.tally import LedgerSnapshots, TallyEpochs
 from integrations.redis.tally import TallyStore
-from integrations.settings import KafkaAddress
 from integrations.telemetry.metrics import TallyMetrics
 from workers.rebuilding import Rebuilder
 

@@ -24,8 +24,9 @@ from integrations.keys.cookies import CookieSeal
 from integrations.login.oidc import OidcProvider, open_provider
 from integrations.postgres.console_sessions import PostgresConsoleSessions
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
-from integrations.settings import Environment, IdentityProviderSettings, Settings
+from integrations.settings import Environment, Settings
 from integrations.telemetry.metrics import AuthMetrics
+from integrations.vendor_settings import IdentityProviderSettings
 
 NAME = "staff"  # of the provider in logs
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Self
 
 from comitia.stack.ports import HOST
-from integrations.settings import Address
+from integrations.addresses import Address
 
 _CONNECT_WITHIN_S = 3.0
 _HIGH_WATER_BYTES = 256 * 1024

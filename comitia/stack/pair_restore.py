@@ -18,9 +18,9 @@ from comitia.stack.ports import HOST, free_port
 from comitia.stack.postgres_archive import FINISHED
 from comitia.stack.postgres_pair import MEMBERS, PostgresPair, until
 from comitia.stack.process import ManagedProcess, StartError
+from integrations.addresses import Address
 from integrations.postgres.provision import Administrator
 from integrations.postgres.replication import Replication
-from integrations.settings import Address
 
 _HELD_WITHIN_S = 60.0
 _REPLAYED_WITHIN_S = 3600.0

@@ -12,8 +12,8 @@ from pathlib import Path
 from comitia.stack.account import can_reach, give, unprivileged_account
 from comitia.stack.ports import HOST
 from comitia.stack.process import Account, ManagedProcess, StartError
+from integrations.addresses import Address
 from integrations.postgres.provision import Administrator, server_answers
-from integrations.settings import Address
 
 READY_WITHIN_S = 30.0
 ADMINISTRATOR = "comitia_admin"

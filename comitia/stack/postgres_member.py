@@ -8,9 +8,9 @@ from comitia.stack import postgres
 from comitia.stack.account import give, unprivileged_account
 from comitia.stack.ports import HOST
 from comitia.stack.process import Account, ManagedProcess, StartError
+from integrations.addresses import Address
 from integrations.postgres.provision import Administrator
 from integrations.postgres.replication import REPLICATOR, Replication
-from integrations.settings import Address
 
 ARCHIVE = "archive"
 _PASSFILE = "replicator"

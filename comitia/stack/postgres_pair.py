@@ -16,10 +16,10 @@ from comitia.stack.postgres_archive import Archive
 from comitia.stack.postgres_member import ARCHIVE, Member, PairPlace
 from comitia.stack.process import ManagedProcess, StartError
 from comitia.stack.state import new_secret
+from integrations.addresses import Address
 from integrations.postgres.failures import UNAVAILABLE
 from integrations.postgres.provision import Administrator
 from integrations.postgres.replication import Replication
-from integrations.settings import Address
 
 MEMBERS = ("a", "b")
 READY_WITHIN_S = 60.0

@@ -31,10 +31,10 @@ from comitia.stack.state import (
     read_state,
 )
 from comitia.stack.topology import Topology, check_same
+from integrations.addresses import Address, DatabaseAddress
 from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.provision import provision
 from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER
-from integrations.settings import Address, DatabaseAddress
 
 NAMESPACES = (*CELLS, PLATFORM)
 PAIRS = "pairs"

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from comitia.stack.topology import Topology
+from integrations.addresses import DatabaseAddress
 from integrations.postgres.roles import CATALOGUE_ROLES, CELL_ROLES, OWNER
-from integrations.settings import DatabaseAddress, Environment, Settings
+from integrations.settings import Environment, Settings
 
 CELLS = ("eu", "us")  # always two, so that nothing can take one for granted
 PLATFORM = "platform"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from comitia.stack.built_tools import TEMPORAL_SQL_TOOL, needed_tool
 from comitia.stack.process import ManagedProcess, StartError
+from integrations.addresses import Address
 from integrations.postgres.pool import durability
 from integrations.postgres.provision import Administrator, ensure_login, maintenance
-from integrations.settings import Address
 
 NAME = "temporal-store"
 PLUGIN = "postgres12_pgx"  # the driver that takes several hosts and finds the one that writes

@@ -11,8 +11,8 @@ import structlog
 
 from domain.challenges import ChallengeAction, ChallengeVerdict
 from domain.errors import DomainError, ErrorCode
-from integrations.settings import TurnstileSettings
 from integrations.vendor_http import JsonObject, VendorHttp, is_fault_of_vendor, open_vendor_client
+from integrations.vendor_settings import TurnstileSettings
 
 TOKEN_MAX: Final = 2048
 _TRIES: Final = 3

@@ -13,8 +13,8 @@ from domain.devices import DeviceEvent
 from domain.errors import DomainError, ErrorCode
 from integrations.deadlines import within
 from integrations.devices.mapping import GarbledEventError, read_event
-from integrations.settings import FingerprintSettings
 from integrations.vendor_http import JsonObject, VendorAnswer, VendorHttp, open_vendor_client
+from integrations.vendor_settings import FingerprintSettings
 
 EVENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VISITOR_ID: Final = re.compile(r"[A-Za-z0-9]{1,64}")

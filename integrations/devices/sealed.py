@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from domain.devices import DeviceEvent
 from domain.errors import DomainError, ErrorCode
 from integrations.devices.mapping import GarbledEventError, read_event
-from integrations.settings import FingerprintSettings
+from integrations.vendor_settings import FingerprintSettings
 
 HEADER: Final = bytes.fromhex("9e85dced")
 NONCE_BYTES: Final = 12

@@ -11,7 +11,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.webhooks import WebhookEvent
 from integrations.devices.client import EVENT_ID
 from integrations.devices.mapping import GarbledEventError, read_event
-from integrations.settings import FingerprintSettings
+from integrations.vendor_settings import FingerprintSettings
 
 HEADER: Final = "fpjs-event-signature"
 VENDOR: Final = "fingerprint"

@@ -1,9 +1,9 @@
 """Attempts to vote, on their way to fraud detection; lossy by design."""
 
 from domain.contracts.voting import VotesAttempted
+from integrations.addresses import KafkaAddress
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import VOTES_ATTEMPTED, ensure_topic
-from integrations.settings import KafkaAddress
 from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from integrations.addresses import KafkaAddress
 from integrations.postgres.pool import tls_context
-from integrations.settings import KafkaAddress
 
 _STOP_S = 5.0
 

@@ -10,10 +10,10 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from domain.errors import DomainError, ErrorCode
 from domain.tally import Addition
+from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options, stop_client
 from integrations.kafka.summaries import UnreadableSummaryError, read_summary
 from integrations.kafka.topics import BATCH_RECORDED, ensure_topic
-from integrations.settings import KafkaAddress
 from integrations.telemetry.tracing import kept_trace
 
 _REQUEST_TIMEOUT_MS = 5_000

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from domain.errors import DomainError, ErrorCode
+from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options, stop_client
-from integrations.settings import KafkaAddress
 from integrations.telemetry.tracing import to_kafka_headers
 from integrations.telemetry.waiting_metrics import WaitingMetrics
 

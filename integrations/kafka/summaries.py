@@ -8,9 +8,9 @@ import msgspec
 
 from domain.contracts.voting import BatchSummary
 from domain.tally import BALLOTS, Addition, Counts
+from integrations.addresses import KafkaAddress
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import BATCH_RECORDED, ensure_topic
-from integrations.settings import KafkaAddress
 from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 _GATEWAY_BYTES = 16

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from domain.contracts.surveys import AnnounceSurveyInput
 from domain.errors import DomainError, ErrorCode
+from integrations.addresses import KafkaAddress
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.kafka.topics import SURVEYS_CHANGED, ensure_topic
-from integrations.settings import KafkaAddress
 from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 

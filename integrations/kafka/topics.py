@@ -9,8 +9,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from domain.errors import DomainError, ErrorCode
+from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options
-from integrations.settings import KafkaAddress
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _REQUEST_TIMEOUT_MS = 5_000

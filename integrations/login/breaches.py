@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from domain.errors import ErrorCode
-from integrations.settings import BreachesSettings
 from integrations.vendor_http import VendorHttp, open_vendor_client
+from integrations.vendor_settings import BreachesSettings
 
 PREFIX_DIGITS: Final = 5
 _ENTRIES_MIN: Final = 800  # of a padded answer; fewer are half of one

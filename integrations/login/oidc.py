@@ -26,8 +26,9 @@ from domain.federation import (
 from integrations.login.exchanges import Exchanges
 from integrations.login.provider_keys import ProviderKeys
 from integrations.login.provider_tokens import ProviderTokenError, ProviderTokens, refused
-from integrations.settings import IdentityProviderSettings, Settings
+from integrations.settings import Settings
 from integrations.vendor_http import VendorHttp, open_vendor_client
+from integrations.vendor_settings import IdentityProviderSettings
 
 _LOGIN, _LINK = "oidc", "oidc_link"
 _OK: Final = 200

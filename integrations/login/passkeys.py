@@ -27,7 +27,7 @@ from domain.accounts import PersonalData, VoterSeals
 from domain.credentials import Credential, CredentialKind, Credentials, NewPasskey
 from domain.federation import LoginTransactions, Transaction, cell_of_state, new_state
 from domain.mailing import MessageKind
-from integrations.settings import PasskeySettings
+from integrations.vendor_settings import PasskeySettings
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
 PASSKEYS_MAX: Final = 10  # of one voter

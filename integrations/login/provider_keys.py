@@ -10,8 +10,9 @@ import structlog
 from jwt import PyJWK
 
 from domain.errors import DomainError
-from integrations.settings import IdentityProviderSettings, is_secure_url
+from integrations.addresses import is_secure_url
 from integrations.vendor_http import JsonObject, VendorHttp
+from integrations.vendor_settings import IdentityProviderSettings
 
 FRESH_S: Final = 3600.0
 REFETCH_AFTER_S: Final = 10.0  # after an unknown key; Auth0's free plan permits 20 requests a second for everybody

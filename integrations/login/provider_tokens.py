@@ -14,7 +14,7 @@ import jwt
 from domain.errors import DomainError, ErrorCode
 from domain.federation import ProviderIdentity, ProviderLogout
 from integrations.login.provider_keys import ProviderKeys
-from integrations.settings import IdentityProviderSettings
+from integrations.vendor_settings import IdentityProviderSettings
 
 LEEWAY_S: Final = 30
 LOGOUT_AGE_MAX_S: Final = 600  # a token of 120 s is usual

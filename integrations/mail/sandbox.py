@@ -15,9 +15,11 @@ from fastapi import APIRouter, FastAPI, Query
 from pydantic import Field
 from starlette.types import ASGIApp
 
+from integrations.addresses import is_loopback
 from integrations.listening import open_listener
 from integrations.sandboxes.control import ControlModel
-from integrations.settings import MailSettings, Settings, is_loopback
+from integrations.settings import Settings
+from integrations.vendor_settings import MailSettings
 
 _MESSAGES_MAX: Final = 10_000
 _MESSAGE_MAX_BYTES: Final = 1024 * 1024

@@ -24,7 +24,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.mailing import Message
 from integrations.deadlines import within
 from integrations.mail.composing import compose, recipient
-from integrations.settings import MailSettings
+from integrations.vendor_settings import MailSettings
 
 _FAREWELL_S: Final = 1.0
 _PERMANENT: Final = range(500, 600)

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.contracts.exports import StoredObject
 from domain.errors import DomainError, ErrorCode
-from integrations.settings import S3Settings
+from integrations.vendor_settings import S3Settings
 
 CONTENT_MAX = 64 * 1024 * 1024  # bytes of a file: these are tiles and bundles
 _IS_THERE = "PreconditionFailed"

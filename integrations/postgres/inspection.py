@@ -13,9 +13,9 @@ from domain import merkle
 from domain.framing import framed
 from domain.ids import BatchId
 from domain.recording import ballot_leaf
+from integrations.addresses import Address
 from integrations.postgres.migrate import VERSION_SCHEMA, Tree, heads
 from integrations.postgres.provision import Administrator
-from integrations.settings import Address
 
 _APPEND_ONLY = ("gateway", "participation", "batch", "ballot", "batch_count")
 _TRIGGERS = (

@@ -10,10 +10,10 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import URL, Connection, Engine, create_engine, pool, text
 
+from integrations.addresses import DatabaseAddress
 from integrations.postgres import withdrawing
 from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, install_writers, withdraw_writers
 from integrations.postgres.roles import OWNER
-from integrations.settings import DatabaseAddress
 
 VERSION_SCHEMA = "migration"
 _FOLDER = Path(__file__).with_name("migrations")

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import asyncpg
 
+from integrations.addresses import DatabaseAddress, Tls
 from integrations.postgres.durable import DurableConnection, prove
 from integrations.postgres.failures import UNAVAILABLE
-from integrations.settings import DatabaseAddress, Settings, Tls
+from integrations.settings import Settings
 
 Pool = asyncpg.Pool  # one name for the driver's pool
 DURABILITY = {"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply"}}

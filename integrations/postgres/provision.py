@@ -5,8 +5,8 @@ from typing import Any
 
 import asyncpg
 
+from integrations.addresses import Address
 from integrations.postgres.roles import OWNER
-from integrations.settings import Address
 
 _MAINTENANCE = "postgres"
 

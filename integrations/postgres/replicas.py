@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
+from integrations.addresses import DatabaseAddress
 from integrations.postgres.failures import UNAVAILABLE
 from integrations.postgres.pool import Pool, pool_on_demand, standby_pool
-from integrations.settings import DatabaseAddress, Settings
+from integrations.settings import Settings
 
 _CATCH_UP_WITHIN_S = 1.0
 _LOOK_EVERY_S = 0.02

@@ -8,9 +8,9 @@ from typing import Any
 
 import asyncpg
 
+from integrations.addresses import Address
 from integrations.postgres.failures import UNAVAILABLE
 from integrations.postgres.provision import Administrator
-from integrations.settings import Address
 
 REPLICATOR = "comitia_replicator"  # streams the write-ahead log and reads base backups; sees no table
 _MAINTENANCE = "postgres"

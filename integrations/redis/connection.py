@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 
 from domain.errors import DomainError, ErrorCode
 from domain.retry_budget import RetryBudget
+from integrations.addresses import RedisAddress
 from integrations.redis.retries import BudgetedRetry
-from integrations.settings import RedisAddress
 
 _CONNECT_TIMEOUT_S = 1.0
 _ANSWER_TIMEOUT_S = 2.0

@@ -8,7 +8,7 @@ from typing import Final
 
 import httpx
 
-from integrations.settings import SandboxSettings
+from integrations.vendor_settings import SandboxSettings
 
 KEPT_MAX: Final = 1000
 

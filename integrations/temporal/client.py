@@ -8,7 +8,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 from temporalio.service import TLSConfig
 
-from integrations.settings import TemporalAddress, Tls
+from integrations.addresses import TemporalAddress, Tls
 
 
 def data_converter(codec: PayloadCodec | None) -> DataConverter:

@@ -9,8 +9,9 @@ from typing import Final
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from domain.replay import ReplayVerdict
+from integrations.addresses import TemporalAddress
 from integrations.keys.purposes import in_flight
-from integrations.settings import Settings, TemporalAddress
+from integrations.settings import Settings
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution, Histories

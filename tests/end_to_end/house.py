@@ -29,12 +29,13 @@ from comitia.stack.topology import Topology
 from comitia.tokens import open_access_tokens
 from domain.ids import BatchId, submit_votes_workflow_id
 from domain.tokens import Role
+from integrations.addresses import DatabaseAddress
 from integrations.keys.access_tokens import AccessTokens
 from integrations.postgres.directory import Directory
 from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.roles import IDENTITY, OWNER
-from integrations.settings import DatabaseAddress, Environment
+from integrations.settings import Environment
 from tests.end_to_end.collector import SpanCollector, span_collector
 from tests.voting_world import TokenDesk, voting_keys
 

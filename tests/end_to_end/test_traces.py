@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaProducer
 from temporalio.api.common.v1 import Payload
 
 from comitia.stack.ports import HOST
+from integrations.addresses import RedisAddress
 from integrations.keys.digests import digest
 from integrations.redis.connection import open_redis
-from integrations.settings import RedisAddress
 from tests.end_to_end.house import REGION, House, OpenSurvey, batch_of, claims_of, eventually, nullifier_of
 from tests.end_to_end.traces import Kept, everything, kinds, standing, unpermitted
 

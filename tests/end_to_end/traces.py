@@ -16,8 +16,8 @@ from google.protobuf.message import Message
 from comitia.stack.addresses import DATABASES
 from comitia.stack.ports import HOST
 from comitia.stack.state import CELLS
+from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
-from integrations.settings import RedisAddress
 from tests.end_to_end.house import House
 
 _FETCH_MS = 200

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from comitia.stack.ports import HOST
 from comitia.stack.state import CELLS
+from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
-from integrations.settings import RedisAddress
 from tests.faults.experiment import Fault
 from tests.faults.stage import Stage
 

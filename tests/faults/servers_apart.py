@@ -19,7 +19,7 @@ from comitia.stack.servers import Servers
 from comitia.stack.state import StackState, merged
 from comitia.stack.temporal_store import Store
 from comitia.stack.topology import Topology
-from integrations.settings import Address
+from integrations.addresses import Address
 from tests.end_to_end.house import open_house
 from tests.faults.proxies import Proxies, Way
 from tests.faults.stage import Stage

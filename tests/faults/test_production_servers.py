@@ -21,10 +21,10 @@ from comitia.stack.built_tools import TEMPORAL_SERVER, TEMPORAL_SQL_TOOL
 from comitia.stack.topology import Topology
 from domain.contracts.survey_runs import RunSurveyInput
 from domain.ids import new_survey_id, run_survey_workflow_id
+from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options
 from integrations.kafka.topics import BATCH_RECORDED, topic_durability
 from integrations.platform import SURVEYS_QUEUE
-from integrations.settings import KafkaAddress
 from tests.built_tools import need_tools
 from tests.comitia.stack.pairs import COMPLETE_WITHIN_S, frozen
 from tests.end_to_end.house import House, eventually, open_house

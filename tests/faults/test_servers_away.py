@@ -10,8 +10,8 @@ import pytest
 
 from comitia.stack.ports import HOST
 from comitia.stack.state import CELLS
+from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
-from integrations.settings import RedisAddress
 from tests.end_to_end.house import House, Json, OpenSurvey, eventually
 from tests.faults.load import Load
 

@@ -20,9 +20,9 @@ from comitia.stack.process import ManagedProcess
 from comitia.stack.servers import Servers
 from comitia.stack.state import CATALOGUE, CELLS, StackState, merged, new_secret
 from comitia.stack.supervisor import Supervisor
+from integrations.addresses import Address
 from integrations.postgres.provision import provision
 from integrations.postgres.roles import CELL_ROLES, OWNER
-from integrations.settings import Address
 from tests.end_to_end.house import open_house
 from tests.faults.proxies import Proxies, Way
 from tests.faults.stage import DOOR, Stage, second

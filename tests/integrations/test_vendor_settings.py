@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from integrations.settings import Environment, LettersSettings, Settings
+from integrations.settings import Environment, Settings
+from integrations.vendor_settings import LettersSettings
 
 LETTERS = {"base_url": "http://127.0.0.1:8120/letters", "api_key": "k", "webhook_secret": "w"}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from comitia.stack.applications import APPLICATIONS, Application, Source
+from integrations.addresses import DatabaseAddress
 from integrations.postgres.migrate import Tree
-from integrations.settings import DatabaseAddress
 
 ARCHIVE = Path(__file__).with_name("release.tar.xz")
 _MIGRATE = """

@@ -20,13 +20,14 @@ from comitia.stack.state import StackState
 from domain.contracts.surveys import Option, Question, Survey
 from domain.contracts.voting import BatchSummary, RegionCounts
 from domain.ids import new_survey_id
+from integrations.addresses import DatabaseAddress, RedisAddress
 from integrations.kafka.summaries import SummaryProducer
 from integrations.postgres.migrate import Tree, migrate
 from integrations.postgres.provision import provision
 from integrations.postgres.roles import CELL_ROLES, OWNER, TALLY
 from integrations.redis.connection import open_redis
 from integrations.redis.tally_reader import TallyReader
-from integrations.settings import DatabaseAddress, Environment, RedisAddress, Settings
+from integrations.settings import Environment, Settings
 from integrations.telemetry.metrics import TallyMetrics
 from workers.tally import CellTally
 

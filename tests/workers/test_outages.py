@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from comitia.stack import redis as redis_server
 from comitia.stack.process import ManagedProcess
 from domain.errors import DomainError
+from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
-from integrations.settings import CellSettings, RedisAddress
+from integrations.settings import CellSettings
 from tests.workers.tally_cells import TallyCell, make_survey, until
 
 

@@ -14,7 +14,8 @@ from integrations.devices.sandbox.deliveries import Deliveries
 from integrations.devices.sandbox.serving import Refusal, error_body, vendor_routes
 from integrations.devices.sandbox.store import REGIONS, Key, Store
 from integrations.sandboxes.faults import Faults, FaultSwitches, fault_routes
-from integrations.settings import FingerprintSettings, Settings
+from integrations.settings import Settings
+from integrations.vendor_settings import FingerprintSettings
 
 _ERRORS: Final = {
     429: ("too_many_requests", "too many search requests"),

@@ -12,7 +12,7 @@ import msgspec
 from domain.proofing import ClientAccess, Document, ProofingFinding, ProofingState
 from domain.tokens import Assurance
 from integrations.identity.calls import ProviderCalls
-from integrations.settings import LettersSettings
+from integrations.vendor_settings import LettersSettings
 
 _ADVICE_CHARACTERS_MAX: Final = 2000
 _REASONS_MAX: Final = 50

@@ -17,7 +17,8 @@ from integrations.identity.letters.webhook import VENDOR
 from integrations.sandboxes.control import ControlModel
 from integrations.sandboxes.deliveries import Deliveries, open_deliveries
 from integrations.sandboxes.faults import CONTROL, Faults, FaultSwitches, fault_routes
-from integrations.settings import LettersSettings, Settings
+from integrations.settings import Settings
+from integrations.vendor_settings import LettersSettings
 
 Authorization = Annotated[str, Header()]
 

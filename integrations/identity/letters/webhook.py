@@ -12,7 +12,7 @@ import msgspec
 
 from domain.webhooks import WebhookEvent
 from integrations.identity.webhook_parsing import BODY_BYTES_MAX, check_age, delivery_id, invalid
-from integrations.settings import LettersSettings
+from integrations.vendor_settings import LettersSettings
 
 VENDOR: Final = "letters"
 TIME_HEADER: Final = "x-letters-timestamp"

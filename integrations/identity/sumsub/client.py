@@ -14,8 +14,8 @@ from domain.tokens import Assurance
 from integrations.identity.calls import ProviderCalls
 from integrations.identity.sumsub.mapping import Applicant, NotUnderstoodError, finding_of
 from integrations.identity.sumsub.signing import SumsubAuth
-from integrations.settings import SumsubSettings
 from integrations.vendor_http import VendorAnswer
+from integrations.vendor_settings import SumsubSettings
 
 _CLOCKS_DIFFER: Final = 4004
 _ALREADY_SO: Final = frozenset({1008, 3000})  # marked as deleted; in that state already

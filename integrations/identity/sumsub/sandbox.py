@@ -16,7 +16,8 @@ from integrations.identity.sumsub.sandbox_routes import SdkTokens, vendor_routes
 from integrations.identity.sumsub.webhook import VENDOR
 from integrations.sandboxes.deliveries import Deliveries, open_deliveries
 from integrations.sandboxes.faults import Faults, FaultSwitches, fault_routes
-from integrations.settings import Settings, SumsubSettings
+from integrations.settings import Settings
+from integrations.vendor_settings import SumsubSettings
 
 
 async def open_sandbox(settings: Settings, lifetime: AsyncExitStack) -> ASGIApp | None:

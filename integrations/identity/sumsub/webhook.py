@@ -11,7 +11,7 @@ import msgspec
 
 from domain.webhooks import WebhookEvent
 from integrations.identity.webhook_parsing import BODY_BYTES_MAX, check_age, delivery_id, invalid
-from integrations.settings import SumsubSettings
+from integrations.vendor_settings import SumsubSettings
 
 VENDOR: Final = "sumsub"
 DIGEST_HEADER: Final = "x-payload-digest"

@@ -6,7 +6,8 @@ from starlette.types import ASGIApp
 
 from integrations.login.issuer_sandbox.sandbox import create_sandbox
 from integrations.login.issuer_sandbox.state import Issuer
-from integrations.settings import IdentityProviderSettings, Settings
+from integrations.settings import Settings
+from integrations.vendor_settings import IdentityProviderSettings
 
 BACK = "/back"  # how the addresses end that consoles have people sent back to
 _NOWHERE = "http://localhost/back"

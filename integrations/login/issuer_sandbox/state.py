@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from integrations.settings import IdentityProviderSettings, is_loopback, is_secure_url
+from integrations.addresses import is_loopback, is_secure_url
+from integrations.vendor_settings import IdentityProviderSettings
 
 CODE_LIFETIME_S = 60.0
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"

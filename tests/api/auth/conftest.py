@@ -23,9 +23,10 @@ from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.postgres.roles import IDENTITY, SURVEYS
-from integrations.settings import BreachesSettings, PasskeySettings, Settings
+from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
+from integrations.vendor_settings import BreachesSettings, PasskeySettings
 from tests.api.auth.registration_town import town
 from tests.api.auth.village import village
 from tests.conftest import SettingsFor

@@ -32,13 +32,13 @@ from integrations.postgres.roles import IDENTITY
 from integrations.sandboxes.mounting import mount
 from integrations.sandboxes.registry import find_sandbox
 from integrations.sandboxes.serving import serve_sandboxes
-from integrations.settings import (
+from integrations.settings import Settings
+from integrations.vendor_settings import (
     BreachesSettings,
     FingerprintSettings,
     IdentityProviderSettings,
     MailSettings,
     PasskeySettings,
-    Settings,
     TurnstileSettings,
 )
 from tests.api.auth.conftest import PUBLIC_URL, Auth, auth_service

@@ -39,17 +39,17 @@ from integrations.keys.registration_secrets import RegistrationSecrets
 from integrations.postgres.roles import IDENTITY, UNMASKING
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
-from integrations.settings import (
-    FingerprintSettings,
-    LettersSettings,
-    SandboxSettings,
-    Settings,
-    SumsubSettings,
-    TurnstileSettings,
-)
+from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.registrations import TemporalRegistrations
 from integrations.temporal.worker import sandbox
+from integrations.vendor_settings import (
+    FingerprintSettings,
+    LettersSettings,
+    SandboxSettings,
+    SumsubSettings,
+    TurnstileSettings,
+)
 from tests.conftest import SettingsFor
 from tests.limits_world import lonely_limits
 from tests.workflows.registration_world import Mail

@@ -26,7 +26,7 @@ from integrations.login.passkeys import Passkeys
 from integrations.login.passwords import Passwords
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.unopened_logins import end_unopened_logins
-from integrations.settings import PasskeySettings
+from integrations.vendor_settings import PasskeySettings
 from tests.api.auth.conftest import PUBLIC_URL, Auth
 from tests.api.auth.login_town import PASSWORD, WITHIN_S, LoginTown, Person, open_login_town
 from tests.audited import leaves

@@ -45,11 +45,12 @@ from integrations.login.passwords import Passwords
 from integrations.postgres.roles import IDENTITY
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
-from integrations.settings import BreachesSettings, PasskeySettings, Settings
+from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.worker import sandbox
+from integrations.vendor_settings import BreachesSettings, PasskeySettings
 from tests.api.auth.registration_town import CELLS, WITHIN_S, Town, number, open_town, vendors_of
 from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld

@@ -42,11 +42,12 @@ from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.replays import PostgresReplays
 from integrations.postgres.roles import IDENTITY, SEARCH
-from integrations.settings import Settings, StaffProviderSettings
+from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
+from integrations.vendor_settings import StaffProviderSettings
 from tests.api.compliance.test_rejudgements import cell_of as rejudging_cell_of
 from tests.api.compliance.test_replays import cell_of as replay_cell_of
 from tests.audited import PAGES, leaves

@@ -19,7 +19,8 @@ from api.console.visits import Site
 from domain.console import SESSION_LIFETIME, TURN_AFTER, TURN_GRACE
 from domain.tokens import Role
 from integrations.keys.cookies import CookieSeal
-from integrations.settings import Environment, StaffProviderSettings
+from integrations.settings import Environment
+from integrations.vendor_settings import StaffProviderSettings
 from tests.conftest import SettingsFor
 from tests.console_world import ADDRESS, ConsoleWorld, forms_of
 from tests.limits_world import lonely_limits

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from domain.ids import new_survey_id
+from integrations.addresses import RedisAddress
 from integrations.keys.digests import digest
 from integrations.keys.dpop_keys import ProofKey
 from integrations.postgres.roles import IDENTITY
-from integrations.settings import RedisAddress
 from tests.api.eligibility.conftest import PUBLIC_URL, Eligibility, eligibility_service
 from tests.conftest import SettingsFor
 from tests.identity_world import IdentityWorld

@@ -17,10 +17,11 @@ from comitia.stack.ports import HOST, choose
 from comitia.stack.postgres_member import PairPlace
 from comitia.stack.postgres_pair import PostgresPair
 from comitia.stack.process import ManagedProcess
+from integrations.addresses import DatabaseAddress
 from integrations.postgres.failures import UNAVAILABLE
 from integrations.postgres.pool import open_pool
 from integrations.postgres.replicas import Reader, open_reader
-from integrations.settings import DatabaseAddress, Environment, Settings
+from integrations.settings import Environment, Settings
 from tests.end_to_end.house import eventually
 
 COMPLETE_WITHIN_S = 180.0  # a copy of a server, on a machine that does much else

@@ -6,7 +6,7 @@ import pytest
 
 from comitia.stack.forwarder import Forwarder
 from comitia.stack.ports import HOST, free_port
-from integrations.settings import Address
+from integrations.addresses import Address
 
 BIG = 4 * 1024 * 1024
 

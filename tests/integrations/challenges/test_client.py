@@ -18,8 +18,9 @@ from domain.challenges import ChallengeAction, ChallengeVerdict
 from domain.errors import DomainError, ErrorCode
 from integrations.challenges.client import TurnstileChallenge, open_turnstile
 from integrations.challenges.sandbox import DUMMY_TOKEN
-from integrations.settings import Environment, Settings, TurnstileSettings
+from integrations.settings import Environment, Settings
 from integrations.vendor_http import VendorHttp, open_vendor_client
+from integrations.vendor_settings import TurnstileSettings
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
 SECRET = "0xSANDBOX"

@@ -19,8 +19,8 @@ from domain.devices import DeviceEvent, DeviceFlag, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from integrations.devices.client import FingerprintDevices, open_fingerprint
 from integrations.devices.sandbox.profiles import PROFILES
-from integrations.settings import FingerprintSettings
 from integrations.vendor_http import VendorHttp, open_vendor_client
+from integrations.vendor_settings import FingerprintSettings
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
 KEY = "sk-sandbox"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from domain.devices import DeviceFlag
 from domain.errors import DomainError
 from integrations.devices.sealed import HEADER, FingerprintSealedEvents
-from integrations.settings import FingerprintSettings
+from integrations.vendor_settings import FingerprintSettings
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="

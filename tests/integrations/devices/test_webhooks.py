@@ -9,7 +9,7 @@ import pytest_asyncio
 from domain.errors import DomainError
 from domain.webhooks import WebhookEvent
 from integrations.devices.webhooks import HEADER, FingerprintWebhooks, is_signed, signature
-from integrations.settings import FingerprintSettings
+from integrations.vendor_settings import FingerprintSettings
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
 SECRET = b"whsec-test"

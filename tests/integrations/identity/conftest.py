@@ -19,8 +19,9 @@ from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.signing import SumsubAuth
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
-from integrations.settings import Environment, LettersSettings, SandboxSettings, Settings, SumsubSettings
+from integrations.settings import Environment, Settings
 from integrations.vendor_http import open_vendor_client
+from integrations.vendor_settings import LettersSettings, SandboxSettings, SumsubSettings
 
 WITHIN_S = 20.0
 

@@ -12,7 +12,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.proofing import Document, IdentityProofing, ProofingState
 from domain.tokens import Assurance
 from integrations.identity.letters.client import LettersProofing
-from integrations.settings import LettersSettings
+from integrations.vendor_settings import LettersSettings
 from tests.integrations.identity.conftest import WITHIN_S, Control, World
 
 

@@ -10,7 +10,7 @@ from domain.errors import DomainError
 from domain.webhooks import WebhookEvent, WebhookVerifier
 from integrations.identity.letters.client import LettersProofing
 from integrations.identity.letters.webhook import LettersWebhooks, webhook_signature
-from integrations.settings import LettersSettings
+from integrations.vendor_settings import LettersSettings
 from tests.integrations.identity.conftest import Control, Received, World
 
 SECRET = "a secret"

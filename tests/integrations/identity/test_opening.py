@@ -5,7 +5,8 @@ import pytest
 from domain.proofing import ProofingPolicy
 from domain.tokens import Assurance
 from integrations.identity.opening import open_providers, proofing_policy, webhook_verifiers
-from integrations.settings import Environment, ProofingSettings, Settings
+from integrations.settings import Environment, Settings
+from integrations.vendor_settings import ProofingSettings
 from tests.integrations.identity.conftest import World
 
 

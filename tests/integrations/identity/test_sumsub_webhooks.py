@@ -10,8 +10,8 @@ from domain.errors import DomainError, ErrorCode
 from domain.webhooks import WebhookEvent, WebhookVerifier
 from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.webhook import SumsubWebhooks, payload_digest
-from integrations.settings import SumsubSettings
 from integrations.vendor_http import open_vendor_client
+from integrations.vendor_settings import SumsubSettings
 from tests.integrations.identity.conftest import WITHIN_S, Control, Received, World, open_world
 
 CASE = "r_eu_abcdefghijklmnopqrstuvwxyz-1"

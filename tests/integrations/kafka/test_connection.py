@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options
-from integrations.settings import Environment, KafkaAddress, Settings
+from integrations.settings import Environment, Settings
 
 CELL = {
     "database": {"port": 1, "name": "eu"},

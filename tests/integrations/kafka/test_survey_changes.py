@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaConsumer
 from domain.contracts.surveys import AnnounceSurveyInput, SurveyChanged, SurveyStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_survey_id
+from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options
 from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.kafka.topics import SURVEYS_CHANGED, ensure_topic
-from integrations.settings import KafkaAddress
 from tests.conftest import SettingsFor
 
 CELL = "eu"

@@ -12,7 +12,8 @@ import pytest_asyncio
 from domain.federation import Transaction, cell_of_state, state_hash
 from integrations.login.issuer_sandbox.state import Issuer
 from integrations.login.oidc import OidcLogins, open_providers
-from integrations.settings import Environment, IdentityProviderSettings, Settings
+from integrations.settings import Environment, Settings
+from integrations.vendor_settings import IdentityProviderSettings
 from tests.provider_world import CALLBACK, IssuerServer, issuer_server
 
 JKT = "k" * 43

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from domain.errors import DomainError, ErrorCode
 from integrations.login.breaches import BreachedPasswordRanges, open_breaches
-from integrations.settings import BreachesSettings
+from integrations.vendor_settings import BreachesSettings
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
 REAL = os.environ.get("COMITIA_CONTRACT_BREACHES_URL", "")

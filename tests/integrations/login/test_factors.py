@@ -32,7 +32,7 @@ from integrations.postgres.login_transactions import PostgresLoginTransactions
 from integrations.postgres.personal_records import PostgresPersonalRecords
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY
-from integrations.settings import PasskeySettings
+from integrations.vendor_settings import PasskeySettings
 from tests.conftest import SettingsFor
 from tests.integrations.login.authenticator import ORIGIN, RP_ID, Authenticator
 

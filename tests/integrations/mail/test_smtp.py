@@ -25,7 +25,8 @@ from integrations.deadlines import until
 from integrations.mail.composing import message_id
 from integrations.mail.sandbox import MailServer
 from integrations.mail.smtp import SmtpMailer
-from integrations.settings import Environment, MailSettings, Settings
+from integrations.settings import Environment, Settings
+from integrations.vendor_settings import MailSettings
 from tests.certificates import certificate
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 

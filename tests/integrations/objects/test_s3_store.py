@@ -28,7 +28,7 @@ from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.s3_store import S3LockedObjects, open_s3, s3_client
-from integrations.settings import S3Settings
+from integrations.vendor_settings import S3Settings
 from tests.built_tools import need_tools
 from tests.workflows.test_seal_audit_log import Database, Watch
 

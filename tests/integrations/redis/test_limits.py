@@ -22,9 +22,9 @@ from comitia.stack.process import ManagedProcess
 from domain.errors import DomainError, ErrorCode
 from domain.limit_buckets import SHARE_LEAST
 from domain.limits import VOTE_ADDRESS, VOTE_TOKEN, policies_with
+from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
 from integrations.redis.limits import RedisBuckets, Taken
-from integrations.settings import RedisAddress
 from integrations.telemetry.metrics import LimitMetrics
 
 KEY = bytes(range(32))

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from domain.errors import DomainError
 from domain.retry_budget import RetryBudget
+from integrations.addresses import KafkaAddress
 from integrations.kafka.producer import DurableProducer, Message
 from integrations.redis.retries import BudgetedRetry
-from integrations.settings import KafkaAddress
 from integrations.telemetry.span_export import BoundedExport
 from integrations.telemetry.waiting_metrics import WaitingMetrics
 
