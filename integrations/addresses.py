@@ -51,6 +51,18 @@ def require_origins(origins: Iterable[str]) -> None:
             raise ValueError(f"{origin!r} is no origin")
 
 
+def _split(others: str) -> list[str]:
+    return [each for each in others.split(",") if each]
+
+
+def _require_servers(others: str) -> str:
+    for each in _split(others):
+        host, _, port = each.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"{each!r} is not host:port")
+    return others
+
+
 class Address(Frozen):
     """A server; without `tls` only loopback is accepted in production."""
 
@@ -71,16 +83,12 @@ class DatabaseAddress(Address):
     @field_validator("others")
     @classmethod
     def _are_servers(cls, others: str) -> str:
-        for each in filter(None, others.split(",")):
-            host, _, port = each.rpartition(":")
-            if not host or not port.isdigit():
-                raise ValueError(f"{each!r} is no host:port")
-        return others
+        return _require_servers(others)
 
     @property
     def servers(self) -> tuple[Address, ...]:
         """Every server that may be the primary, this address first."""
-        split = [each.rpartition(":") for each in filter(None, self.others.split(","))]
+        split = [each.rpartition(":") for each in _split(self.others)]
         return (
             Address(host=self.host, port=self.port, tls=self.tls),
             *(Address(host=host, port=int(port), tls=self.tls) for host, _, port in split),
@@ -106,16 +114,12 @@ class KafkaAddress(Address):
     @property
     def bootstrap(self) -> tuple[str, ...]:
         """Every bootstrap broker, as host:port."""
-        return (f"{self.host}:{self.port}", *filter(None, self.others.split(",")))
+        return (f"{self.host}:{self.port}", *_split(self.others))
 
     @field_validator("others")
     @classmethod
-    def _hosts_and_ports(cls, others: str) -> str:
-        for broker in filter(None, others.split(",")):
-            host, _, port = broker.rpartition(":")
-            if not host or not port.isdigit():
-                raise ValueError(f"{broker!r} is not host:port")
-        return others
+    def _are_brokers(cls, others: str) -> str:
+        return _require_servers(others)
 
 
 class TemporalAddress(Address):
