@@ -1,20 +1,18 @@
 """`comitia archive`: histories that outlive the server's retention, for the person on call and for compliance."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from comitia.stack.state import read_state
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts, ArchiveNotes, ClosedHistories
 from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
@@ -32,7 +30,6 @@ from integrations.temporal.codec import EncryptionCodec
 
 app = typer.Typer(no_args_is_help=True, help="Histories that outlive the server's retention.")
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 Cells = Annotated[list[str] | None, typer.Option("--cell", help="Only these cells, or `platform`. Repeatable.")]
 _FAILURES = (DomainError, LookupError, OSError, RuntimeError, ValidationError)
 _ASKED_AT_ONCE = 1000
@@ -75,11 +72,11 @@ class ArchiveStatus:
 
 
 @app.command()
-def status(*, cell: Cells = None, data: DataFolder = Path(".comitia")) -> None:
+def status(*, cell: Cells = None, data: DataFolder = STACK_FOLDER) -> None:
     """Say what has closed and is not archived; exit 1 where something was left out, or is half way to be forgotten."""
     console = Console(soft_wrap=True)
     try:
-        found = asyncio.run(_statuses(_settings(data), cell or ()))
+        found = asyncio.run(_statuses(settings_of(data, AUDIT), cell or ()))
     except _FAILURES as error:
         console.print(f"no status: {error}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -89,11 +86,11 @@ def status(*, cell: Cells = None, data: DataFolder = Path(".comitia")) -> None:
 
 
 @app.command()
-def verify(*, cell: Cells = None, data: DataFolder = Path(".comitia")) -> None:
+def verify(*, cell: Cells = None, data: DataFolder = STACK_FOLDER) -> None:
     """Read every file of the archive and compare it with what was written; exit 1 and name those that differ."""
     console = Console(soft_wrap=True)
     try:
-        checked, differ = asyncio.run(_verify(_settings(data), cell or ()))
+        checked, differ = asyncio.run(_verify(settings_of(data, AUDIT), cell or ()))
     except _FAILURES as error:
         console.print(f"not verified: {error}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -198,13 +195,3 @@ def _chosen(settings: Settings, cells: Sequence[str]) -> Sequence[str]:
 def _hours(length: timedelta) -> str:
     seconds = int(length.total_seconds())
     return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds} s"  # noqa: PLR2004 - an hour
-
-
-def _settings(data: Path) -> Settings:
-    """Return the settings of the environment, or else of the running stack. Raises LookupError without either."""
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
-        return Settings()
-    state = read_state(data)
-    if state is None or not state.supervisor_pid:
-        raise LookupError(f"no addresses in the environment, and no stack runs in {data}")
-    return state.settings_for(AUDIT)

@@ -1,7 +1,6 @@
 """`comitia audit`: audit logs, for the person on call and for whoever checks them elsewhere."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from temporalio.service import RPCError
 from activities.log_indexing import Compared, LogIndexing
 from activities.log_reading import LogReading
 from comitia.log_copy import compare_with_database, copy_log
-from comitia.stack.state import read_state
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.audit import CATALOGUE_LOG
 from domain.audit_log import origin_of
 from domain.audit_log import verifier_keys as lines_of
@@ -44,7 +43,6 @@ from workflows.seal_audit_log import SealAuditLogWorkflow
 
 app = typer.Typer(no_args_is_help=True, help="Audit logs: one of each cell, and one of the catalogue.")
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 LogName = Annotated[str, typer.Argument(metavar="LOG", help="A cell, or `catalogue`.")]
 _FAILURES = (RPCError, RuntimeError, TimeoutError, WorkflowFailureError, DomainError, LookupError, OSError)
 
@@ -54,12 +52,12 @@ def seal(
     log: LogName,
     *,
     wait: Annotated[float, typer.Option(min=1, help="How many seconds to wait.")] = 120.0,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Seal a log now, as happens once a minute; exit 1 where it is not what was signed."""
     console = Console(soft_wrap=True)
     try:
-        sealed = asyncio.run(seal_log(_settings(data), log, within=timedelta(seconds=wait)))
+        sealed = asyncio.run(seal_log(settings_of(data, AUDIT), log, within=timedelta(seconds=wait)))
     except _FAILURES as error:
         console.print(f"not sealed: {_said(error)}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -67,11 +65,11 @@ def seal(
 
 
 @app.command()
-def keys(*, data: DataFolder = Path(".comitia")) -> None:
+def keys(*, data: DataFolder = STACK_FOLDER) -> None:
     """Print the public keys of every log, for `comitia verify log` and other tools for signed notes."""
     console = Console(soft_wrap=True)
     try:
-        lines = asyncio.run(verifier_keys(_settings(data)))
+        lines = asyncio.run(verifier_keys(settings_of(data, AUDIT)))
     except _FAILURES as error:
         console.print(f"no keys: {_said(error)}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -84,12 +82,12 @@ def copy(
     log: LogName,
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="What is there already is left as it is.")],
     *,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Copy a log out of the object store into a folder."""
     console = Console(soft_wrap=True)
     try:
-        settings = _settings(data)
+        settings = settings_of(data, AUDIT)
         copied = asyncio.run(copy_log(open_log_objects(settings), log, target))
     except _FAILURES as error:
         console.print(f"not copied: {_said(error)}", markup=False, highlight=False)
@@ -103,12 +101,12 @@ def prove(
     place: Annotated[int, typer.Argument(metavar="N", min=0, help="The entry's place in the log, from 0.")],
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the entry and its proof are written.")],
     *,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Write an entry and the proof that it is in the log, for `comitia verify entry` on any machine."""
     console = Console(soft_wrap=True)
     try:
-        entry, proof = asyncio.run(prove_entry(_settings(data), log, place))
+        entry, proof = asyncio.run(prove_entry(settings_of(data, AUDIT), log, place))
     except (*_FAILURES, ValueError) as error:
         console.print(f"no proof: {_said(error)}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -125,12 +123,12 @@ def reindex(
     compare_only: Annotated[
         bool, typer.Option("--compare", help="Change nothing; exit 1 where the search says anything else than the log.")
     ] = False,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Make what entries are found by anew, out of the sealed log, and say what differed."""
     console = Console(soft_wrap=True)
     try:
-        found = asyncio.run(index_log(_settings(data), log, repair=not compare_only))
+        found = asyncio.run(index_log(settings_of(data, AUDIT), log, repair=not compare_only))
     except _FAILURES as error:
         console.print(f"not compared: {_said(error)}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -205,7 +203,7 @@ async def compare(files: LogFiles, size: int, log: str, data: Path) -> list[Chec
         DomainError: `audit_log_unavailable`.
         LookupError: there is no such log, or no stack.
     """
-    async with _database_of(_settings(data), log) as pool:
+    async with _database_of(settings_of(data, AUDIT), log) as pool:
         return await compare_with_database(files, size, PostgresAuditSequence(pool))
 
 
@@ -220,16 +218,6 @@ async def _database_of(settings: Settings, log: str) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close()
-
-
-def _settings(data: Path) -> Settings:
-    """Return the settings of the environment, or else of the running stack."""
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
-        return Settings()
-    state = read_state(data)
-    if state is None or not state.supervisor_pid:
-        raise LookupError(f"no addresses in the environment, and no stack runs in {data}")
-    return state.settings_for(AUDIT)
 
 
 def _said(error: BaseException) -> str:

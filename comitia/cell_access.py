@@ -1,28 +1,13 @@
-"""What commands that work in the identities of cells have in common: settings, connections, and who gives them."""
+"""What commands that work in the identities of cells have in common: connections, and who gives them."""
 
 import getpass
-import os
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from comitia.stack.state import read_state
 from integrations.postgres.pool import Pool, open_pool
 from integrations.postgres.roles import IDENTITY
-from integrations.settings import Environment, Settings
-
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
-STACK_FOLDER = Path(".comitia")
-
-
-def identity_settings(folder: Path) -> Settings:
-    """The settings of the stack in `folder`, or the environment's where there is none; production is always said so."""
-    state = None if os.environ.get("COMITIA_ENVIRONMENT") == Environment.PRODUCTION else read_state(folder)
-    return state.settings_for(IDENTITY) if state is not None else Settings()
+from integrations.settings import Settings
 
 
 @asynccontextmanager

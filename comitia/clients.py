@@ -1,7 +1,6 @@
 """`comitia clients`: machine clients of a cell, with roles and a limit of their own."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -9,20 +8,15 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from comitia.cell_access import operator
-from comitia.stack.state import read_state
+from comitia.cell_access import identity_pools, operator
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
 from domain.errors import DomainError
 from domain.ids import new_client_id
 from domain.tokens import Role
 from integrations.postgres.api_clients import ApiClients
-from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY
-from integrations.settings import Environment, Settings
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 Cell = Annotated[str, typer.Option(help="The cell that knows the client.")]
 
-STACK_FOLDER = Path(".comitia")
 T = TypeVar("T")
 
 app = typer.Typer(help="Create and disable machine clients.", no_args_is_help=True)
@@ -64,23 +58,12 @@ def _run(folder: Path, cell: str, work: Callable[[ApiClients], Awaitable[T]]) ->
     """Do something in a cell; what cannot be done is said and ends the command with 1."""
 
     async def run() -> T:
-        settings = _settings(folder)
-        if cell not in settings.cells:
-            raise LookupError(f"no cell {cell}; there are {', '.join(sorted(settings.cells)) or 'none'}")
-        pool = await open_pool(settings.cells[cell].database, settings, IDENTITY, size=1)
-        try:
-            return await work(ApiClients({cell: pool}))
-        finally:
-            await pool.close()
+        settings = identity_settings(folder)
+        async with identity_pools(settings, [cell]) as pools:
+            return await work(ApiClients(pools))
 
     try:
         return asyncio.run(run())
     except (DomainError, LookupError, OSError, ValidationError) as error:
         typer.echo(f"comitia clients: {error}", err=True)
         raise typer.Exit(1) from error
-
-
-def _settings(folder: Path) -> Settings:
-    """The settings of the stack in `folder`, or the environment's where there is none; production is always said so."""
-    state = None if os.environ.get("COMITIA_ENVIRONMENT") == Environment.PRODUCTION else read_state(folder)
-    return state.settings_for(IDENTITY) if state is not None else Settings()

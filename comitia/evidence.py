@@ -14,7 +14,8 @@ from rich.console import Console
 
 from api.compliance.evidence import Asked
 from api.compliance.evidence_cells import bundle_keys, evidence_desk
-from comitia.cell_access import DataFolder, identity_settings, operator
+from comitia.cell_access import operator
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
 from domain.cases import case_at
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import EvidenceReason
@@ -41,7 +42,7 @@ def export(
     *,
     out: Annotated[Path, typer.Option("--out", help="Where the bundle is written; what is there is replaced.")],
     reason: Annotated[EvidenceReason, typer.Option("--reason", help="Why; it is in the audit log.")],
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Write the signed bundle of a case, for `comitia verify bundle` on any machine; of an open one as far as it is."""
     console = Console(soft_wrap=True)
@@ -55,7 +56,7 @@ def export(
 
 
 @app.command()
-def keys(*, data: DataFolder = Path(".comitia")) -> None:
+def keys(*, data: DataFolder = STACK_FOLDER) -> None:
     """Print the public keys that check bundles, as one JSON document."""
     try:
         settings = identity_settings(data)

@@ -1,16 +1,14 @@
 """`comitia keys`: what happens to keys by itself, done by hand."""
 
 import asyncio
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from temporalio.client import WorkflowFailureError
 
-from comitia.stack.state import read_state
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
 from integrations.keys.file_kms import open_keys
@@ -24,7 +22,6 @@ from workflows.rotate_keys import RotateKeysWorkflow
 
 app = typer.Typer(no_args_is_help=True, help="Keys that are replaced from time to time.")
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
 _NEVER_DAYS = 365_000
 _SETTLE_S = int(2 * KEY_MADE_WITHIN_S)  # nobody is in the middle of keeping a key under the old version
 
@@ -56,13 +53,19 @@ def rotate(
             "logged in needs a new token, and staff sign in anew.",
         ),
     ] = False,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Make new versions, re-wrap the keys of live surveys and of voters, and destroy what nothing needs any more."""
     console = Console(soft_wrap=True)
-    settings = _settings(data)
-    if settings is None or settings.platform_temporal is None:
-        console.print(f"no addresses in the environment, and no stack runs in {data}")
+    try:
+        settings = settings_of(data)
+    except LookupError as error:
+        console.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    if settings.platform_temporal is None:
+        console.print(
+            "the platform's Temporal has no address: set COMITIA_PLATFORM_TEMPORAL__HOST, __PORT and __NAMESPACE"
+        )
         raise typer.Exit(1)
     request = RotateKeysInput(
         purposes=KEY_ENCRYPTION_KEYS,
@@ -104,11 +107,3 @@ async def rotate_keys(settings: Settings, request: RotateKeysInput) -> RotatedKe
         RotateKeysWorkflow.run, request, id=rotate_keys_workflow_id(f"by-hand-{now}"), task_queue=KEYS_QUEUE
     )
     return rotated
-
-
-def _settings(data: Path) -> Settings | None:
-    """Return the settings of the environment, or else of the running stack."""
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
-        return Settings()
-    state = read_state(data)
-    return None if state is None or not state.supervisor_pid else state.settings_for()

@@ -1,10 +1,8 @@
 """`comitia reconcile`: one pass of reconciliation now, for the person on call."""
 
 import asyncio
-import os
 import secrets
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
-from comitia.stack.state import read_state
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.contracts.reconciliation import Difference, ReconcileSurveyInput, ReconciliationReport
 from domain.ids import SURVEY_ID, reconcile_survey_workflow_id
 from integrations.keys.file_kms import open_keys
@@ -25,21 +23,25 @@ from integrations.temporal.codec import EncryptionCodec
 from workflows.reconcile_survey import ReconcileSurveyWorkflow
 from workflows.search_attributes import SURVEY_ID as SURVEY_ATTRIBUTE
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
-
 
 def reconcile(
     survey: Annotated[str, typer.Argument(help="The survey's id.")],
     *,
     complete: Annotated[bool, typer.Option("--complete", help="Read everything again, not only what is new.")] = False,
     wait: Annotated[float, typer.Option(min=1, help="How many seconds to wait for the report.")] = 300.0,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Compare a survey's ledgers, tallies and cells; repair the tally; exit 1 where anything else differs."""
     console = Console(soft_wrap=True)
-    settings = _settings(data)
-    if settings is None or settings.platform_temporal is None:
-        console.print(f"no addresses in the environment, and no stack runs in {data}")
+    try:
+        settings = settings_of(data)
+    except LookupError as error:
+        console.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    if settings.platform_temporal is None:
+        console.print(
+            "the platform's Temporal has no address: set COMITIA_PLATFORM_TEMPORAL__HOST, __PORT and __NAMESPACE"
+        )
         raise typer.Exit(1)
     if not SURVEY_ID.fullmatch(survey):
         raise typer.BadParameter("not a survey's id", param_hint="SURVEY")
@@ -104,11 +106,3 @@ async def _connect(settings: Settings) -> Client:
     codec = EncryptionCodec(open_keys(settings, IN_FLIGHT), IN_FLIGHT)
     await codec.refresh()
     return await connect(settings.platform_temporal, codec)
-
-
-def _settings(data: Path) -> Settings | None:
-    """Return the settings of the environment, or else of the running stack."""
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
-        return Settings()
-    state = read_state(data)
-    return None if state is None or not state.supervisor_pid else state.settings_for()

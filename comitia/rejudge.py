@@ -14,8 +14,9 @@ import typer
 from pydantic import ValidationError
 
 from activities.rejudging import rejudged
-from comitia.periods import DataFolder, Period, read_period, settings_of
+from comitia.periods import Period, read_period
 from comitia.replay import open_archive, open_histories
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.contracts.rejudging import DecisionProcess, RejudgedCounts, RejudgedDecision, RejudgedPart
 from domain.errors import DomainError
 from domain.rejudging import Judge, KeptDecisions, joined, judge_under, part_of
@@ -81,7 +82,7 @@ def rejudge(
     archived: Annotated[
         bool, typer.Option("--from-archive", help="Identity: histories as they were archived, not the server's.")
     ] = False,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Judge recorded decisions again under another policy and print those that change; exit 1 unless none does.
 

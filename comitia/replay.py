@@ -15,11 +15,12 @@ import typer
 from pydantic import ValidationError
 
 from comitia.archive import archive_addresses, archive_names
-from comitia.periods import DataFolder, Period, read_period, settings_of
+from comitia.periods import Period, read_period
 from comitia.releases import Releases
 from comitia.replay_code import Replayer, replayer
 from comitia.stack.applications import present_source
 from comitia.stack.state import PLATFORM
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.errors import CATALOGUE, DomainError
 from domain.ids import cell_of_workflow
 from domain.replay import ReplayVerdict, Verdict
@@ -108,7 +109,7 @@ def replay(
         Path | None,
         typer.Option("--releases", help="Where releases are, by their builds, for `--code recorded`."),
     ] = None,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Replay executions with the code of now and print a verdict on each; exit 1 unless all decide the same.
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from comitia.cell_access import STACK_FOLDER, DataFolder, identity_pools, identity_settings, operator
+from comitia.cell_access import identity_pools, operator
 from comitia.roll_import import OtherReportError, RollImport
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
 from domain.errors import DomainError
 from domain.ids import SURVEY_ID
 from domain.rolls import ON_ROLL, RollOutcome

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from comitia.cell_access import STACK_FOLDER, DataFolder, identity_pools, identity_settings, operator
+from comitia.cell_access import identity_pools, operator
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
 from domain.accounts import KeyedHash, LookupKind
 from domain.canonical import provider_login
 from domain.errors import DomainError

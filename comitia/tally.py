@@ -1,16 +1,14 @@
 """`comitia tally`: what the tally does by itself, done by hand."""
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from comitia.stack.state import read_state
+from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.errors import DomainError
 from integrations.kafka.consumer import SummaryConsumer
 from integrations.postgres.roles import TALLY
@@ -24,8 +22,6 @@ from workers.tally import open_tally_pool
 
 app = typer.Typer(no_args_is_help=True, help="Totals of surveys.")
 
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="The folder of the running stack.")]
-
 
 @app.callback()
 def tally() -> None:
@@ -36,14 +32,15 @@ def tally() -> None:
 def rebuild(
     cell: Annotated[list[str] | None, typer.Option("--cell", help="Only this cell. Repeatable.")] = None,
     survey: Annotated[list[str] | None, typer.Option("--survey", help="Only this survey. Repeatable.")] = None,
-    data: DataFolder = Path(".comitia"),
+    data: DataFolder = STACK_FOLDER,
 ) -> None:
     """Replace totals by those of the ledger, while votes come in; running consumers go on from there."""
     console = Console(soft_wrap=True)
-    settings = _settings(data)
-    if settings is None:
-        console.print(f"no addresses in the environment, and no stack runs in {data}")
-        raise typer.Exit(1)
+    try:
+        settings = settings_of(data, TALLY)
+    except LookupError as error:
+        console.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
     unknown = set(cell or ()) - settings.cells.keys()
     if unknown:
         raise typer.BadParameter(f"not a cell: {', '.join(sorted(unknown))}", param_hint="--cell")
@@ -82,11 +79,3 @@ async def rebuild_cells(settings: Settings, cells: list[str], surveys: list[str]
                 console.print(f"{cell} {survey_id}: {'a later one was first' if epoch is None else f'epoch {epoch}'}")
                 rebuilt += 1
     return rebuilt
-
-
-def _settings(data: Path) -> Settings | None:
-    """Return the settings of the environment, or else of the running stack."""
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
-        return Settings()
-    state = read_state(data)
-    return None if state is None or not state.supervisor_pid else state.settings_for(TALLY)

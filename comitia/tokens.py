@@ -2,32 +2,26 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from comitia.stack.state import read_state
+from comitia.cell_access import identity_pools
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
 from domain.eligibility import AGE_CLASSES
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.dpop_keys import ProofKey
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
-from integrations.postgres import roles
 from integrations.postgres.directory import Directory
-from integrations.postgres.pool import Pool, open_pool
+from integrations.postgres.pool import Pool
 from integrations.settings import Environment, Settings
 
-STACK_FOLDER = Path(".comitia")
 _CHUNK = 5000  # voters per transaction
-
-DataFolder = Annotated[Path, typer.Option("--data", envvar="COMITIA_DATA", help="Folder of the stack.")]
 
 app = typer.Typer(help="Issue access tokens for tests and demos; refused in production.", no_args_is_help=True)
 
@@ -77,23 +71,6 @@ async def issue_voters(
             yield IssuedToken(token, voter_id, key)
 
 
-@asynccontextmanager
-async def _identity(settings: Settings, cell: str) -> AsyncIterator[Pool]:
-    if cell not in settings.cells:
-        raise LookupError(f"no cell {cell}; there are {', '.join(sorted(settings.cells)) or 'none'}")
-    pool = await open_pool(settings.cells[cell].database, settings, roles.IDENTITY, size=2)
-    try:
-        yield pool
-    finally:
-        await pool.close()
-
-
-def _settings(folder: Path) -> Settings:
-    """The settings of the stack in `folder`, or the environment's where there is none; production is always said so."""
-    state = None if os.environ.get("COMITIA_ENVIRONMENT") == Environment.PRODUCTION else read_state(folder)
-    return state.settings_for(roles.IDENTITY) if state is not None else Settings()
-
-
 @app.command()
 def voter(
     *,
@@ -110,11 +87,11 @@ def voter(
 
     async def run(settings: Settings) -> None:
         tokens = await open_access_tokens(settings)
-        async with _identity(settings, cell) as pool:
-            async for issued in issue_voters(pool, tokens, cell, region, count, age=age, bound=bound):
+        async with identity_pools(settings, [cell]) as pools:
+            async for issued in issue_voters(pools[cell], tokens, cell, region, count, age=age, bound=bound):
                 typer.echo(issued.line())
 
-    _run(lambda: run(_settings(data)))
+    _run(lambda: run(identity_settings(data)))
 
 
 @app.command()
@@ -130,7 +107,7 @@ def staff(
         subject = f"u_{name}"
         typer.echo(IssuedToken(tokens.staff(subject, role), subject).line())
 
-    _run(lambda: run(_settings(data)))
+    _run(lambda: run(identity_settings(data)))
 
 
 def _run(command: Callable[[], Coroutine[None, None, None]]) -> None:
