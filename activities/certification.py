@@ -1,7 +1,7 @@
 """Counts a sealed survey again from its ballots, publishes them, and signs what was found."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from domain.contracts.certification import (
     SignedCertificate,
 )
 from domain.errors import DomainError
+from domain.pieces import joined, one_piece
 from domain.survey_ports import ObjectStore
 
 
@@ -87,8 +88,8 @@ class CertificationActivities:
         name = f"certificates/{survey_id}_{certificate_id(document)}.json"
         try:
             key_id, signature = await self._signer.sign(signed_bytes(document))
-            stored = await self._objects.put(name, _one_piece(envelope(document, key_id, signature)))
-            kept = json.loads(b"".join([piece async for piece in self._objects.read(name)]))
+            stored = await self._objects.put(name, one_piece(envelope(document, key_id, signature)))
+            kept = json.loads(await joined(self._objects.read(name)))
         except DomainError as error:
             raise to_application_error(error) from error
         return SignedCertificate(
@@ -104,7 +105,3 @@ class CertificationActivities:
 def _progress() -> RecountProgress:
     details = activity.info().heartbeat_details
     return RecountProgress.model_validate_json(json.dumps(details[0])) if details else RecountProgress()
-
-
-async def _one_piece(content: bytes) -> AsyncIterator[bytes]:
-    yield content

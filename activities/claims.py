@@ -6,6 +6,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.accounts import DocumentClaims, KeyedHash
 from domain.contracts.accounts import ReleaseClaimsInput
 from domain.contracts.registration import ClaimDocumentInput, ClaimedDocument
@@ -74,9 +75,7 @@ class ClaimActivities:
             raise to_application_error(error) from error
 
     def _claims(self, request: ClaimDocumentInput | ReleaseClaimsInput) -> DocumentClaims:
-        if request.claim_cell not in self._cells:  # a worker that does not know the cell yet; another one may
-            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE, f"no address of cell {request.claim_cell}")
-        return self._cells[request.claim_cell]
+        return known(self._cells, request.claim_cell, ErrorCode.DIRECTORY_UNAVAILABLE)
 
 
 def _hash(request: ClaimDocumentInput) -> KeyedHash:

@@ -6,6 +6,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.certification_ports import CellClosing, CertificationCatalogue
 from domain.contracts.certification import (
     CellSurveyReference,
@@ -14,7 +15,7 @@ from domain.contracts.certification import (
     NoteCertificationInput,
     SealedCell,
 )
-from domain.errors import DomainError, ErrorCode
+from domain.errors import DomainError
 
 
 class ClosingActivities:
@@ -43,7 +44,7 @@ class ClosingActivities:
                 (retried).
         """
         try:
-            return await self._cell(request.cell).seal(request.survey_id)
+            return await known(self._cells, request.cell).seal(request.survey_id)
         except DomainError as error:
             raise to_application_error(error) from error
 
@@ -67,7 +68,7 @@ class ClosingActivities:
             ApplicationError: `internal` where the cell has another certificate; `ledger_unavailable` (retried).
         """
         try:
-            await self._cell(request.cell).install_certificate(request)
+            await known(self._cells, request.cell).install_certificate(request)
         except DomainError as error:
             raise to_application_error(error) from error
 
@@ -92,11 +93,6 @@ class ClosingActivities:
             ApplicationError: `ledger_unavailable` (retried).
         """
         try:
-            await self._cell(request.cell).destroy_keys(request.survey_id)
+            await known(self._cells, request.cell).destroy_keys(request.survey_id)
         except DomainError as error:
             raise to_application_error(error) from error
-
-    def _cell(self, name: str) -> CellClosing:
-        if name not in self._cells:  # a worker that does not know the cell yet; another one may
-            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"no address of cell {name}")
-        return self._cells[name]

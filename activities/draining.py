@@ -8,10 +8,11 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.certification_ports import BatchExecutions, ClosingLedger
 from domain.contracts.certification import CellSurveyReference, CertificationDifference, DrainedCell
 from domain.draining import ClosingWindow, Finding, GatewayRows, Suspects, judge
-from domain.errors import DomainError, ErrorCode
+from domain.errors import DomainError
 from domain.ids import BatchId
 
 _LOOK_AGAIN_S = 0.25
@@ -53,7 +54,7 @@ class DrainActivities:
             ApplicationError: `survey_not_found`; `ledger_unavailable`, `workflows_unavailable` (retried).
         """
         try:
-            cell = self._cell(request.cell)
+            cell = known(self._cells, request.cell)
             window = await self._closed(cell, request.survey_id)
             assert window.finish_at is not None
             found = _Drain()
@@ -76,11 +77,6 @@ class DrainActivities:
             never_started=found.never_started,
             differences=tuple(found.differences),
         )
-
-    def _cell(self, name: str) -> ClosingCell:
-        if name not in self._cells:  # a worker that does not know the cell yet, or cannot reach it; another one may
-            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"cell {name} cannot be reached")
-        return self._cells[name]
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""

@@ -9,6 +9,7 @@ from activities.failures import to_application_error
 from domain.contracts.exports import CancelledExport, ExportFile, ExportRequest, ExportSnapshot
 from domain.errors import DomainError, ErrorCode
 from domain.exports import export_pieces, export_regions, snapshot_of
+from domain.pieces import joined, one_piece
 from domain.ports import ResultsReader
 from domain.survey_ports import ExportCatalogue, ObjectStore, SurveyCatalogue
 
@@ -93,13 +94,9 @@ class ExportActivities:
         if entry is None:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
         fresh = snapshot_of(entry.survey, await self._results.totals(survey_id))
-        await self._objects.put(name, _one_piece(fresh.model_dump_json().encode()))
-        kept = b"".join([piece async for piece in self._objects.read(name)])
+        await self._objects.put(name, one_piece(fresh.model_dump_json().encode()))
+        kept = await joined(self._objects.read(name))
         return ExportSnapshot.model_validate_json(kept)
-
-
-async def _one_piece(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 async def _with_progress(snapshot: ExportSnapshot, request: ExportRequest) -> AsyncIterator[bytes]:

@@ -1,7 +1,7 @@
 """Copies histories out of the server into files that nobody changes, and notes which is where."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -10,6 +10,7 @@ from typing import Any, Final
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.archive_ports import ArchiveCell, ArchiveCells, ArchiveWatch
 from domain.audit_ports import LockedObjects
 from domain.contracts.archive import (
@@ -35,6 +36,7 @@ from domain.history_packs import (
     packs_of,
     unpack,
 )
+from domain.pieces import joined, one_piece
 
 SETTLE: Final = timedelta(minutes=2)  # what closed later may not be listed yet
 OVERLAP: Final = timedelta(minutes=10)  # looked at again, for what was listed later than it should have been
@@ -144,7 +146,7 @@ class HistoryArchiveActivities:
             if not histories:
                 return WrittenPack(cell=request.cell, left_out=tuple(left_out.values()))
             name, content = pack_name(request), pack(histories)
-            stored = await self._objects.put(name, _one_piece(content))
+            stored = await self._objects.put(name, one_piece(content))
             if stored.sha256 != sha256(content).digest():  # of a try that still had what the server forgot since
                 kept = await self._kept(stored, histories)
                 left_out = {run: each for run, each in left_out.items() if run not in kept}
@@ -182,7 +184,7 @@ class HistoryArchiveActivities:
         self, stored: StoredObject, expected: Sequence[PackedHistory]
     ) -> Mapping[tuple[str, str], PackedHistory]:
         """Return what a file has by run, once it is what was written and has every expected history as it is."""
-        content = b"".join([piece async for piece in self._objects.read(stored.name)])
+        content = await joined(self._objects.read(stored.name))
         if sha256(content).digest() != stored.sha256:
             raise _contradicted(stored.name, "is not what was written")
         try:
@@ -195,9 +197,7 @@ class HistoryArchiveActivities:
         return kept
 
     def _cell(self, name: str) -> ArchiveCell:
-        if name not in self._cells:  # away since this worker started, or unknown to it; another may know it
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, f"{name} is not reached yet")
-        return self._cells[name]
+        return known(self._cells, name, ErrorCode.WORKFLOWS_UNAVAILABLE)
 
     @contextmanager
     def _guarded(self, cell: str) -> Iterator[None]:
@@ -215,7 +215,3 @@ def _contradicted(name: str, what: str) -> DomainError:
 
 def _run(execution: ClosedExecution) -> tuple[str, str]:
     return execution.workflow_id, execution.run_id
-
-
-async def _one_piece(content: bytes) -> AsyncIterator[bytes]:
-    yield content

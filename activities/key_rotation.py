@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.contracts.keys import (
     DestroyOldKeysInput,
     KeyVersions,
@@ -136,7 +137,7 @@ class KeyRotationActivities:
         """
         done = 0
         try:
-            cell = self._cell(request.cell)
+            cell = known(self._cells, request.cell)
             async for keys in self._catalogue.live():
                 activity.heartbeat(done)
                 done += await cell.replace(keys)
@@ -157,7 +158,7 @@ class KeyRotationActivities:
         counted = activity.info().heartbeat_details
         done, failed = int(counted[0]) if counted else 0, 0
         try:
-            cell = self._personal_of(request.cell)
+            cell = known(self._personal, request.cell, ErrorCode.DIRECTORY_UNAVAILABLE)
             *old, newest = await self._keys.key_ids(request.purpose) or ("",)
             for key_id in old:
                 after = ""
@@ -231,17 +232,7 @@ class KeyRotationActivities:
                 self._names.key_id_of(keys.wrapped_eligibility_key),
             }
         for cell in request.cells:
-            needed |= {self._names.key_id_of(wrapped) for wrapped in await self._cell(cell).wrapped()}
-            personal = self._personal_of(cell)
+            needed |= {self._names.key_id_of(wrapped) for wrapped in await known(self._cells, cell).wrapped()}
+            personal = known(self._personal, cell, ErrorCode.DIRECTORY_UNAVAILABLE)
             needed |= {key_id for key_id in versions[:-1] if await personal.uses(key_id)}
         return [key_id for key_id in versions[:-1] if key_id not in needed]
-
-    def _cell(self, name: str) -> CellKeys:
-        if name not in self._cells:  # a worker that does not know the cell yet; another one may
-            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"no address of cell {name}")
-        return self._cells[name]
-
-    def _personal_of(self, name: str) -> PersonalKeys:
-        if name not in self._personal:
-            raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE, f"no address of cell {name}")
-        return self._personal[name]

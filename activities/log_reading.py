@@ -4,7 +4,7 @@ The store has only what was written once. Nothing here asks a database.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 
 from domain.audit_log import CHECKPOINT_ELEMENTS, CHECKPOINTS, checkpoint_path, entries_of, log_folder, size_at
@@ -15,6 +15,7 @@ from domain.log_proofs import EntryProof, ProvedEntry
 from domain.merkle import leaf_hash
 from domain.merkle_proofs import Span, consistency_spans, hash_of, includes, inclusion_spans, tiles_under
 from domain.merkle_tiles import TILE_WIDTH, GrowingTiles, Tile, number_path, right_edge, split, tile_of
+from domain.pieces import joined, one_piece
 
 
 class LogReading:
@@ -153,7 +154,7 @@ class LogReading:
         return [hash_of(span, size, tiles) for span in spans]
 
     async def _read(self, path: str) -> bytes:
-        return b"".join([piece async for piece in self._objects.read(f"{self._folder}/{path}")])
+        return await joined(self._objects.read(f"{self._folder}/{path}"))
 
 
 async def keep(objects: LockedObjects, files: Iterable[tuple[str, bytes]]) -> None:
@@ -164,15 +165,11 @@ async def keep(objects: LockedObjects, files: Iterable[tuple[str, bytes]]) -> No
     """
 
     async def keep_one(name: str, content: bytes) -> None:
-        stored = await objects.put(name, _one_piece(content))
+        stored = await objects.put(name, one_piece(content))
         if stored.sha256 != sha256(content).digest():
             raise contradicted(f"{name} is kept already, and is another")
 
     await asyncio.gather(*(keep_one(name, content) for name, content in files))
-
-
-async def _one_piece(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 def contradicted(detail: str) -> DomainError:

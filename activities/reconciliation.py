@@ -12,6 +12,7 @@ from temporalio import activity
 
 from activities.failures import to_application_error
 from activities.heartbeats import heartbeating
+from activities.known_cells import known
 from activities.ledger_reading import LedgerReading
 from activities.tally_looking import TallyLooking
 from domain.contracts.reconciliation import (
@@ -27,7 +28,7 @@ from domain.contracts.reconciliation import (
     OpenDifferencesInput,
     RepairTallyInput,
 )
-from domain.errors import DomainError, ErrorCode
+from domain.errors import DomainError
 from domain.nullifier_ranges import nullifier_ranges
 from domain.reconciliation import participation_name
 from domain.reconciliation_ports import EvidenceKeys, LedgerAudit, ReconciliationWatch, TallyAudit, TallyRepair
@@ -96,7 +97,7 @@ class ReconciliationActivities:
             ApplicationError: `ledger_unavailable` or `tally_unavailable` (retried).
         """
         async with _guarded():
-            cell = self._cell(request.cell)
+            cell = known(self._cells, request.cell)
             compared = await TallyLooking(request, cell.ledger, cell.tally).run()
             before = await cell.ledger.open_differences(request.survey_id)
         open_before = any(difference.kind in REPAIRABLE for difference in before)
@@ -110,7 +111,7 @@ class ReconciliationActivities:
             ApplicationError: `ledger_unavailable`, `broker_unavailable` or `tally_unavailable` (retried).
         """
         async with _guarded():
-            await self._cell(request.cell).repair.rebuild(request.survey_id, REPAIR_REASON)
+            await known(self._cells, request.cell).repair.rebuild(request.survey_id, REPAIR_REASON)
 
     @activity.defn(name="keep_tally")
     async def keep_tally(self, request: KeepTallyInput) -> None:
@@ -163,12 +164,7 @@ class ReconciliationActivities:
         return OpenDifferences(differences=found)
 
     def _ledger(self, cell: str) -> LedgerAudit:
-        return self._cell(cell).ledger
-
-    def _cell(self, cell: str) -> CellPorts:
-        if cell not in self._cells:  # a worker that does not know the cell yet; another one may
-            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"no address of cell {cell}")
-        return self._cells[cell]
+        return known(self._cells, cell).ledger
 
 
 @asynccontextmanager

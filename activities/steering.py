@@ -6,8 +6,9 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.contracts.surveys import ExtendSurveyInput, Survey, SurveyIntake
-from domain.errors import DomainError, ErrorCode
+from domain.errors import DomainError
 from domain.survey_ports import CellIntake, SteeringCatalogue
 
 
@@ -42,9 +43,7 @@ class SteeringActivities:
             ApplicationError: `survey_not_found`; `ledger_unavailable` (retried).
         """
         try:
-            if request.cell not in self._cells:
-                raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"no address of cell {request.cell}")
-            await self._cells[request.cell].set_intake(request)
+            await known(self._cells, request.cell).set_intake(request)
         except DomainError as error:
             raise to_application_error(error) from error
 

@@ -6,6 +6,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
+from activities.known_cells import known
 from domain.contracts.surveys import (
     AnnounceSurveyInput,
     CorrectSurveyInput,
@@ -18,7 +19,7 @@ from domain.contracts.surveys import (
     SurveyReference,
     SurveyWindow,
 )
-from domain.errors import DomainError, ErrorCode
+from domain.errors import DomainError
 from domain.ports import CellSurveys, KeyManagement
 from domain.survey_ports import SurveyAnnouncer, SurveyCatalogue
 
@@ -97,7 +98,7 @@ class SurveyActivities:
             ApplicationError: `ledger_unavailable` (retried).
         """
         try:
-            await self._cell(request.cell).install(request)
+            await known(self._cells, request.cell).install(request)
         except DomainError as error:
             raise to_application_error(error) from error
 
@@ -109,7 +110,7 @@ class SurveyActivities:
             ApplicationError: `ledger_unavailable` (retried); `survey_not_found` where it was never installed.
         """
         try:
-            await self._cell(window.cell).set_window(window)
+            await known(self._cells, window.cell).set_window(window)
         except DomainError as error:
             raise to_application_error(error) from error
 
@@ -160,8 +161,3 @@ class SurveyActivities:
             await self._announcer.announce(request)
         except DomainError as error:
             raise to_application_error(error) from error
-
-    def _cell(self, name: str) -> CellSurveys:
-        if name not in self._cells:  # a worker that does not know the cell yet; another one may
-            raise DomainError(ErrorCode.LEDGER_UNAVAILABLE, f"no address of cell {name}")
-        return self._cells[name]

@@ -8,6 +8,7 @@ from domain.audit_log import CHECKPOINTS, LeafEntry, entries_of, log_folder
 from domain.audit_ports import LockedObjects
 from domain.log_verification import LogFiles
 from domain.merkle_tiles import TILE_WIDTH, tile_of
+from domain.pieces import joined
 from domain.verification import Check
 from integrations.postgres.audit_sequence import PostgresAuditSequence
 
@@ -59,7 +60,7 @@ async def _files(objects: LockedObjects, log: str, folder: str) -> list[str]:
 async def _copy_file(objects: LockedObjects, name: str, target: Path) -> int:
     if await asyncio.to_thread(target.exists):
         return 0
-    content = b"".join([piece async for piece in objects.read(name)])
+    content = await joined(objects.read(name))
     await asyncio.to_thread(_write, target, content)
     return 1
 

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.contracts.exports import StoredObject
 from domain.errors import DomainError, ErrorCode
+from domain.pieces import joined
 from integrations.vendor_settings import S3Settings
 
 CONTENT_MAX = 64 * 1024 * 1024  # bytes of a file: these are tiles and bundles
@@ -51,7 +52,7 @@ class S3LockedObjects:
         Raises:
             DomainError: `objects_unavailable`.
         """
-        content = b"".join([piece async for piece in pieces])
+        content = await joined(pieces)
         if len(content) > CONTENT_MAX:
             raise ValueError(f"{len(content)} bytes are too many for {name}")
         with _unavailable():

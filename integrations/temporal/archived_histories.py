@@ -15,6 +15,7 @@ from temporalio.converter import PayloadCodec
 from domain.archive_ports import HistoryPlace
 from domain.audit_ports import LockedObjects
 from domain.errors import DomainError, ErrorCode
+from domain.pieces import joined
 from integrations.temporal.histories import Execution
 from integrations.temporal.payloads import open_payloads
 
@@ -86,4 +87,4 @@ class ArchivedHistories:
             raise
 
     async def _read(self, name: str) -> bytes:
-        return b"".join([piece async for piece in self._objects.read(name)])
+        return await joined(self._objects.read(name))
