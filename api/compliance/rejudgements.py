@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 from api.compliance.cancelling import cancel_work
+from api.compliance.periods import require_past
 from api.http.access import Principal
 from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
@@ -66,8 +67,7 @@ class RejudgementDesk:
             judge_under(order.process, policy)
         except ValueError as error:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, f"policy: {error}") from error
-        if not order.since < order.until <= datetime.now(UTC):
-            raise DomainError(ErrorCode.MALFORMED_REQUEST, "from: before `to`, and both are past")
+        require_past(order.since, order.until)
         cell = self._cell(order.cell)
         request = RejudgeInput(
             rejudgement_id=derived_id(f"j_{order.cell}", f"{staff.actor}\n{key}"),

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from api.compliance.cancelling import cancel_work
+from api.compliance.periods import require_past
 from api.http.access import Principal
 from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
@@ -61,8 +62,8 @@ class ReplayOrder:
         is_period = all(period) and not (self.workflow_id or self.run_id)
         if not (is_one or is_period):
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "one execution, or a cell with `from` and `to`")
-        if self.since is not None and self.until is not None and not self.since < self.until <= datetime.now(UTC):
-            raise DomainError(ErrorCode.MALFORMED_REQUEST, "from: before `to`, and both are past")
+        if self.since is not None and self.until is not None:
+            require_past(self.since, self.until)
         return self.namespace or cell_of_workflow(self.workflow_id) or PLATFORM
 
 

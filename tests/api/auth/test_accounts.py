@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from domain.account_ends import Deletion, DeletionStage
@@ -21,6 +20,7 @@ from domain.mailing import MessageKind
 from domain.sessions import EndReason
 from integrations.login.passkeys import PASSKEYS_MAX
 from integrations.login.passwords import Passwords
+from tests.answers import code_of
 from tests.api.auth.registration_town import CELLS, WITHIN_S, number
 from tests.api.auth.village import Village
 from tests.audited import leaves
@@ -28,10 +28,6 @@ from tests.integrations.login.authenticator import Authenticator
 from workers.identity_sweeps import begin_deletions, begin_deletions_again, tell_changes
 
 PASSWORD = "a long way to the polling station"
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_who_deletes_the_account_and_registers_again_cannot_vote_twice(village: Village) -> None:

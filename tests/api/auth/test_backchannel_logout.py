@@ -17,6 +17,7 @@ from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import LOOKUP
 from integrations.login.issuer_sandbox.state import Issuer
 from integrations.postgres.roles import IDENTITY
+from tests.answers import code_of
 from tests.api.auth.conftest import Auth, LoggedIn
 from tests.conftest import SettingsFor
 
@@ -32,10 +33,6 @@ def issuer(auth: Auth) -> Issuer:
 
 async def send(auth: Auth, token: str, **headers: str) -> httpx.Response:
     return await auth.client.post("/v1/auth/backchannel-logout", data={"logout_token": token}, headers=headers)
-
-
-def refusal(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def log_in(auth: Auth, issuer: Issuer, *, sid: str, voter_id: str = "", cell: str = "eu") -> LoggedIn:
@@ -78,14 +75,14 @@ async def test_a_token_is_obeyed_once(auth: Auth, issuer: Issuer) -> None:
     first, sid = issuer.logout_token(), f"sid-{issuer.subject}"
     assert (await send(auth, first)).status_code == 200
     later = await log_in(auth, issuer, sid=sid)
-    assert refusal(await send(auth, first)) == INVALID
-    assert refusal(await send(auth, issuer.logout_token(jti=jti_of(first)))) == INVALID
+    assert code_of(await send(auth, first)) == INVALID
+    assert code_of(await send(auth, issuer.logout_token(jti=jti_of(first)))) == INVALID
     assert await is_open(auth, later)
     other = issuer.logout_token(sid=sid)
     answers = await asyncio.gather(*(send(auth, other) for _ in range(5)))  # each cell obeys one of them
     assert {answer.status_code for answer in answers} <= {200, 400}
     assert not await is_open(auth, later)
-    assert refusal(await send(auth, other)) == INVALID
+    assert code_of(await send(auth, other)) == INVALID
 
 
 def jti_of(token: str) -> str:
@@ -106,7 +103,7 @@ def jti_of(token: str) -> str:
 )
 async def test_a_bad_token_ends_nothing(auth: Auth, issuer: Issuer, claims: dict[str, Any]) -> None:
     login = await log_in(auth, issuer, sid=f"sid-{issuer.subject}")
-    assert refusal(await send(auth, issuer.logout_token(**claims))) == INVALID
+    assert code_of(await send(auth, issuer.logout_token(**claims))) == INVALID
     assert await is_open(auth, login)
 
 
@@ -114,12 +111,12 @@ async def test_a_bad_token_ends_nothing(auth: Auth, issuer: Issuer, claims: dict
 async def test_what_is_no_token_is_refused(auth: Auth, body: bytes) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
     answer = await auth.client.post("/v1/auth/backchannel-logout", content=body, headers=headers)
-    assert refusal(answer) == INVALID
+    assert code_of(answer) == INVALID
 
 
 async def test_it_must_be_a_form(auth: Auth, issuer: Issuer) -> None:
     answer = await auth.client.post("/v1/auth/backchannel-logout", json={"logout_token": issuer.logout_token()})
-    assert refusal(answer) == (415, "unsupported_media_type")
+    assert code_of(answer) == (415, "unsupported_media_type")
 
 
 async def test_a_login_at_a_provider_begins_here(auth: Auth, issuer: Issuer) -> None:
@@ -140,6 +137,6 @@ async def test_a_login_at_a_provider_begins_here(auth: Auth, issuer: Issuer) -> 
     ):
         answer = await auth.client.get(f"/v1/auth/oidc/{path}/authorize", params=parameters)
         if expected is not None:
-            assert refusal(answer) == expected
+            assert code_of(answer) == expected
         else:  # whatever else is asked for, people go where the settings say
             assert parse_qs(urlsplit(answer.json()["url"]).query)["redirect_uri"] == [issuer.settings.redirect_uri]

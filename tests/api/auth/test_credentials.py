@@ -10,6 +10,7 @@ import pytest
 
 from domain.credentials import RECOVERY_CODES, CredentialKind
 from domain.sessions import EndReason
+from tests.answers import code_of
 from tests.api.auth.conftest import Auth, LoggedIn
 from tests.integrations.login.authenticator import Authenticator
 
@@ -25,10 +26,6 @@ async def held(auth: Auth, login: LoggedIn) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_a_password_is_kept_as_a_slow_hash_and_ends_the_other_sessions(auth: Auth) -> None:

@@ -27,6 +27,7 @@ from integrations.login.passwords import Passwords
 from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.unopened_logins import end_unopened_logins
 from integrations.vendor_settings import PasskeySettings
+from tests.answers import code_of
 from tests.api.auth.conftest import PUBLIC_URL, Auth
 from tests.api.auth.login_town import PASSWORD, WITHIN_S, LoginTown, Person, open_login_town
 from tests.audited import leaves
@@ -47,10 +48,6 @@ async def silent() -> AsyncIterator[SilentProvider]:
 async def town(settings_for: SettingsFor, auth: Auth, silent: SilentProvider) -> AsyncIterator[LoginTown]:
     async with open_login_town(settings_for, auth, providers={"silent": silent.settings}) as opened:
         yield opened
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def claims_of(answer: httpx.Response) -> dict[str, Any]:

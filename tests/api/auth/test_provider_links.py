@@ -22,15 +22,12 @@ from domain.tokens import ACCESS_ISSUER, Confirmation, VoterClaims
 from integrations.keys.dpop_keys import make_proof
 from integrations.login.issuer_sandbox.state import Issuer
 from integrations.login.oidc import open_providers
+from tests.answers import code_of
 from tests.api.auth.conftest import PUBLIC_URL, Auth, LoggedIn
 from tests.api.auth.login_town import PASSWORD, LoginTown, Person, open_login_town
 from tests.conftest import SettingsFor
 
 LINKS = "/v1/account/credentials/providers"
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def returned(url: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ import json
 import time
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 
@@ -13,14 +12,11 @@ from domain.eligibility import VoterStatus
 from domain.sessions import SESSIONS_MAX, EndReason, refresh_token_hash
 from domain.tokens import LIFETIME_S
 from integrations.keys.dpop_keys import ProofKey, make_proof
+from tests.answers import code_of
 from tests.api.auth.conftest import PUBLIC_URL, Auth, LoggedIn
 
 PATIENCE_S = 20.0
 UNKNOWN = "rt_eu_" + "a" * 43
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 INVALID = (401, "refresh_token_invalid")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.testing import ActivityEnvironment
@@ -70,6 +69,7 @@ from integrations.temporal.client import connect
 from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
+from tests.answers import code_of
 from tests.api.auth.registration_town import Town, number
 from tests.api.compliance.officer import CELL, DOCUMENT, MAIL, WITHIN_S, Officer, histories
 from tests.api.compliance.test_console import Logs, NoReplays
@@ -352,9 +352,6 @@ class NoBroker:
 
 
 async def test_who_may_not_and_what_is_not_there_gets_nothing(town: Town, officer: Officer, registered: str) -> None:
-    def code(answer: httpx.Response) -> tuple[int, str]:
-        return answer.status_code, answer.json()["code"]
-
     for case_id in (
         "A" * 55,
         new_registration_id(CELL),
@@ -363,11 +360,11 @@ async def test_who_may_not_and_what_is_not_there_gets_nothing(town: Town, office
         "A" * 56,
         "x",
     ):
-        assert code(await officer.post(case_id)) == (404, "case_not_found")
+        assert code_of(await officer.post(case_id)) == (404, "case_not_found")
     for role in (Role.ADMIN, Role.SUPPORT, Role.AUDITOR):
-        assert code(await officer.post(registered, role)) == (403, "forbidden")
-    assert code(await officer.post(registered, key=None)) == (400, "malformed_request")
-    assert code(await officer.post(registered, reason="because")) == (400, "malformed_request")
+        assert code_of(await officer.post(registered, role)) == (403, "forbidden")
+    assert code_of(await officer.post(registered, key=None)) == (400, "malformed_request")
+    assert code_of(await officer.post(registered, reason="because")) == (400, "malformed_request")
 
 
 class Destroyed:

@@ -5,36 +5,34 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from fastapi import APIRouter
 from temporalio.worker import Worker
 
 from activities.rejudging import RejudgingActivities
 from api.compliance.composition import compose
 from api.compliance.rejudgement_routes import rejudgement_routes
 from api.compliance.rejudgements import RejudgementDesk, RejudgingCell
-from api.http.application import create_application
 from domain.audit import AuditKind
 from domain.contracts.rejudging import DecisionProcess
-from domain.errors import DomainError, ErrorCode
 from domain.tokens import Role
-from integrations.identity_cell import IdentityCell, open_identity_cell
+from integrations.identity_cell import IdentityCell
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, HISTORY, STAFF_TOKEN
-from integrations.postgres.pool import open_pool
+from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
 from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.postgres.staff_entries import PostgresStaffEntries
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.rejudgements import TemporalRejudgements
 from integrations.temporal.worker import sandbox
-from tests.api.support.staff_desk import ANN, BOB, door, staff
+from tests.answers import code_of
+from tests.api.compliance.orders import Orders, as_officer, only_eu, open_orders
+from tests.api.support.staff_desk import ANN, BOB, door
 from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.limits_world import lonely_limits
@@ -51,65 +49,35 @@ ORDER: dict[str, Any] = {
 }
 
 
-@dataclass
-class Officers:
-    """Whoever asks, the cell's clients, and the queue of its comparisons, which nobody serves unless a test does."""
-
-    client: httpx.AsyncClient
-    cell: IdentityCell
-    owner: asyncpg.Pool
-    queue: str
+class Officers(Orders):
+    """Whoever asks for them."""
 
     async def ask(self, who: str = ANN, *roles: Role, key: str | None = None, **order: Any) -> httpx.Response:
-        headers = staff(who, roles or (Role.COMPLIANCE,)) | {"idempotency-key": key or secrets.token_hex(8)}
+        headers = as_officer(who, *roles) | {"idempotency-key": key or secrets.token_hex(8)}
         return await self.client.post(PATH, json={**ORDER, **order}, headers=headers)
 
     async def read(self, rejudgement: str, *roles: Role) -> httpx.Response:
-        return await self.client.get(f"{PATH}/{rejudgement}", headers=staff(ANN, roles or (Role.COMPLIANCE,)))
+        return await self.client.get(f"{PATH}/{rejudgement}", headers=as_officer(ANN, *roles))
 
     async def cancel(self, rejudgement: str, who: str, *roles: Role) -> httpx.Response:
-        return await self.client.put(f"{PATH}/{rejudgement}/cancel", headers=staff(who, roles or (Role.COMPLIANCE,)))
+        return await self.client.put(f"{PATH}/{rejudgement}/cancel", headers=as_officer(who, *roles))
 
-    async def entries(self, rejudgement: str, kind: AuditKind = AuditKind.DECISIONS_REJUDGED) -> list[dict[str, Any]]:
-        rows = await self.owner.fetch(
-            "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'subject' = $2",
-            kind.value,
-            rejudgement,
-        )
-        return [json.loads(row["body"]) for row in rows]
+    async def asked(self, rejudgement: str) -> list[dict[str, Any]]:
+        return await self.entries(rejudgement, AuditKind.DECISIONS_REJUDGED)
 
 
 def cell_of(cell: IdentityCell, queue: str) -> Callable[[str | None], RejudgingCell]:
-    def of(name: str | None) -> RejudgingCell:
-        if name == "us":
-            raise DomainError(ErrorCode.CELL_UNAVAILABLE)
-        if name != "eu":
-            raise DomainError(ErrorCode.WRONG_CELL)
-        processes = TemporalRejudgements(cell.temporal, "eu", queue=queue, patience_s=20)
-        return RejudgingCell(PostgresStaffEntries(cell.pool), processes)
-
-    return of
+    processes = TemporalRejudgements(cell.temporal, "eu", queue=queue, patience_s=20)
+    return only_eu(RejudgingCell(PostgresStaffEntries(cell.pool), processes))
 
 
 @pytest_asyncio.fixture
 async def officers(settings_for: SettingsFor, owner_pool: OwnerPool) -> AsyncIterator[Officers]:
-    settings, queue = settings_for(IDENTITY), f"rejudging-{secrets.token_hex(4)}"
-    telemetry = make_telemetry(settings, "compliance")
-    async with AsyncExitStack() as lifetime:
-        pool = await open_pool(settings.cells["eu"].database, settings, IDENTITY, size=2)
-        lifetime.push_async_callback(pool.close)
-        interceptor = telemetry.tracing.temporal_interceptor()
-        cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), pool, interceptor)
-        app = create_application("compliance", telemetry)
-        desk = RejudgementDesk(cell_of(cell, queue))
-        app.include_router(rejudgement_routes(desk, door(Role.COMPLIANCE), lonely_limits()))
-        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
-        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
-        yield Officers(client, cell, await owner_pool("eu"), queue)
+    def routes(cell: IdentityCell, queue: str) -> APIRouter:
+        return rejudgement_routes(RejudgementDesk(cell_of(cell, queue)), door(Role.COMPLIANCE), lonely_limits())
 
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+    async with open_orders(settings_for, owner_pool, Officers, routes) as opened:
+        yield opened
 
 
 async def test_a_rejudgement_is_asked_for_once_and_read(officers: Officers) -> None:
@@ -121,7 +89,7 @@ async def test_a_rejudgement_is_asked_for_once_and_read(officers: Officers) -> N
     assert {answer.json()["rejudgementId"] for answer in again} == {begun.json()["rejudgementId"]}
     rejudgement: str = begun.json()["rejudgementId"]
     assert begun.headers["location"] == f"{PATH}/{rejudgement}"
-    (entry,) = await officers.entries(rejudgement)
+    (entry,) = await officers.asked(rejudgement)
     assert (entry["actor"], entry["role"], entry["outcome"]) == (ANN, "compliance", "asked")
     assert (entry["facts"]["process"], entry["facts"]["from"]) == ("login", "2026-05-07T00:00:00.000000Z")
     async with Worker(
@@ -143,7 +111,7 @@ async def test_a_rejudgement_is_asked_for_once_and_read(officers: Officers) -> N
         assert "v_eu" not in json.dumps(found)
         other = await officers.ask(key=secrets.token_hex(8))
         assert other.json()["rejudgementId"] != rejudgement
-    assert len(await officers.entries(rejudgement)) == 1
+    assert len(await officers.asked(rejudgement)) == 1
 
 
 async def test_a_rejudgement_is_cancelled_once(officers: Officers) -> None:

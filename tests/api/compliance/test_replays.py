@@ -4,34 +4,27 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from fastapi import APIRouter
 from temporalio.worker import Worker
 
 from activities.replaying import ReplayActivities
 from api.compliance.replay_routes import replay_routes
 from api.compliance.replays import ReplayCell, ReplayDesk
-from api.http.application import create_application
 from domain.audit import AuditKind
-from domain.errors import DomainError, ErrorCode
 from domain.tokens import Role
-from integrations.identity_cell import IdentityCell, open_identity_cell
-from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import HISTORY
-from integrations.postgres.pool import open_pool
+from integrations.identity_cell import IdentityCell
 from integrations.postgres.replays import PostgresReplays
-from integrations.postgres.roles import IDENTITY
 from integrations.postgres.staff_entries import PostgresStaffEntries
-from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.replays import TemporalReplays
 from integrations.temporal.worker import sandbox
-from tests.api.support.staff_desk import ANN, BOB, door, staff
+from tests.answers import code_of
+from tests.api.compliance.orders import Orders, as_officer, only_eu, open_orders
+from tests.api.support.staff_desk import ANN, BOB, door
 from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.limits_world import lonely_limits
@@ -45,24 +38,18 @@ ONE: dict[str, Any] = {"workflowId": "submit-votes/eu/x-1"}
 NOBODYS = "w_eu_" + "a" * 26
 
 
-@dataclass
-class Officers:
-    """Whoever asks, the cell's clients, and the queue of its replays, which nobody serves unless a test does."""
-
-    client: httpx.AsyncClient
-    cell: IdentityCell
-    owner: asyncpg.Pool
-    queue: str
+class Officers(Orders):
+    """Whoever asks for them."""
 
     async def ask(self, order: dict[str, Any], who: str = ANN, *roles: Role, key: str | None = None) -> httpx.Response:
-        headers = staff(who, roles or (Role.COMPLIANCE,)) | {"idempotency-key": key or secrets.token_hex(8)}
+        headers = as_officer(who, *roles) | {"idempotency-key": key or secrets.token_hex(8)}
         return await self.client.post(PATH, json=order, headers=headers)
 
     async def get(self, path: str, *roles: Role, **headers: str) -> httpx.Response:
-        return await self.client.get(f"{PATH}{path}", headers=staff(ANN, roles or (Role.COMPLIANCE,)) | headers)
+        return await self.client.get(f"{PATH}{path}", headers=as_officer(ANN, *roles) | headers)
 
     async def cancel(self, replay: str, who: str = ANN, *roles: Role) -> httpx.Response:
-        return await self.client.put(f"{PATH}/{replay}/cancel", headers=staff(who, roles or (Role.COMPLIANCE,)))
+        return await self.client.put(f"{PATH}/{replay}/cancel", headers=as_officer(who, *roles))
 
     def worker(self, executions: Executions) -> Worker:
         activities = ReplayActivities(PostgresReplays(self.cell.pool), executions, step_s=0)
@@ -80,44 +67,22 @@ class Officers:
                 await asyncio.sleep(0.05)
         return dict(found)
 
-    async def entries(self, replay: str, kind: AuditKind = AuditKind.EXECUTIONS_REPLAYED) -> list[dict[str, Any]]:
-        rows = await self.owner.fetch(
-            "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'subject' = $2", kind.value, replay
-        )
-        return [json.loads(row["body"]) for row in rows]
+    async def asked(self, replay: str) -> list[dict[str, Any]]:
+        return await self.entries(replay, AuditKind.EXECUTIONS_REPLAYED)
 
 
 def cell_of(cell: IdentityCell, queue: str) -> Callable[[str | None], ReplayCell]:
-    def of(name: str | None) -> ReplayCell:
-        if name == "us":
-            raise DomainError(ErrorCode.CELL_UNAVAILABLE)
-        if name != "eu":
-            raise DomainError(ErrorCode.WRONG_CELL)
-        processes = TemporalReplays(cell.temporal, "eu", queue=queue, patience_s=20)
-        return ReplayCell(PostgresReplays(cell.pool), PostgresStaffEntries(cell.pool), processes)
-
-    return of
+    processes = TemporalReplays(cell.temporal, "eu", queue=queue, patience_s=20)
+    return only_eu(ReplayCell(PostgresReplays(cell.pool), PostgresStaffEntries(cell.pool), processes))
 
 
 @pytest_asyncio.fixture
 async def officers(settings_for: SettingsFor, owner_pool: OwnerPool) -> AsyncIterator[Officers]:
-    settings, queue = settings_for(IDENTITY), f"replaying-{secrets.token_hex(4)}"
-    telemetry = make_telemetry(settings, "compliance")
-    async with AsyncExitStack() as lifetime:
-        pool = await open_pool(settings.cells["eu"].database, settings, IDENTITY, size=3)
-        lifetime.push_async_callback(pool.close)
-        interceptor = telemetry.tracing.temporal_interceptor()
-        cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), pool, interceptor)
-        app = create_application("compliance", telemetry)
-        desk = ReplayDesk(settings.cells, cell_of(cell, queue))
-        app.include_router(replay_routes(desk, door(Role.COMPLIANCE), lonely_limits()))
-        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
-        client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
-        yield Officers(client, cell, await owner_pool("eu"), queue)
+    def routes(cell: IdentityCell, queue: str) -> APIRouter:
+        return replay_routes(ReplayDesk(("eu", "us"), cell_of(cell, queue)), door(Role.COMPLIANCE), lonely_limits())
 
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+    async with open_orders(settings_for, owner_pool, Officers, routes) as opened:
+        yield opened
 
 
 async def test_a_replay_is_asked_for_once_and_read(officers: Officers) -> None:
@@ -128,13 +93,13 @@ async def test_a_replay_is_asked_for_once_and_read(officers: Officers) -> None:
     assert {answer.json()["replayId"] for answer in again} == {begun.json()["replayId"]}
     replay: str = begun.json()["replayId"]
     assert begun.headers["location"] == f"{PATH}/{replay}"
-    (entry,) = await officers.entries(replay)
+    (entry,) = await officers.asked(replay)
     assert (entry["actor"], entry["role"], entry["outcome"]) == (ANN, "compliance", "asked")
     assert (entry["facts"]["type"], entry["facts"]["from"]) == ("AssessLogin", "2026-05-07T00:00:00.000000Z")
     async with officers.worker(executions):
         found = await officers.ended(replay)
         one = (await officers.ask(ONE)).json()["replayId"]
-        assert ((await officers.ended(one))["same"], (await officers.entries(one))[0]["facts"]["workflow"]) == (
+        assert ((await officers.ended(one))["same"], (await officers.asked(one))[0]["facts"]["workflow"]) == (
             1,
             ONE["workflowId"],
         )

@@ -26,6 +26,7 @@ from integrations.keys.tokens import TokenVerifier
 from integrations.settings import Environment, Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import make_telemetry
+from tests.answers import code_of
 from tests.limits_world import lonely_limits
 
 URL = "http://staff.test"
@@ -101,10 +102,6 @@ def add_routes(app: FastAPI, access: Access) -> None:
         return {"sub": claims.sub}
 
 
-async def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
-
-
 def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
@@ -118,21 +115,21 @@ async def test_staff_with_the_role_are_let_in(client: httpx.AsyncClient, tokens:
 async def test_staff_without_the_role_are_not(client: httpx.AsyncClient, tokens: AccessTokens) -> None:
     for roles in ([], [Role.SUPPORT], [Role.AUDITOR]):
         answer = await client.post("/staff/1", headers=bearer(tokens.staff("u_ada", roles)))
-        assert await code_of(answer) == (403, "forbidden")
+        assert code_of(answer) == (403, "forbidden")
 
 
 async def test_voters_and_staff_are_kept_apart(client: httpx.AsyncClient, tokens: AccessTokens) -> None:
     voter, staff = tokens.voter(VOTER, "eu", "DE"), tokens.staff(VOTER, list(Role))
     assert (await client.get("/voter", headers=bearer(voter))).json() == {"sub": VOTER}
-    assert await code_of(await client.post("/staff/1", headers=bearer(voter))) == (401, "token_invalid")
-    assert await code_of(await client.get("/voter", headers=bearer(staff))) == (401, "token_invalid")
-    assert await code_of(await client.get("/voter", headers={"x-api-key": "admin"})) == (401, "unauthenticated")
+    assert code_of(await client.post("/staff/1", headers=bearer(voter))) == (401, "token_invalid")
+    assert code_of(await client.get("/voter", headers=bearer(staff))) == (401, "token_invalid")
+    assert code_of(await client.get("/voter", headers={"x-api-key": "admin"})) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Basic YTpi"}, {"authorization": "Bearer "}])
 async def test_nobody_is_let_in_without_a_token(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     answer = await client.post("/staff/1", headers=headers)
-    assert await code_of(answer) == (401, "unauthenticated")
+    assert code_of(answer) == (401, "unauthenticated")
     assert answer.headers["www-authenticate"]
 
 
@@ -150,7 +147,7 @@ async def test_who_is_let_in_and_who_is_not_is_counted(tmp_path: Path, tokens: A
 async def test_expired_token_is_refused(client: httpx.AsyncClient, tokens: AccessTokens) -> None:
     tokens._now = lambda: time.time() - 3600
     answer = await client.post("/staff/1", headers=bearer(tokens.staff("u_ada", [Role.ADMIN])))
-    assert await code_of(answer) == (401, "token_expired")
+    assert code_of(answer) == (401, "token_expired")
 
 
 async def test_bound_staff_token_needs_its_proof(client: httpx.AsyncClient, tokens: AccessTokens) -> None:
@@ -168,14 +165,14 @@ async def test_bound_staff_token_needs_its_proof(client: httpx.AsyncClient, toke
         headers = {"authorization": f"DPoP {token}", "dpop": proof, "content-type": "application/json"}
         answer = await client.post(path + "?query=1", content=body, headers=headers)
         assert answer.status_code == expected, answer.text
-    assert await code_of(await client.post(path, headers=bearer(token))) == (401, "proof_invalid")
+    assert code_of(await client.post(path, headers=bearer(token))) == (401, "proof_invalid")
 
 
 async def test_machine_client_has_its_own_roles(client: httpx.AsyncClient) -> None:
     answer = await client.post("/staff/1", headers={"X-API-Key": "admin"})
     assert answer.json() == {"actor": "client:c_admin", "id": "1"}
-    assert await code_of(await client.post("/staff/1", headers={"X-API-Key": "reader"})) == (403, "forbidden")
-    assert await code_of(await client.post("/staff/1", headers={"X-API-Key": "nobody"})) == (401, "unauthenticated")
+    assert code_of(await client.post("/staff/1", headers={"X-API-Key": "reader"})) == (403, "forbidden")
+    assert code_of(await client.post("/staff/1", headers={"X-API-Key": "nobody"})) == (401, "unauthenticated")
 
 
 async def test_machine_client_has_its_own_limit(client: httpx.AsyncClient) -> None:

@@ -66,9 +66,5 @@ async def eventually(look: Callable[[], Awaitable[Any]]) -> Any:
     return found
 
 
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
-
-
 def support_cells(town: Town) -> Callable[[str | None], SupportCell]:
     return lambda name: support_cell(town.cells[name or ""], Signatures(), SubmissionIds(bytes(32)))

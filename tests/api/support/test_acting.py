@@ -21,9 +21,10 @@ from domain.mailing import MessageKind
 from domain.tokens import Role
 from integrations.postgres.account_locks import PostgresAccountLocks
 from integrations.temporal.worker import sandbox
+from tests.answers import code_of
 from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
-from tests.api.support.support_world import Support, code_of, eventually
+from tests.api.support.support_world import Support, eventually
 from tests.audited import leaves
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import make_account

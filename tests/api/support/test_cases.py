@@ -41,8 +41,9 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.submissions import SubmissionCase
 from integrations.temporal.worker import sandbox
+from tests.answers import code_of
 from tests.api.auth.registration_town import CELLS, Town, number
-from tests.api.support.support_world import Support, code_of, eventually, support_cells
+from tests.api.support.support_world import Support, eventually, support_cells
 from workflows.submit_votes import SubmitVotesWorkflow
 
 CHOICE = b"a choice that nobody may read"

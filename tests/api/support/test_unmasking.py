@@ -16,9 +16,10 @@ from integrations.postgres.roles import UNMASKING
 from integrations.postgres.unmasking_entries import PostgresUnmaskingEntries
 from integrations.temporal.histories import Histories
 from integrations.temporal.worker import sandbox
+from tests.answers import code_of
 from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import ANN, BOB, StaffDesk, staff_desk
-from tests.api.support.support_world import code_of, eventually
+from tests.api.support.support_world import eventually
 from tests.audited import leaves
 from tests.conftest import OwnerPool
 from workflows.break_glass import BreakGlassWorkflow

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from domain.tally import BALLOTS, MergedTotals
+from tests.answers import code_of
 from tests.audited import leaves
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
@@ -42,10 +43,6 @@ async def survey(working: Any) -> AsyncIterator[str]:
         assert (await admin.put(f"{path}/publish")).status_code == 200
     yield path
     working.results.is_down = False
-
-
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def exported(admin: httpx.AsyncClient, survey: str, **order: Any) -> dict[str, Any]:
@@ -120,7 +117,7 @@ async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, su
     answer = await admin.post(f"{survey}/exports", json={"format": "json"})
     url = answer.headers["location"]
     assert (await admin.get(url)).json()["status"] == "running"
-    assert code(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
+    assert code_of(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
     platform.results.is_down = False
     assert (await finished(admin, url))["sizeBytes"] > 0
 
@@ -137,7 +134,7 @@ async def test_a_cancelled_export_stays_so_and_is_written_down_once(
             assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled"), cancelled.text
     platform.results.is_down = False
     assert (await admin.get(url)).json()["status"] == "cancelled"
-    assert code(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
+    assert code_of(await admin.get(url, params={"download": True})) == (409, "export_not_finished")
     rows = await (await owner_pool("catalogue")).fetch(
         "SELECT body FROM audit.entry WHERE kind = 'export.cancelled' AND body->>'subject' = $1",
         survey.rpartition("/")[2],
@@ -149,9 +146,9 @@ async def test_a_cancelled_export_stays_so_and_is_written_down_once(
 
 async def test_an_export_that_has_its_file_keeps_it(admin: httpx.AsyncClient, survey: str):
     found = await exported(admin, survey, format="csv")
-    assert code(await admin.put(f"{found['url']}/cancel")) == (409, "work_ended")
+    assert code_of(await admin.put(f"{found['url']}/cancel")) == (409, "work_ended")
     assert (await admin.get(found["url"])).json()["status"] == "finished"
-    assert code(await admin.put(f"{survey}/exports/x_aaaaaaaaaaaaaaaa/cancel")) == (404, "export_not_found")
+    assert code_of(await admin.put(f"{survey}/exports/x_aaaaaaaaaaaaaaaa/cancel")) == (404, "export_not_found")
 
 
 async def test_an_export_is_noted_with_whoever_asked(admin: httpx.AsyncClient, survey: str, owner_pool: OwnerPool):
@@ -172,8 +169,8 @@ async def test_another_surveys_export_is_not_found(admin: httpx.AsyncClient, sur
     found = await exported(admin, survey, format="csv")
     other = (await admin.post(INTERNAL, json={"title": "x", "questions": [QUESTION]})).headers["location"]
     for url in (f"{other}/exports/{found['id']}", f"{survey}/exports/x_aaaaaaaaaaaaaaaa", f"{survey}/exports/nonsense"):
-        assert code(await admin.get(url)) == (404, "export_not_found")
-    assert code(await admin.post(f"{other}/exports", json={"format": "csv"})) == (409, "survey_not_open")
+        assert code_of(await admin.get(url)) == (404, "export_not_found")
+    assert code_of(await admin.post(f"{other}/exports", json={"format": "csv"})) == (409, "survey_not_open")
 
 
 QUESTION = {"title": "What?", "min": 1, "max": 1, "options": [{"text": "a"}]}
@@ -195,4 +192,4 @@ QUESTION = {"title": "What?", "min": 1, "max": 1, "options": [{"text": "a"}]}
 async def test_a_malformed_order_is_refused(
     admin: httpx.AsyncClient, survey: str, order: dict[str, Any], expected: tuple[int, str]
 ):
-    assert code(await admin.post(f"{survey}/exports", json=order)) == expected
+    assert code_of(await admin.post(f"{survey}/exports", json=order)) == expected

@@ -12,6 +12,7 @@ import pytest
 
 from domain.checkpoints import read_verifier_keys
 from domain.tokens import Role
+from tests.answers import code_of
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 INTERNAL = "/v1/internal/surveys"
@@ -27,10 +28,6 @@ async def created(admin: httpx.AsyncClient, **more: Any) -> tuple[str, dict[str,
     answer = await admin.post(INTERNAL, json=body(**more))
     assert answer.status_code == 201, answer.text
     return answer.headers["location"], answer.json(), answer.headers["etag"]
-
-
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def actions(owner_pool: OwnerPool, survey_id: str) -> list[asyncpg.Record]:
@@ -90,7 +87,7 @@ async def test_an_unknown_id_is_refused_and_nothing_changes(admin: httpx.AsyncCl
     path, survey, tag = await created(admin)
     wanted = body()
     wanted["questions"][0]["id"] = unknown
-    assert code(await admin.put(path, json=wanted)) == (422, "survey_invalid")
+    assert code_of(await admin.put(path, json=wanted)) == (422, "survey_invalid")
     found = await admin.get(path)
     assert (found.json(), found.headers["etag"]) == (survey, tag)
 
@@ -103,12 +100,12 @@ async def test_if_match_is_honoured_and_never_demanded(admin: httpx.AsyncClient)
     newer = answer.headers["etag"]
     assert newer != tag
     for stale in (tag, f"W/{newer}", '"x"', "nonsense", ""):
-        assert code(await admin.put(path, json=body("Late"), headers={"if-match": stale})) == (
+        assert code_of(await admin.put(path, json=body("Late"), headers={"if-match": stale})) == (
             412,
             "precondition_failed",
         )
-        assert code(await admin.delete(path, headers={"if-match": stale})) == (412, "precondition_failed")
-        assert code(await admin.put(f"{path}/publish", headers={"if-match": stale})) == (412, "precondition_failed")
+        assert code_of(await admin.delete(path, headers={"if-match": stale})) == (412, "precondition_failed")
+        assert code_of(await admin.put(f"{path}/publish", headers={"if-match": stale})) == (412, "precondition_failed")
     for fresh in (f'"7", {newer}', "*"):
         answer = await admin.put(path, json=body("Supper"), headers={"if-match": fresh})
         assert answer.status_code == 200
@@ -231,7 +228,7 @@ async def test_a_malformed_request_is_answered_never_a_fault(admin: httpx.AsyncC
 
 async def test_a_body_over_the_limit_is_refused(admin: httpx.AsyncClient):
     answer = await admin.post(INTERNAL, content=b" " * 1_100_000, headers={"content-type": "application/json"})
-    assert code(answer) == (413, "payload_too_large")
+    assert code_of(answer) == (413, "payload_too_large")
 
 
 @pytest.mark.parametrize(
@@ -267,10 +264,10 @@ async def test_only_admins_manage_surveys(admin: httpx.AsyncClient, anyone: http
     ]
     voter = platform.tokens.voter("v_eu_aaaaaaaaaaaaaaaaaaaaaaaaaa", "eu", "UK")
     for method, address, content in calls:
-        assert code(await anyone.request(method, address, json=content)) == (401, "unauthenticated")
+        assert code_of(await anyone.request(method, address, json=content)) == (401, "unauthenticated")
         for token, expected in ((voter, (401, "token_invalid")), (platform.staff(Role.SUPPORT), (403, "forbidden"))):
             headers = {"authorization": f"Bearer {token}"}
-            assert code(await anyone.request(method, address, json=content, headers=headers)) == expected
+            assert code_of(await anyone.request(method, address, json=content, headers=headers)) == expected
     assert (await admin.get(path)).status_code == 200
 
 
@@ -299,7 +296,7 @@ async def test_staff_list_drafts_page_by_page(admin: httpx.AsyncClient):
     ],
 )
 async def test_a_malformed_page_is_refused(anyone: httpx.AsyncClient, query: str):
-    assert code(await anyone.get(f"/v1/surveys?{query}")) == (400, "malformed_request")
+    assert code_of(await anyone.get(f"/v1/surveys?{query}")) == (400, "malformed_request")
 
 
 async def test_everybody_reads_the_keys_of_audit_logs_as_tools_take_them(anyone: httpx.AsyncClient):

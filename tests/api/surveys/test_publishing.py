@@ -13,6 +13,7 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from domain.ids import run_survey_workflow_id
+from tests.answers import code_of
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 INTERNAL = "/v1/internal/surveys"
@@ -35,10 +36,6 @@ async def published(admin: httpx.AsyncClient, **more: Any) -> tuple[str, str]:
     answer = await admin.put(f"{path}/publish")
     assert answer.status_code == 200, answer.text
     return path, survey_id
-
-
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def until(check: Callable[[], Awaitable[bool]], within_s: float = 15.0) -> None:
@@ -111,7 +108,7 @@ async def test_nothing_opens_while_one_cell_has_not_got_it(
     platform.cells["us"].is_cut = True
     tag = (await admin.get(path)).headers["etag"]
     answer = await hasty.put(f"{path}/publish", headers={"if-match": tag})
-    assert code(answer) == (503, "survey_publishing")
+    assert code_of(answer) == (503, "survey_publishing")
     assert int(answer.headers["retry-after"]) > 0
 
     async def is_in_one() -> bool:
@@ -123,9 +120,9 @@ async def test_nothing_opens_while_one_cell_has_not_got_it(
     assert found["eu"] is not None
     assert found["eu"]["start_at"] is found["eu"]["admits_from"] is None
     assert (await anyone.get(f"/v1/surveys/{survey_id}")).status_code == 404
-    assert code(await admin.put(path, json=body("Late"))) == (409, "survey_frozen")
-    assert code(await admin.delete(path)) == (409, "survey_frozen")
-    assert code(await hasty.put(f"{path}/publish", headers={"if-match": tag})) == (503, "survey_publishing")
+    assert code_of(await admin.put(path, json=body("Late"))) == (409, "survey_frozen")
+    assert code_of(await admin.delete(path)) == (409, "survey_frozen")
+    assert code_of(await hasty.put(f"{path}/publish", headers={"if-match": tag})) == (503, "survey_publishing")
 
     platform.cells["us"].is_cut = False
     answer = await admin.put(f"{path}/publish", headers={"if-match": tag})
@@ -140,7 +137,7 @@ async def test_it_opens_by_itself_once_the_cell_is_back(
 ):
     path, survey_id = await drafted(admin)
     platform.cells["eu"].is_cut = True
-    assert code(await hasty.put(f"{path}/publish")) == (503, "survey_publishing")
+    assert code_of(await hasty.put(f"{path}/publish")) == (503, "survey_publishing")
     platform.cells["eu"].is_cut = False
 
     async def is_public() -> bool:
@@ -153,7 +150,7 @@ async def test_only_the_seen_version_is_published(admin: httpx.AsyncClient):
     path, _ = await drafted(admin)
     tag = (await admin.get(path)).headers["etag"]
     await admin.put(path, json=body("Dinner"))
-    assert code(await admin.put(f"{path}/publish", headers={"if-match": tag})) == (412, "precondition_failed")
+    assert code_of(await admin.put(f"{path}/publish", headers={"if-match": tag})) == (412, "precondition_failed")
     newer = (await admin.get(path)).headers["etag"]
     answer = await admin.put(f"{path}/publish", headers={"if-match": newer})
     assert answer.json()["title"] == "Dinner"
@@ -177,8 +174,8 @@ async def test_publishing_races_with_changing_and_deleting(admin: httpx.AsyncCli
 async def test_a_refused_publication_can_be_tried_again(admin: httpx.AsyncClient):
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     path, _ = await drafted(admin, finishDate=past)
-    assert code(await admin.put(f"{path}/publish")) == (422, "survey_invalid")
-    assert code(await admin.put(f"{path}/publish")) == (422, "survey_invalid")
+    assert code_of(await admin.put(f"{path}/publish")) == (422, "survey_invalid")
+    assert code_of(await admin.put(f"{path}/publish")) == (422, "survey_invalid")
     assert (await admin.put(path, json=body(finishDate=None))).status_code == 200
     assert (await admin.put(f"{path}/publish")).status_code == 200
 
@@ -203,15 +200,15 @@ async def test_texts_are_corrected_in_every_cell_and_nothing_else_changes(
     await until(is_everywhere)
     found = await copies(owner_pool, survey_id)
     assert all(copy["start_at"] == moment(survey["startDate"]) for copy in found.values() if copy)
-    assert code(await admin.put(path, json=right, headers={"if-match": tag})) == (412, "precondition_failed")
+    assert code_of(await admin.put(path, json=right, headers={"if-match": tag})) == (412, "precondition_failed")
     for change in (
         {"title": "Lunch", "questions": []},
         body(),
         {**right, "minimumAge": 16},
         {**right, "startDate": None},
     ):
-        assert code(await admin.put(path, json=change)) in ((409, "survey_frozen"), (422, "survey_invalid"))
-    assert code(await admin.put(path, json={**right, "minimumAge": 16})) == (409, "survey_frozen")
+        assert code_of(await admin.put(path, json=change)) in ((409, "survey_frozen"), (422, "survey_invalid"))
+    assert code_of(await admin.put(path, json={**right, "minimumAge": 16})) == (409, "survey_frozen")
     assert await noted(owner_pool, survey_id) == ["create", "publish", "correct"]
     heard = [request.change for request in platform.announcements.heard if request.change.survey_id == survey_id]
     assert {change.stage for change in heard} == {"published"}
@@ -226,7 +223,7 @@ async def test_corrections_at_once_are_made_in_turn(admin: httpx.AsyncClient, ow
     )
     assert [answer.status_code for answer in answers] == [200] * 4
     late = await admin.put(path, json={"title": "late", "questions": survey["questions"]}, headers={"if-match": tag})
-    assert code(late) == (412, "precondition_failed")
+    assert code_of(late) == (412, "precondition_failed")
     assert await noted(owner_pool, survey_id) == ["create", "publish"] + ["correct"] * 4
 
 
@@ -261,8 +258,8 @@ async def test_finishing_closes_every_cell_once(
         assert copy["finish_at"] == copy["admits_until"]
         assert moment(finish) <= copy["finish_at"] <= datetime.now(UTC)
     assert (await anyone.get(f"/v1/surveys/{survey_id}")).json()["finishDate"] == finish
-    assert code(await admin.put(path, json=body())) == (409, "survey_frozen")
-    assert code(await admin.delete(path)) == (409, "survey_frozen")
+    assert code_of(await admin.put(path, json=body())) == (409, "survey_frozen")
+    assert code_of(await admin.delete(path)) == (409, "survey_frozen")
     assert (await admin.put(f"{path}/publish")).json()["finishDate"] == finish
     assert await noted(owner_pool, survey_id) == ["create", "publish", "finish"]
     workflow = platform.client.get_workflow_handle(run_survey_workflow_id(survey_id))
@@ -294,7 +291,7 @@ async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
 ):
     path, survey_id = await published(admin)
     platform.cells["us"].is_cut = True
-    assert code(await hasty.put(f"{path}/finish")) == (503, "survey_publishing")
+    assert code_of(await hasty.put(f"{path}/finish")) == (503, "survey_publishing")
 
     async def is_closed_in_one() -> bool:
         copy = (await copies(owner_pool, survey_id))["eu"]
@@ -327,14 +324,14 @@ async def test_a_broker_that_is_down_delays_nobody(admin: httpx.AsyncClient, pla
 
 async def test_finish_wants_the_seen_version_and_an_open_survey(admin: httpx.AsyncClient):
     path, _ = await drafted(admin)
-    assert code(await admin.put(f"{path}/finish")) == (409, "survey_not_open")
+    assert code_of(await admin.put(f"{path}/finish")) == (409, "survey_not_open")
     tag = (await admin.put(f"{path}/publish")).headers["etag"]
-    assert code(await admin.put(f"{path}/finish", headers={"if-match": '"1"'})) == (412, "precondition_failed")
+    assert code_of(await admin.put(f"{path}/finish", headers={"if-match": '"1"'})) == (412, "precondition_failed")
     answer = await admin.put(f"{path}/finish", headers={"if-match": tag})
     assert answer.status_code == 200
     assert answer.headers["etag"] != tag
     assert (await admin.put(f"{path}/finish", headers={"if-match": tag})).json() == answer.json()
-    assert code(await admin.put(f"{path}/finish", headers={"if-match": '"1"'})) == (412, "precondition_failed")
+    assert code_of(await admin.put(f"{path}/finish", headers={"if-match": '"1"'})) == (412, "precondition_failed")
 
 
 async def test_a_schedule_is_installed_with_the_survey(admin: httpx.AsyncClient, owner_pool: OwnerPool):
@@ -372,7 +369,7 @@ async def test_without_a_worker_nothing_is_lost(platform: Any, owner_pool: Owner
     platform_queue = f"{platform.queue}-idle"
     async with platform.http(platform.staff(), queue=platform_queue, patience_s=0.3) as admin:
         path, survey_id = await drafted(admin)
-        assert code(await admin.put(f"{path}/publish")) == (503, "workflows_unavailable")
+        assert code_of(await admin.put(f"{path}/publish")) == (503, "workflows_unavailable")
         assert await noted(owner_pool, survey_id) == ["create"]
         assert (await admin.put(path, json=body("Changed"))).status_code == 200
 
@@ -434,4 +431,4 @@ async def test_readers_are_spared_what_they_have(admin: httpx.AsyncClient, anyon
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 async def test_the_public_reads_only(anyone: httpx.AsyncClient, method: str):
-    assert code(await anyone.request(method, "/v1/surveys/s_aaaaaaaaaaaaaaaa")) == (405, "method_not_allowed")
+    assert code_of(await anyone.request(method, "/v1/surveys/s_aaaaaaaaaaaaaaaa")) == (405, "method_not_allowed")

@@ -23,6 +23,7 @@ from integrations.postgres.participations import PostgresParticipations, Recorde
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT, SURVEYS
 from integrations.settings import Settings
+from tests.answers import code_of
 from tests.api.votes.conftest import CELL, OpenBooth, Votes
 from tests.conftest import OwnerPool, SettingsFor
 from tests.sealing_world import Seal, log_keys, sealing
@@ -48,10 +49,6 @@ async def asked(votes: Votes, submission: str, token: str) -> httpx.Response:
     return await votes.client.get(path, headers={"authorization": f"Bearer {token}"})
 
 
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
-
-
 async def test_a_voter_gets_one_file_that_anybody_can_check(
     votes: Votes, booth: Booth, desk: TokenDesk, seal: Seal, keys: Any
 ) -> None:
@@ -61,7 +58,7 @@ async def test_a_voter_gets_one_file_that_anybody_can_check(
     submission = cast.json()["submissionId"]
 
     early = await asked(votes, submission, token)
-    assert code(early) == (409, "not_sealed_yet")
+    assert code_of(early) == (409, "not_sealed_yet")
     assert int(early.headers["retry-after"]) > 0
 
     await seal()
@@ -78,8 +75,8 @@ async def test_a_voter_gets_one_file_that_anybody_can_check(
     assert document["entry"]["kind"] == "votes.recorded"
 
     stranger = desk.token(booth.survey.id, CELL)
-    assert code(await asked(votes, submission, stranger)) == (404, "submission_not_found")
-    assert code(await asked(votes, submission, "nothing")) == (401, "token_invalid")
+    assert code_of(await asked(votes, submission, stranger)) == (404, "submission_not_found")
+    assert code_of(await asked(votes, submission, "nothing")) == (401, "token_invalid")
     assert (await votes.client.get(f"/v1/submissions/{submission}/proof")).status_code == 401
 
     await votes.cast(booth, desk.token(booth.survey.id, CELL))
@@ -172,7 +169,7 @@ async def test_a_changed_ledger_is_a_fault_and_no_proof(
         await connection.execute("ALTER TABLE voting.participation DISABLE TRIGGER USER")
         await connection.execute("DELETE FROM voting.participation WHERE nullifier = $1", other.nullifier)
         await connection.execute("ALTER TABLE voting.participation ENABLE TRIGGER USER")
-    assert code(await asked(votes, submission, token)) == (500, "audit_log_contradicted")
+    assert code_of(await asked(votes, submission, token)) == (500, "audit_log_contradicted")
 
 
 class Hanging:
