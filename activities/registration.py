@@ -46,8 +46,10 @@ class RegistrationActivities:
         ]
 
     @activity.defn(name="note_stage")
-    async def note_stage(self, note: NoteStageInput) -> None:
+    async def note_stage(self, note: NoteStageInput) -> NoteStageInput:
         """Keep where a registration stands, for its API. Safe to repeat: an older note changes nothing.
+
+        The note comes back because a history keeps of a local activity what came of it, not what it was given.
 
         Raises:
             ApplicationError: `directory_unavailable` (retried), `registration_not_found` (a fault).
@@ -68,6 +70,7 @@ class RegistrationActivities:
             )
         except DomainError as error:
             raise to_application_error(error) from error
+        return note
 
     @activity.defn(name="note_erased")
     async def note_erased(self, case: CaseNumber) -> None:

@@ -196,7 +196,9 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     ),
     "ClaimDocumentInput": fields(plain="claim_cell voter_id", personal="person_id home_cell", hidden="document"),
     "ClaimedDocument": fields(plain="state", personal="person_id home_cell"),
-    "VerifyIdentityInput": fields(plain="registration_id voter_id cell cells rules case_no revision replaces recheck"),
+    "VerifyIdentityInput": fields(
+        plain="registration_id voter_id cell cells rules case_no revision replaces recheck local_first"
+    ),
     "VerifiedIdentity": fields(plain="decision reasons reference revision", personal="staff_reasons person_id"),
     # rejudging
     "JudgedOutcome": fields(plain="decision reasons score_permille"),

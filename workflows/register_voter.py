@@ -217,6 +217,7 @@ class RegisterVoterWorkflow:
                 case_no=self._case_no,
                 revision=self._notes.revision,
                 replaces=earlier,
+                local_first=True,
             ),
             id=verify_identity_workflow_id(request.cell, request.registration_id, self._case_no),
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,

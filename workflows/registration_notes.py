@@ -5,6 +5,7 @@ from datetime import datetime
 
 from temporalio import workflow
 
+from workflows.local_first import local_then_regular
 from workflows.policies import COMMIT
 from workflows.search_attributes import PROCESS_STAGE
 
@@ -17,8 +18,9 @@ with workflow.unsafe.imports_passed_through():
 class StageNotes:
     """Numbers what is noted of one registration, so that a note that arrives late changes nothing."""
 
-    def __init__(self, registration_id: str, revision: int = 0) -> None:
+    def __init__(self, registration_id: str, revision: int = 0, *, local_first: bool = False) -> None:
         self._registration_id = registration_id
+        self._local_first = local_first
         self.revision = revision
         self.last: NoteStageInput | None = None
 
@@ -52,4 +54,7 @@ class StageNotes:
             expires_at=expires_at,
         )
         workflow.upsert_search_attributes([PROCESS_STAGE.value_set(stage.value)])
-        await workflow.execute_activity_method(RegistrationActivities.note_stage, self.last, **COMMIT)
+        if self._local_first:
+            await local_then_regular(RegistrationActivities.note_stage, self.last, COMMIT)
+        else:
+            await workflow.execute_activity_method(RegistrationActivities.note_stage, self.last, **COMMIT)

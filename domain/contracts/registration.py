@@ -217,7 +217,8 @@ class VerifyIdentityInput(Contract):
     """A case to see through. `revision` is the last one noted of the registration.
 
     `replaces` is the provider's reference of an earlier case, which an appeal takes the place of. A `recheck` looks
-    once more at the case `replaces` that was approved, since the provider may have taken its word back.
+    once more at the case `replaces` that was approved, since the provider may have taken its word back. `local_first`
+    says that its steps are tried in the worker at once; executions of releases before that queued each.
     """
 
     registration_id: str
@@ -229,6 +230,7 @@ class VerifyIdentityInput(Contract):
     revision: int = 0
     replaces: str = ""
     recheck: bool = False
+    local_first: bool = False
 
 
 class VerifiedIdentity(Contract):

@@ -120,6 +120,7 @@ class TemporalRegistrations:
                 revision=registration.revision,
                 replaces=registration.reference,
                 recheck=True,
+                local_first=True,
             ),
             id=verify_identity_workflow_id(self._cell, registration.registration_id, registration.case_no),
             task_queue=self._queue,

@@ -19,7 +19,7 @@ from integrations.temporal.standings import code_of
 
 _JSON: Final = b"json/plain"
 _NONE: Final = Signature()
-_NOTE: Final = "note_stage"  # the activity whose input is the stage that a registration has come to
+_NOTE: Final = "note_stage"  # the activity that is given the stage that a registration has come to, and returns it
 _ENDS: Final = {
     "workflow_execution_completed": "completed",
     "workflow_execution_failed": "failed",
@@ -92,8 +92,7 @@ class StepReader:
         name = found.activity_type.name
         given = _read(found.input, self._signatures.activities.get(name, _NONE).given)
         if name == _NOTE and given is not None:
-            stage, until = str(getattr(given, "stage", "")), getattr(given, "expires_at", None)
-            self._add(event, StepKind.STAGE, stage, "scheduled", given=given, until=until)
+            self._add_stage(event, given, "scheduled")
             return
         self._add(event, StepKind.ACTIVITY, name, "scheduled", given=given)
 
@@ -115,18 +114,19 @@ class StepReader:
         local = local_activity_of(event)
         if local is None:
             return
-        came = self._signatures.activities.get(local.name, _NONE).came
-        self._add(
-            event,
-            StepKind.ACTIVITY,
-            local.name,
-            "completed" if local.failure is None else "failed",
-            began_at=local.began_at,
-            attempts=local.attempts,
-            ended_at=local.ended_at,
-            code="" if local.failure is None else code_of(local.failure),
-            came=None if local.result is None else _contract(local.result, came),
-        )
+        kind = self._signatures.activities.get(local.name, _NONE).came
+        came = None if local.result is None else _contract(local.result, kind)
+        fields: dict[str, Any] = {
+            "state": "completed" if local.failure is None else "failed",
+            "began_at": local.began_at,
+            "attempts": local.attempts,
+            "ended_at": local.ended_at,
+            "code": "" if local.failure is None else code_of(local.failure),
+        }
+        if local.name == _NOTE and came is not None:
+            self._add_stage(event, came, **fields)
+        else:
+            self._add(event, StepKind.ACTIVITY, local.name, came=came, **fields)
 
     def _wait(self, event: HistoryEvent, found: Any) -> None:
         until = at(event) + found.start_to_fire_timeout.ToTimedelta()
@@ -183,6 +183,10 @@ class StepReader:
         self._steps[event.event_id] = Step(
             at=began_at or at(event), kind=kind, process=self._process, name=name, state=state, **more
         )
+
+    def _add_stage(self, event: HistoryEvent, note: Contract, state: str, **more: Any) -> None:
+        stage, until = str(getattr(note, "stage", "")), getattr(note, "expires_at", None)
+        self._add(event, StepKind.STAGE, stage, state, given=note, until=until, **more)
 
     def _change(self, event_id: int, **fields: Any) -> None:
         if event_id in self._steps:

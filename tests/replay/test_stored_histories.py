@@ -67,7 +67,8 @@ def test_every_end_of_a_registration_is_stored(case: str):
     "case", ["active", "acted-on", "reversed", "rechecked", "expired", "rejected", "duplicate-face"]
 )
 def test_every_end_of_a_case_is_stored(case: str):
-    assert any(name.startswith(f"verify-identity-{case}") for name in HISTORIES)
+    assert any(name.startswith(f"verify-identity-local-{case}") for name in HISTORIES)
+    assert any(name.startswith(f"verify-identity-{case}") for name in HISTORIES)  # as releases before began them
 
 
 @pytest.mark.parametrize(

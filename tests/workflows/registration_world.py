@@ -368,6 +368,7 @@ class Registering:
                 revision=self.row.revision,
                 replaces=self.row.reference,
                 recheck=True,
+                local_first=True,
             ),
             id=self.case(self.row.case_no).id,
             task_queue=self.queue,
@@ -418,7 +419,7 @@ class Registering:
         await replayed(self.handle, name and f"register-voter-{name}")
         for number in range(1, cases + 1):
             suffix = f"-{number}" if cases > 1 else ""
-            await replayed(self.case(number), name and f"verify-identity-{name}{suffix}")
+            await replayed(self.case(number), name and f"verify-identity-local-{name}{suffix}")
 
     @property
     def claimed(self) -> list[Held]:

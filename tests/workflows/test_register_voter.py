@@ -309,14 +309,14 @@ async def test_an_approval_that_is_taken_back_later_suspends_the_voter(client: C
         first = await (await world.recheck()).result()  # a hint at nothing
         assert first.decision == "approved"
         assert world.row.stage is RegistrationStage.ACTIVE
-        await replayed(world.case(), "verify-identity-rechecked")
+        await replayed(world.case(), "verify-identity-local-rechecked")
         second = await (await world.recheck()).result()
         assert second.decision == "rejected"
     assert world.account is not None
     assert world.account.status is VoterStatus.SUSPENDED
     assert (world.row.stage, world.row.reasons) == (RegistrationStage.REJECTED, ("reversed", "forgery"))
     assert all(held.holder == world.voter_id for held in world.claimed)  # nobody else becomes this person meanwhile
-    await replayed(world.case(), "verify-identity-reversed")
+    await replayed(world.case(), "verify-identity-local-reversed")
 
 
 async def test_what_was_claimed_is_released_in_reverse_where_the_account_cannot_be_made(client: Client) -> None:

@@ -46,6 +46,18 @@ def test_a_registration_shows_its_stages_its_children_and_who_did_what() -> None
     assert len(reader.children) == 1
 
 
+@pytest.mark.parametrize("case", ["active", "retried", "expired", "reversed"])
+def test_a_case_shows_the_same_stages_wherever_its_steps_ran(case: str) -> None:
+    queued, local = (
+        [step for step in steps(f"verify-identity-{how}{case}") if step.kind is StepKind.STAGE]
+        for how in ("", "local-")
+    )
+    assert queued
+    assert [step.name for step in local] == [step.name for step in queued]
+    assert [step.until is None for step in local] == [step.until is None for step in queued]
+    assert all(step.given is not None and step.state == "completed" for step in local)
+
+
 def test_what_staff_ask_for_is_never_said_to_be_the_voters() -> None:
     taken = [step.by for step in steps("register-voter-cancelled-by-staff") if step.name == "take_action"]
     assert taken
