@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -9,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 from temporalio import activity
 
 from activities.failures import to_application_error
-from domain.accounts import LookupHashes, LookupKind, PersonalData, VoterSeals
+from domain.accounts import KeyedHash, LookupHashes, LookupKind, PersonalData, VoterSeals
 from domain.challenges import BotChallenge, ChallengeAction
 from domain.contracts.login import (
     AssessLoginInput,
@@ -40,12 +41,11 @@ from domain.device_policy import (
     DeviceVerdict,
     judge_device,
 )
-from domain.device_sightings import SEEN_FOR, DeviceSightings
 from domain.devices import DeviceEvent, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.login_features import event_values, network_value
 from domain.login_risk import travel_kmh
-from domain.logins import VENDOR_WITHIN_S, LoginAttempt, Logins, further_factors, questions_of
+from domain.logins import VENDOR_WITHIN_S, KnownLogins, LoginAttempt, Logins, further_factors, questions_of
 from domain.risk import UNKNOWN_NETWORK
 
 LATITUDE_FIELD, LONGITUDE_FIELD = "latitude", "longitude"
@@ -68,6 +68,16 @@ _FACTORS: Final = {
 LoginListener = Callable[[LoginAttempt], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What a vendor says of a device, and the keyed hashes of it; without an event `unseen` is what that comes to."""
+
+    unseen: SeenDevice
+    event: DeviceEvent | None = None
+    device: tuple[KeyedHash, ...] = ()
+    values: tuple[FeatureValue, ...] = ()
+
+
 class LoginActivities:
     """Judges the logins of one cell; holds the ports so that a test can pass its own.
 
@@ -77,7 +87,6 @@ class LoginActivities:
     def __init__(
         self,
         logins: Logins,
-        sightings: DeviceSightings,
         seals: VoterSeals,
         hashes: LookupHashes,
         *,
@@ -88,7 +97,6 @@ class LoginActivities:
     ) -> None:
         """`on_recorded` hears of every login that this process recorded, right after its commit."""
         self._logins = logins
-        self._sightings = sightings
         self._seals = seals
         self._hashes = hashes
         self._events = events
@@ -118,10 +126,15 @@ class LoginActivities:
             ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
         """
         device, challenge, past = questions_of(request)
-        seen, redeemed, known = await asyncio.gather(
-            self.look_at_device(device), self.redeem_challenge(challenge), self.read_logins(past)
-        )
-        return LoginSight(device=seen, challenge=redeemed, past=known)
+        met, redeemed = await asyncio.gather(self._meet(device), self.redeem_challenge(challenge))
+        asked = len(request.seen)
+        try:
+            known = await self._known(past, met)
+            counts = known.counts[:asked], known.counts[asked:]
+            seen = await self._seen(device, met, replace(known, counts=counts[1]))
+        except DomainError as error:
+            raise to_application_error(error) from error
+        return LoginSight(device=seen, challenge=redeemed, past=_past(past, replace(known, counts=counts[0])))
 
     @activity.defn(name="look_at_device")
     async def look_at_device(self, request: LookAtDeviceInput) -> SeenDevice:
@@ -133,38 +146,49 @@ class LoginActivities:
         Raises:
             ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
         """
+        met = await self._meet(request)
+        if met.event is None:
+            return met.unseen
+        try:
+            known = await self._logins.known(request.voter_id, request.network.hashes[-1], met.values, met.device)
+            return await self._seen(request, met, known)
+        except DomainError as error:
+            raise to_application_error(error) from error
+
+    async def _meet(self, request: LookAtDeviceInput) -> _Met:
+        """Return what the vendor says of a device, with its keyed hashes."""
         if self._devices is None:
-            return SeenDevice(absent=True)
+            return _Met(SeenDevice(absent=True))
         try:
             async with asyncio.timeout(VENDOR_WITHIN_S):
                 event = await self._devices.event(request.device_event_id)
         except TimeoutError:
-            return SeenDevice(absent=True)
+            return _Met(SeenDevice(absent=True))
         except DomainError as error:
             if error.code in _AWAY:
-                return SeenDevice(absent=True)
+                return _Met(SeenDevice(absent=True))
             if error.code is ErrorCode.DEVICE_EVENT_INVALID:
-                return SeenDevice(refused=True, reasons=(error.code.value,))
+                return _Met(SeenDevice(refused=True, reasons=(error.code.value,)))
             raise to_application_error(error) from error
         try:
-            return await self._seen(request, event)
+            device = await self._hashes.every(LookupKind.DEVICE, event.device_id) if event.device_id else ()
+            values = []
+            for feature, level, value in event_values(event):
+                hashes = await self._hashes.every(LookupKind.FEATURE, value)
+                values.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
         except DomainError as error:
             raise to_application_error(error) from error
+        return _Met(SeenDevice(), event, tuple(device), tuple(values))
 
-    async def _seen(self, request: LookAtDeviceInput, event: DeviceEvent) -> SeenDevice:
-        now = datetime.now(UTC)
-        device = await self._hashes.every(LookupKind.DEVICE, event.device_id) if event.device_id else ()
-        values = []
-        for feature, level, value in event_values(event):
-            hashes = await self._hashes.every(LookupKind.FEATURE, value)
-            values.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
-        seen, counts, (place, speed), is_fresh = await asyncio.gather(
-            self._sightings.correlate(device, request.voter_id, now - SEEN_FOR),
-            self._logins.count(request.voter_id, values),
-            self._travel(request.voter_id, event, now),
-            self._is_fresh(event, request),
+    async def _seen(self, request: LookAtDeviceInput, met: _Met, known: KnownLogins) -> SeenDevice:
+        """Judge a device by what is known of it; `known.counts` are those of its values."""
+        event, on_device, now = met.event, known.on_device, datetime.now(UTC)
+        if event is None:
+            return met.unseen
+        (place, speed), is_fresh = await asyncio.gather(
+            self._travel(request.voter_id, event, known.last_place, now), self._is_fresh(event, request)
         )
-        new = 0 if seen.known or not device else 1
+        new = 0 if on_device.known or not met.device else 1
         verdict = judge_device(
             event,
             DeviceCircumstances(
@@ -172,20 +196,20 @@ class LoginActivities:
                 nonce=request.nonce,
                 used_before=not is_fresh,
                 client_address=await self._address_like(event, request.network),
-                accounts_on_device=seen.accounts_on_device + new,
-                devices_on_account=seen.devices_of_account + new,
+                accounts_on_device=on_device.accounts_on_device + new,
+                devices_on_account=on_device.devices_of_account + new,
             ),
             DeviceUse.LOGIN,
             DEVICE_POLICIES[request.policy_version],
         )
         return SeenDevice(
             refused=_is_refused(verdict),
-            known=seen.known,
+            known=on_device.known,
             score_permille=verdict.score_permille,
             reasons=verdict.reasons,
-            device=hashed_values(device),
-            values=tuple(values),
-            counts=counts,
+            device=hashed_values(met.device),
+            values=met.values,
+            counts=known.counts,
             place=place,
             travel_kmh=speed,
             flags=tuple(sorted(event.flags)),
@@ -202,13 +226,14 @@ class LoginActivities:
         same = {one.digest for one in own} & {one.digest for one in network.hashes}
         return event.ip_address if same else UNKNOWN_NETWORK
 
-    async def _travel(self, voter_id: str, event: DeviceEvent, now: datetime) -> tuple[bytes, int]:
+    async def _travel(
+        self, voter_id: str, event: DeviceEvent, last: tuple[bytes, datetime] | None, now: datetime
+    ) -> tuple[bytes, int]:
         """Return where the event was, sealed, and how fast (km/h) somebody would have come there; -1 is not known."""
         if event.latitude is None or event.longitude is None:
             return b"", -1
         here = {LATITUDE_FIELD: f"{event.latitude:.2f}", LONGITUDE_FIELD: f"{event.longitude:.2f}"}
         sealed = await self._seals.seal(voter_id, PersonalData(here))
-        last = await self._logins.last_place(voter_id)
         opened = None if last is None else await self._seals.unseal(voter_id, last[0])
         if last is None or opened is None:
             return sealed, -1
@@ -242,20 +267,15 @@ class LoginActivities:
         Raises:
             ApplicationError: `directory_unavailable` (retried).
         """
-        network = next(value for value in request.seen if value.feature is LoginFeature.NETWORK).hashes[-1]
         try:
-            known = await self._logins.known(request.voter_id, network, request.seen)
+            return _past(request, await self._known(request, _Met(SeenDevice())))
         except DomainError as error:
             raise to_application_error(error) from error
-        return PastLogins(
-            my_logins=known.my_logins,
-            all_logins=known.all_logins,
-            counts=known.counts,
-            account_attempts_per_hour=known.attempts_per_hour,
-            network_attempts_per_minute=known.network_attempts_per_minute,
-            failures_per_hour=known.failures_per_hour,
-            factors=further_factors((_FACTORS[kind] for kind in _FACTORS if kind in known.owned), request.method),
-        )
+
+    async def _known(self, request: ReadLoginsInput, met: _Met) -> KnownLogins:
+        """Read in one question what is known; counts are of what the request shows, then of the device's values."""
+        network = next(value for value in request.seen if value.feature is LoginFeature.NETWORK).hashes[-1]
+        return await self._logins.known(request.voter_id, network, (*request.seen, *met.values), met.device)
 
     @activity.defn(name="record_login")
     async def record_login(self, login: RecordLoginInput) -> StepUpState:
@@ -290,3 +310,15 @@ class LoginActivities:
 
 def _is_refused(verdict: DeviceVerdict) -> bool:
     return verdict.decision in {DeviceDecision.REFUSED, DeviceDecision.INVALID}
+
+
+def _past(request: ReadLoginsInput, known: KnownLogins) -> PastLogins:
+    return PastLogins(
+        my_logins=known.my_logins,
+        all_logins=known.all_logins,
+        counts=known.counts,
+        account_attempts_per_hour=known.attempts_per_hour,
+        network_attempts_per_minute=known.network_attempts_per_minute,
+        failures_per_hour=known.failures_per_hour,
+        factors=further_factors((_FACTORS[kind] for kind in _FACTORS if kind in known.owned), request.method),
+    )

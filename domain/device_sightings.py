@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from domain.accounts import KeyedHash
 
@@ -22,6 +22,9 @@ class DeviceCorrelation:
     devices_of_account: int
     others: tuple[str, ...] = ()
     known: bool = False
+
+
+NEVER_SEEN: Final = DeviceCorrelation(0, 0)
 
 
 class DeviceSightings(Protocol):

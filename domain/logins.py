@@ -26,6 +26,7 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue
 from domain.credentials import CredentialKind
+from domain.device_sightings import NEVER_SEEN, DeviceCorrelation
 from domain.login_risk import LoginPolicy, judge_login
 from domain.sessions import LoginMethod
 
@@ -147,7 +148,8 @@ def rejudge(attempt: LoginAttempt, policy: LoginPolicy) -> LoginVerdict:
 class KnownLogins:
     """How often a voter logged in, tried and failed, all voters logged in, and a network was tried from.
 
-    `counts` are of the values that were asked for, `owned` the kinds of the voter's credentials that count.
+    `counts` are of the values that were asked for, in the same order, `owned` the kinds of the voter's credentials that
+    count, `on_device` is of the device that was asked for. `last_place` is where the last login was (sealed), and when.
     """
 
     my_logins: int
@@ -157,24 +159,24 @@ class KnownLogins:
     failures_per_hour: int
     counts: tuple[FeatureCount, ...] = ()
     owned: frozenset[CredentialKind] = frozenset()
+    on_device: DeviceCorrelation = NEVER_SEEN
+    last_place: tuple[bytes, datetime] | None = None
 
 
 class Logins(Protocol):
     """The logins of one cell. Calls raise DomainError `directory_unavailable`."""
 
-    async def known(self, voter_id: str, network: HashedValue, values: Sequence[FeatureValue] = ()) -> KnownLogins:
-        """Return everything that is known of a voter before anybody is asked; counts are read up to a thousand or so.
+    async def known(
+        self,
+        voter_id: str,
+        network: HashedValue,
+        values: Sequence[FeatureValue] = (),
+        device: Sequence[KeyedHash] = (),
+    ) -> KnownLogins:
+        """Return everything that is known of a voter, and of a device by every hash of it (as `DeviceSightings`).
 
-        Values are counted as by `count`.
+        Attempts are counted up to a thousand or so.
         """
-        ...
-
-    async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
-        """Return how often each value was seen, in the same order."""
-        ...
-
-    async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
-        """Return where the last login was (sealed), and when; or None."""
         ...
 
     async def record(self, login: RecordLoginInput) -> LoginAttempt:

@@ -167,7 +167,6 @@ def _login_worker(
 ) -> Worker:
     activities = LoginActivities(
         cell.logins,
-        cell.sightings,
         cell.records,
         hashes,
         events=cell.device_events,

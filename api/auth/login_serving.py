@@ -86,7 +86,6 @@ class LoginWorkers:
         """Serve the queue of a cell until `lifetime` ends."""
         activities = LoginActivities(
             cell.logins,
-            cell.sightings,
             cell.records,
             self._hashes,
             events=cell.device_events,

@@ -42,6 +42,31 @@ SELECT on_device.voter_id, of_account.devices FROM (
     ) AS found GROUP BY voter_id
 ) AS on_device ON true ORDER BY on_device.last_seen DESC, on_device.voter_id
 """
+
+
+def counted_on_device(first: int) -> str:
+    """Return what counts as `correlate` does, in one row of `accounts`, `known` and `devices`, for the voter who is $1.
+
+    Its parameters from `first` on: key ids and digests of the device, since when, and how many sightings at most.
+    """
+    keys, digests, since, most = (f"${first + place}" for place in range(4))
+    return f"""
+SELECT on_device.accounts, on_device.known, of_account.devices FROM (
+    SELECT coalesce(max(devices), 0) AS devices FROM (
+        SELECT count(*) AS devices FROM identity.device_sighting
+        WHERE voter_id = $1 AND last_seen >= {since}::timestamptz GROUP BY key_id
+    ) AS by_version
+) AS of_account, (
+    SELECT count(DISTINCT voter_id) AS accounts, coalesce(bool_or(voter_id = $1), false) AS known FROM (
+        SELECT seen.voter_id FROM unnest({keys}::text[], {digests}::bytea[]) AS device (key_id, digest)
+        JOIN identity.device_sighting AS seen USING (key_id, digest)
+        WHERE seen.last_seen >= {since}::timestamptz
+        LIMIT {most}
+    ) AS found
+) AS on_device
+"""  # noqa: S608 - of constants
+
+
 _FORGET = "DELETE FROM identity.device_sighting WHERE voter_id = $1"
 _FORGET_OLDER = "DELETE FROM identity.device_sighting WHERE last_seen < now() - $1::interval"
 
@@ -55,13 +80,12 @@ class PostgresDeviceSightings:
     async def note(self, device: Sequence[KeyedHash], voter_id: str, at: datetime, flags: Iterable[str] = ()) -> None:
         """Note that an account was seen on a device, and what was said against the device then."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pool.execute(_NOTE, *_arrays(device), voter_id, at, sorted(flags))
+            await self._pool.execute(_NOTE, *arrays(device), voter_id, at, sorted(flags))
 
     async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
         """Return what was seen of a device and of an account since then."""
-        most = COUNTED_MAX * max(1, len(device))
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_CORRELATE, *_arrays(device), since, most, voter_id)
+            rows = await self._pool.fetch(_CORRELATE, *arrays(device), since, sightings_max(device), voter_id)
         on_device = [row["voter_id"] for row in rows if row["voter_id"] is not None]
         others = [found for found in on_device if found != voter_id]
         return DeviceCorrelation(
@@ -83,5 +107,11 @@ class PostgresDeviceSightings:
             return int((await self._pool.execute(_FORGET_OLDER, than)).rpartition(" ")[2])
 
 
-def _arrays(device: Sequence[KeyedHash]) -> tuple[list[str], list[bytes]]:
+def sightings_max(device: Sequence[KeyedHash]) -> int:
+    """Return how many sightings of a device are looked at, which was seen under each version of the key."""
+    return COUNTED_MAX * max(1, len(device))
+
+
+def arrays(device: Sequence[KeyedHash]) -> tuple[list[str], list[bytes]]:
+    """Return the key ids and the digests of a device."""
     return [value.key_id for value in device], [value.digest for value in device]

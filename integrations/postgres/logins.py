@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -25,11 +25,12 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue
 from domain.credentials import CredentialKind
+from domain.device_sightings import COUNTED_MAX, SEEN_FOR, DeviceCorrelation
 from domain.errors import DomainError, ErrorCode
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
 from integrations.postgres.audit_entries import row_of
-from integrations.postgres.device_sightings import SEEN_AGAIN
+from integrations.postgres.device_sightings import SEEN_AGAIN, arrays, counted_on_device, sightings_max
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
@@ -78,13 +79,13 @@ GROUP BY wanted.place
 """  # noqa: S608 - of constants
 
 
-_COUNT = _counted(2)
 # One row for each value, or one that names none: everything else is in all of them.
 _KNOWN = f"""
-SELECT known.*, counted.place, counted.mine, counted.everyone
-FROM ({_PAST}) AS known LEFT JOIN ({_counted(9)}) AS counted ON true
+SELECT known.*, met.*, been_at.sealed, been_at.at, counted.place, counted.mine, counted.everyone
+FROM ({_PAST}) AS known CROSS JOIN ({counted_on_device(14)}) AS met
+LEFT JOIN identity.login_place AS been_at ON been_at.voter_id = $1
+LEFT JOIN ({_counted(9)}) AS counted ON true
 """  # noqa: S608 - of constants
-_LAST_PLACE = "SELECT sealed, at FROM identity.login_place WHERE voter_id = $1"
 
 _ATTEMPT = """attempt_id, voter_id, method, jkt, device, provider, provider_session, decision, score_permille, reasons,
     policy_version, signals::text AS signals, factors, outcome, at"""
@@ -182,11 +183,18 @@ class PostgresLogins:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def known(self, voter_id: str, network: HashedValue, values: Sequence[FeatureValue] = ()) -> KnownLogins:
-        """Return everything that is known of a voter before anybody is asked, in one round trip."""
+    async def known(
+        self,
+        voter_id: str,
+        network: HashedValue,
+        values: Sequence[FeatureValue] = (),
+        device: Sequence[KeyedHash] = (),
+    ) -> KnownLogins:
+        """Return everything that is known of a voter and of a device, in one round trip."""
         asked = (voter_id, network.digest, *_ANY, _COUNTED_MAX, _NETWORK_COUNTED_MAX)
+        met = (*arrays(device), datetime.now(UTC) - SEEN_FOR, sightings_max(device))
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_KNOWN, *asked, *_wanted(values))
+            rows = await self._pool.fetch(_KNOWN, *asked, *_wanted(values), *met)
         return KnownLogins(
             my_logins=rows[0]["my_logins"],
             all_logins=rows[0]["all_logins"],
@@ -195,19 +203,13 @@ class PostgresLogins:
             failures_per_hour=rows[0]["failures"],
             counts=_counts(values, rows),
             owned=frozenset(CredentialKind(kind) for kind in rows[0]["owned"]),
+            on_device=DeviceCorrelation(
+                accounts_on_device=min(rows[0]["accounts"], COUNTED_MAX),
+                devices_of_account=rows[0]["devices"],
+                known=rows[0]["known"],
+            ),
+            last_place=None if rows[0]["sealed"] is None else (rows[0]["sealed"], rows[0]["at"]),
         )
-
-    async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
-        """Return how often each value was seen, in the same order."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_COUNT, voter_id, *_wanted(values))
-        return _counts(values, rows)
-
-    async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
-        """Return where the last login was (sealed), and when; or None."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            row = await self._pool.fetchrow(_LAST_PLACE, voter_id)
-        return None if row is None else (row["sealed"], row["at"])
 
     async def record(self, login: RecordLoginInput) -> LoginAttempt:
         """Keep a judged login once."""

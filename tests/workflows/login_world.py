@@ -52,21 +52,31 @@ class Kept:
         self.failures: list[ErrorCode] = []
         self.place: tuple[bytes, datetime] | None = None
         self.my_logins, self.failed_before = 20, 0
+        self.knows_device = True
         self.mine = 20  # logins with each value
         self.owned = {CredentialKind.TOTP}  # by everybody
 
-    async def known(self, voter_id: str, network: HashedValue, values: Sequence[FeatureValue] = ()) -> KnownLogins:
-        assert len(network.digest) == 32
-        counts = await self.count(voter_id, values)
-        return KnownLogins(self.my_logins, 1000, 1, 10, self.failed_before, counts, frozenset(self.owned))
-
-    async def count(self, voter_id: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
-        return tuple(
+    async def known(
+        self,
+        voter_id: str,
+        network: HashedValue,
+        values: Sequence[FeatureValue] = (),
+        device: Sequence[KeyedHash] = (),
+    ) -> KnownLogins:
+        counts = tuple(
             FeatureCount(feature=value.feature, level=value.level, mine=self.mine, everyone=50) for value in values
         )
-
-    async def last_place(self, voter_id: str) -> tuple[bytes, datetime] | None:
-        return self.place
+        return KnownLogins(
+            self.my_logins,
+            1000,
+            1,
+            10,
+            self.failed_before,
+            counts,
+            frozenset(self.owned),
+            DeviceCorrelation(1, 1, known=self.knows_device),
+            self.place,
+        )
 
     async def record(self, login: RecordLoginInput) -> LoginAttempt:
         if self.failures:
@@ -100,14 +110,6 @@ class Kept:
             if ended.outcome is LoginOutcome.STEPPED_UP:
                 self.added.append(ended.attempt_id)
         return self.rows[ended.attempt_id].outcome or ended.outcome
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.known = True
-
-    async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
-        return DeviceCorrelation(1, 1, known=self.known)
 
 
 class Events:
@@ -170,7 +172,7 @@ class LoggingIn:
     def __init__(self, client: Client, *, method: LoginMethod = LoginMethod.PASSWORD) -> None:
         self.client, self.method = client, method
         self.attempt_id, self.voter_id = new_attempt_id("eu"), new_voter_id("eu")
-        self.kept, self.seen, self.vendors, self.hashes = Kept(), Seen(), Vendors(), Hashes()
+        self.kept, self.vendors, self.hashes = Kept(), Vendors(), Hashes()
         self.events = Events()
         self.queue = f"login-{secrets.token_hex(4)}"
         self.leak = CredentialLeak.NONE
@@ -229,7 +231,7 @@ class LoggingIn:
     def worker(self, **options: Any) -> Worker:
         vendors: Any = self.vendors
         events: Any = self.events
-        parts: tuple[Any, ...] = (self.kept, self.seen, Seals(), self.hashes)
+        parts: tuple[Any, ...] = (self.kept, Seals(), self.hashes)
         activities = LoginActivities(*parts, events=events, devices=vendors, challenges=vendors)
         return hooked_worker(self, [AssessLoginWorkflow], activities.all(), **options)
 

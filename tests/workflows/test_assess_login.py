@@ -93,7 +93,7 @@ async def test_a_login_as_always_is_allowed_in_one_task(client: Client) -> None:
 
 async def test_a_login_that_an_earlier_release_began_goes_on_as_it_began(client: Client) -> None:
     world = LoggingIn(client)
-    world.one_look, world.seen.known = False, False
+    world.one_look, world.kept.knows_device = False, False
     async with asyncio.timeout(60), world.worker(max_cached_workflows=0):
         await challenged(world)
         await world.step_up(passed=True)
@@ -148,7 +148,7 @@ async def test_what_the_policy_refuses_is_denied(
         ),
         (lambda world: setattr(world, "leak", CredentialLeak.ABSENT), LoginReason.LEAK_UNKNOWN),
         (lambda world: setattr(world, "leak", CredentialLeak.LEAKED), LoginReason.CREDENTIAL_LEAKED),
-        (lambda world: setattr(world.seen, "known", False), LoginReason.NEW_DEVICE),
+        (lambda world: setattr(world.kept, "knows_device", False), LoginReason.NEW_DEVICE),
         (lambda world: setattr(world.kept, "place", last_in_new_york()), LoginReason.IMPOSSIBLE_TRAVEL),
     ],
     ids=["device vendor away", "challenge vendor away", "breaches away", "leaked", "new device", "travel"],
@@ -173,7 +173,7 @@ async def test_what_is_away_or_new_asks_for_a_further_factor(
 async def test_who_has_no_further_factor_is_denied_at_once(client: Client) -> None:
     world = LoggingIn(client, method=LoginMethod.MAIL_CODE)
     world.kept.owned = set()
-    world.seen.known = False
+    world.kept.knows_device = False
     result = await ended(world, "denied-without-factor")
     assert (result.outcome, result.verdict.decision) == (LoginOutcome.DENIED, LoginDecision.CHALLENGE)
 
@@ -190,7 +190,7 @@ async def test_who_has_an_app_is_asked_for_it_however_the_login_began(client: Cl
         if method is not LoginMethod.OIDC:
             world.kept.owned.remove(CredentialKind.PASSKEY)
         world.second_factor_at_provider = method is LoginMethod.OIDC
-        world.seen.known = False
+        world.kept.knows_device = False
         async with asyncio.timeout(60), world.worker():
             await challenged(world)
             assert world.row.factors == factors
@@ -200,7 +200,7 @@ async def test_who_has_an_app_is_asked_for_it_however_the_login_began(client: Cl
 
 async def test_five_wrong_factors_end_it_also_at_once(client: Client) -> None:
     world = LoggingIn(client)
-    world.seen.known = False
+    world.kept.knows_device = False
     async with asyncio.timeout(60), world.worker():
         await challenged(world)
         states = [await world.step_up(passed=False) for _ in range(STEP_UP_FAILURES_MAX - 1)]
@@ -217,7 +217,7 @@ async def test_five_wrong_factors_end_it_also_at_once(client: Client) -> None:
 
 async def test_of_many_good_factors_at_once_one_counts(client: Client) -> None:
     world = LoggingIn(client)
-    world.seen.known = False
+    world.kept.knows_device = False
     async with asyncio.timeout(60), world.worker(max_cached_workflows=0):
         await challenged(world)
         answers = await asyncio.gather(*(world.step_up(passed=True) for _ in range(5)), return_exceptions=True)
@@ -229,7 +229,7 @@ async def test_of_many_good_factors_at_once_one_counts(client: Client) -> None:
 
 async def test_who_brings_no_factor_in_ten_minutes_is_too_late(skipping: WorkflowEnvironment) -> None:
     world = LoggingIn(skipping.client)
-    world.seen.known = False
+    world.kept.knows_device = False
     async with asyncio.timeout(60), world.worker():
         handle = await challenged(world)
         result = await handle.result()
@@ -264,7 +264,7 @@ async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client)
 async def killed_after(client: Client, step: int) -> LoggingIn:
     """Live through a challenged login with a worker that dies after the effect of its `step`-th activity."""
     world = LoggingIn(client)
-    world.seen.known = False
+    world.kept.knows_device = False
 
     async def live() -> None:
         await world.start()

@@ -242,7 +242,7 @@ class Walk:
         return SurveyActivities(self._catalogue, UNUSED, {}, UNUSED)
 
     def _logins(self) -> LoginActivities:
-        unused = dict.fromkeys(("sightings", "seals", "hashes", "events", "devices", "challenges"), UNUSED)
+        unused = dict.fromkeys(("seals", "hashes", "events", "devices", "challenges"), UNUSED)
         return LoginActivities(PostgresLogins(self.identity), **unused)
 
     def _rotation(self) -> tuple[str, KeyRotationActivities, FileKms]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,10 +29,12 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue
 from domain.credentials import CredentialKind
+from domain.device_sightings import SEEN_FOR
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_attempt_id, new_voter_id
 from domain.sessions import LoginMethod
 from integrations.postgres.credentials import PostgresCredentials
+from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.logins import PostgresLogins
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import make_account
@@ -45,6 +49,10 @@ def logins(identity_pool: asyncpg.Pool) -> PostgresLogins:
 
 def hashed(versions: int = 1) -> tuple[HashedValue, ...]:
     return tuple(HashedValue(key_id=f"lookup/{number}", digest=secrets.token_bytes(32)) for number in range(versions))
+
+
+def device(versions: int = 1) -> tuple[KeyedHash, ...]:
+    return tuple(KeyedHash(each.key_id, each.digest) for each in hashed(versions))
 
 
 def login(
@@ -82,6 +90,10 @@ def login(
     )
 
 
+async def counted(logins: PostgresLogins, voter: str, values: Sequence[FeatureValue]) -> tuple[FeatureCount, ...]:
+    return (await logins.known(voter, hashed()[0], values)).counts
+
+
 async def test_a_login_is_kept_and_counted_once_however_often_it_is_recorded(logins: PostgresLogins) -> None:
     made = login(device=hashed(2), place=b"sealed place")
     found = await asyncio.gather(*(logins.record(made) for _ in range(6)), logins.record(made))
@@ -90,12 +102,11 @@ async def test_a_login_is_kept_and_counted_once_however_often_it_is_recorded(log
     assert kept is not None
     assert (kept.outcome, kept.verdict, kept.signals) == (LoginOutcome.ALLOWED, made.verdict, made.signals)
     assert (kept.provider, kept.provider_session, kept.device) == ("sandbox", b"sealed", made.counts.device[0].digest)
-    counts = await logins.count(made.request.voter_id, made.counts.values)
-    assert [count.mine for count in counts] == [1]
     known = await logins.known(made.request.voter_id, made.counts.values[0].hashes[-1], made.counts.values)
-    assert (known.counts, known.owned) == (counts, frozenset())
+    assert ([count.mine for count in known.counts], known.owned) == ([1], frozenset())
     assert (known.my_logins, known.attempts_per_hour, known.network_attempts_per_minute) == (1, 1, 1)
-    assert await logins.last_place(made.request.voter_id) == (b"sealed place", NOW)
+    assert known.last_place == (b"sealed place", NOW)
+    assert (await logins.known(new_voter_id("eu"), hashed()[0])).last_place is None
 
 
 async def test_what_is_denied_or_not_finished_adds_nothing_to_the_history(logins: PostgresLogins) -> None:
@@ -122,7 +133,7 @@ async def test_a_challenged_login_ends_once(logins: PostgresLogins, outcome: Log
     assert set(await asyncio.gather(*(logins.end(end) for _ in range(6)))) == {outcome}
     other = LoginOutcome.EXPIRED if mine else LoginOutcome.STEPPED_UP
     assert await logins.end(end.model_copy(update={"outcome": other})) is outcome  # the first end stays
-    assert [count.mine for count in await logins.count(made.request.voter_id, made.counts.values)] == [mine]
+    assert [count.mine for count in await counted(logins, made.request.voter_id, made.counts.values)] == [mine]
     with pytest.raises(DomainError, match="login_not_found"):
         await logins.end(end.model_copy(update={"attempt_id": new_attempt_id("eu")}))
 
@@ -135,7 +146,7 @@ async def test_logins_of_everybody_are_folded_once_whoever_folds(logins: Postgre
         await logins.record(login(values=(network, value)))
     folded = sum(await asyncio.gather(*(logins.fold() for _ in range(4)))) + await logins.fold()
     assert folded >= 5
-    assert [count.everyone for count in await logins.count(new_voter_id("eu"), [value])] == [5]
+    assert [count.everyone for count in await counted(logins, new_voter_id("eu"), [value])] == [5]
     assert (await logins.known(new_voter_id("eu"), hashed()[0])).all_logins >= before + 5
 
 
@@ -146,7 +157,6 @@ async def test_a_value_is_found_under_every_version_of_the_key(logins: PostgresL
         await logins.record(login(voter=voter, values=(value,)))
     wanted = FeatureValue(feature=LoginFeature.NETWORK, level=0, hashes=hashes)
     counts = (FeatureCount(feature=LoginFeature.NETWORK, level=0, mine=3, everyone=0),)
-    assert await logins.count(voter, [wanted]) == counts
     assert (await logins.known(voter, hashes[0], [wanted])).counts == counts
 
 
@@ -161,6 +171,24 @@ async def test_what_is_known_names_the_credentials_that_count(
     assert known.owned == {CredentialKind.PASSWORD}
     assert [(count.level, count.mine, count.everyone) for count in known.counts] == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
     assert (await logins.known(voter, hashed()[0])).counts == ()
+
+
+async def test_a_device_is_known_as_its_sightings_correlate(
+    logins: PostgresLogins, identity_pool: asyncpg.Pool
+) -> None:
+    sightings, (mine, others, nobodys) = PostgresDeviceSightings(identity_pool), (device(2) for _ in range(3))
+    voter, other, lately = new_voter_id("eu"), new_voter_id("eu"), datetime.now(UTC)
+    await sightings.note(mine, voter, lately)
+    await sightings.note(mine, other, lately)
+    await sightings.note(others, other, lately)
+    await sightings.note(others, voter, lately - SEEN_FOR - timedelta(hours=1))
+    found = []
+    for met in (mine, others, nobodys, ()):
+        correlated = await sightings.correlate(met, voter, datetime.now(UTC) - SEEN_FOR)
+        known = (await logins.known(voter, hashed()[0], device=met)).on_device
+        assert known == replace(correlated, others=())
+        found.append((known.accounts_on_device, known.devices_of_account, known.known))
+    assert found == [(2, 1, True), (1, 1, False), (0, 1, False), (0, 1, False)]
 
 
 async def test_failures_count_for_the_account_and_the_network(logins: PostgresLogins) -> None:
@@ -192,7 +220,6 @@ async def test_logins_that_are_away_say_so(closed_pool: asyncpg.Pool) -> None:
         logins.record(made),
         logins.get(made.request.attempt_id),
         logins.known(made.request.voter_id, hashed()[0]),
-        logins.count(made.request.voter_id, made.counts.values),
         logins.fold(),
     ):
         with pytest.raises(DomainError) as failure:
