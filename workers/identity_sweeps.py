@@ -21,6 +21,7 @@ from domain.mailing import Mailer, Message
 from domain.registration import MAIL_FIELD, RegistrationPolicy
 from domain.registrations import Registrations
 from domain.webhook_inbox import WebhookInbox
+from domain.webhooks import WebhookEvent
 from integrations.identity.delivering import EvidenceDelivery, rules_for
 from integrations.postgres.logins import FOLDED_MAX, PostgresLogins
 from integrations.temporal.accounts import TemporalAccounts
@@ -31,6 +32,7 @@ STARTS_AFTER: Final = timedelta(minutes=1)
 AGAIN_AFTER: Final = timedelta(minutes=10)
 _LEASE: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 100
+_TOLD_AT_ONCE: Final = 20
 _MAILS_AT_ONCE: Final = 20
 _BEGUN_AT_ONCE: Final = 20
 _KEPT: Final = timedelta(days=30)  # longer than any vendor repeats a delivery
@@ -45,15 +47,26 @@ log = structlog.get_logger()
 async def deliver_waiting(inbox: WebhookInbox, delivery: EvidenceDelivery, older_than: timedelta = EVENTS_AFTER) -> int:
     """Tell processes of events that wait, and return how many were told. What cannot be told now comes again.
 
+    After a rush it goes on for as long as it finds many: they are hints, so their order does not matter.
+
     Raises:
         DomainError: `directory_unavailable`, `key_unavailable`.
     """
-    told = 0
-    for waiting in await inbox.take(_AT_ONCE, _LEASE, older_than=older_than):
-        try:
-            told += await delivery.deliver(waiting.delivery.event)
-        except DomainError as error:
-            log.warning("event_not_delivered", vendor=waiting.delivery.event.vendor, code=error.code)
+    told, at_once = 0, asyncio.Semaphore(_TOLD_AT_ONCE)
+
+    async def tell(event: WebhookEvent) -> bool:
+        async with at_once:
+            try:
+                return await delivery.deliver(event)
+            except DomainError as error:
+                log.warning("event_not_delivered", vendor=event.vendor, code=error.code)
+                return False
+
+    while taken := await inbox.take(_AT_ONCE, _LEASE, older_than=older_than):
+        now_told = sum(await asyncio.gather(*(tell(waiting.delivery.event) for waiting in taken)))
+        told += now_told
+        if len(taken) < _AT_ONCE or not now_told:
+            break
     return told
 
 

@@ -82,8 +82,7 @@ class PostgresWebhookInbox:
     async def handled(self, vendor: str, delivery_id: str) -> None:
         """Note that a delivery is handled; its body is gone from then on."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            async with acknowledged(self._pool) as connection:
-                await connection.execute(_HANDLED, vendor, delivery_id)
+            await self._pool.execute(_HANDLED, vendor, delivery_id)
 
     async def forget(self, older_than: timedelta) -> int:
         """Forget deliveries that were handled so long ago, and return how many."""

@@ -16,8 +16,10 @@ from domain.errors import DomainError, ErrorCode
 from domain.ids import new_deletion_id, new_voter_id
 from domain.mailing import MessageKind
 from domain.registration import MAIL_FIELD
+from domain.webhook_inbox import Delivery, WaitingDelivery
+from domain.webhooks import WebhookEvent
 from tests.workflows.registration_world import Mail
-from workers.identity_sweeps import begin_deletions, begin_deletions_again, sweep, tell_changes
+from workers.identity_sweeps import begin_deletions, begin_deletions_again, deliver_waiting, sweep, tell_changes
 
 
 class Outbox:
@@ -181,3 +183,47 @@ async def test_a_sweep_goes_on_whatever_went_wrong() -> None:
     sweeping.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await sweeping
+
+
+class Rush:
+    """Webhooks that wait, each to be taken once, and processes that hear of them, or of some not yet."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = [str(number) for number in range(waiting)]
+        self.told: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self.failing: set[str] = set()
+        self.early: set[str] = set()
+
+    async def take(self, limit: int, lease: timedelta, *, older_than: timedelta) -> Sequence[WaitingDelivery]:
+        assert lease > timedelta(0)
+        taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        now = datetime.now(UTC)
+        return [WaitingDelivery(Delivery(WebhookEvent("vendor", name, "", "kind", now)), now, 1) for name in taken]
+
+    async def deliver(self, event: WebhookEvent) -> bool:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        if event.delivery_id in self.failing:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE)
+        if event.delivery_id in self.early:
+            return False
+        self.told.append(event.delivery_id)
+        return True
+
+
+async def test_a_rush_of_webhooks_is_told_in_one_sweep_and_no_failure_holds_it_up() -> None:
+    rush: Any = Rush(1050)
+    rush.failing, rush.early = {"3", "700"}, {"5"}
+    assert await deliver_waiting(rush, rush) == 1047
+    assert len(set(rush.told)) == len(rush.told) == 1047
+    assert 1 < rush.most_at_once <= 20
+
+
+async def test_while_nobody_can_be_told_a_sweep_ends() -> None:
+    rush: Any = Rush(1050)
+    rush.failing = set(rush.waiting)
+    assert await deliver_waiting(rush, rush) == 0
+    assert rush.waiting  # for the next one
