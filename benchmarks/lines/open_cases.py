@@ -28,13 +28,9 @@ from comitia.stack.supervisor import Supervisor
 from domain.contracts.registration import RegistrationRules, VerifyIdentityInput
 from domain.ids import new_registration_id, new_voter_id, proofing_case_id, verify_identity_workflow_id
 from domain.registration import CONTACT
-from domain.registrations import RegistrationStage, StageNote
 from integrations.identity.sumsub.webhook import ALGORITHM_HEADER, DIGEST_HEADER, payload_digest
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import HISTORY, history
-from integrations.postgres.pool import open_pool
-from integrations.postgres.registrations import PostgresRegistrations
-from integrations.postgres.roles import IDENTITY
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.registrations import IDENTITY_QUEUE
@@ -54,6 +50,11 @@ _LATE_MAX = timedelta(seconds=5)  # of a timer
 _TAKEN = 202
 _WORKER = "workers-identity"
 
+# Noted once, they are not among those whose process a sweep begins
+_REGISTERED = """
+INSERT INTO identity.registration (registration_id, voter_id, region, revision, expires_at)
+SELECT registration_id, voter_id, 'DE', 1, $3 FROM unnest($1::text[], $2::text[]) AS begun (registration_id, voter_id)
+"""
 _OPENED = "SELECT count(*) FROM identity.registration WHERE registration_id = ANY ($1) AND stage <> 'contact_proof'"
 _KEPT = "SELECT count(*) FROM identity.webhook WHERE case_id = ANY ($1)"
 _TOLD = "SELECT count(*) FROM identity.webhook WHERE case_id = ANY ($1) AND handled_at IS NOT NULL"
@@ -119,25 +120,17 @@ async def _client(ground: Ground) -> Client:
 async def _begin(ground: Ground, client: Client, cases: list[_Case]) -> float:
     """Begin every case, which nobody serves yet; return after how many seconds all are durable."""
     began = time.monotonic()
-    settings = ground.state.settings_for(IDENTITY)
-    pool = await open_pool(settings.cells[CELL].database, settings, IDENTITY)
-    try:
-        registrations = PostgresRegistrations(pool)
-        expires_at = datetime.now(UTC) + CONTACT.expires_after
-        waiting = iter(cases)
+    columns = [case.registration_id for case in cases], [case.voter_id for case in cases]
+    await ground.owner.execute(_REGISTERED, *columns, datetime.now(UTC) + CONTACT.expires_after)
+    waiting = iter(cases)
 
-        async def begin_some() -> None:
-            for case in waiting:  # shared: each takes the next one
-                await registrations.begin(case.registration_id, case.voter_id, "DE", expires_at)
-                # Noted once, it is not one of those whose process a sweep begins
-                await registrations.note(StageNote(case.registration_id, 1, RegistrationStage.CONTACT_PROOF))
-                await client.start_workflow(
-                    "VerifyIdentity", _input(ground, case), id=case.workflow_id, task_queue=IDENTITY_QUEUE
-                )
+    async def begin_some() -> None:
+        for case in waiting:  # shared: each takes the next one
+            await client.start_workflow(
+                "VerifyIdentity", _input(ground, case), id=case.workflow_id, task_queue=IDENTITY_QUEUE
+            )
 
-        await asyncio.gather(*(begin_some() for _ in range(_AT_ONCE)))
-    finally:
-        await pool.close()
+    await asyncio.gather(*(begin_some() for _ in range(_AT_ONCE)))
     return time.monotonic() - began
 
 
@@ -150,6 +143,7 @@ def _input(ground: Ground, case: _Case) -> VerifyIdentityInput:
         rules=RegistrationRules(version=1, minimum_age=16, provider="sumsub"),
         case_no=1,
         revision=1,
+        local_first=True,
     )
 
 
