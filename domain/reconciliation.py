@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain import merkle
@@ -23,24 +23,36 @@ EvidenceCheck = Callable[[str, bytes, str, bytes], bool]
 """`(survey_id, nullifier, region, evidence)`: whether the issuer admitted this nullifier to the survey in this cell."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParticipationRow:
-    """A participation as the ledger has it."""
+class ParticipationRow(NamedTuple):
+    """A participation as the ledger has it; a tuple, since a million of them travel between processes."""
 
     survey_id: str
-    nullifier: bytes = field(repr=False)
+    nullifier: bytes
     region: str
-    evidence: bytes = field(repr=False)
+    evidence: bytes
+
+    def __repr__(self) -> str:
+        """Name nobody: it may reach a log."""
+        return f"ParticipationRow(survey_id={self.survey_id!r}, region={self.region!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class BallotRow:
-    """A sealed ballot as the ledger has it, and the batch that it names; `ballot_id` is 16 bytes."""
+class BallotRow(NamedTuple):
+    """A sealed ballot as the ledger has it, with the batch that it names; `ballot_id` is 16 bytes."""
 
     survey_id: str
     ballot_id: bytes
-    batch: BatchId
-    sealed: bytes = field(repr=False)
+    gateway_id: bytes
+    number: int
+    sealed: bytes
+
+    @property
+    def batch(self) -> BatchId:
+        """The batch that it names, which may be none that there is."""
+        return BatchId(self.gateway_id, self.number)
+
+    def __repr__(self) -> str:
+        """Leave out what is sealed."""
+        return f"BallotRow(survey_id={self.survey_id!r}, batch={self.batch})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,19 @@ class LedgerTransaction:
     batches: list[BatchRow] = field(default_factory=list)
     participations: list[ParticipationRow] = field(default_factory=list)
     ballots: list[BallotRow] = field(default_factory=list)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with plain tuples for rows: their classes would take longer on the way than their roots to compute."""
+        rows = list(map(tuple, self.participations)), list(map(tuple, self.ballots))
+        return _arrived, (self.xid, self.batches, *rows)
+
+
+def _arrived(
+    xid: int, batches: list[BatchRow], participations: Iterable[Sequence[Any]], ballots: Iterable[Sequence[Any]]
+) -> LedgerTransaction:
+    return LedgerTransaction(
+        xid, batches, list(map(ParticipationRow._make, participations)), list(map(BallotRow._make, ballots))
+    )
 
 
 @dataclass(slots=True)
@@ -218,11 +243,11 @@ class _Check:
     def run(self, is_admitted: EvidenceCheck) -> None:
         transaction = self._transaction
         self._participations(is_admitted)
-        batches = {row.batch for row in transaction.batches}
+        batches = {(row.batch.gateway_id, row.batch.number) for row in transaction.batches}
         for ballot in transaction.ballots:
             if ballot.survey_id == self._survey_id:
                 self._findings.sums.ballots += 1
-                if ballot.batch not in batches:
+                if (ballot.gateway_id, ballot.number) not in batches:
                     self._findings.strays.append(ballot)
         for row in transaction.batches:
             self._batch(row)
@@ -252,7 +277,13 @@ class _Check:
     def _batch(self, row: BatchRow) -> None:
         own_counts = [count for count in row.counts if count.survey_id == self._survey_id]
         self._findings.sums.count(row.batch, own_counts)
-        self._rows_and_counts(row)
+        gateway_id, number = row.batch.gateway_id, row.batch.number
+        ballots = [
+            ballot
+            for ballot in self._transaction.ballots
+            if ballot.number == number and ballot.gateway_id == gateway_id
+        ]
+        self._rows_and_counts(row, ballots)
         for count in own_counts:
             if count.written_by != self._transaction.xid:
                 self._say(
@@ -267,12 +298,11 @@ class _Check:
                 "the batch names another transaction than the one that wrote its row",
                 batch=str(row.batch),
             )
-        self._roots(row)
+        self._roots(row, ballots)
         self._entries(row)
 
-    def _rows_and_counts(self, row: BatchRow) -> None:
+    def _rows_and_counts(self, row: BatchRow, ballots: Sequence[BallotRow]) -> None:
         recorded = row.outcomes.count(Outcome.RECORDED)
-        ballots = [ballot for ballot in self._transaction.ballots if ballot.batch == row.batch]
         participations = self._transaction.participations
         for kind, detail, found in (
             (
@@ -318,7 +348,7 @@ class _Check:
                 found=counted.total(),
             )
 
-    def _roots(self, row: BatchRow) -> None:
+    def _roots(self, row: BatchRow, ballots: Sequence[BallotRow]) -> None:
         rows = sorted(self._transaction.participations, key=lambda found: (found.survey_id, found.nullifier))
         participations = merkle.root(
             framed(found.survey_id.encode(), found.nullifier, found.evidence, found.region.encode()) for found in rows
@@ -329,10 +359,7 @@ class _Check:
                 "the batch commits to other participations than its transaction wrote",
                 batch=str(row.batch),
             )
-        own = sorted(
-            (ballot for ballot in self._transaction.ballots if ballot.batch == row.batch),
-            key=lambda ballot: ballot.ballot_id,
-        )
+        own = sorted(ballots, key=lambda ballot: ballot.ballot_id)
         if (
             merkle.root(ballot_leaf(found.survey_id, found.ballot_id, found.sealed) for found in own)
             != row.ballots_root

@@ -6,7 +6,10 @@ of a batch is not found there (space that a rolled-back transaction left was use
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from domain.contracts.reconciliation import CellChecked, Difference
@@ -20,6 +23,7 @@ from integrations.postgres.ledger_sums import read_bits, read_sums, sums_json, w
 _VOTES_PER_CHUNK = 4_000
 _BATCHES_PER_CHUNK = 1_000
 _ROWS_PER_FETCH = 2_000
+_XID = itemgetter("xid")
 # New rows may land in pages a little before the end: of those that were being filled when the last pass looked.
 BLOCKS_BACK = 1_024
 
@@ -162,10 +166,10 @@ class PostgresLedgerPass:
                 chunk: dict[int, LedgerTransaction] = {}
                 for row in taken:
                     _transaction(chunk, row["xid"]).batches.append(_batch(row))
-                for row in await participations.up_to(end):
-                    _transaction(chunk, row["xid"]).participations.append(_participation(row))
-                for row in await ballots.up_to(end):
-                    _transaction(chunk, row["xid"]).ballots.append(_ballot(row))
+                for xid, rows in groupby(await participations.up_to(end), _XID):
+                    _transaction(chunk, xid).participations.extend(map(_participation, rows))
+                for xid, rows in groupby(await ballots.up_to(end), _XID):
+                    _transaction(chunk, xid).ballots.extend(map(_ballot, rows))
                 if not chunk and end is None:
                     return
                 yield await self._whole(list(chunk.values()), everywhere=everywhere)
@@ -271,9 +275,7 @@ class _Rows:
             if xid is None:
                 self._at = len(rows)
                 return rows[at:]
-            end = at
-            while end < len(rows) and rows[end]["xid"] <= xid:
-                end += 1
+            end = bisect_right(rows, xid, at, key=_XID)
             taken += rows[at:end]
             self._at = end
             if end < len(rows):
@@ -307,8 +309,9 @@ def _batch(row: Any) -> BatchRow:
 
 
 def _participation(row: Any) -> ParticipationRow:
-    return ParticipationRow(row["survey_id"], row["nullifier"], row["region"], row["evidence"])
+    return ParticipationRow._make(row[1:])  # behind the transaction come `_PARTICIPATION_COLUMNS`
 
 
 def _ballot(row: Any) -> BallotRow:
-    return BallotRow(row["survey_id"], row["ballot_id"].bytes, BatchId(row["gateway_id"], row["number"]), row["sealed"])
+    _, survey_id, ballot_id, gateway_id, number, sealed = row
+    return BallotRow(survey_id, ballot_id.bytes, gateway_id, number, sealed)
