@@ -70,7 +70,13 @@ class Folding:
         *,
         metrics: TallyMetrics,
         tracer: Tracer,
+        after_broker: bool = False,
     ) -> None:
+        """`after_broker`: the broker was away since the last session, so what was recorded is yet to be announced.
+
+        Retries announce it one after the other, which takes the longer the longer it was away; the ledger says it now.
+        """
+        self._after_broker = after_broker
         self._store = store
         self._epochs = epochs
         self._consumer = consumer
@@ -126,7 +132,10 @@ class Folding:
         self._parts = {partition: _Partition(offset, noted.get(partition, 0)) for partition, offset in start.items()}
         self._consumer.start_at(start)
         if not ends.keys() <= noted.keys():
-            self._distrust("offsets_missing")
+            self._distrust("offsets_missing", {*self._known.surveys, *self._known.epochs})
+        elif self._after_broker:
+            voted_in = {survey.survey_id for survey in self._known.surveys.values() if survey.is_voted_in}
+            self._distrust("broker_was_away", voted_in)
         self._rebuild_unknown()
 
     # Folding
@@ -154,7 +163,7 @@ class Folding:
         ends = await self._consumer.ends()
         self._parts = {partition: _Partition(end) for partition, end in ends.items()}
         self._consumer.seek(ends)
-        self._distrust("offsets_out_of_range")
+        self._distrust("offsets_out_of_range", {*self._known.surveys, *self._known.epochs})
 
     def _folds(self, deliveries: dict[int, list[Delivery]]) -> Iterator[Fold]:
         for partition, found in deliveries.items():
@@ -230,9 +239,9 @@ class Folding:
                 self._went_back = True
                 self._consumer.seek({partition: offset})
 
-    def _distrust(self, reason: str) -> None:
-        """Rebuild every survey: summaries may have passed that nobody folded."""
-        for survey_id in {*self._known.surveys, *self._known.epochs}:
+    def _distrust(self, reason: str, survey_ids: Iterable[str]) -> None:
+        """Rebuild surveys: the ledger has summaries that nobody folded."""
+        for survey_id in survey_ids:
             self._known.epochs.pop(survey_id, None)
             self._rebuild_later(survey_id, reason)
 

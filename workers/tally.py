@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import structlog
 from opentelemetry.trace import Tracer
 
-from domain.errors import DomainError
+from domain.errors import DomainError, ErrorCode
 from integrations.kafka.consumer import SummaryConsumer
 from integrations.postgres.failures import ledger_failures
 from integrations.postgres.pool import Pool, open_pool
@@ -25,7 +25,7 @@ from workers.folding import Folding
 from workers.rebuilding import Rebuilder
 
 _FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 3.0
+_LONGEST_PAUSE_S = 1.0  # of what results stand still for after an outage
 _FRESH_S = 10.0  # readiness: a watermark this old means that results stand still
 _REBUILD_COMMAND_S = 120.0  # one statement over the whole ledger of a survey
 
@@ -54,6 +54,7 @@ class CellTally:
         self._watermark_ms = 0
         self._clock_ahead_s = 0.0
         self._interrupted = False
+        self._broker_was_away = False
         metrics.watch_watermark(cell, self.watermark_age_s)
 
     def watermark_age_s(self) -> float:
@@ -79,6 +80,7 @@ class CellTally:
                 if not self._interrupted:
                     log.warning("tally_interrupted", cell=self.cell, code=error.code, error=error.detail)
                 self._interrupted = True
+                self._broker_was_away |= error.code is ErrorCode.BROKER_UNAVAILABLE
                 if time.monotonic() - started > _LONGEST_PAUSE_S:
                     pause = _FIRST_PAUSE_S
                 with contextlib.suppress(TimeoutError):
@@ -88,7 +90,7 @@ class CellTally:
     def _begun(self) -> None:
         if self._interrupted:
             log.info("tally_resumed", cell=self.cell)
-        self._interrupted = False
+        self._interrupted = self._broker_was_away = False
 
     async def _session(self, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
@@ -101,7 +103,15 @@ class CellTally:
             await consumer.open()
             store, epochs = TallyStore(redis, self.cell), TallyEpochs(pool)
             rebuilder = Rebuilder(store, epochs, LedgerSnapshots(pool), consumer, self._metrics)
-            self._folding = Folding(store, epochs, consumer, rebuilder, metrics=self._metrics, tracer=self._tracer)
+            self._folding = Folding(
+                store,
+                epochs,
+                consumer,
+                rebuilder,
+                metrics=self._metrics,
+                tracer=self._tracer,
+                after_broker=self._broker_was_away,
+            )
             try:
                 await self._folding.run(stop, self._begun)
             finally:

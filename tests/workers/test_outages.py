@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from comitia.stack import redis as redis_server
+from comitia.stack.forwarder import Forwarder
+from comitia.stack.ports import free_port
 from comitia.stack.process import ManagedProcess
 from domain.errors import DomainError
 from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
-from integrations.settings import CellSettings
+from integrations.settings import CellSettings, Settings
 from tests.workers.tally_cells import TallyCell, make_survey, until
 
 
@@ -101,3 +104,49 @@ async def test_a_broker_that_is_away_at_the_start(tally_cell: TallyCell) -> None
             assert not await tally.check()
             assert tally.watermark_age_s() < 0
     await away.redis.aclose()
+
+
+async def test_what_was_recorded_while_the_broker_was_away_is_shown_before_anybody_announces_it(
+    tally_cell: TallyCell,
+) -> None:
+    kafka = tally_cell.settings.cells[tally_cell.name].kafka
+    opened = datetime.now(UTC) - timedelta(hours=1)
+    here, before, long_over = (
+        make_survey(start_at=opened),
+        make_survey(start_at=opened),
+        make_survey(start_at=opened - timedelta(days=3), finish_at=opened - timedelta(days=2)),
+    )
+    for survey in (here, before, long_over):
+        await tally_cell.install(survey)
+    async with tally_cell.folding():
+        await tally_cell.vote(here.id)
+        await tally_cell.tallied(here.id, before.id, long_over.id)
+        await tally_cell.watermarked()  # so that where it stopped is noted
+    epochs = {survey.id: await _epoch(tally_cell, survey.id) for survey in (before, long_over)}
+    forwarder = Forwarder(free_port(()), lambda: kafka)
+    away = dataclasses.replace(tally_cell, settings=_with_bootstrap(tally_cell, forwarder.address.port))
+    with capture_logs() as logs:
+        async with away.folding():
+
+            async def interrupted() -> bool:
+                return any(entry["event"] == "tally_interrupted" for entry in logs)
+
+            await until(interrupted, "the broker is missed")
+            await tally_cell.record(here.id, {"north": {"2": 1}})
+            async with forwarder:
+                await tally_cell.tallied(here.id)
+    assert await _epoch(tally_cell, before.id) == epochs[before.id] + 1
+    assert await _epoch(tally_cell, long_over.id) == epochs[long_over.id], "nobody votes in it any more"
+
+
+def _with_bootstrap(cell: TallyCell, port: int) -> Settings:
+    """Return settings in which the broker is first asked for at another port; it names its own address then."""
+    addresses = cell.settings.cells[cell.name]
+    kafka = addresses.kafka.model_copy(update={"port": port})
+    cells = {**cell.settings.cells, cell.name: addresses.model_copy(update={"kafka": kafka})}
+    return cell.settings.model_copy(update={"cells": cells})
+
+
+async def _epoch(cell: TallyCell, survey_id: str) -> int:
+    epoch: int = await cell.owner.fetchval("SELECT installed FROM tally.epoch WHERE survey_id = $1", survey_id)
+    return epoch
