@@ -11,7 +11,7 @@ from integrations.redis.connection import open_redis
 from tests.faults.experiment import Fault
 from tests.faults.stage import Stage
 
-PAUSE_S, _HELD_S = 8.0, 1.0  # longer than any call waits for its answer
+PAUSE_S, _HELD_S = 10.0, 1.0  # longer than any call waits for its answer
 REDIS = "redis"
 _Inject = Callable[[Stage], AbstractAsyncContextManager[None]]
 
