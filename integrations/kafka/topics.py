@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 
 from domain.errors import DomainError, ErrorCode
 from integrations.addresses import KafkaAddress
@@ -63,11 +63,7 @@ async def ensure_topic(address: KafkaAddress, name: str, topic: Topic) -> int:
     try:
         await admin.start()
         try:
-            answer = await admin.create_topics([wanted])
-            for _, code, *_ in answer.topic_errors:
-                error = for_code(code)
-                if code and error is not TopicAlreadyExistsError:
-                    raise error
+            await create_topic(admin, wanted)
             partitions = await _partitions(admin, name)
             await _durability(admin, address, name)
             return partitions
@@ -78,6 +74,22 @@ async def ensure_topic(address: KafkaAddress, name: str, topic: Topic) -> int:
         raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise DomainError(ErrorCode.BROKER_UNAVAILABLE, type(error).__name__) from error
+
+
+async def create_topic(admin: AIOKafkaAdminClient, wanted: NewTopic) -> None:
+    """Make a topic unless there is one of its name.
+
+    Raises:
+        KafkaError: it was not made, also where nobody says who could.
+    """
+    try:
+        answer = await admin.create_topics([wanted])
+    except AttributeError as error:  # how the driver says that no broker names a controller: it is about to come back
+        raise NodeNotReadyError("no controller") from error
+    for _, code, *_ in answer.topic_errors:
+        refusal = for_code(code)
+        if code and refusal is not TopicAlreadyExistsError:
+            raise refusal
 
 
 async def _partitions(admin: AIOKafkaAdminClient, name: str) -> int:

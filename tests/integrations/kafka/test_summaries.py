@@ -2,13 +2,24 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from opentelemetry.sdk.trace import TracerProvider
 
 from domain.contracts.voting import BatchSummary, RegionCounts
 from domain.errors import DomainError, ErrorCode
 from domain.tally import addition_of
+from integrations.kafka.connection import connection_options
 from integrations.kafka.summaries import SummaryProducer, UnreadableSummaryError, read_summary
-from integrations.kafka.topics import BATCH_RECORDED, LossyTopicError, Topic, ensure_topic, topic_durability
+from integrations.kafka.topics import (
+    BATCH_RECORDED,
+    LossyTopicError,
+    Topic,
+    create_topic,
+    ensure_topic,
+    topic_durability,
+)
 from tests.workers.tally_cells import DEADLINE_S, TallyCell
 
 GATEWAY = bytes(range(240, 256))  # its base64 has both characters that alphabets differ in
@@ -87,6 +98,24 @@ async def test_topics_are_made_once_and_keep_what_they_acknowledge(tally_cell: T
     found = await topic_durability(address, name)
     assert found == {"min.insync.replicas": "1", "unclean.leader.election.enable": "false", "replicas": "1"}
     assert tally_cell.producer.durability() == {"acks": "all", "enable_idempotence": "true"}
+
+
+async def test_a_broker_that_names_no_controller_is_a_broker_that_is_away(
+    tally_cell: TallyCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told_of_none(client: AIOKafkaClient) -> bool:
+        client.cluster.controller = None  # as by a broker that was stopped for longer than its session
+        return False
+
+    monkeypatch.setattr(AIOKafkaClient, "force_metadata_update", told_of_none)
+    admin = AIOKafkaAdminClient(**connection_options(tally_cell.settings.cells[tally_cell.name].kafka))
+    await admin.start()
+    try:
+        await told_of_none(admin._client)
+        with pytest.raises(KafkaError, match="no controller"):
+            await create_topic(admin, NewTopic(f"{tally_cell.name}.unmade", 1, 1))
+    finally:
+        await admin.close()
 
 
 @pytest.mark.parametrize(
