@@ -31,6 +31,7 @@ _CALL_BATCHES = 1000  # one script call; keeps Redis free for others
 _TICK_S = 1.0
 _RETRY_S = 1.0
 _REBUILDS_AT_ONCE = 2
+_UNNOTICED_S = 300.0  # of a broker's absence at most: before it is missed, and before this process began
 
 log = structlog.get_logger(__name__)
 
@@ -70,13 +71,13 @@ class Folding:
         *,
         metrics: TallyMetrics,
         tracer: Tracer,
-        after_broker: bool = False,
+        broker_away_s: float = 0.0,
     ) -> None:
-        """`after_broker`: the broker was away since the last session, so what was recorded is yet to be announced.
+        """`broker_away_s` is how long the broker was away before this session: what was recorded is to be announced.
 
         Retries announce it one after the other, which takes the longer the longer it was away; the ledger says it now.
         """
-        self._after_broker = after_broker
+        self._broker_away_s = broker_away_s
         self._store = store
         self._epochs = epochs
         self._consumer = consumer
@@ -133,9 +134,8 @@ class Folding:
         self._consumer.start_at(start)
         if not ends.keys() <= noted.keys():
             self._distrust("offsets_missing", {*self._known.surveys, *self._known.epochs})
-        elif self._after_broker:
-            voted_in = {survey.survey_id for survey in self._known.surveys.values() if survey.is_voted_in}
-            self._distrust("broker_was_away", voted_in)
+        elif self._broker_away_s:
+            self._distrust("broker_was_away", self._voted_in_within(self._broker_away_s + _UNNOTICED_S))
         self._rebuild_unknown()
 
     # Folding
@@ -244,6 +244,12 @@ class Folding:
         for survey_id in survey_ids:
             self._known.epochs.pop(survey_id, None)
             self._rebuild_later(survey_id, reason)
+
+    def _voted_in_within(self, seconds: float) -> list[str]:
+        """Return the surveys that took votes so long ago or later, those first that take votes now."""
+        ended = {survey.survey_id: survey.ended_s for survey in self._known.surveys.values()}
+        lately = ((ago, survey_id) for survey_id, ago in ended.items() if ago is not None and ago < seconds)
+        return [survey_id for _, survey_id in sorted(lately)]
 
     def _rebuild_unknown(self) -> None:
         for survey_id in self._known.surveys.keys() - self._known.epochs.keys():

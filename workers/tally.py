@@ -54,7 +54,7 @@ class CellTally:
         self._watermark_ms = 0
         self._clock_ahead_s = 0.0
         self._interrupted = False
-        self._broker_was_away = False
+        self._broker_missed_at: float | None = None
         metrics.watch_watermark(cell, self.watermark_age_s)
 
     def watermark_age_s(self) -> float:
@@ -80,7 +80,8 @@ class CellTally:
                 if not self._interrupted:
                     log.warning("tally_interrupted", cell=self.cell, code=error.code, error=error.detail)
                 self._interrupted = True
-                self._broker_was_away |= error.code is ErrorCode.BROKER_UNAVAILABLE
+                if error.code is ErrorCode.BROKER_UNAVAILABLE and self._broker_missed_at is None:
+                    self._broker_missed_at = time.monotonic()
                 if time.monotonic() - started > _LONGEST_PAUSE_S:
                     pause = _FIRST_PAUSE_S
                 with contextlib.suppress(TimeoutError):
@@ -90,7 +91,7 @@ class CellTally:
     def _begun(self) -> None:
         if self._interrupted:
             log.info("tally_resumed", cell=self.cell)
-        self._interrupted = self._broker_was_away = False
+        self._interrupted, self._broker_missed_at = False, None
 
     async def _session(self, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
@@ -110,7 +111,7 @@ class CellTally:
                 rebuilder,
                 metrics=self._metrics,
                 tracer=self._tracer,
-                after_broker=self._broker_was_away,
+                broker_away_s=0.0 if self._broker_missed_at is None else time.monotonic() - self._broker_missed_at,
             )
             try:
                 await self._folding.run(stop, self._begun)

@@ -30,7 +30,7 @@ FROM voting.batch_count WHERE survey_id = $1 GROUP BY gateway_id, number / $2
 _SURVEYS = """
 SELECT survey.survey_id, greatest((definition ->> 'minimum_step')::integer, 1) AS minimum_step,
     coalesce(epoch.installed, 0) AS installed,
-    coalesce(start_at <= now() AND coalesce(finish_at > now() - interval '1 day', true), false) AS is_voted_in
+    CASE WHEN start_at <= now() THEN coalesce(extract(epoch FROM now() - finish_at), 0)::float8 END AS ended_s
 FROM voting.survey LEFT JOIN tally.epoch USING (survey_id)
 """
 
@@ -49,13 +49,13 @@ _INSTALLED = "UPDATE tally.epoch SET installed = $2 WHERE survey_id = $1 AND ins
 class TalliedSurvey:
     """A survey of the cell, the least number of ballots by which its live result moves, and its valid epoch.
 
-    `is_voted_in`: it takes votes, or did within the last day.
+    `ended_s` are the seconds since its end, at most 0 while it takes votes, None before it does.
     """
 
     survey_id: str
     minimum_step: int
     installed_epoch: int
-    is_voted_in: bool = False
+    ended_s: float | None = None
 
 
 class TallyEpochs:
@@ -99,7 +99,7 @@ def _tallied(row: asyncpg.Record) -> dict[str, Any]:
         "survey_id": row["survey_id"],
         "minimum_step": row["minimum_step"] or 1,
         "installed_epoch": row["installed"],
-        "is_voted_in": row["is_voted_in"],
+        "ended_s": row["ended_s"],
     }
 
 
