@@ -96,10 +96,6 @@ class RegistrationPolicy:
         """Tell whether people of a region may register; one is named as surveys name theirs, whatever `regions` are."""
         return REGION.fullmatch(region) is not None and (not self.regions or region in self.regions)
 
-    def admits_age(self, age_class: int) -> bool:
-        """Tell whether an age class (0, 16 or 18: years known to be reached) may register."""
-        return age_class >= self.minimum_age
-
 
 def contact_code(seed: bytes) -> str:
     """Return the digits of a code made from the keyed hash of `code_seed`: the same number is the same code."""

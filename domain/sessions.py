@@ -240,14 +240,6 @@ class Sessions(Protocol):
         ...
 
 
-class SessionAnnouncer(Protocol):
-    """Tells every process of a cell which sessions have ended. It never raises: who is not told looks for himself."""
-
-    async def announce(self, session_ids: Iterable[str]) -> None:
-        """Tell of sessions that have ended."""
-        ...
-
-
 class RevokedSessions:
     """The sessions whose access tokens are refused though they have not expired: in memory, kept while they matter."""
 

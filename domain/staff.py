@@ -9,8 +9,6 @@ from typing import Protocol
 from domain.accounts import KeyedHash, LookupKind
 from domain.tokens import Role
 
-STAFF_LOGINS = frozenset({LookupKind.MAIL, LookupKind.LOGIN})
-
 
 @dataclass(frozen=True, slots=True)
 class StaffMember:

@@ -12,7 +12,6 @@ _INDEX_BYTES = 2
 _MAC_BYTES = 16
 _PLACE_BYTES = _GATEWAY_BYTES + _NUMBER_BYTES + _INDEX_BYTES
 _TEXT_LENGTH = (_PLACE_BYTES + _MAC_BYTES) * 4 // 3
-INDEX_MAX = 2 ** (8 * _INDEX_BYTES) - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Every address can be replaced alone, for example `COMITIA_CELLS__EU__REDIS__PORT
 databases, namespaces and Redis databases keep them apart, and topics and keys carry the cell's name.
 """
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.federation import PROVIDER
 from domain.limits import policies_with
 from integrations.addresses import (
     Address,
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _providers_are_named(self) -> "Settings":
         for name in self.identity_providers:
-            if re.fullmatch(r"[a-z0-9_-]{1,32}", name) is None:
+            if PROVIDER.fullmatch(name) is None:
                 raise ValueError(f"{name!r} is no name of an identity provider")
         return self
 

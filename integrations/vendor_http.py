@@ -11,6 +11,7 @@ import httpx
 
 from domain.errors import DomainError, ErrorCode
 from integrations.deadlines import within
+from integrations.telemetry.vendor_metrics import VendorCalls
 from integrations.vendor_connections import VendorConnections
 
 BODY_MAX: Final = 1024 * 1024
@@ -34,18 +35,46 @@ class VendorAnswer:
 
 @asynccontextmanager
 async def open_vendor_client(
-    base_url: str, *, headers: Mapping[str, str] | None = None, connections: int = _CONNECTIONS_MAX
+    base_url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    connections: int = _CONNECTIONS_MAX,
+    calls: VendorCalls | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Open the one client of a vendor: redirects are not followed, and the environment's proxies are not asked."""
+    """Open the one client of a vendor: redirects are not followed, and the environment's proxies are not asked.
+
+    `calls` watches them; without it nobody does.
+    """
+    transport: httpx.AsyncBaseTransport = VendorConnections(connections=connections, idle_s=_IDLE_S, body_max=BODY_MAX)
     async with httpx.AsyncClient(
         base_url=base_url,
         # An encoded answer could unpack to anything, so none is asked for and none is taken
         headers={"accept-encoding": "identity", **(headers or {})},
-        transport=VendorConnections(connections=connections, idle_s=_IDLE_S, body_max=BODY_MAX),
+        transport=transport if calls is None else _Watched(transport, calls),
         follow_redirects=False,
         trust_env=False,
     ) as client:
         yield client
+
+
+class _Watched(httpx.AsyncBaseTransport):
+    """Connections of a vendor whose calls are watched."""
+
+    def __init__(self, connections: httpx.AsyncBaseTransport, calls: VendorCalls) -> None:
+        self._connections = connections
+        self._calls = calls
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request as the connections do, and say how that went."""
+        with self._calls.call():
+            response = await self._connections.handle_async_request(request)
+        if is_fault_of_vendor(response.status_code):
+            self._calls.failed()
+        return response
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._connections.aclose()
 
 
 class VendorHttp:

@@ -22,7 +22,8 @@ from integrations.kafka.consumer import Delivery, OffsetsLostError, SummaryConsu
 from integrations.postgres.tally import TalliedSurvey, TallyEpochs
 from integrations.redis.tally import Fold, TallyStore
 from integrations.telemetry.metrics import TallyMetrics
-from integrations.telemetry.tracing import SpanName, follow
+from integrations.telemetry.span_names import SpanName
+from integrations.telemetry.tracing import follow
 from workers.rebuilding import Rebuilder
 
 _POLL_S = 0.2

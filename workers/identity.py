@@ -44,6 +44,7 @@ from integrations.postgres.unmasking_entries import PostgresUnmaskingEntries
 from integrations.reaching import any_answers, reach_cells
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.temporal.codec import keep_refreshed
 from integrations.temporal.histories import Histories
 from integrations.temporal.identity_decisions import IdentityDecisions
@@ -95,11 +96,12 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     keys = open_keys(settings, *KEYS)
     hashes = KeyedLookupHashes(keys)
-    providers = await open_providers(settings, lifetime)
+    asked = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
+    providers = await open_providers(settings, lifetime, asked)
     mailer = open_mailer(settings)
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
-    challenges = None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile))
-    devices = None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint))
+    challenges = None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile, asked))
+    devices = None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint, asked))
     policy = registration_policy(settings)
     pools = await identity_pools(settings, lifetime)
     unmasking = await identity_pools(settings, lifetime, UNMASKING)

@@ -47,6 +47,7 @@ from integrations.login.passwords import Passwords
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, LoginMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT
 from integrations.temporal.worker import Release
 
@@ -79,9 +80,10 @@ async def compose(
     )
     desk = SessionDesk(cells, VoterTokens(signer))
     names = tuple(settings.cells)
-    providers = await open_providers(settings, lifetime)
+    asked = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
+    providers = await open_providers(settings, lifetime, asked)
     back_channel = BackChannel(providers, desk, cells, names, cells.hashes)
-    vendors = await open_vendors(settings, lifetime)
+    vendors = await open_vendors(settings, lifetime, asked)
     interceptor, recorded = telemetry.tracing.temporal_interceptor(), RecordedLogins()
     identity = IdentityCells(settings, keys, interceptor, connections=_CONNECTIONS)
     release = Release(IDENTITY_DEPLOYMENT, settings.build)
@@ -90,7 +92,7 @@ async def compose(
     voter, key = access.require_voter(), KeyProofs(proofs, limits)
     passwords, breaches = Passwords(), None
     if settings.breaches is not None:
-        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches))
+        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches, asked))
     room = room or LoginRoom()
     metrics = LoginMetrics(telemetry.registry)
     metrics.watch(lambda: room.working, lambda: room.waiting)

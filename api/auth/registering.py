@@ -12,15 +12,16 @@ from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
 from integrations.keys.registration_secrets import RegistrationSecrets
 from integrations.settings import Environment, Settings
+from integrations.telemetry.vendor_metrics import VendorMetrics
 
 
-async def open_vendors(settings: Settings, lifetime: AsyncExitStack) -> Vendors:
+async def open_vendors(settings: Settings, lifetime: AsyncExitStack, metrics: VendorMetrics | None = None) -> Vendors:
     """Return the vendors of the settings; their clients are closed with `lifetime`."""
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
     return Vendors(
-        await open_providers(settings, lifetime),
-        None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile)),
-        None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint)),
+        await open_providers(settings, lifetime, metrics),
+        None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile, metrics)),
+        None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint, metrics)),
     )
 
 

@@ -19,6 +19,7 @@ from domain.risk import network_of
 from domain.tokens import VoterClaims
 from integrations.keys.digests import digest
 from integrations.keys.tokens import TokenVerifier
+from integrations.telemetry.span_names import SpanName
 
 DEVICE_HEADER = b"x-device-id"
 _NETWORKS_MAX = 10_000  # addresses whose networks are remembered
@@ -89,7 +90,7 @@ class Admission:
             raise
         ended = perf_counter()
         self._metrics.validated(ended - began)
-        trace.step("auth.validate_token", began, ended)
+        trace.step(SpanName.VALIDATE_TOKEN, began, ended)
         self._limits[claims.cell].take(request, claims.sub, claims.jkt or claims.device)
         network = self._network(request.client)
         if claims.network and claims.network != network:

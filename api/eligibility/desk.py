@@ -19,6 +19,7 @@ from domain.pseudonyms import pseudonym
 from domain.tokens import VoterClaims
 from domain.vote_risk import VoteReason
 from integrations.keys import base64url
+from integrations.telemetry.span_names import SpanName
 
 GROUP_MAX = 64  # looked up together; more would hold the loop for longer than a quick answer may take
 GROUPS_IN_FLIGHT = 2
@@ -207,7 +208,7 @@ class Desk:
         ended = perf_counter()
         self._telemetry.looked_up(ended - began)
         for application in applications:
-            application.trace.step("auth.check_eligibility", began, ended)
+            application.trace.step(SpanName.CHECK_ELIGIBILITY, began, ended)
         return candidates
 
     async def _assess(
@@ -222,7 +223,7 @@ class Desk:
         ended = perf_counter()
         for application, attempt, verdict in zip(applications, attempts, verdicts, strict=True):
             self._telemetry.judged(verdict, ended - began)
-            application.trace.step("fraud.check_vote", began, ended)
+            application.trace.step(SpanName.CHECK_VOTE, began, ended)
             if verdict.decision is not RiskDecision.ALLOW:
                 application.trace.flag()
             if verdict.decision is RiskDecision.DENY:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from domain.errors import CATALOGUE, DomainError, ErrorCode
+from domain.errors import CATALOGUE, ErrorCode
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 PROBLEM_CONTENT_TYPE: Final = b"application/problem+json"
@@ -78,8 +78,3 @@ def problem_bytes(
     document = problem_document(code, detail, request_id=request_id, errors=errors)
     lines = "".join(f"{name}: {value}\r\n" for name, value in problem_headers(code, retry_after_s).items())
     return CATALOGUE[code].status, lines.encode("ascii"), _encode(document)
-
-
-def error_bytes(error: DomainError, request_id: str = "") -> tuple[int, bytes, bytes]:
-    """Return `problem_bytes` of a raised error."""
-    return problem_bytes(error.code, error.detail, retry_after_s=error.retry_after_s, request_id=request_id)

@@ -8,6 +8,7 @@ from api.http.lean import LeanRequest
 from domain.errors import ErrorCode
 from integrations.telemetry.metrics import VoteMetrics
 from integrations.telemetry.request_trace import RequestTrace
+from integrations.telemetry.span_names import SpanName
 from integrations.telemetry.tracing import Tracing
 
 
@@ -47,9 +48,9 @@ class CastTrace:
             self._metrics.accept_seconds.observe(now - self._trace.started_at)
         trace = self._trace
         if self._authenticated_at:
-            trace.step("auth.validate_token", trace.started_at, self._authenticated_at)
+            trace.step(SpanName.VALIDATE_TOKEN, trace.started_at, self._authenticated_at)
         if self._submitted_at:
-            trace.step("vote.persist", self._submitted_at, now)
+            trace.step(SpanName.PERSIST_VOTE, self._submitted_at, now)
         trace.finish(status, ended_at=now, attributes={"http.route": "cast_vote", "election_id": self._survey_id})
 
 

@@ -11,6 +11,7 @@ import structlog
 
 from domain.challenges import ChallengeAction, ChallengeVerdict
 from domain.errors import DomainError, ErrorCode
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.vendor_http import JsonObject, VendorHttp, is_fault_of_vendor, open_vendor_client
 from integrations.vendor_settings import TurnstileSettings
 
@@ -27,9 +28,12 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_turnstile(settings: TurnstileSettings) -> AsyncIterator["TurnstileChallenge"]:
+async def open_turnstile(
+    settings: TurnstileSettings, metrics: VendorMetrics | None = None
+) -> AsyncIterator["TurnstileChallenge"]:
     """Open the client; nothing is asked of the vendor yet."""
-    async with open_vendor_client(settings.base_url) as client:
+    calls = None if metrics is None else metrics.of("turnstile")
+    async with open_vendor_client(settings.base_url, calls=calls) as client:
         http = VendorHttp(client, ErrorCode.CHALLENGES_UNAVAILABLE, timeout_s=settings.timeout_s)
         yield TurnstileChallenge(http, settings)
 

@@ -13,6 +13,7 @@ from domain.devices import DeviceEvent
 from domain.errors import DomainError, ErrorCode
 from integrations.deadlines import within
 from integrations.devices.mapping import GarbledEventError, read_event
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.vendor_http import JsonObject, VendorAnswer, VendorHttp, open_vendor_client
 from integrations.vendor_settings import FingerprintSettings
 
@@ -29,10 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_fingerprint(settings: FingerprintSettings) -> AsyncIterator["FingerprintDevices"]:
+async def open_fingerprint(
+    settings: FingerprintSettings, metrics: VendorMetrics | None = None
+) -> AsyncIterator["FingerprintDevices"]:
     """Open the client; nothing is asked of the vendor yet."""
     headers = {"authorization": f"Bearer {settings.api_key.get_secret_value()}"}
-    async with open_vendor_client(settings.base_url, headers=headers) as client:
+    calls = None if metrics is None else metrics.of("fingerprint")
+    async with open_vendor_client(settings.base_url, headers=headers, calls=calls) as client:
         yield FingerprintDevices(VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=settings.timeout_s))
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
+import httpx
+
 from domain.proofing import IdentityProofing, ProofingPolicy
 from domain.webhooks import WebhookVerifier
 from integrations.identity.letters import webhook as letters_webhook
@@ -12,6 +14,7 @@ from integrations.identity.sumsub import webhook as sumsub_webhook
 from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.webhook import SumsubWebhooks
 from integrations.settings import Settings
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.vendor_http import open_vendor_client
 
 
@@ -29,14 +32,21 @@ def proofing_policy(settings: Settings) -> ProofingPolicy:
     return policy
 
 
-async def open_providers(settings: Settings, lifetime: AsyncExitStack) -> Mapping[str, IdentityProofing]:
+async def open_providers(
+    settings: Settings, lifetime: AsyncExitStack, metrics: VendorMetrics | None = None
+) -> Mapping[str, IdentityProofing]:
     """Return every configured provider by name; their connections end with `lifetime`."""
     providers: dict[str, IdentityProofing] = {}
+
+    async def client_of(vendor: str, base_url: str) -> httpx.AsyncClient:
+        calls = None if metrics is None else metrics.of(vendor)
+        return await lifetime.enter_async_context(open_vendor_client(base_url, calls=calls))
+
     if settings.sumsub is not None:
-        client = await lifetime.enter_async_context(open_vendor_client(settings.sumsub.base_url))
+        client = await client_of(sumsub_webhook.VENDOR, settings.sumsub.base_url)
         providers[sumsub_webhook.VENDOR] = SumsubProofing(client, settings.sumsub)
     if settings.letters is not None:
-        client = await lifetime.enter_async_context(open_vendor_client(settings.letters.base_url))
+        client = await client_of(letters_webhook.VENDOR, settings.letters.base_url)
         providers[letters_webhook.VENDOR] = LettersProofing(client, settings.letters)
     return providers
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from domain.errors import ErrorCode
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.vendor_http import VendorHttp, open_vendor_client
 from integrations.vendor_settings import BreachesSettings
 
@@ -22,10 +23,13 @@ _OK: Final = 200
 
 
 @asynccontextmanager
-async def open_breaches(settings: BreachesSettings) -> AsyncIterator["BreachedPasswordRanges"]:
+async def open_breaches(
+    settings: BreachesSettings, metrics: VendorMetrics | None = None
+) -> AsyncIterator["BreachedPasswordRanges"]:
     """Open the client; nothing is asked of the vendor yet."""
     headers = {"add-padding": "true", "user-agent": "comitia"}
-    async with open_vendor_client(settings.base_url, headers=headers) as client:
+    calls = None if metrics is None else metrics.of("breaches")
+    async with open_vendor_client(settings.base_url, headers=headers, calls=calls) as client:
         yield BreachedPasswordRanges(VendorHttp(client, ErrorCode.BREACHES_UNAVAILABLE, timeout_s=settings.timeout_s))
 
 

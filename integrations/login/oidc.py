@@ -27,6 +27,7 @@ from integrations.login.exchanges import Exchanges
 from integrations.login.provider_keys import ProviderKeys
 from integrations.login.provider_tokens import ProviderTokenError, ProviderTokens, refused
 from integrations.settings import Settings
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.vendor_http import VendorHttp, open_vendor_client
 from integrations.vendor_settings import IdentityProviderSettings
 
@@ -201,14 +202,19 @@ def _issuer_of(token: str) -> str:
     return issuer if isinstance(issuer, str) else ""
 
 
-async def open_providers(settings: Settings, lifetime: AsyncExitStack) -> OidcLogins:
+async def open_providers(
+    settings: Settings, lifetime: AsyncExitStack, metrics: VendorMetrics | None = None
+) -> OidcLogins:
     """Return the providers of the settings, each with a client of its own that is closed with `lifetime`."""
     named = settings.identity_providers.items()
-    return OidcLogins({name: await open_provider(name, provider, lifetime) for name, provider in named})
+    return OidcLogins({name: await open_provider(name, provider, lifetime, metrics) for name, provider in named})
 
 
-async def open_provider(name: str, settings: IdentityProviderSettings, lifetime: AsyncExitStack) -> OidcProvider:
+async def open_provider(
+    name: str, settings: IdentityProviderSettings, lifetime: AsyncExitStack, metrics: VendorMetrics | None = None
+) -> OidcProvider:
     """Return one provider with a client of its own, which is closed with `lifetime`."""
-    client = await lifetime.enter_async_context(open_vendor_client(""))
+    calls = None if metrics is None else metrics.of(name)
+    client = await lifetime.enter_async_context(open_vendor_client("", calls=calls))
     http = VendorHttp(client, ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE, timeout_s=settings.timeout_s)
     return OidcProvider(name, settings, http)

@@ -296,28 +296,6 @@ class DatabaseMetrics:
         return self._query.labels(database, name)
 
 
-class ExternalMetrics:
-    """Calls to vendors and other services."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = Histogram(
-            "external_request_seconds",
-            "How long a vendor took to answer.",
-            ["vendor", "api"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self._errors = Counter(
-            "external_errors", "Calls to a vendor that failed, by code.", ["vendor", "api", "code"], registry=registry
-        )
-
-    def called(self, vendor: str, api: str, seconds: float, error: ErrorCode | None = None) -> None:
-        """Count a call; `vendor` and `api` are constants of the code."""
-        self._seconds.labels(vendor, api).observe(seconds)
-        if error is not None:
-            self._errors.labels(vendor, api, str(error)).inc()
-
-
 class AuthMetrics:
     """Tokens issued and refused."""
 

@@ -19,6 +19,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from integrations.telemetry.span_names import SpanName
+
 Attribute = str | int | bool | float
 _Step = tuple[str, float, float, dict[str, Attribute] | None, bool]  # name, began, ended, attributes, failed
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -165,7 +167,7 @@ class RequestTrace:
         attributes = {**attributes, "http.response.status_code": status}
         if self.flagged:
             attributes["fraud.flagged"] = True
-        request: _Step = ("http.request", self.started_at, ended_at, attributes, status >= _SERVER_FAULT)
+        request: _Step = (SpanName.HTTP_REQUEST, self.started_at, ended_at, attributes, status >= _SERVER_FAULT)
         self._send(request, offset, own, parent, SpanKind.SERVER)
 
     def _send(

@@ -1,9 +1,8 @@
 """Spans and W3C trace context: through HTTP, Kafka headers and Temporal headers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from enum import StrEnum
 from random import random
 from typing import Any, Final
 
@@ -22,24 +21,13 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from integrations.telemetry.request_trace import RequestTrace, TraceSink, parse_traceparent
 from integrations.telemetry.scrubbing import Scrubbing
 from integrations.telemetry.span_export import BoundedExport
+from integrations.telemetry.span_names import SpanName
 from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 SLOW_S: Final = 0.5  # the latency objective of a vote; what is slower is always kept
 EXPORT_S: Final = 3.0  # a collector that hangs must not hold a stopping process
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _current: ContextVar[RequestTrace | None] = ContextVar("comitia_request_trace", default=None)
-
-
-class SpanName(StrEnum):
-    """The spans that dashboards and runbooks know."""
-
-    HTTP_REQUEST = "http.request"
-    VALIDATE_TOKEN = "auth.validate_token"  # noqa: S105
-    CHECK_ELIGIBILITY = "auth.check_eligibility"
-    CHECK_VOTE = "fraud.check_vote"
-    PERSIST_VOTE = "vote.persist"
-    DB_QUERY = "db.query"
-    FOLD_TALLY = "tally.fold"
 
 
 class _FollowedOnly(TracingInterceptor):
@@ -166,10 +154,16 @@ def current_ids() -> tuple[str, str] | None:
 
 def query_span(tracer: Tracer, query: str) -> AbstractContextManager[object]:
     """Return a `db.query` span for a named statement or transaction; nothing where no span is being recorded."""
+    return span_within(tracer, SpanName.DB_QUERY, {"db.system.name": "postgresql", "db.operation.name": query})
+
+
+def span_within(
+    tracer: Tracer, name: str, attributes: Mapping[str, str] | None = None
+) -> AbstractContextManager[object]:
+    """Return a span of a step inside the current one; nothing where no span is being recorded."""
     if not otel.get_current_span().is_recording():
         return nullcontext()
-    attributes = {"db.system.name": "postgresql", "db.operation.name": query}
-    return tracer.start_as_current_span(SpanName.DB_QUERY, attributes=attributes)
+    return tracer.start_as_current_span(name, attributes=attributes)
 
 
 def to_kafka_headers(context: Context | None = None) -> list[tuple[str, bytes]]:

@@ -52,12 +52,6 @@ def failing(content: bytes, given: BundleKeys | None = None) -> list[str]:
     return [check.name for check in verify_bundle(content, given or keys(), is_signed) if not check.holds]
 
 
-def repacked(content: bytes, **files: bytes) -> bytes:
-    """Return the same bundle with other files in their places, as whoever has no key can make it."""
-    other = {name.replace("_", "."): value for name, value in files.items()}
-    return write_zip([(name, other.get(name, kept)) for name, kept in read_zip(content)])
-
-
 def forged(made: Any, **manifest: Any) -> bytes:
     """Return a bundle that is signed over another manifest: by whoever has the key, and lies."""
     unsigned = bundle_of(made)

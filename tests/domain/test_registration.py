@@ -15,6 +15,7 @@ from domain.registration import (
     contact_code,
     may_appeal,
     pause_before_look,
+    refusal_of,
 )
 
 
@@ -24,9 +25,9 @@ def test_an_age_class_is_what_is_known_to_be_reached(years: int, expected: int) 
 
 
 @pytest.mark.parametrize(("minimum_age", "admitted"), [(0, {0, 16, 18}), (16, {16, 18}), (18, {18})])
-def test_a_policy_admits_who_has_reached_its_age(minimum_age: int, admitted: set[int]) -> None:
-    policy = RegistrationPolicy(minimum_age=minimum_age)
-    assert {age for age in (0, 16, 18) if policy.admits_age(age)} == admitted
+def test_whoever_has_reached_the_age_is_not_refused(minimum_age: int, admitted: set[int]) -> None:
+    refused = {age: refusal_of(same_face=False, age_class=age, minimum_age=minimum_age) for age in (0, 16, 18)}
+    assert {age for age, reason in refused.items() if reason is None} == admitted
 
 
 def test_a_policy_without_regions_is_for_everybody() -> None:

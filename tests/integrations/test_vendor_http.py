@@ -9,6 +9,9 @@ import httpx
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
@@ -18,6 +21,11 @@ from integrations.deadlines import until
 from integrations.sandboxes.faults import Faults, FaultSwitches, fault_routes
 from integrations.sandboxes.mounting import mount
 from integrations.sandboxes.serving import serve_sandboxes
+from integrations.settings import Environment, Settings
+from integrations.telemetry.span_names import SpanName
+from integrations.telemetry.telemetry import make_telemetry
+from integrations.telemetry.tracing import Tracing, request_context
+from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.vendor_http import VendorHttp, open_vendor_client
 
 TIMEOUT_S = 0.3
@@ -151,3 +159,48 @@ async def test_no_call_outlives_the_caller(control: httpx.AsyncClient, http: Ven
     assert time.monotonic() - began < BOUND_S
     with until(time.monotonic() - 1), pytest.raises(DomainError, match="deadline_exceeded"):
         await http.send("GET", "/here")
+
+
+async def test_every_call_is_timed_and_those_without_an_answer_are_counted(control: httpx.AsyncClient) -> None:
+    telemetry = make_telemetry(Settings(environment=Environment.TEST), "asking")
+    metrics = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
+
+    def found(name: str) -> float | None:
+        return telemetry.registry.get_sample_value(f"external_{name}", {"vendor": "one"})
+
+    async with open_vendor_client(str(control.base_url), calls=metrics.of("one")) as client:
+        http = VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=TIMEOUT_S)
+        await http.send("GET", "/here")
+        assert (found("request_seconds_count"), found("errors_total")) == (1, 0)
+        await control.post("/_control/faults", json={"kind": "status", "status": 503, "count": 1})
+        assert (await http.send("GET", "/here")).status == 503
+        await control.post("/_control/faults", json={"kind": "never", "count": 1})
+        with pytest.raises(DomainError):
+            await http.send("GET", "/here")
+    async with open_vendor_client("http://127.0.0.1:1", calls=metrics.of("one")) as client:
+        with pytest.raises(DomainError):
+            await VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=TIMEOUT_S).send("GET", "/here")
+    assert (found("request_seconds_count"), found("errors_total")) == (4, 3)
+
+
+async def test_a_call_within_a_request_is_a_step_of_it(control: httpx.AsyncClient) -> None:
+    spans = InMemorySpanExporter()
+    tracing = Tracing(
+        service="asking", environment="test", region="r", build="b", ratio=1.0, processors=[SimpleSpanProcessor(spans)]
+    )
+    calls = VendorMetrics(CollectorRegistry(), tracing.tracer).of("one")
+    async with open_vendor_client(str(control.base_url), calls=calls) as client:
+        http = VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=5.0)
+        request = tracing.begin_request(None, time.perf_counter())
+        with request_context(request):
+            await http.send("GET", "/here")
+        request.finish(200)
+        with tracing.tracer.start_as_current_span("an activity"):
+            await http.send("GET", "/here")
+        await http.send("GET", "/here")  # of nobody: no trace begins here
+    assert [span.name for span in spans.get_finished_spans()] == [
+        "external.one",
+        SpanName.HTTP_REQUEST,
+        "external.one",
+        "an activity",
+    ]

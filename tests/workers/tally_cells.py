@@ -156,9 +156,6 @@ class TallyCell:
             await task
 
 
-MakeCell = Callable[..., Awaitable[TallyCell]]
-
-
 async def _database(servers: StackState, name: str) -> DatabaseAddress:
     address = servers.database("eu").model_copy(update={"name": name})
     administrator = postgres.read_administrator(postgres.data_folder(servers.folder, servers.stack_id))

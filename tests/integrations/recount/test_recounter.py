@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,6 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.voting_world import REGION, Booth, voting_keys
 
 CELL = "eu"
-Recount = Callable[..., Any]
 
 
 class Polls:

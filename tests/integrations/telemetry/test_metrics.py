@@ -10,7 +10,6 @@ from integrations.telemetry.http_metrics import HttpMetrics
 from integrations.telemetry.metrics import (
     AuthMetrics,
     DatabaseMetrics,
-    ExternalMetrics,
     RiskMetrics,
     StreamMetrics,
     TallyMetrics,
@@ -98,24 +97,15 @@ def test_tally(telemetry: Telemetry):
 
 
 def test_dependencies(telemetry: Telemetry):
-    database, external, auth = (
-        DatabaseMetrics(telemetry.registry),
-        ExternalMetrics(telemetry.registry),
-        AuthMetrics(telemetry.registry),
-    )
+    database, auth = DatabaseMetrics(telemetry.registry), AuthMetrics(telemetry.registry)
     database.watch_pool("ledger", lambda: 8, lambda: 3)
     database.query("ledger", "record").observe(0.01)
-    external.called("sumsub", "applicants", 0.2, ErrorCode.DIRECTORY_UNAVAILABLE)
     auth.issued("voting").inc()
     auth.refused(ErrorCode.TOKEN_EXPIRED)
     auth.refused(ErrorCode.RATE_LIMITED)
     found = samples(telemetry)
     assert found["db_pool_connections_in_use", (("database", "ledger"),)] == 5
     assert found["db_query_seconds_count", (("database", "ledger"), ("query", "record"))] == 1
-    assert (
-        found["external_errors_total", (("api", "applicants"), ("code", "directory_unavailable"), ("vendor", "sumsub"))]
-        == 1
-    )
     assert found["auth_tokens_issued_total", (("kind", "voting"),)] == 1
     assert found["auth_failures_total", (("code", "token_expired"),)] == 1
     assert found["auth_failures_total", (("code", "rate_limited"),)] == 1

@@ -7,8 +7,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from integrations.telemetry.request_trace import parse_traceparent
+from integrations.telemetry.span_names import SpanName
 from integrations.telemetry.tracing import (
-    SpanName,
     Tracing,
     current_ids,
     current_request,
