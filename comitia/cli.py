@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -30,6 +29,7 @@ from comitia import (
 )
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from comitia.stack.topology import BROKERS, Topology
+from comitia.stack_settings import has_addresses, nowhere
 from integrations.postgres.roles import OWNER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -267,7 +267,7 @@ def migrate(
     from integrations.settings import Settings  # noqa: PLC0415
 
     console = Console(soft_wrap=True)
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
+    if has_addresses():
         settings = Settings()
         addresses = {cell: servers.database for cell, servers in settings.cells.items()}
         if settings.catalogue is not None:
@@ -276,7 +276,7 @@ def migrate(
     else:
         state = read_state(data)
         if state is None or not state.supervisor_pid:
-            console.print(f"no addresses in the environment, and no stack runs in {data}")
+            console.print(nowhere(data), markup=False, highlight=False)
             raise typer.Exit(1)
         addresses = {name: state.database(name) for name in (*CELLS, CATALOGUE)}
         password = SecretStr(state.password(OWNER))
@@ -296,7 +296,8 @@ def _chosen_ports(given: list[str], known: Collection[str]) -> dict[str, int]:
     for text in given:
         name, _, number = text.partition("=")
         if name not in known or not number.isdigit():
-            raise typer.BadParameter(f"{text!r} is not one of {', '.join(sorted(known))} and a number")
+            names = ", ".join(sorted(known))
+            raise typer.BadParameter(f"{text!r} is no NAME=NUMBER with one of {names}", param_hint="--port")
         chosen[name] = int(number)
     return chosen
 

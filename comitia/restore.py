@@ -130,7 +130,12 @@ def read_target(text: str) -> Target:
     if "/" in text:
         position(text)
         return Target(lsn=text)
-    at = datetime.fromisoformat(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{text} is neither an instant as 2026-05-07T22:00:00+00:00 nor a position as 0/3000148"
+        ) from error
     if at.tzinfo is None:
         raise ValueError(f"{text} does not say its offset from UTC")
     return Target(at=at)

@@ -20,18 +20,37 @@ def settings_of(data: Path, *roles: str) -> Settings:
     Raises:
         LookupError: there is neither; the message says what to do.
     """
-    if any(name.startswith("COMITIA_CELLS__") for name in os.environ):
+    if has_addresses():
         return Settings()
     state = read_state(data)
     if state is None or not state.supervisor_pid:
-        raise LookupError(
-            f"no addresses in the environment, and no stack runs in {data}: start one with `comitia up`, "
-            "or name its folder with --data"
-        )
+        raise LookupError(nowhere(data))
     return state.settings_for(*roles)
 
 
 def identity_settings(folder: Path) -> Settings:
-    """The settings of the stack in `folder`, or the environment's where there is none; production is always said so."""
-    state = None if os.environ.get("COMITIA_ENVIRONMENT") == Environment.PRODUCTION else read_state(folder)
-    return state.settings_for(IDENTITY) if state is not None else Settings()
+    """The settings of the stack in `folder`, or the environment's where there is none; production is always said so.
+
+    Raises:
+        LookupError: there is neither; the message says what to do.
+    """
+    environment = os.environ.get("COMITIA_ENVIRONMENT")
+    state = None if environment == Environment.PRODUCTION else read_state(folder)
+    if state is not None:
+        return state.settings_for(IDENTITY)
+    if environment is None and not has_addresses():
+        raise LookupError(f"{nowhere(folder)}; without a stack this counts as production")
+    return Settings()
+
+
+def has_addresses() -> bool:
+    """Tell whether the environment says where cells are."""
+    return any(name.startswith("COMITIA_CELLS__") for name in os.environ)
+
+
+def nowhere(data: Path) -> str:
+    """Return what to say where a command has nothing to work on."""
+    return (
+        f"no addresses in the environment, and no stack runs in {data}: start one with `comitia up`, "
+        "or name its folder with --data"
+    )

@@ -63,7 +63,9 @@ async def ask_to_restart(folder: Path, names: Sequence[str], say: Say) -> None:
     try:
         reader, writer = await asyncio.open_unix_connection(_path(folder))
     except OSError as error:
-        raise ControlError(f"no stack with services runs in {folder}") from error
+        raise ControlError(
+            f"no stack with services runs in {folder}: `comitia up` starts one, --data names another"
+        ) from error
     try:
         writer.write(json.dumps({"restart": list(names)}).encode() + b"\n")
         async for line in reader:
