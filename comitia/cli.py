@@ -30,6 +30,7 @@ from comitia import (
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from comitia.stack.topology import BROKERS, Topology
 from comitia.stack_settings import has_addresses, nowhere
+from comitia.terminal import Terminal
 from integrations.postgres.roles import OWNER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -96,7 +97,7 @@ def up(
     from comitia.stack.process import StartError  # noqa: PLC0415
     from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
 
-    console = Console(soft_wrap=True)
+    console = Terminal()
     wanted = {} if free_ports else dict(running.FIXED_PORTS)
     wanted.update(_chosen_ports(port or [], known=running.FIXED_PORTS))
     try:
@@ -208,7 +209,7 @@ def demo(
     from comitia.stack.process import StartError  # noqa: PLC0415
     from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
 
-    console = Console(soft_wrap=True)
+    console = Terminal()
     wanted = Wanted(None if every else votes, seed, clients)
     try:
         status = asyncio.run(run_demo(data, wanted, console, keep=keep, free_ports=free_ports))
@@ -234,7 +235,7 @@ def identity(
     from comitia.stack.process import StartError  # noqa: PLC0415
     from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
 
-    console = Console(soft_wrap=True)
+    console = Terminal()
     try:
         status = asyncio.run(demo_identity(data, console, free_ports=free_ports))
     except (StartError, FolderInUseError) as error:
