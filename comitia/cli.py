@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -94,13 +95,11 @@ def up(
 ) -> None:
     """Start every server and service on this machine and stay until Ctrl-C."""
     from comitia import up as running  # noqa: PLC0415 - each command loads what it needs
-    from comitia.stack.process import StartError  # noqa: PLC0415
-    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
 
     console = Terminal()
     wanted = {} if free_ports else dict(running.FIXED_PORTS)
     wanted.update(_chosen_ports(port or [], known=running.FIXED_PORTS))
-    try:
+    with _starting(console):
         topology = Topology(
             temporal_server=temporal_server,
             kafka_brokers=kafka_brokers,
@@ -108,9 +107,6 @@ def up(
             temporal_standby=standby and temporal_server,
         )
         asyncio.run(running.up(data, console, wanted_ports=wanted, services=not servers_only, topology=topology))
-    except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
-        console.print("not started:", str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -206,16 +202,11 @@ def demo(
         return
     from comitia.demo.command import demo as run_demo  # noqa: PLC0415 - each command loads what it needs
     from comitia.demo.run import Wanted  # noqa: PLC0415
-    from comitia.stack.process import StartError  # noqa: PLC0415
-    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
 
     console = Terminal()
     wanted = Wanted(None if every else votes, seed, clients)
-    try:
+    with _starting(console):
         status = asyncio.run(run_demo(data, wanted, console, keep=keep, free_ports=free_ports))
-    except (StartError, FolderInUseError, FileNotFoundError, ValueError) as error:
-        console.print("not started:", str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from None
     raise typer.Exit(status)
 
 
@@ -232,15 +223,10 @@ def identity(
 ) -> None:
     """Go the way of one person past vendors that fail; exit 1 where anything ends otherwise than it must."""
     from comitia.demo.command import demo_identity  # noqa: PLC0415 - each command loads what it needs
-    from comitia.stack.process import StartError  # noqa: PLC0415
-    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
 
     console = Terminal()
-    try:
+    with _starting(console):
         status = asyncio.run(demo_identity(data, console, free_ports=free_ports))
-    except (StartError, FolderInUseError) as error:
-        console.print("not started:", str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from None
     raise typer.Exit(status)
 
 
@@ -284,6 +270,24 @@ def migrate(
     for name, address in addresses.items():
         reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL, finish=finish)
         console.print(f"{name}: {reached}")
+
+
+@contextmanager
+def _starting(console: Console) -> Iterator[None]:
+    """End the command with 1 where a stack cannot be started, and say why and what to do."""
+    from comitia.stack.process import StartError  # noqa: PLC0415
+    from comitia.stack.servers import FolderInUseError  # noqa: PLC0415
+
+    missing = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError)
+    try:
+        yield
+    except (StartError, FolderInUseError, ValueError, *missing) as error:
+        console.print("not started:", str(error), markup=False, highlight=False)
+        if isinstance(error, FolderInUseError):
+            console.print("Use it, stop it with Ctrl-C where it runs, or choose another folder with --data")
+        elif isinstance(error, missing):
+            console.print("`comitia doctor` says what is missing and how to get it; --data chooses another folder")
+        raise typer.Exit(1) from None
 
 
 def _possible(brokers: int) -> int:

@@ -1,3 +1,4 @@
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -97,12 +98,29 @@ def test_migrate_without_any_database_says_so(run: CliRunner, tmp_path: Path) ->
     result = run.invoke(app, ["migrate", "--data", str(tmp_path)])
     assert result.exit_code == 1
     assert "no stack runs in" in result.output
+    assert "start one with `comitia up`" in result.output
 
 
 @pytest.mark.parametrize("port", ["api-votes=x", "nobody=1", "api-votes"])
 def test_a_port_must_be_a_known_name_and_a_number(run: CliRunner, tmp_path: Path, port: str) -> None:
     result = run.invoke(app, ["up", "--data", str(tmp_path), "--port", port])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["up"], ["demo"], ["demo", "identity"]])
+def test_what_keeps_a_stack_from_starting_is_said_with_what_to_do(
+    run: CliRunner, tmp_path: Path, command: list[str]
+) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = run.invoke(app, [*command, "--free-ports", "--data", str(tmp_path)])
+        assert result.exit_code == 1
+        assert "not started: a stack runs in" in result.output
+        assert "Ctrl-C where it runs" in result.output
+    (tmp_path / "file").touch()
+    result = run.invoke(app, [*command, "--free-ports", "--data", str(tmp_path / "file")])
+    assert result.exit_code == 1
+    assert "`comitia doctor` says what is missing" in result.output
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])
