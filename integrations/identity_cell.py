@@ -9,7 +9,6 @@ from functools import partial
 import asyncpg
 from temporalio.client import Client, Interceptor
 
-from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from integrations.keys.inbox import InboxSeal
 from integrations.keys.purposes import DOCUMENT, HISTORY, INBOX, KEK_PERSONAL, LOOKUP, history
@@ -28,7 +27,7 @@ from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.registrations import PostgresRegistrations
 from integrations.postgres.roles import IDENTITY
 from integrations.postgres.webhook_inbox import PostgresWebhookInbox
-from integrations.reaching import any_answers, reach_cells
+from integrations.reaching import any_answers, reach_cells, reached
 from integrations.settings import Settings
 from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.client import connect
@@ -124,11 +123,7 @@ class IdentityCells:
         Raises:
             DomainError: `wrong_cell` where this process does not serve it, `cell_unavailable` where it is down.
         """
-        found = self._opened.get(name or "")
-        if found is None:
-            known = name in self._settings.cells
-            raise DomainError(ErrorCode.CELL_UNAVAILABLE if known else ErrorCode.WRONG_CELL, "the cell")
-        return found
+        return reached(self._opened, self._settings.cells, name)
 
     async def ready(self) -> bool:
         """Tell whether some cell can be served now."""

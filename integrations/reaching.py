@@ -1,17 +1,20 @@
 """Opens what a process needs of each cell; a cell that is down keeps nobody waiting but its own voters."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import structlog
 
-from domain.errors import DomainError
+from domain.errors import DomainError, ErrorCode
 from integrations.postgres.failures import UNAVAILABLE
 
 FIRST_WAIT_S = 5.0
 _RETRY_S = 1.0
 _AWAY = (*UNAVAILABLE, DomainError, RuntimeError)  # of which the last is what Temporal's client says
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -36,6 +39,18 @@ async def reach_cells(
         lifetime.push_async_callback(_cancel, task)
     for task in done:
         task.result()
+
+
+def reached(opened: Mapping[str, T], cells: Container[str | None], name: str | None) -> T:
+    """Return what a process has opened of a cell, by the name that an id or a token carries.
+
+    Raises:
+        DomainError: `wrong_cell` where this process does not serve it, `cell_unavailable` where it is down.
+    """
+    found = opened.get(name or "")
+    if found is None:
+        raise DomainError(ErrorCode.CELL_UNAVAILABLE if name in cells else ErrorCode.WRONG_CELL, "the cell")
+    return found
 
 
 async def any_answers(checks: Iterable[Callable[[], Awaitable[object]]]) -> bool:

@@ -11,7 +11,7 @@ import structlog
 
 from api.background import run_beside
 from domain.accounts import LookupHashes
-from domain.errors import DomainError, ErrorCode
+from domain.errors import DomainError
 from domain.ports import KeyManagement
 from domain.sessions import RevokedSessions
 from integrations.keys.lookups import KeyedLookupHashes
@@ -29,7 +29,7 @@ from integrations.postgres.personal_records import PostgresPersonalRecords
 from integrations.postgres.pool import NotDurableError, Pool, open_pool
 from integrations.postgres.roles import IDENTITY
 from integrations.postgres.sessions import PostgresSessions
-from integrations.reaching import any_answers, reach_cells
+from integrations.reaching import any_answers, reach_cells, reached
 from integrations.redis.connection import open_redis
 from integrations.redis.ended_sessions import EndedSessionsChannel
 from integrations.revocation import RevocationFeed
@@ -89,12 +89,7 @@ class AuthCells:
         Raises:
             DomainError: `wrong_cell` where this process does not serve it, `cell_unavailable` where it is down.
         """
-        found = self._open.get(cell or "")
-        if found is None:
-            raise DomainError(
-                ErrorCode.CELL_UNAVAILABLE if cell in self._settings.cells else ErrorCode.WRONG_CELL, "the cell"
-            )
-        return found
+        return reached(self._open, self._settings.cells, cell)
 
     async def open(self, lifetime: AsyncExitStack) -> None:
         """Open every cell that can be reached; the others follow when they can.

@@ -17,7 +17,6 @@ from api.votes.gateway import Gateway, GatewayLimits
 from api.votes.limits import VotingLimits, voting_limits
 from api.votes.telemetry import GatewayTelemetry
 from domain.contracts.voting import Outcome, RecordedVotes, SubmitVotesInput
-from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from domain.submissions import SubmissionIds
 from integrations.kafka.attempts import AttemptProducer
@@ -27,7 +26,7 @@ from integrations.postgres.participations import PostgresParticipations
 from integrations.postgres.pool import NotDurableError, pool_on_demand
 from integrations.postgres.roles import VOTING
 from integrations.postgres.voting_surveys import VotingSurveys
-from integrations.reaching import any_answers, reach_cells
+from integrations.reaching import any_answers, reach_cells, reached
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics, VoteMetrics
 from integrations.telemetry.telemetry import Telemetry
@@ -95,12 +94,7 @@ class VotingCells:
         Raises:
             DomainError: `wrong_cell` where this process does not serve it, `cell_unavailable` where it is down.
         """
-        found = self._open.get(cell)
-        if found is None:
-            raise DomainError(
-                ErrorCode.CELL_UNAVAILABLE if cell in self._settings.cells else ErrorCode.WRONG_CELL, "the cell"
-            )
-        return found
+        return reached(self._open, self._settings.cells, cell)
 
     async def open(self, lifetime: AsyncExitStack) -> None:
         """Open every cell that can be reached; the others follow when they can.
