@@ -96,12 +96,16 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     keys = open_keys(settings, *KEYS)
     hashes = KeyedLookupHashes(keys)
-    asked = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
-    providers = await open_providers(settings, lifetime, asked)
+    vendor_calls = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
+    providers = await open_providers(settings, lifetime, vendor_calls)
     mailer = open_mailer(settings)
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
-    challenges = None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile, asked))
-    devices = None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint, asked))
+    challenges = (
+        None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile, vendor_calls))
+    )
+    devices = (
+        None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint, vendor_calls))
+    )
     policy = registration_policy(settings)
     pools = await identity_pools(settings, lifetime)
     unmasking = await identity_pools(settings, lifetime, UNMASKING)

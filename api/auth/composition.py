@@ -80,10 +80,10 @@ async def compose(
     )
     desk = SessionDesk(cells, VoterTokens(signer))
     names = tuple(settings.cells)
-    asked = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
-    providers = await open_providers(settings, lifetime, asked)
+    vendor_calls = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
+    providers = await open_providers(settings, lifetime, vendor_calls)
     back_channel = BackChannel(providers, desk, cells, names, cells.hashes)
-    vendors = await open_vendors(settings, lifetime, asked)
+    vendors = await open_vendors(settings, lifetime, vendor_calls)
     interceptor, recorded = telemetry.tracing.temporal_interceptor(), RecordedLogins()
     identity = IdentityCells(settings, keys, interceptor, connections=_CONNECTIONS)
     release = Release(IDENTITY_DEPLOYMENT, settings.build)
@@ -92,7 +92,7 @@ async def compose(
     voter, key = access.require_voter(), KeyProofs(proofs, limits)
     passwords, breaches = Passwords(), None
     if settings.breaches is not None:
-        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches, asked))
+        breaches = await lifetime.enter_async_context(open_breaches(settings.breaches, vendor_calls))
     room = room or LoginRoom()
     metrics = LoginMetrics(telemetry.registry)
     metrics.watch(lambda: room.working, lambda: room.waiting)
