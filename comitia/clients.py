@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from comitia.cell_access import identity_pools, operator
-from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings, said
 from domain.errors import DomainError
 from domain.ids import new_client_id
 from domain.tokens import Role
@@ -65,5 +65,5 @@ def _run(folder: Path, cell: str, work: Callable[[ApiClients], Awaitable[T]]) ->
     try:
         return asyncio.run(run())
     except (DomainError, LookupError, OSError, ValidationError) as error:
-        typer.echo(f"comitia clients: {error}", err=True)
+        typer.echo(f"comitia clients: {said(error)}", err=True)
         raise typer.Exit(1) from error

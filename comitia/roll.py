@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from comitia.cell_access import identity_pools, operator
 from comitia.roll_import import OtherReportError, RollImport
-from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings, said
 from domain.errors import DomainError
 from domain.ids import SURVEY_ID
 from domain.rolls import ON_ROLL, RollOutcome
@@ -53,7 +53,7 @@ def import_roll(
     try:
         counted = asyncio.run(_import(data, source, written, survey, cell))
     except (DomainError, LookupError, OSError, OtherReportError, ValidationError, ValueError) as error:
-        typer.echo(f"comitia roll: {error}", err=True)
+        typer.echo(f"comitia roll: {said(error)}", err=True)
         raise typer.Exit(1) from error
     for outcome in RollOutcome:
         if counted[outcome]:

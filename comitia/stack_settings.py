@@ -54,3 +54,10 @@ def nowhere(data: Path) -> str:
         f"no addresses in the environment, and no stack runs in {data}: start one with `comitia up`, "
         "or name its folder with --data"
     )
+
+
+def said(error: Exception) -> str:
+    """Return an error as a command says it; of a server that is not there, with what to do."""
+    if isinstance(error, ConnectionError):
+        return f"a server cannot be reached ({error}): does the stack still run? `comitia up` starts it"
+    return str(error)

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from comitia.cell_access import identity_pools, operator
-from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings, said
 from domain.accounts import KeyedHash, LookupKind
 from domain.canonical import provider_login
 from domain.errors import DomainError
@@ -113,7 +113,7 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except (DomainError, LookupError, OSError, ValidationError) as error:
-        _refuse(str(error))
+        _refuse(said(error))
         raise
 
 

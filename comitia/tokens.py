@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from comitia.cell_access import identity_pools
-from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings
+from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings, said
 from domain.eligibility import AGE_CLASSES
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
@@ -113,6 +113,6 @@ def staff(
 def _run(command: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
         asyncio.run(command())
-    except (LookupError, PermissionError, ValidationError) as error:
-        typer.echo(f"comitia token: {error}", err=True)
+    except (LookupError, OSError, ValidationError) as error:  # of which PermissionError is production's
+        typer.echo(f"comitia token: {said(error)}", err=True)
         raise typer.Exit(1) from error

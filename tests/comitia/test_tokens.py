@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from comitia.stack.state import StackState
+from comitia.stack.ports import free_port
+from comitia.stack.state import STATE_FILE, StackState
 from comitia.tokens import app, issue_voters, open_access_tokens
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop_keys import ProofKey
@@ -104,6 +105,15 @@ def test_where_there_is_no_stack_it_takes_the_environment_for_production(tmp_pat
     code, out, err = run("staff", "--role", "admin", "--data", str(tmp_path / "nothing"))
     assert (code, out) == (1, "")
     assert "production" in err
+    assert "start one with `comitia up`" in err
+
+
+async def test_of_a_stack_that_has_stopped_it_says_what_to_do(data: Path, servers: StackState) -> None:
+    state, port = data / STATE_FILE, str(servers.ports["postgres"])
+    state.write_text(state.read_text().replace(port, str(free_port([]))))
+    code, out, err = await asyncio.to_thread(run, "voter", "--cell", "eu", "--region", "DE", "--data", str(data))
+    assert (code, out) == (1, "")
+    assert "`comitia up` starts it" in err
 
 
 async def test_thousands_come_as_a_stream(settings_for: SettingsFor) -> None:
