@@ -75,6 +75,9 @@ from workflows.unlock_account import UnlockAccountWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 _ACTIVITIES_AT_ONCE = 50
+# Each poll takes one task and waits until the server has written that: with two, of which the SDK keeps one for what it
+# remembers, whoever was forgotten is served one at a time.
+_POLLS = 10
 _WORKFLOWS = [
     RegisterVoterWorkflow,
     VerifyIdentityWorkflow,
@@ -133,6 +136,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
                 activities=[*activities, *claims.all()],
                 behaviour=VersioningBehavior.AUTO_UPGRADE,  # people take days
                 max_concurrent_activities=_ACTIVITIES_AT_ONCE,
+                max_concurrent_workflow_task_polls=_POLLS,
             )
         )
         await stack.enter_async_context(_login_worker(cell, release, hashes, devices, challenges))
