@@ -15,6 +15,7 @@ import httpx
 _Origin = tuple[str, str, int]  # scheme, host, port
 _PORTS: Final = {"http": 80, "https": 443}
 _FIRST_FINAL: Final = 200  # statuses under it announce another answer
+_AROUND_MAX: Final = 64 * 1024  # bytes of an answer that are not its body: heads, and what is around its pieces
 _UNSENDABLE: Final = b"\r\n\0"
 
 
@@ -115,7 +116,7 @@ def _as_sent(request: httpx.Request, body: bytes) -> bytes:
 class _Answer:
     """What was read so far: the callbacks are the parser's."""
 
-    __slots__ = ("_body_max", "body", "done", "headers", "is_last", "is_whole", "parser", "status")
+    __slots__ = ("_body_max", "body", "done", "headers", "is_last", "is_whole", "parser", "received", "status")
 
     def __init__(self, body_max: int) -> None:
         self._body_max = body_max
@@ -123,6 +124,7 @@ class _Answer:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
+        self.received = 0  # bytes
         self.is_whole = False
         self.is_last = False  # of its connection
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -194,12 +196,15 @@ class _Connection(asyncio.Protocol):
         if answer is None or answer.is_whole:
             self.abort()  # nobody asked
             return
+        answer.received += len(data)
         try:
             answer.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(httpx.RemoteProtocolError("not an answer that we take"))
             return
-        if answer.is_whole:
+        if answer.received - len(answer.body) > _AROUND_MAX:  # the parser would go on keeping it
+            self._fail(httpx.RemoteProtocolError("too large a head"))
+        elif answer.is_whole:
             if answer.is_last:
                 self.abort()
             self._finish()

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,6 +155,36 @@ async def test_what_is_no_whole_answer_is_none_and_the_next_request_has_another_
             await client.get("/")
         assert (await client.get("/")).content == b"ok"
     assert (vendor.connections, len(vendor.requests)) == (2, 2)  # and nothing was sent twice
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"x-more: 1\r\n", b"a", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"1\r\na\r\n"],
+    ids=["headers", "header", "hints", "crumbs"],
+)
+async def test_an_answer_whose_head_has_no_end_is_none(piece: bytes):
+    begin = b"HTTP/1.1 200 OK\r\nx-first: " if piece == b"a" else b"HTTP/1.1 200 OK\r\n"
+    begin = {b"H": b"", b"1": begin + b"transfer-encoding: chunked\r\n\r\n"}.get(piece[:1], begin)
+    sent = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(begin)
+        with suppress(ConnectionError):
+            while True:
+                writer.write(piece * 1000)
+                sent += 1000 * len(piece)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(endless, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    transport = VendorConnections(connections=1, idle_s=1, body_max=10 * BODY_MAX * BODY_MAX)
+    async with server, httpx.AsyncClient(base_url=url, transport=transport, timeout=5) as client:
+        async with asyncio.timeout(20):
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/")
+    assert sent < 20_000_000  # and not what fits into the memory
 
 
 async def test_who_waits_no_longer_closes_the_connection_and_leaves_the_place():
