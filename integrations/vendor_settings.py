@@ -125,6 +125,7 @@ class StaffProviderSettings(Frozen):
     client_secret: SecretStr | None = None
     algorithm: Literal["RS256", "PS256", "ES256"] = "RS256"
     scope: str = "openid email"
+    token_endpoint: str = ""  # of a provider whose discovery document names none, as Facebook's
     authorize_parameters: dict[str, str] = Field(default_factory=dict)  # `connection`, `prompt`, `acr_values`, ...
     timeout_s: float = Field(default=5.0, gt=0, le=60)
 
@@ -134,6 +135,11 @@ class StaffProviderSettings(Frozen):
         if not is_secure_url(url):
             raise ValueError("an https address, or http on this machine")
         return url
+
+    @field_validator("token_endpoint")
+    @classmethod
+    def _is_secure_if_given(cls, url: str) -> str:
+        return cls._is_secure(url) if url else url
 
 
 class IdentityProviderSettings(StaffProviderSettings):

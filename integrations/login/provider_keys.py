@@ -87,6 +87,8 @@ class ProviderKeys:
             raise self._http.unavailable(f"discovery: status {answer.status}", answer)
         if document.get("issuer") != self._settings.issuer:  # OpenID Connect Discovery, section 4.3
             raise self._http.unavailable("discovery: another issuer")
+        if self._settings.token_endpoint:
+            document = {**document, "token_endpoint": self._settings.token_endpoint}
         for name in _ENDPOINTS:
             if not isinstance(document.get(name), str) or not is_secure_url(document[name]):
                 raise self._http.unavailable(f"discovery: no usable {name}")

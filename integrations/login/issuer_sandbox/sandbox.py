@@ -52,7 +52,7 @@ def _discovery_routes(issuer: Issuer) -> APIRouter:
         return {
             "issuer": issuer.settings.issuer,
             "authorization_endpoint": f"{base}/authorize",
-            "token_endpoint": f"{base}/oauth/token",
+            **({"token_endpoint": f"{base}/oauth/token"} if issuer.names_token_endpoint else {}),
             "jwks_uri": f"{base}/.well-known/jwks.json",
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],

@@ -73,6 +73,7 @@ class Issuer:
     keys: list[SigningKey] = field(default_factory=list)
     codes: dict[str, GrantedCode] = field(default_factory=dict)
     return_path: str = ""  # also back to this path on any port of this machine, where one is given
+    names_token_endpoint: bool = True  # in the discovery document
     logged_in_at: float = 0.0  # who is asked to log in anew does
 
     def __post_init__(self) -> None:

@@ -69,6 +69,7 @@ async def provider(server: IssuerServer) -> AsyncIterator[Provider]:
         providers = {
             "sandbox": settings,
             "other": settings.model_copy(update={"issuer": f"{server.address}/other/"}),
+            "told": settings.model_copy(update={"token_endpoint": f"{settings.issuer}oauth/token"}),
             "untold": settings.model_copy(update={"auth_time": False}),
         }
         logins = await open_providers(Settings(environment=Environment.TEST, identity_providers=providers), lifetime)

@@ -57,6 +57,14 @@ async def test_somebody_logs_in(provider: Provider) -> None:
     assert found.issuer.endswith("/")
 
 
+async def test_a_provider_that_does_not_name_its_token_endpoint_is_told_by_the_settings(provider: Provider) -> None:
+    provider.issuer.names_token_endpoint = False  # as Facebook
+    with pytest.raises(DomainError) as error:
+        await provider.visit()
+    assert code(error) is ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE
+    assert (await finish(provider, await provider.visit(name="told"))).subject == "auth0|sandbox"
+
+
 async def test_only_a_verified_address_is_believed_and_a_second_factor_is_noticed(provider: Provider) -> None:
     provider.issuer.flaw = {"email_verified": False, "amr": ["mfa"]}
     found = await finish(provider, await provider.visit())
