@@ -18,6 +18,11 @@ def target_of(url: bytes) -> tuple[bytes, bytes]:
     return target.path or b"/", target.query or b""
 
 
+def names_two_hosts(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether readers may differ on where a request goes (RFC 9112, section 3.2)."""
+    return [name for name, _ in headers].count(b"host") > 1
+
+
 def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Tell whether a body follows headers with names in lower case."""
     return any(

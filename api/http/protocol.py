@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from api.http.connection import Connection, Reading
 from api.http.evicting import make_room
-from api.http.heads import has_body, target_of
+from api.http.heads import has_body, names_two_hosts, target_of
 from api.http.lean import LeanRequest, LeanRoute, by_framework
 from api.http.shared import Shared
 from api.http.work_of import work_of
@@ -140,6 +140,8 @@ class LeanProtocol(Connection):
             return
         if self.parser.should_upgrade() and has_body(self.headers):
             raise ValueError("of a request that asks for an upgrade the parser shows no body")
+        if names_two_hosts(self.headers):
+            raise ValueError("more than one Host")
         path, query = target_of(self.url)
         method = self.parser.get_method()
         found = self.shared.routes.match(method, path)

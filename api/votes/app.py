@@ -224,6 +224,17 @@ def _whole_second(at: datetime) -> datetime:
 
 def _answering_router(authority: VotingAuthority, cells: VotingCells, answering: Answering) -> APIRouter:
     router = APIRouter(prefix="/v1/surveys/{id}/answers", tags=["answers"])
+
+    async def answering_voter(
+        id: _ID,  # noqa: A002 - the name in the address
+        signed: Signed,
+        authorization: VotingToken = None,
+    ) -> VotingClaims:
+        """Return whose token it is, before what they send is looked at; answers are counted for them."""
+        claims = authority.admit(signed, id)
+        cells.limits[claims.cell].answer.take(signed, claims.nullifier, claims.jkt or claims.device)
+        return claims
+
     session_errors = (ErrorCode.ANSWER_SESSION_NOT_FOUND, ErrorCode.ANSWER_SESSION_FINISHED)
 
     @router.post(
@@ -233,13 +244,8 @@ def _answering_router(authority: VotingAuthority, cells: VotingCells, answering:
         summary="Answer one question of a session; the first answer opens it",
     )
     async def answer(
-        id: _ID,  # noqa: A002 - the name in the address
-        body: AnswerStepBody,
-        signed: Signed,
-        authorization: VotingToken = None,
+        body: AnswerStepBody, claims: Annotated[VotingClaims, Depends(answering_voter)]
     ) -> FirstAnswerBody | QuestionAnswerBody:
-        claims = authority.admit(signed, id)
-        cells.limits[claims.cell].answer.take(signed, claims.nullifier, claims.jkt or claims.device)
         choice = Choice(body.question, body.option, body.text)
         session, number, new = await answering.answer(claims, choice, body.survey_answer_id)
         given = QuestionAnswerBody(

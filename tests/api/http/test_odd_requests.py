@@ -53,6 +53,17 @@ def test_a_trailer_is_no_header() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("path", ["/v1/surveys/s_1/vote", "/body"])
+@pytest.mark.parametrize("second", ["host: x", "Host: other.example", "HOST:"])
+def test_a_request_names_one_host(path: str, second: str) -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            answer = await (await served.connect()).ask(post(path, BODY, second))
+            assert (answer.status, answer.headers["connection"]) == (400, "close")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("path", [b"/v1/surveys/s_1/vote", b"/body"])
 @pytest.mark.parametrize("endless", [b"x: ", b"0;"])
 def test_what_follows_a_body_has_a_limit(path: bytes, endless: bytes) -> None:

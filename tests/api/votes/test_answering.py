@@ -60,6 +60,13 @@ async def test_the_bodies_are_those_that_clients_were_promised(
     assert await booth.counts() == {"participations": 1, "ballots": 1, "counted": 1}
 
 
+async def test_what_is_sent_is_looked_at_once_its_sender_is_known(votes: Votes, voter: Voter, booth: Booth) -> None:
+    for headers in ({}, {"authorization": "Bearer a.b.c"}):
+        answer = await votes.client.post(f"/v1/surveys/{booth.survey.id}/answers", json={"x": 1}, headers=headers)
+        assert answer.status_code == 401, answer.text
+    assert problem(await voter.answer(x=1)) == (400, "malformed_request")
+
+
 async def test_finishing_again_and_again_at_once_is_one_vote(voter: Voter, booth: Booth) -> None:
     session = (await voter.answer(question="1", option="1")).json()["surveyAnswer"]["id"]
     answers = await asyncio.gather(*(voter.finish(session) for _ in range(10)))
