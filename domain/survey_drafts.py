@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from domain.contracts.surveys import Option, Question, Survey, SurveyStage, Visibility
 from domain.errors import DomainError, ErrorCode
+from domain.survey_corrections import CorrectedText
 from domain.surveys import check_correction, check_survey
 
 
@@ -81,6 +82,7 @@ class CatalogueEntry:
     published_from: int | None = None
     finished_from: int | None = None
     is_paused: bool = False
+    corrections: tuple[CorrectedText, ...] = ()  # since it was published, the oldest first
 
 
 def new_entry(survey_id: str, draft: SurveyDraft) -> CatalogueEntry:

@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 from api.http.models import ApiModel, Timestamp
 from domain import surveys as rules
 from domain.contracts.surveys import Option, Question, Survey, Visibility
+from domain.survey_corrections import CorrectedText, TextField
 from domain.survey_drafts import KEEP, CatalogueEntry, OptionDraft, QuestionDraft, SurveyDraft
 from domain.survey_ports import Listing
 
@@ -162,8 +163,34 @@ class SurveyWindowBody(ApiModel):
         return cls(id=survey.id, title=survey.title, start_date=survey.start_at, finish_date=survey.finish_at)
 
 
+class CorrectionBody(ApiModel):
+    """A text or image that was corrected since the survey was published; null where there was or is none."""
+
+    version: int = Field(description="Of the survey that the correction made.")
+    corrected_at: Timestamp
+    question: str | None = Field(description="Null for the title of the survey.")
+    option: str | None = Field(description="Null for what is of the question, or of the survey.")
+    field: TextField
+    before: str | None
+    after: str | None
+
+    @classmethod
+    def of(cls, corrected: CorrectedText) -> "CorrectionBody":
+        """Return the body of a correction."""
+        text = corrected.text
+        return cls(
+            version=corrected.version,
+            corrected_at=corrected.corrected_at,
+            question=text.question or None,
+            option=text.option or None,
+            field=text.field,
+            before=text.before or None,
+            after=text.after or None,
+        )
+
+
 class SurveyBody(ApiModel):
-    """A survey with its questions and options."""
+    """A survey with its questions and options, and with what they said before."""
 
     id: str
     title: str
@@ -175,6 +202,11 @@ class SurveyBody(ApiModel):
     roll_required: bool = Field(default=False, exclude_if=lambda value: not value)
     visibility: Visibility = Field(default=Visibility.LIVE, exclude_if=lambda value: value is Visibility.LIVE)
     minimum_step: int = Field(default=1, exclude_if=lambda value: value == 1)
+    corrections: tuple[CorrectionBody, ...] = Field(
+        default=(),
+        exclude_if=lambda value: not value,
+        description="What was corrected since it was published, the oldest first: votes may be of before or after.",
+    )
 
     @classmethod
     def of(cls, entry: CatalogueEntry) -> "SurveyBody":
@@ -191,6 +223,7 @@ class SurveyBody(ApiModel):
             roll_required=survey.roll_required,
             visibility=survey.visibility,
             minimum_step=survey.minimum_step,
+            corrections=tuple(CorrectionBody.of(correction) for correction in entry.corrections),
         )
 
 

@@ -1,5 +1,6 @@
 """The catalogue of surveys in PostgreSQL: every change is one compare-and-set with its staff action beside it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from domain.contracts.surveys import (
     Visibility,
 )
 from domain.errors import DomainError, ErrorCode
+from domain.survey_corrections import CorrectedText, ReplacedText, check_replacements, replaced_texts
 from domain.survey_drafts import CatalogueEntry, Counters
 from domain.survey_ports import Listing
 from domain.surveys import check_correction, definition_digest
@@ -29,6 +31,7 @@ from integrations.postgres.failures import unavailable_as
 from integrations.postgres.staff_actions import note_action
 
 _QUESTIONS = TypeAdapter(tuple[Question, ...])
+_CORRECTIONS = TypeAdapter(tuple[CorrectedText, ...])
 
 
 class PostgresCatalogue:
@@ -173,10 +176,11 @@ class PostgresCatalogue:
                 return after
 
     async def correct(self, request: CorrectSurveyInput) -> CatalogueEntry:
-        """Correct texts of a published survey; repeated, return it.
+        """Correct texts of a published survey and keep what they replace; repeated, return it.
 
         Raises:
-            DomainError: `precondition_failed`, or `survey_frozen` for any other change or stage.
+            DomainError: `precondition_failed`, or `survey_frozen` for any other change or stage, and for a text that
+                another option has or had.
         """
         wanted = request.survey
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
@@ -185,7 +189,10 @@ class PostgresCatalogue:
                 check_correction(before.survey, wanted)
                 done = await connection.fetchval(sql.CORRECT, wanted.id, request.expected_version, wanted.title)
                 if done is not None:
+                    replaced = replaced_texts(before.survey, wanted)
+                    check_replacements(before.survey, (one.text for one in before.corrections), replaced)
                     await _replace_questions(connection, wanted)
+                    await _keep_replaced(connection, wanted, replaced)
                 after = await _required(connection, wanted.id)
                 if done is not None:
                     await _note(connection, request.actor, "correct", before, after)
@@ -242,6 +249,12 @@ async def _insert_questions(connection: Connection, survey: Survey) -> None:
         await connection.execute(sql.INSERT_OPTIONS, survey.id, *_arrays(options))
 
 
+async def _keep_replaced(connection: Connection, survey: Survey, replaced: Sequence[ReplacedText]) -> None:
+    rows = [(int(text.question or 0), int(text.option or 0), text.field, text.before, text.after) for text in replaced]
+    if rows:
+        await connection.execute(sql.KEEP_REPLACED, survey.id, survey.version, *_arrays(rows))
+
+
 def _arrays(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -285,4 +298,5 @@ def _entry(row: asyncpg.Record) -> CatalogueEntry:
         published_from=row["published_from"],
         finished_from=row["finished_from"],
         is_paused=row["paused_at"] is not None,
+        corrections=_CORRECTIONS.validate_json(row["corrections"]),
     )

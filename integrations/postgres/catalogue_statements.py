@@ -16,7 +16,17 @@ SELECT survey_id, version, stage, title, regions, minimum_age, roll_required, vi
             )
         ) ORDER BY position, question_id), '[]')
         FROM catalogue.question WHERE question.survey_id = survey.survey_id
-    ) AS questions
+    ) AS questions,
+    (
+        SELECT coalesce(json_agg(json_build_object(
+            'version', corrected.version, 'corrected_at', corrected_at, 'text', json_build_object(
+                'question', coalesce(nullif(question_id, 0)::text, ''),
+                'option', coalesce(nullif(option_id, 0)::text, ''),
+                'field', field, 'before', before, 'after', after
+            )
+        ) ORDER BY corrected.version, question_id, option_id, field), '[]')
+        FROM catalogue.corrected_text AS corrected WHERE corrected.survey_id = survey.survey_id
+    ) AS corrections
 FROM catalogue.survey WHERE survey_id = $1
 """
 
@@ -107,6 +117,13 @@ WHERE survey_id = $1 AND stage = 'published' AND finish_at < $2 RETURNING versio
 CORRECT = """
 UPDATE catalogue.survey SET title = $3, version = version + 1
 WHERE survey_id = $1 AND version = $2 AND stage = 'published' RETURNING version
+"""
+
+KEEP_REPLACED = """
+INSERT INTO catalogue.corrected_text (survey_id, version, question_id, option_id, field, before, after)
+SELECT $1, $2, question_id, option_id, field, before, after
+FROM unnest($3::integer[], $4::integer[], $5::text[], $6::text[], $7::text[])
+    AS replaced (question_id, option_id, field, before, after)
 """
 
 REGISTER_EXPORT = """

@@ -187,10 +187,17 @@ async def test_texts_are_corrected_in_every_cell_and_nothing_else_changes(
     survey = (await admin.get(path)).json()
     tag = (await admin.get(path)).headers["etag"]
     right = {"title": "Luncheon", "questions": survey["questions"]}
+    was, other = (option["text"] for option in survey["questions"][0]["options"][:2])
     right["questions"][0]["options"][0]["text"] = "Tomato soup"
     answer = await admin.put(path, json=right, headers={"if-match": tag})
     assert answer.status_code == 200, answer.text
-    assert answer.json() == {**survey, **right}
+    corrections = answer.json().pop("corrections")
+    assert {**answer.json(), "corrections": []} == {**survey, **right, "corrections": []}
+    told = [{name: one[name] for name in ("question", "option", "field", "before", "after")} for one in corrections]
+    assert told == [
+        {"question": None, "option": None, "field": "title", "before": survey["title"], "after": "Luncheon"},
+        {"question": "1", "option": "1", "field": "text", "before": was, "after": "Tomato soup"},
+    ]
     assert (await anyone.get(f"/v1/surveys/{survey_id}")).json() == answer.json()
 
     async def is_everywhere() -> bool:
@@ -209,6 +216,9 @@ async def test_texts_are_corrected_in_every_cell_and_nothing_else_changes(
     ):
         assert code_of(await admin.put(path, json=change)) in ((409, "survey_frozen"), (422, "survey_invalid"))
     assert code_of(await admin.put(path, json={**right, "minimumAge": 16})) == (409, "survey_frozen")
+    for exchanged in (other, f" {other.upper()}."):  # what somebody else's vote was for
+        right["questions"][0]["options"][0]["text"] = exchanged
+        assert code_of(await admin.put(path, json=right)) == (409, "survey_frozen")
     assert await noted(owner_pool, survey_id) == ["create", "publish", "correct"]
     heard = [request.change for request in platform.announcements.heard if request.change.survey_id == survey_id]
     assert {change.stage for change in heard} == {"published"}

@@ -18,6 +18,7 @@ from domain.contracts.surveys import (
 )
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_export_id, new_survey_id
+from domain.survey_corrections import ReplacedText, TextField
 from domain.survey_drafts import CatalogueEntry, OptionDraft, QuestionDraft, SurveyDraft, new_entry
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
@@ -141,6 +142,28 @@ async def test_a_correction_is_made_once_and_only_of_what_was_seen(catalogue: Po
     more = right.model_copy(update={"minimum_age": 18, "version": right.version + 1})
     wrong = CorrectSurveyInput(survey=more, actor=ACTOR, expected_version=right.version)
     assert await code_of(catalogue.correct(wrong)) is ErrorCode.SURVEY_FROZEN
+
+
+async def test_a_correction_keeps_what_it_replaced_for_good(catalogue: PostgresCatalogue, pool: asyncpg.Pool):
+    entry = await opened(catalogue)
+    right = entry.survey.model_copy(update={"title": "Luncheon", "version": entry.survey.version + 1})
+    request = CorrectSurveyInput(survey=right, actor=ACTOR, expected_version=entry.survey.version)
+    corrected = [await catalogue.correct(request) for _ in range(2)]
+    assert corrected[0].corrections == corrected[1].corrections
+    (kept,) = corrected[0].corrections
+    assert kept.text == ReplacedText("", "", TextField.TITLE, entry.survey.title, "Luncheon")
+    assert kept.version == right.version
+    assert abs(kept.corrected_at - datetime.now(UTC)) < timedelta(minutes=1)
+    first, second = right.questions[0].options[:2]
+    swapped = (first.model_copy(update={"text": second.text}), second.model_copy(update={"text": first.text}))
+    question = right.questions[0].model_copy(update={"options": (*swapped, *right.questions[0].options[2:])})
+    wrong = right.model_copy(update={"questions": (question, *right.questions[1:]), "version": right.version + 1})
+    other = CorrectSurveyInput(survey=wrong, actor=ACTOR, expected_version=right.version)
+    assert await code_of(catalogue.correct(other)) is ErrorCode.SURVEY_FROZEN
+    assert await catalogue.get(right.id) == corrected[0]
+    for change in ("UPDATE catalogue.corrected_text SET before = ''", "DELETE FROM catalogue.corrected_text"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await pool.execute(change)
 
 
 async def test_a_catalogue_that_is_away_is_said_to_be(settings_for: SettingsFor, unused_tcp_port: int):
