@@ -11,8 +11,10 @@ from integrations.settings import Settings
 
 
 @asynccontextmanager
-async def identity_pools(settings: Settings, cells: Iterable[str]) -> AsyncIterator[dict[str, Pool]]:
-    """Open cells as identity.
+async def identity_pools(
+    settings: Settings, cells: Iterable[str], role: str = IDENTITY
+) -> AsyncIterator[dict[str, Pool]]:
+    """Open cells as identity, or as another role that works there.
 
     Raises:
         LookupError: there is no such cell.
@@ -22,7 +24,7 @@ async def identity_pools(settings: Settings, cells: Iterable[str]) -> AsyncItera
         for cell in cells:
             if cell not in settings.cells:
                 raise LookupError(f"no cell {cell}; there are {', '.join(sorted(settings.cells)) or 'none'}")
-            pools[cell] = await open_pool(settings.cells[cell].database, settings, IDENTITY, size=2)
+            pools[cell] = await open_pool(settings.cells[cell].database, settings, role, size=2)
             opened.push_async_callback(pools[cell].close)
         yield pools
 

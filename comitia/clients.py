@@ -14,6 +14,7 @@ from domain.errors import DomainError
 from domain.ids import new_client_id
 from domain.tokens import Role
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.roles import STAFFING
 
 Cell = Annotated[str, typer.Option(help="The cell that knows the client.")]
 
@@ -58,8 +59,8 @@ def _run(folder: Path, cell: str, work: Callable[[ApiClients], Awaitable[T]]) ->
     """Do something in a cell; what cannot be done is said and ends the command with 1."""
 
     async def run() -> T:
-        settings = identity_settings(folder)
-        async with identity_pools(settings, [cell]) as pools:
+        settings = identity_settings(folder, STAFFING)
+        async with identity_pools(settings, [cell], STAFFING) as pools:
             return await work(ApiClients(pools))
 
     try:

@@ -28,7 +28,7 @@ def settings_of(data: Path, *roles: str) -> Settings:
     return state.settings_for(*roles)
 
 
-def identity_settings(folder: Path) -> Settings:
+def identity_settings(folder: Path, role: str = IDENTITY) -> Settings:
     """The settings of the stack in `folder`, or the environment's where there is none; production is always said so.
 
     Raises:
@@ -37,7 +37,7 @@ def identity_settings(folder: Path) -> Settings:
     environment = os.environ.get("COMITIA_ENVIRONMENT")
     state = None if environment == Environment.PRODUCTION else read_state(folder)
     if state is not None:
-        return state.settings_for(IDENTITY)
+        return state.settings_for(role)
     if environment is None and not has_addresses():
         raise LookupError(f"{nowhere(folder)}; without a stack this counts as production")
     return Settings()

@@ -19,7 +19,8 @@ from domain.tokens import Role
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import LOOKUP
-from integrations.postgres.staff_accounts import PostgresStaffAccounts
+from integrations.postgres.roles import STAFFING
+from integrations.postgres.staff_accounts import PostgresStaffAccounts, StaffRolls
 
 Cell = Annotated[str, typer.Option(help="The cell that knows the login.")]
 Mail = Annotated[str, typer.Option(help="Mail address that they log in with.")]
@@ -35,7 +36,10 @@ app = typer.Typer(help="Members of staff.", no_args_is_help=True)
 def bootstrap(
     *, cell: Cell, mail: Mail = "", issuer: Issuer = "", subject: Subject = "", data: DataFolder = STACK_FOLDER
 ) -> None:
-    """Make the first administrator of a cell and print the id; refused where there ever was one."""
+    """Make the first administrator of a cell and print the id; refused where there ever was one.
+
+    Everybody is on the roll of one cell: all cells are asked for the login, and have to be there.
+    """
     staff_id = new_staff_id(cell)
 
     def first(staff: PostgresStaffAccounts, kind: LookupKind, login: Sequence[KeyedHash]) -> Awaitable[bool]:
@@ -55,7 +59,7 @@ def add(
     subject: Subject = "",
     data: DataFolder = STACK_FOLDER,
 ) -> None:
-    """Add a member of staff and print the id; refused where another one has the login."""
+    """Add a member of staff and print the id; refused where another one has the login, in any cell: all are asked."""
     staff_id = new_staff_id(cell)
 
     def member(staff: PostgresStaffAccounts, kind: LookupKind, login: Sequence[KeyedHash]) -> Awaitable[bool]:
@@ -77,7 +81,7 @@ def disable(
         raise typer.BadParameter("is no id of a member of staff", param_hint="STAFF_ID")
 
     async def run() -> DisabledStaff:
-        async with identity_pools(identity_settings(data), [cell]) as pools:
+        async with identity_pools(identity_settings(data, STAFFING), [cell], STAFFING) as pools:
             return await PostgresStaffAccounts(pools[cell]).disable(staff_id, operator())
 
     told = _run(run)
@@ -93,12 +97,13 @@ def _add(data: Path, cell: str, given: tuple[str, str, str], add_to: AddTo, *, r
         raise typer.BadParameter("give one of --mail, or --issuer and --subject", param_hint="login")
 
     async def run() -> bool:
-        settings = identity_settings(data)
+        settings = identity_settings(data, STAFFING)
         hashes = KeyedLookupHashes(open_keys(settings, LOOKUP))
         kind = LookupKind.MAIL if mail else LookupKind.LOGIN
         login = await hashes.every(kind, mail or provider_login(issuer, subject))
-        async with identity_pools(settings, [cell]) as pools:
-            return await add_to(PostgresStaffAccounts(pools[cell]), kind, login)
+        others = sorted(settings.cells.keys() - {cell})
+        async with identity_pools(settings, [cell, *others], STAFFING) as pools:
+            return await StaffRolls(pools).add(cell, kind, login, lambda roll: add_to(roll, kind, login))
 
     if not _run(run):
         _refuse(refused)

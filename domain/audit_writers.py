@@ -22,6 +22,7 @@ class EntryWriter(StrEnum):
     CLOSING = "closing"
     UNMASKING = "unmasking"
     CODEC = "codec"
+    STAFFING = "staffing"
 
 
 # In whose name: `*` stands for anybody of a sort, everything else is meant as it is.
@@ -49,8 +50,6 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
         **_writing((K.ACCOUNT_RECOVERED,), "process:recover-account"),
         **_writing((K.DELETION_ASKED,), "process:auth"),
         **_writing((K.ACCOUNT_DELETED,), "process:delete-account"),
-        **_writing((K.STAFF_ADDED, K.STAFF_DISABLED), COMMAND, STAFF),
-        **_writing((K.CLIENT_ADDED, K.CLIENT_DISABLED), COMMAND, STAFF, "process:comitia"),
         **_writing((K.ROLL_ENROLLED,), COMMAND, STAFF, CLIENT),
         **_writing((K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN), STAFF, CLIENT),
         **_writing((K.DECISIONS_REJUDGED, K.EXECUTIONS_REPLAYED, K.WORK_CANCELLED), STAFF, CLIENT),
@@ -84,4 +83,5 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
     },
     EntryWriter.UNMASKING: _writing((K.CASE_UNMASKING,), STAFF, "process:break-glass"),
     EntryWriter.CODEC: _writing((K.HISTORY_DECODED,), STAFF),
+    EntryWriter.STAFFING: _writing((K.STAFF_ADDED, K.STAFF_DISABLED, K.CLIENT_ADDED, K.CLIENT_DISABLED), COMMAND),
 }

@@ -27,6 +27,10 @@ class DisabledStaff(StrEnum):
     LAST_ADMINISTRATOR = "last_administrator"  # somebody has to be left who can add another
 
 
+class OnAnotherRollError(LookupError):
+    """Another cell has this login on its roll; says which."""
+
+
 class StaffAccounts(Protocol):
     """The staff of one cell. A login is given by every hash (`LookupHashes.every`), `actor` says who does it.
 

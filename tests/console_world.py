@@ -20,12 +20,14 @@ from domain.accounts import LookupKind
 from domain.canonical import provider_login
 from domain.ids import new_staff_id
 from domain.tokens import Role
+from integrations.identity_cell import identity_pools
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import CONSOLE, LOOKUP
 from integrations.login.issuer_sandbox.sandbox import create_sandbox
 from integrations.login.issuer_sandbox.state import Issuer
 from integrations.login.oidc import open_provider
+from integrations.postgres.roles import STAFFING
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from integrations.sandboxes.mounting import mount
 from integrations.sandboxes.serving import serve_sandboxes
@@ -193,7 +195,7 @@ async def console_world(
     *,
     address: str = ADDRESS,
 ) -> AsyncIterator[ConsoleWorld]:
-    """Make a console over the databases of cells."""
+    """Make a console over the databases of cells; `settings` as identity and staffing."""
     keys = open_keys(settings, CONSOLE, LOOKUP)
     hashes, served = KeyedLookupHashes(keys), mount({})
     async with AsyncExitStack() as lifetime:
@@ -217,5 +219,6 @@ async def console_world(
             ConsoleParts(keys, hashes, pools, limits, metrics),
             await open_provider("staff", provider, lifetime),
         )
-        staff = {name: PostgresStaffAccounts(pool) for name, pool in pools.items()}
+        staffing = await identity_pools(settings, lifetime, STAFFING, size=2)
+        staff = {name: PostgresStaffAccounts(staffing[name]) for name in pools}
         yield ConsoleWorld(console, issuer, client, staff, hashes, keys)

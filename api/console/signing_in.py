@@ -62,8 +62,8 @@ class SignIn:
         """Return a new session of whoever comes back, and the page that they wanted.
 
         Raises:
-            DomainError: `login_failed`; `forbidden` for who is not on the roll of any cell that can be asked;
-                `directory_unavailable`, `key_unavailable`.
+            DomainError: `login_failed`; `forbidden` for who is not on the roll of any cell that can be asked, or is
+                there twice; `directory_unavailable`, `key_unavailable`.
         """
         begun = json.loads(kept) if kept is not None else {}
         is_ours = hmac.compare_digest(str(begun.get("state", "")).encode(), state.encode()) and bool(begun)
@@ -80,9 +80,11 @@ class SignIn:
     async def _member(self, found: ProviderIdentity) -> tuple[str, StaffMember]:
         """Look for somebody in every cell, by what the provider calls them and by a mail address that it vouches for.
 
-        A cell that is away hides its own staff and nobody else's.
+        A cell that is away hides its own staff and nobody else's. Whoever is two members of staff is none: two could
+        agree with each other.
         """
         away: DomainError | None = None
+        members: dict[str, tuple[str, StaffMember]] = {}
         logins = [(LookupKind.LOGIN, provider_login(found.issuer, found.subject))]
         logins += [(LookupKind.MAIL, found.mail)] if found.mail else []
         for kind, login in logins:
@@ -94,7 +96,12 @@ class SignIn:
                     away = error
                     continue
                 if member is not None:
-                    return name, member
+                    members[member.staff_id] = name, member
+        if len(members) == 1:
+            return members.popitem()[1]
+        if members:
+            log.warning("console_sign_in_refused", reason="on_the_roll_twice", staff_ids=sorted(members))
+            raise DomainError(ErrorCode.FORBIDDEN, "on the roll of staff twice: an administrator has to disable one")
         if away is not None:
             raise away
         log.warning("console_sign_in_refused", reason="not_on_the_roll")

@@ -27,11 +27,13 @@ _DISABLE = """
 UPDATE identity.api_client SET disabled_at = now() WHERE client_id = $1 AND disabled_at IS NULL RETURNING true
 """
 _IS_KNOWN = "SELECT EXISTS (SELECT FROM identity.api_client WHERE client_id = $1)"
-_ACTOR = "process:comitia"  # the command, where it does not say whose it is
 
 
 class ApiClients:
-    """Finds machine clients by their keys, remembering for a few seconds what it found, or did not find."""
+    """Finds machine clients by their keys, remembering for a few seconds what it found, or did not find.
+
+    To make and disable them takes the role `comitia_staffing`.
+    """
 
     def __init__(self, pools: Mapping[str, asyncpg.Pool], *, now: Callable[[], float] = time.monotonic) -> None:
         self._pools = pools
@@ -75,7 +77,7 @@ class ApiClients:
         roles: Iterable[Role],
         requests_per_minute: int,
         *,
-        actor: str = _ACTOR,
+        actor: str,
     ) -> str:
         """Add a machine client and return its key, which is shown this once."""
         api_key, names = new_api_key(cell), [str(role) for role in roles]
@@ -87,7 +89,7 @@ class ApiClients:
                 await append(connection, AuditEntry(AuditKind.CLIENT_ADDED, actor, client_id, outcome=outcome))
         return api_key
 
-    async def disable(self, cell: str, client_id: str, *, actor: str = _ACTOR) -> bool:
+    async def disable(self, cell: str, client_id: str, *, actor: str) -> bool:
         """Let a client in no more, from `FRESH_S` on everywhere; tell whether there is one. Safe to repeat."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pools[cell]) as connection:

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from domain.audit_writers import WRITERS, EntryWriter
-from integrations.postgres.roles import CLOSING, CODEC, IDENTITY, SURVEYS, TALLY, UNMASKING, VOTING
+from integrations.postgres.roles import CLOSING, CODEC, IDENTITY, STAFFING, SURVEYS, TALLY, UNMASKING, VOTING
 
 ROLES: Final[Mapping[EntryWriter, str]] = {
     EntryWriter.VOTING: VOTING,
@@ -21,6 +21,7 @@ ROLES: Final[Mapping[EntryWriter, str]] = {
     EntryWriter.CLOSING: CLOSING,
     EntryWriter.UNMASKING: UNMASKING,
     EntryWriter.CODEC: CODEC,
+    EntryWriter.STAFFING: STAFFING,
 }
 CELL_WRITERS: Final = (
     EntryWriter.VOTING,
@@ -28,6 +29,7 @@ CELL_WRITERS: Final = (
     EntryWriter.TALLY,
     EntryWriter.UNMASKING,
     EntryWriter.CODEC,
+    EntryWriter.STAFFING,
 )
 CATALOGUE_WRITERS: Final = (EntryWriter.SURVEYS, EntryWriter.CLOSING)
 _INSTALL: Final = text(

@@ -10,8 +10,22 @@ CERTIFICATION = "comitia_certification"  # reads schema `voting`, sealed ballots
 CLOSING = "comitia_closing"  # seals surveys in cells, notes and installs certificates, takes out keys at their end
 UNMASKING = "comitia_unmasking"  # writes the audit entries of break-glass, and nothing else
 CODEC = "comitia_codec"  # writes the audit entries of the codec server, and nothing else
+STAFFING = "comitia_staffing"  # the roll of staff and machine clients, by commands: no process serves as it
 SEARCH = "comitia_search"  # finds the places of audit entries, and reads none
 AUDIT = "comitia_audit"  # reads audit entries, gives them their places, keeps their search; notes archived histories
 
-CELL_ROLES = (VOTING, IDENTITY, TALLY, SURVEYS, RECONCILIATION, CERTIFICATION, CLOSING, UNMASKING, CODEC, SEARCH, AUDIT)
+CELL_ROLES = (
+    VOTING,
+    IDENTITY,
+    TALLY,
+    SURVEYS,
+    RECONCILIATION,
+    CERTIFICATION,
+    CLOSING,
+    UNMASKING,
+    CODEC,
+    STAFFING,
+    SEARCH,
+    AUDIT,
+)
 CATALOGUE_ROLES = (SURVEYS, RECONCILIATION, CLOSING, SEARCH, AUDIT)

@@ -1,6 +1,10 @@
-"""The staff of one cell: the first administrator is made once, and the last one cannot be disabled."""
+"""The staff of a cell: the first administrator is made once, and the last one cannot be disabled.
 
-from collections.abc import Sequence
+Whoever is on the rolls of two cells would be two members of staff, who can agree with each other: so all cells are
+asked before a login is added to one, by one at a time.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import asyncpg
@@ -8,7 +12,7 @@ import asyncpg
 from domain.accounts import KeyedHash, LookupKind
 from domain.audit import AuditEntry, AuditKind, actor_of
 from domain.errors import ErrorCode
-from domain.staff import DisabledStaff, StaffMember
+from domain.staff import DisabledStaff, OnAnotherRollError, StaffMember
 from domain.tokens import Role
 from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
@@ -41,6 +45,11 @@ _DISABLE = """
 UPDATE identity.staff SET disabled_at = now() WHERE staff_id = $1 AND disabled_at IS NULL RETURNING true
 """
 _LOG_OUT = "DELETE FROM identity.staff_login WHERE staff_id = $1"
+_ONE_AT_A_TIME = """
+SET LOCAL lock_timeout = '5s';
+SET LOCAL idle_in_transaction_session_timeout = '30s'; -- it waits for other cells
+SELECT pg_advisory_xact_lock(hashtext('comitia staff'));
+"""
 
 
 class _TakenError(Exception):
@@ -48,7 +57,7 @@ class _TakenError(Exception):
 
 
 class PostgresStaffAccounts:
-    """Implements `StaffAccounts`; made for the role `comitia_identity` in the cell's database."""
+    """Implements `StaffAccounts`; made for `comitia_staffing`, and for finding members for `comitia_identity`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -119,6 +128,36 @@ class PostgresStaffAccounts:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = await self._pool.fetchrow(_GET, staff_id)
         return None if row is None else _member(row)
+
+
+class StaffRolls:
+    """The rolls of all cells, of which a login is on one."""
+
+    def __init__(self, pools: Mapping[str, asyncpg.Pool]) -> None:
+        """Take connections to every cell, two of each at least."""
+        self._pools = pools
+
+    async def add(
+        self,
+        cell: str,
+        kind: LookupKind,
+        login: Sequence[KeyedHash],
+        add: Callable[[PostgresStaffAccounts], Awaitable[bool]],
+    ) -> bool:
+        """Have somebody added to the roll of a cell; return what `add` says. Safe to repeat as that is.
+
+        Raises:
+            OnAnotherRollError: another cell's roll has the login.
+            DomainError: `directory_unavailable`, also where another cell is away: nobody can tell then.
+        """
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            # The first cell is where all wait for their turn, whichever they add to
+            async with self._pools[min(self._pools)].acquire() as connection, connection.transaction():
+                await connection.execute(_ONE_AT_A_TIME)
+                for name in sorted(self._pools.keys() - {cell}):
+                    if await PostgresStaffAccounts(self._pools[name]).find(kind, login) is not None:
+                        raise OnAnotherRollError(f"{name} has this login on its roll: everybody is on one")
+                return await add(PostgresStaffAccounts(self._pools[cell]))
 
 
 def _member(row: asyncpg.Record) -> StaffMember:

@@ -12,6 +12,9 @@ GRANT UPDATE (definition, wrapped_ballot_key, start_at, finish_at, paused_at) ON
 GRANT MAINTAIN ON voting.survey TO comitia_surveys;
 GRANT UPDATE (wrapped_eligibility_key, start_at, finish_at) ON identity.survey TO comitia_surveys;
 REVOKE INSERT ON tally.certificate FROM comitia_surveys;
+-- `comitia_staffing` makes members of staff and machine clients now.
+REVOKE INSERT, UPDATE ON identity.api_client, identity.staff FROM comitia_identity;
+REVOKE INSERT, UPDATE, DELETE ON identity.staff_login FROM comitia_identity;
 """
 CATALOGUE: Final = """
 REVOKE INSERT, UPDATE ON catalogue.certification FROM comitia_surveys;

@@ -56,6 +56,8 @@ async def test_the_first_administrator_is_made_once_and_others_are_added(data: P
     assert code == 0, err
     login = await hashes.every(LookupKind.LOGIN, provider_login("https://staff.example", subject))
     assert await staff.find(LookupKind.LOGIN, login) == StaffMember(second, frozenset({Role.SUPPORT, Role.AUDITOR}))
+    elsewhere = await run(data, "add", *options, "--cell", "eu")  # the last one counts
+    assert (elsewhere[0], "us has this login on its roll" in elsewhere[2]) == (1, True)
     taken = await run(data, "add", *options)
     assert (taken[0], "somebody else logs in with this" in taken[2]) == (1, True)
     for _ in range(2):

@@ -36,7 +36,7 @@ from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import LIMITS, REGISTRATION
 from integrations.keys.registration_secrets import RegistrationSecrets
-from integrations.postgres.roles import IDENTITY, UNMASKING
+from integrations.postgres.roles import IDENTITY, STAFFING, UNMASKING
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
 from integrations.settings import Settings
@@ -195,7 +195,7 @@ async def town(settings_for: SettingsFor) -> AsyncIterator[Town]:
 
     async with AsyncExitStack() as lifetime:
         address = await lifetime.enter_async_context(serve_sandboxes(late))
-        settings = settings_for(IDENTITY, UNMASKING, **vendors_of(address))
+        settings = settings_for(IDENTITY, STAFFING, UNMASKING, **vendors_of(address))
         town = await open_town(settings, lifetime, address)
         hooks = create_app(town.intake, lonely_limits(), telemetry=make_telemetry(settings, "webhooks"))
         mounted["app"] = mount({**await open_sandboxes(settings, lifetime), "hooks": hooks})

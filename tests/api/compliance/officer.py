@@ -29,7 +29,7 @@ from integrations.keys.signing import is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.case_evidence import PostgresCaseEvidence
-from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH
+from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH, STAFFING
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.archived_histories import ArchivedHistories
@@ -89,7 +89,7 @@ class Officer:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def officer(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Officer]:
     folder = tmp_path_factory.mktemp("objects")
-    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder)
+    settings = settings_for(IDENTITY, STAFFING, SEARCH, objects_folder=folder)
     tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
     await tokens.refresh()
     async with AsyncExitStack() as lifetime:

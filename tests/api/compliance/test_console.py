@@ -41,7 +41,7 @@ from integrations.keys.purposes import AUDIT_LOG, DAILY, HISTORY, in_flight
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.replays import PostgresReplays
-from integrations.postgres.roles import IDENTITY, SEARCH
+from integrations.postgres.roles import IDENTITY, SEARCH, STAFFING
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
@@ -84,7 +84,7 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
 
 @asynccontextmanager
 async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> AsyncIterator[Office]:
-    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder, public_url=address)
+    settings = settings_for(IDENTITY, STAFFING, SEARCH, objects_folder=folder, public_url=address)
     keys, database = LogKeys(open_keys(settings, AUDIT_LOG), AUDIT_LOG), Database()
     sealing = AuditSealingActivities(
         {"eu": database}, FileObjectStore(folder), keys, Watch(), environment=settings.environment.value

@@ -13,7 +13,7 @@ from api.http.application import create_application
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import IDENTITY, STAFFING
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import SettingsFor
 from tests.console_world import ConsoleWorld, console_world
@@ -23,7 +23,7 @@ BASE = "/console"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(settings_for: SettingsFor) -> AsyncIterator[ConsoleWorld]:
-    settings = settings_for(IDENTITY)
+    settings = settings_for(IDENTITY, STAFFING)
     async with AsyncExitStack() as lifetime:
         pools = await identity_pools(settings, lifetime)
         made = await lifetime.enter_async_context(console_world(settings, pools, BASE, Path(__file__).parent))

@@ -147,6 +147,19 @@ async def test_who_is_not_on_the_roll_is_refused_and_who_is_taken_off_is_out_at_
     assert (await browser.get()).status_code == 401
 
 
+async def test_who_is_on_the_roll_of_two_cells_is_nobody_until_one_is_disabled(world: ConsoleWorld) -> None:
+    here, subject = await world.enrol(Role.COMPLIANCE)
+    there, _ = await world.enrol(Role.COMPLIANCE, cell="us", subject=subject)
+    browser = world.browser()
+    answer = await browser.client.get(await world.sent_back(browser, subject))
+    assert (answer.status_code, "__Host-comitia-staff" in set_cookies(answer)) == (403, False)
+    await world.staff["eu"].disable(here, "comitia:tests")
+    browser = world.browser()
+    answer = await browser.client.get(await world.sent_back(browser, subject))
+    assert (answer.status_code, "__Host-comitia-staff" in set_cookies(answer)) == (200, True)
+    assert there
+
+
 async def test_a_cookie_that_is_none_of_ours_is_nobodys(world: ConsoleWorld) -> None:
     actor, browser = await world.signed_in(Role.SUPPORT)
     good = browser.cookie

@@ -9,7 +9,7 @@ import pytest_asyncio
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import DOCUMENT, INBOX, KEK_PERSONAL, LOOKUP
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY, VOTING
+from integrations.postgres.roles import IDENTITY, STAFFING, VOTING
 from tests.conftest import OwnerPool, SettingsFor
 from tests.voting_world import Booth, open_booth, voting_keys
 
@@ -40,6 +40,23 @@ async def identity_pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, a
             pools[cell] = await open_pool(settings.cells[cell].database, settings, IDENTITY)
             opened.push_async_callback(pools[cell].close)
         yield pools
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def staffing_pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    """Connections to both cells of whoever makes members of staff and machine clients."""
+    settings = settings_for(STAFFING)
+    async with AsyncExitStack() as opened:
+        pools = {}
+        for cell in ("eu", "us"):
+            pools[cell] = await open_pool(settings.cells[cell].database, settings, STAFFING)
+            opened.push_async_callback(pools[cell].close)
+        yield pools
+
+
+@pytest.fixture
+def staffing_pool(staffing_pools: dict[str, asyncpg.Pool]) -> asyncpg.Pool:
+    return staffing_pools["eu"]
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ class Acts:
     """Does each thing twice, as whoever repeats a step does; returns the subject that its entry names."""
 
     identity: asyncpg.Pool
+    staffing: asyncpg.Pool
     surveys: asyncpg.Pool
     closing: asyncpg.Pool
 
@@ -122,16 +123,16 @@ class Acts:
         return deletion
 
     async def staff(self) -> str:
-        accounts, staff = PostgresStaffAccounts(self.identity), new_staff_id("eu")
+        accounts, staff = PostgresStaffAccounts(self.staffing), new_staff_id("eu")
         by = [KeyedHash("lookup/1", secrets.token_bytes(32))]
         for _ in range(2):
-            await accounts.add(staff, {Role.SUPPORT, Role.COMPLIANCE}, LookupKind.MAIL, by, "staff:u_boss")
+            await accounts.add(staff, {Role.SUPPORT, Role.COMPLIANCE}, LookupKind.MAIL, by, "comitia:tester")
         for _ in range(2):
-            await accounts.disable(staff, "staff:u_boss")
+            await accounts.disable(staff, "comitia:tester")
         return staff
 
     async def client(self) -> str:
-        clients, client = ApiClients({"eu": self.identity}), new_client_id()
+        clients, client = ApiClients({"eu": self.staffing}), new_client_id()
         await clients.create("eu", client, "tests", [Role.ADMIN, Role.AUDITOR], 60, actor="comitia:tester")
         for _ in range(2):
             assert await clients.disable("eu", client, actor="comitia:tester")
@@ -157,12 +158,14 @@ class Acts:
 
 
 @pytest_asyncio.fixture
-async def acts(identity_pool: asyncpg.Pool, settings_for: SettingsFor) -> AsyncIterator[Acts]:
+async def acts(
+    identity_pool: asyncpg.Pool, staffing_pool: asyncpg.Pool, settings_for: SettingsFor
+) -> AsyncIterator[Acts]:
     settings = settings_for(SURVEYS, CLOSING)
     assert settings.catalogue is not None
     surveys = await open_pool(settings.catalogue, settings, SURVEYS, size=1)
     closing = await open_pool(settings.catalogue, settings, CLOSING, size=1)
-    yield Acts(identity_pool, surveys, closing)
+    yield Acts(identity_pool, staffing_pool, surveys, closing)
     await surveys.close()
     await closing.close()
 

@@ -268,11 +268,13 @@ async def test_electorates_of_a_database_that_is_away(settings_for: SettingsFor,
     assert raised.value.code is ErrorCode.DIRECTORY_UNAVAILABLE
 
 
-async def test_machine_client_is_known_by_its_key_until_disabled(world: IdentityWorld, owner_pool: OwnerPool) -> None:
-    clock = Clock()
-    clients = ApiClients(world.identity, now=clock)
+async def test_machine_client_is_known_by_its_key_until_disabled(
+    world: IdentityWorld, staffing_pools: dict[str, asyncpg.Pool], owner_pool: OwnerPool
+) -> None:
+    clock, by = Clock(), "comitia:tests"
+    clients, making = ApiClients(world.identity, now=clock), ApiClients(staffing_pools)
     client_id = new_client_id()
-    api_key = await clients.create("eu", client_id, "Roll import", [Role.ADMIN, Role.AUDITOR], 60)
+    api_key = await making.create("eu", client_id, "Roll import", [Role.ADMIN, Role.AUDITOR], 60, actor=by)
     found = await clients.find(api_key)
     assert found is not None
     assert (found.client_id, found.requests_per_minute) == (client_id, 60)
@@ -280,8 +282,8 @@ async def test_machine_client_is_known_by_its_key_until_disabled(world: Identity
     row = await (await owner_pool("eu")).fetchrow("SELECT * FROM identity.api_client WHERE client_id = $1", client_id)
     assert row["key_hash"] == api_key_hash(api_key)
     assert api_key not in str(dict(row))
-    await clients.disable("eu", client_id)
-    await clients.disable("eu", client_id)
+    await making.disable("eu", client_id, actor=by)
+    await making.disable("eu", client_id, actor=by)
     clock.at += api_clients.FRESH_S
     assert await clients.find(api_key) is None
 

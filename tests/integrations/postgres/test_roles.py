@@ -9,10 +9,21 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from comitia.stack.applications import APPLICATIONS
 from comitia.stack.state import CATALOGUE, StackState
 from integrations.postgres.entry_writers import CATALOGUE_WRITERS, CELL_WRITERS, writer_rows
 from integrations.postgres.migrate import Tree, migrate
-from integrations.postgres.roles import CLOSING, CODEC, OWNER, SEARCH, SURVEYS, UNMASKING
+from integrations.postgres.roles import (
+    CELL_ROLES,
+    CLOSING,
+    CODEC,
+    IDENTITY,
+    OWNER,
+    SEARCH,
+    STAFFING,
+    SURVEYS,
+    UNMASKING,
+)
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.test_entry_writers import connected
 
@@ -57,6 +68,20 @@ RIGHTS: Final = {
     """,
     ("eu", CODEC): """
         USAGE audit
+        INSERT audit.entry(kind, body)
+        SELECT audit.entry_writer
+    """,
+    ("eu", STAFFING): """
+        USAGE identity
+        USAGE audit
+        SELECT, INSERT identity.staff
+        UPDATE identity.staff(disabled_at)
+        SELECT, INSERT, DELETE identity.staff_login
+        UPDATE identity.staff_login(staff_id)
+        INSERT identity.api_client
+        SELECT identity.api_client(client_id, disabled_at)
+        UPDATE identity.api_client(disabled_at)
+        INSERT identity.change(subject, change, reason, actor)
         INSERT audit.entry(kind, body)
         SELECT audit.entry_writer
     """,
@@ -126,6 +151,31 @@ async def test_whoever_manages_surveys_ends_none(settings_for: SettingsFor, data
     async with connected(settings_for, database, SURVEYS) as pool:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await pool.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO identity.api_client DEFAULT VALUES",
+        "UPDATE identity.api_client SET roles = '{admin}'",
+        "UPDATE identity.api_client SET disabled_at = NULL",
+        "DELETE FROM identity.api_client",
+        "INSERT INTO identity.staff DEFAULT VALUES",
+        "UPDATE identity.staff SET roles = '{admin}'",
+        "UPDATE identity.staff SET disabled_at = NULL",
+        "INSERT INTO identity.staff_login DEFAULT VALUES",
+        "UPDATE identity.staff_login SET staff_id = ''",
+        "DELETE FROM identity.staff_login",
+    ],
+)
+async def test_no_process_makes_staff_or_machine_clients(settings_for: SettingsFor, statement: str) -> None:
+    serving = {role for application in APPLICATIONS for role in application.roles} & set(CELL_ROLES)
+    assert IDENTITY in serving
+    assert STAFFING not in serving
+    for role in serving:
+        async with connected(settings_for, "us", role) as pool:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await pool.execute(statement)
 
 
 # What whoever managed surveys could do in a database of the release before, and what was written there by whom

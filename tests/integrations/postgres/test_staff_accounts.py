@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
 import pytest
@@ -11,9 +11,9 @@ import pytest_asyncio
 from domain.accounts import KeyedHash, LookupKind
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_staff_id
-from domain.staff import DisabledStaff, StaffMember
+from domain.staff import DisabledStaff, OnAnotherRollError, StaffMember
 from domain.tokens import Role
-from integrations.postgres.staff_accounts import PostgresStaffAccounts
+from integrations.postgres.staff_accounts import PostgresStaffAccounts, StaffRolls
 from tests.conftest import OwnerPool
 
 BY = "comitia:tests"
@@ -25,8 +25,12 @@ def login(versions: int = 2) -> tuple[KeyedHash, ...]:
 
 
 @pytest.fixture
-def staff(identity_pool: asyncpg.Pool) -> PostgresStaffAccounts:
-    return PostgresStaffAccounts(identity_pool)
+def staff(staffing_pool: asyncpg.Pool) -> PostgresStaffAccounts:
+    return PostgresStaffAccounts(staffing_pool)
+
+
+def adding(staff_id: str, by: Sequence[KeyedHash]) -> Callable[[PostgresStaffAccounts], Awaitable[bool]]:
+    return lambda roll: roll.add(staff_id, {Role.SUPPORT}, MAIL, by, BY)
 
 
 @pytest_asyncio.fixture
@@ -85,6 +89,41 @@ async def test_of_many_who_are_added_with_one_login_at_once_one_gets_it(staff: P
     by = login()
     added = await asyncio.gather(*(staff.add(new_staff_id("eu"), {Role.SUPPORT}, MAIL, by, BY) for _ in range(8)))
     assert added.count(True) == 1
+
+
+async def test_a_login_is_on_the_roll_of_one_cell(staffing_pools: dict[str, asyncpg.Pool]) -> None:
+    rolls, by, here, there = StaffRolls(staffing_pools), login(3), new_staff_id("eu"), new_staff_id("us")
+    for _ in range(2):
+        assert await rolls.add("eu", MAIL, by[:2], adding(here, by[:2]))
+    with pytest.raises(OnAnotherRollError, match="eu has this login"):
+        await rolls.add("us", MAIL, by[1:], adding(there, by[1:]))
+    assert await PostgresStaffAccounts(staffing_pools["us"]).get(there) is None
+    assert await rolls.add("us", LookupKind.LOGIN, by, adding(there, login()))  # of another kind it is another login
+    await PostgresStaffAccounts(staffing_pools["eu"]).disable(here, BY)
+    assert await rolls.add("us", MAIL, by, adding(new_staff_id("us"), by))
+
+
+async def test_of_both_cells_at_once_one_gets_a_login(staffing_pools: dict[str, asyncpg.Pool]) -> None:
+    for _ in range(5):
+        rolls, by = StaffRolls(staffing_pools), login()
+        told = await asyncio.gather(
+            *(rolls.add(cell, MAIL, by, adding(new_staff_id(cell), by)) for cell in ("eu", "us", "us", "eu")),
+            return_exceptions=True,
+        )
+        assert told.count(True) == 1
+        assert all(one in (True, False) or isinstance(one, OnAnotherRollError) for one in told)
+        found = [await PostgresStaffAccounts(pool).find(MAIL, by) for pool in staffing_pools.values()]
+        assert found.count(None) == 1
+
+
+async def test_nobody_is_added_while_a_cell_cannot_be_asked(
+    staffing_pools: dict[str, asyncpg.Pool], closed_pool: asyncpg.Pool
+) -> None:
+    one, by = new_staff_id("eu"), login()
+    with pytest.raises(DomainError) as away:
+        await StaffRolls({**staffing_pools, "us": closed_pool}).add("eu", MAIL, by, adding(one, by))
+    assert away.value.code is ErrorCode.DIRECTORY_UNAVAILABLE
+    assert await PostgresStaffAccounts(staffing_pools["eu"]).get(one) is None
 
 
 async def test_a_disabled_member_logs_in_no_more_and_frees_the_login(staff: PostgresStaffAccounts) -> None:
