@@ -34,8 +34,8 @@ def hooked_worker(
 
     def hooked(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
-        async def told(request: Any) -> Any:
-            result = await function(request)
+        async def told(*request: Any) -> Any:
+            result = await function(*request)
             world.steps.append(function.__name__)
             if world.after is not None:
                 await world.after(function.__name__)
