@@ -6,19 +6,19 @@ from typing import Any
 from temporalio import activity
 
 from activities.failures import to_application_error
-from domain.contracts.exports import CancelledExport, ExportFile, ExportRequest, ExportSnapshot
+from domain.contracts.exports import CancelledExport, ExportFile, ExportFormat, ExportRequest, ExportSnapshot
 from domain.errors import DomainError, ErrorCode
 from domain.exports import export_pieces, export_regions, snapshot_of
 from domain.pieces import joined, one_piece
 from domain.ports import ResultsReader
-from domain.survey_ports import ExportCatalogue, ObjectStore, SurveyCatalogue
+from domain.survey_ports import ExportCatalogue, ExportObjects, SurveyCatalogue
 
 
 class ExportActivities:
     """Exports totals; holds the ports so that a test can pass its own."""
 
     def __init__(
-        self, surveys: SurveyCatalogue, exports: ExportCatalogue, results: ResultsReader, objects: ObjectStore
+        self, surveys: SurveyCatalogue, exports: ExportCatalogue, results: ResultsReader, objects: ExportObjects
     ) -> None:
         self._surveys = surveys
         self._exports = exports
@@ -45,16 +45,18 @@ class ExportActivities:
     async def write_export(self, request: ExportRequest) -> ExportFile:
         """Write the totals of now into a file, heartbeating (pieces done, pieces in all).
 
-        Safe to repeat: the totals that were read first are kept beside the file, and every try writes those.
+        Safe to repeat: the totals that were read first are kept beside the file, and every try writes those. Of an
+        export that was cancelled meanwhile nothing stays.
 
         Raises:
             ApplicationError: `survey_not_found`; `tally_unavailable`, `ledger_unavailable`, `catalogue_unavailable`,
                 `objects_unavailable` (retried).
         """
-        name = f"exports/{request.survey_id}/{request.export_id}"
+        name = _name(request)
         try:
             snapshot = await self._snapshot(f"{name}_totals.json", request.survey_id)
             stored = await self._objects.put(f"{name}.{request.format.value}", _with_progress(snapshot, request))
+            await self._remove_cancelled(request)  # whoever cancels removes after the note of it, and this looks after
         except DomainError as error:
             raise to_application_error(error) from error
         return ExportFile(
@@ -79,15 +81,26 @@ class ExportActivities:
 
     @activity.defn(name="cancel_export")
     async def cancel_export(self, cancelled: CancelledExport) -> None:
-        """Note that an export has no file and gets none, and who wanted that. Safe to repeat: the first one is noted.
+        """Note that an export has no file and gets none, and who wanted that; take away what was written of it.
+
+        Safe to repeat: the first one is noted.
 
         Raises:
-            ApplicationError: `catalogue_unavailable` (retried).
+            ApplicationError: `catalogue_unavailable`, `objects_unavailable` (retried).
         """
         try:
             await self._exports.cancel(cancelled)
+            await self._remove_cancelled(cancelled)
         except DomainError as error:
             raise to_application_error(error) from error
+
+    async def _remove_cancelled(self, export: ExportRequest | CancelledExport) -> None:
+        found = await self._exports.find(export.survey_id, export.export_id)
+        if found is None or found.cancelled_at is None:
+            return
+        name = _name(export)
+        for written in (*(f"{name}.{form.value}" for form in ExportFormat), f"{name}_totals.json"):
+            await self._objects.remove(written)
 
     async def _snapshot(self, name: str, survey_id: str) -> ExportSnapshot:
         entry = await self._surveys.get(survey_id)
@@ -97,6 +110,10 @@ class ExportActivities:
         await self._objects.put(name, one_piece(fresh.model_dump_json().encode()))
         kept = await joined(self._objects.read(name))
         return ExportSnapshot.model_validate_json(kept)
+
+
+def _name(export: ExportRequest | CancelledExport) -> str:
+    return f"exports/{export.survey_id}/{export.export_id}"
 
 
 async def _with_progress(snapshot: ExportSnapshot, request: ExportRequest) -> AsyncIterator[bytes]:

@@ -1,6 +1,6 @@
 """What the processes around surveys need from the outside."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -138,6 +138,10 @@ class ExportCatalogue(Protocol):
         """Return an export of a survey, or None."""
         ...
 
+    async def newest(self, limit: int) -> Sequence[ExportState]:
+        """Return exports of all surveys, the newest first."""
+        ...
+
 
 class ObjectStore(Protocol):
     """Keeps files by name, each written once. All calls raise DomainError `objects_unavailable` (retryable)."""
@@ -148,4 +152,12 @@ class ObjectStore(Protocol):
 
     def read(self, name: str) -> AsyncIterator[bytes]:
         """Return the pieces of a stored file."""
+        ...
+
+
+class ExportObjects(ObjectStore, Protocol):
+    """Keeps files of exports: what nobody wants any more goes."""
+
+    async def remove(self, name: str) -> None:
+        """Take a file away, where it is there. Safe to repeat."""
         ...

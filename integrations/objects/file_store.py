@@ -20,7 +20,7 @@ _UNFINISHED = ".unfinished"
 
 
 class FileObjectStore:
-    """Implements `ObjectStore` and `LockedObjects` for one machine; names look like `exports/s_abc/x_def.csv`.
+    """Implements `ExportObjects` and `LockedObjects` for one machine; names look like `exports/s_abc/x_def.csv`.
 
     It keeps who uses it from changing a file, not who has the disk.
     """
@@ -69,6 +69,15 @@ class FileObjectStore:
                 if not piece:
                     return
                 yield piece
+
+    async def remove(self, name: str) -> None:
+        """Take a file away, where it is there; durable when this returns.
+
+        Raises:
+            DomainError: `objects_unavailable`.
+        """
+        with _unavailable():
+            await asyncio.to_thread(_unname, self._path(name))
 
     async def require_lock(self) -> None:
         """Say nothing: a folder locks nothing, and is for one machine."""
@@ -122,7 +131,19 @@ def _name_once(unfinished: Path, target: Path) -> None:
         os.link(unfinished, target)
     except FileExistsError:
         return
-    folder = os.open(target.parent, os.O_RDONLY)
+    _sync_folder(target.parent)
+
+
+def _unname(target: Path) -> None:
+    try:
+        target.unlink()
+    except FileNotFoundError:
+        return
+    _sync_folder(target.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

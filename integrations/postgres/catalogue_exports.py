@@ -78,23 +78,30 @@ class PostgresExports:
         """Return an export of a survey, or None."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             row = await self._pool.fetchrow(sql.FIND_EXPORT, export_id, survey_id)
-        if row is None:
-            return None
-        request = ExportRequest(
-            survey_id=survey_id,
-            export_id=export_id,
-            actor=row["requested_by"],
-            format=ExportFormat(row["format"]),
-            region=row["region"],
-            option=row["option_id"],
-        )
-        return ExportState(
-            request=request,
-            requested_at=row["requested_at"],
-            finished_at=row["finished_at"],
-            cancelled_at=row["cancelled_at"],
-            file=_file(request, row) if row["finished_at"] is not None else None,
-        )
+        return None if row is None else _state(row)
+
+    async def newest(self, limit: int) -> list[ExportState]:
+        """Return exports of all surveys, the newest first."""
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            return [_state(row) for row in await self._pool.fetch(sql.NEWEST_EXPORTS, limit)]
+
+
+def _state(row: asyncpg.Record) -> ExportState:
+    request = ExportRequest(
+        survey_id=row["survey_id"],
+        export_id=row["export_id"],
+        actor=row["requested_by"],
+        format=ExportFormat(row["format"]),
+        region=row["region"],
+        option=row["option_id"],
+    )
+    return ExportState(
+        request=request,
+        requested_at=row["requested_at"],
+        finished_at=row["finished_at"],
+        cancelled_at=row["cancelled_at"],
+        file=_file(request, row) if row["finished_at"] is not None else None,
+    )
 
 
 def _file(request: ExportRequest, row: asyncpg.Record) -> ExportFile:

@@ -143,7 +143,13 @@ WHERE export_id = $1 AND survey_id = $2 AND finished_at IS NULL AND cancelled_at
 """
 
 FIND_EXPORT = """
-SELECT requested_by, requested_at, format, region, option_id, object_name, sha256, size_bytes, as_of, missing_cells,
-    finished_at, cancelled_at
+SELECT export_id, survey_id, requested_by, requested_at, format, region, option_id, object_name, sha256, size_bytes,
+    as_of, missing_cells, finished_at, cancelled_at
 FROM catalogue.export WHERE export_id = $1 AND survey_id = $2
+"""
+
+NEWEST_EXPORTS = """
+SELECT export_id, survey_id, requested_by, requested_at, format, region, option_id, object_name, sha256, size_bytes,
+    as_of, missing_cells, finished_at, cancelled_at
+FROM catalogue.export ORDER BY requested_at DESC, export_id DESC LIMIT $1
 """

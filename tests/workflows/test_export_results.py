@@ -16,10 +16,11 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, Work
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 
 from activities.exports import ExportActivities
-from domain.contracts.exports import CancelledExport, ExportFile, ExportFormat, ExportRequest
+from domain.contracts.exports import CancelledExport, ExportFile, ExportFormat, ExportRequest, ExportState
 from domain.contracts.work import CancelWork
 from domain.errors import DomainError, ErrorCode
 from domain.ids import export_results_workflow_id, new_export_id, new_survey_id
@@ -67,6 +68,10 @@ class World:
     async def cancel(self, cancelled: CancelledExport) -> None:
         self.cancelled.append(cancelled)
 
+    async def find(self, survey_id: str, export_id: str) -> ExportState | None:
+        request = ExportRequest(survey_id=survey_id, export_id=export_id, actor="staff:u_x")
+        return ExportState(request=request, requested_at=FIRST, cancelled_at=FIRST if self.cancelled else None)
+
     async def totals(self, _survey_id: str) -> MergedTotals:
         if self.failures:
             raise self.failures.pop(0)
@@ -77,13 +82,15 @@ class World:
             as_of=FIRST + timedelta(seconds=self.votes),
         )
 
+    def activities(self) -> ExportActivities:
+        return ExportActivities(self, self, self, FileObjectStore(self.folder))  # type: ignore[arg-type]
+
     def worker(self) -> Worker:
-        activities: Any = ExportActivities(self, self, self, FileObjectStore(self.folder))  # type: ignore[arg-type]
         return Worker(
             self.client,
             task_queue=self.queue,
             workflows=[ExportResultsWorkflow],
-            activities=[self._stalling(function) for function in activities.all()],
+            activities=[self._stalling(function) for function in self.activities().all()],
             workflow_runner=sandbox(),
             max_cached_workflows=0,
             deployment_config=WorkerDeploymentConfig(
@@ -114,6 +121,9 @@ class World:
             task_queue=self.queue,
             task_timeout=timedelta(seconds=3),
         )
+
+    def stored(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def files(self) -> list[bytes]:
         return [path.read_bytes() for path in self.folder.rglob("*.csv")]
@@ -206,6 +216,21 @@ async def test_an_export_that_waits_for_an_outage_is_cancelled(world: World):
         assert (noted.export_id, noted.actor, noted.role) == (world.export_id, "staff:u_x", "admin")
         assert (world.completed, world.files()) == ([], [])
         await replayed(handle, "export-results-cancelled")
+
+
+async def test_nothing_stays_of_an_export_that_is_cancelled_once_its_file_is_stored(world: World):
+    world.stalled_step = "write_export"
+    async with world.worker():
+        handle = await world.start()
+        await world.reached.wait()
+        assert len(world.stored()) == 2
+        await handle.execute_update(ExportResultsWorkflow.cancel, ADMIN)
+        assert await handle.result() is None
+        assert world.stored() == []
+        late = ExportRequest(survey_id=world.survey_id, export_id=world.export_id, actor="staff:u_x")
+        await ActivityEnvironment().run(world.activities().write_export, late)  # a worker that comes too late
+        assert world.stored() == []
+        await replayed(handle)
 
 
 async def test_an_export_whose_file_is_written_is_not_cancelled(world: World):

@@ -76,3 +76,15 @@ async def test_a_disk_that_refuses_is_unavailable(tmp_path: Path):
 async def test_names_stay_inside_the_folder(tmp_path: Path, name: str):
     with pytest.raises(ValueError, match="name"):
         await FileObjectStore(tmp_path).put(name, pieces(b"x"))
+
+
+async def test_a_file_is_taken_away_once_and_another_may_have_its_name(tmp_path: Path):
+    store = FileObjectStore(tmp_path)
+    await store.put(NAME, pieces(b"first"))
+    await asyncio.gather(*(store.remove(NAME) for _ in range(4)))
+    await store.remove("exports/s_a/x_never.csv")
+    assert files(tmp_path) == []
+    await store.put(NAME, pieces(b"second"))
+    assert await content(store) == b"second"
+    with pytest.raises(ValueError, match="not an object's name"):
+        await store.remove("../x")
