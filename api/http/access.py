@@ -100,9 +100,12 @@ class Access:
         self._metrics = metrics
         self._now = now
 
-    def require_role(self, *roles: Role) -> Callable[..., Awaitable[Principal]]:
+    def require_role(
+        self, *roles: Role, otherwise: Callable[[Request], Awaitable[Principal]] | None = None
+    ) -> Callable[..., Awaitable[Principal]]:
         """Return a dependency that lets in staff and machine clients with any of these roles.
 
+        Whoever comes with neither token nor key is let in or refused by `otherwise`, where there is that.
         It raises DomainError `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid` (401), `forbidden`
         (403), over the limit of whoever asks `rate_limited` (429), or, where nobody can write down that somebody of
         staff came in, `audit_log_unavailable` (503).
@@ -114,6 +117,8 @@ class Access:
             _token: Annotated[Any, Security(_STAFF_TOKEN)],
             api_key: Annotated[str | None, Security(_API_KEY)],
         ) -> Principal:
+            if api_key is None and otherwise is not None and "authorization" not in request.headers:
+                return await otherwise(request)
             if api_key is None:
                 return await self._member_of_staff(request, wanted)
             found = await self._client(request, api_key)

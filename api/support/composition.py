@@ -108,5 +108,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         return CodecCell(name, PostgresCodecEntries(openings[name]))
 
     codec = CodecDesk(codec_cell, RemoteCodec(keys, Recognition(every_contract())))
-    add_codec(app, codec, staff, limits, settings.codec_origins)
+    readers = Role.SUPPORT, Role.COMPLIANCE
+    visitors = None if console is None else console.door.beside(*readers)
+    add_codec(app, codec, access.require_role(*readers, otherwise=visitors), limits, settings.codec_origins)
     return Service(app)

@@ -17,17 +17,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
+from api.support.codec import CodecCell, CodecDesk
+from api.support.codec_routes import add_codec
 from api.support.composition import BASE, TEMPLATES
 from comitia.stack.built_tools import CHROMIUM, built_tool
+from domain.recognition import Recognition, every_contract
 from domain.tokens import Role
+from integrations.keys.file_kms import open_keys
+from integrations.keys.purposes import HISTORY
 from integrations.listening import open_listener
+from integrations.temporal.remote_codec import RemoteCodec
 from tests.api.auth.registration_town import Town, town
 from tests.api.support.staff_desk import support_app
+from tests.api.support.test_codec import Entries
 from tests.api.support.test_unmasking import break_glass_worker
 from tests.built_tools import need_tools
 from tests.console_world import ConsoleWorld, console_world
+from tests.limits_world import lonely_limits
 
 __all__ = ["town"]
 
@@ -46,6 +55,7 @@ class Staff:
     address: str
     base: str
     first: str  # the heading of the first page
+    elsewhere: tuple[str, ...] = ()  # origins whose pages may ask the codec server
     complaints: list[str] = field(default_factory=list)  # of browsers: errors, and what the policy has refused
 
     async def context(self, **options: Any) -> BrowserContext:
@@ -85,11 +95,19 @@ async def staff(town: Town, tmp_path_factory: Any) -> AsyncIterator[Staff]:
             console_world(town.settings, pools, BASE, TEMPLATES, address=address)
         )
         app = support_app(town, queue=queue, console=world.console)
+        # Where Temporal's UI could be: at the console's site, and at another one
+        ui = open_listener("127.0.0.1", 0)
+        elsewhere = tuple(f"https://{host}:{ui.getsockname()[1]}" for host in ("127.0.0.1", "localhost"))
+        codec = RemoteCodec(open_keys(town.settings, HISTORY), Recognition(every_contract()))
+        desk = CodecDesk(lambda name: CodecCell(name, Entries()), codec)
+        add_codec(app, desk, world.console.door.beside(Role.SUPPORT), lonely_limits(), elsewhere)
         folder = tmp_path_factory.mktemp("tls")
-        await lifetime.enter_async_context(served(app, listener, *certificate(folder)))
+        paths = certificate(folder)
+        await lifetime.enter_async_context(served(app, listener, *paths))
+        await lifetime.enter_async_context(served(PlainTextResponse("Temporal"), ui, *paths))
         await lifetime.enter_async_context(break_glass_worker(town, queue))
         browser = await lifetime.enter_async_context(chromium())
-        yield Staff(world, browser, address, BASE, "Find a case")
+        yield Staff(world, browser, address, BASE, "Find a case", elsewhere)
 
 
 @asynccontextmanager

@@ -32,10 +32,13 @@ async def accessible(page: Page) -> None:
         await page.set_viewport_size(before)
 
 
-async def find(page: Page, by: str, value: str, case: str) -> None:
+async def find(page: Page, by: str, value: str, case: str, *, looks: bool = False) -> None:
     await page.get_by_label("By", exact=True).select_option(by)
     await page.get_by_label("Value").fill(value)
     await page.get_by_role("button", name="Find").click()
+    await page.get_by_role("link", name=case).wait_for()
+    if looks:
+        await accessible(page)
     await page.get_by_role("link", name=case).click()
     await page.get_by_role("heading", name="Timeline").wait_for()
 
@@ -47,7 +50,7 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, staff: Staff) -> No
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
     assert await page.evaluate("document.cookie") == ""
     await accessible(page)
-    await find(page, "registration", registration, registration)
+    await find(page, "registration", registration, registration, looks=True)
     await accessible(page)
     await page.get_by_label("Why look now").select_option("voter_asked")
     await page.get_by_role("button", name="Look now").click()
@@ -117,3 +120,16 @@ async def test_a_refusal_is_a_page_like_any_other(staff: Staff, wanted: str) -> 
     await page.get_by_role("alert").wait_for()
     await accessible(page)
     staff.complaints.clear()  # a browser says so of every answer that is an error
+
+
+async def test_temporals_ui_is_answered_by_the_session_where_it_is_of_the_same_site(staff: Staff) -> None:
+    _, page = await staff.signed_in(Role.SUPPORT)
+    ask = """async address => {
+        const headers = {"Content-Type": "application/json", "X-Namespace": "eu"};
+        const asked = {method: "POST", headers, credentials: "include", body: '{"payloads": []}'};
+        return (await fetch(address, asked)).status;
+    }"""
+    for origin, status in zip(staff.elsewhere, (200, 401), strict=True):
+        await page.goto(origin)
+        assert await page.evaluate(ask, f"{staff.address}/v1/support/codec/decode") == status
+    staff.complaints.clear()  # a browser says so of an answer that is an error

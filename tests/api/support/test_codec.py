@@ -21,7 +21,7 @@ from api.http.limits import Limits
 from api.http.serving import serve
 from api.support.codec import CodecCell, CodecDesk
 from api.support.codec_routes import PAYLOADS_MAX, add_codec
-from api.support.composition import compose
+from api.support.composition import BASE, TEMPLATES, compose
 from domain.audit import AuditEntry, AuditKind
 from domain.contracts.base import Contract
 from domain.contracts.reconciliation import Difference
@@ -30,6 +30,7 @@ from domain.contracts.voting import SealedVote, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.recognition import Recognition, every_contract
 from domain.tokens import Role
+from integrations.identity_cell import identity_pools
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import FileKms, open_keys
 from integrations.keys.purposes import (
@@ -50,6 +51,7 @@ from integrations.temporal.remote_codec import RemoteCodec
 from tests.api.support.staff_desk import ANN, door, staff
 from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
+from tests.console_world import ADDRESS, Browser, console_world
 from tests.contracts.models import example_of
 from tests.limits_world import lonely_limits
 
@@ -426,3 +428,47 @@ async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_c
     )
     (told,) = [json.loads(row["body"]) for row in rows]
     assert (told["role"], told["facts"]["namespace"], told["facts"]["count"]) == ("support", "eu", 1)
+
+
+async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token(
+    settings_for: SettingsFor, owner_pool: OwnerPool
+) -> None:
+    settings = settings_for(IDENTITY, CODEC, codec_origins=frozenset({UI}), public_url=ADDRESS)
+    keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, HISTORY)
+    tokens = AccessTokens(keys)
+    await tokens.refresh()
+    told = Payload(metadata={"encoding": b"json/plain"}, data=DECIDED.model_dump_json().encode())
+    body = {"payloads": [as_json(each) for each in await EncryptionCodec(keys, history("eu")).encode([told])]}
+    async with AsyncExitStack() as lifetime:
+        pools = await identity_pools(settings, lifetime)
+        world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES))
+        settings = settings.model_copy(update={"staff_provider": world.staff_provider})
+        world.serve((await compose(settings, lifetime, make_telemetry(settings, "support"))).app)
+        actor, browser = await world.signed_in(Role.SUPPORT)
+        bearer = {"authorization": f"Bearer {tokens.staff('u_eu_told', (Role.SUPPORT,))}"}
+
+        async def ask(asker: Browser = browser, **headers: str) -> httpx.Response:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await asker.client.post(DECODE, json=body, headers={"x-namespace": "eu"} | named)
+
+        cookie = browser.cookie
+        async with leaves(await owner_pool("eu"), "support POST /v1/support/codec/decode"):
+            answer = await ask(origin=UI)
+        assert shown_in(answer)[0]["person_id"] == "***"
+        assert (answer.headers["access-control-allow-origin"], browser.cookie) == (UI, cookie)
+        entry = await (await owner_pool("eu")).fetchval(
+            "SELECT body FROM audit.entry WHERE kind = 'history.decoded' ORDER BY xid DESC LIMIT 1"
+        )
+        assert json.loads(entry)["actor"] == actor
+        stranger = world.browser()
+        assert len(shown_in(await ask(stranger, origin=UI, authorization_extras="an id token", **bearer))) == 1
+        assert code_of(await ask(stranger, origin=UI)) == (401, "unauthenticated")
+        assert code_of(await ask()) == (401, "unauthenticated")
+        assert code_of(await ask(origin=UI, authorization="Bearer none")) == (401, "token_invalid")
+        for origin in (ADDRESS, "https://evil.example.org"):  # a page of the console has no business here either
+            assert code_of(await ask(origin=origin)) == (403, "forbidden")
+        _, admin = await world.signed_in(Role.ADMIN)
+        assert code_of(await ask(admin, origin=UI)) == (403, "forbidden")
+        await browser.submit(await browser.get(), "/sign-out")
+        browser.cookie = cookie
+        assert code_of(await ask(origin=UI)) == (401, "unauthenticated")
