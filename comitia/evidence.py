@@ -24,8 +24,8 @@ from integrations.identity_cell import IdentityCell, open_identity_cell
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import AUDIT_LOG, BUNDLE, DAILY, HISTORY, SUBMISSION, public
 from integrations.objects.log_objects import open_log_objects
-from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.pool import open_pool, pool_on_demand
+from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Evidence of cases, for a third party.")
@@ -47,7 +47,7 @@ def export(
     """Write the signed bundle of a case, for `comitia verify bundle` on any machine; of an open one as far as it is."""
     console = Console(soft_wrap=True)
     try:
-        content = asyncio.run(export_case(identity_settings(data), case, reason))
+        content = asyncio.run(export_case(identity_settings(data, IDENTITY, SEARCH), case, reason))
         _write(out, content)
     except _FAILURES as error:
         console.print(f"not exported: {error}", markup=False, highlight=False)
@@ -81,6 +81,7 @@ async def export_case(settings: Settings, case_id: str, reason: EvidenceReason) 
     names = tuple(settings.cells) if address is None else (address.cell,)  # the id of a vote names no cell
     keys = open_keys(settings, BUNDLE, HISTORY, DAILY, SUBMISSION, public(AUDIT_LOG))
     cells: dict[str | None, IdentityCell] = {}
+    places = {}
     async with AsyncExitStack() as lifetime:
         for name in names:
             if name not in settings.cells:
@@ -88,8 +89,10 @@ async def export_case(settings: Settings, case_id: str, reason: EvidenceReason) 
             pool = await open_pool(settings.cells[name].database, settings, IDENTITY, size=2)
             lifetime.push_async_callback(pool.close)
             cells[name] = await open_identity_cell(name, settings, keys, pool)
+            places[name] = await pool_on_demand(settings.cells[name].database, settings, SEARCH, size=1)
+            lifetime.push_async_callback(places[name].close)
         ids = SubmissionIds((await keys.current(SUBMISSION)).secret)
-        desk = evidence_desk(settings, keys, open_log_objects(settings), cells.__getitem__, ids)
+        desk = evidence_desk(settings, keys, open_log_objects(settings), cells.__getitem__, ids=ids, places=places)
         return await desk.export(Asked(case_id, reason, operator(), role="", key=secrets.token_hex(16)))
 
 

@@ -28,8 +28,10 @@ def settings_of(data: Path, *roles: str) -> Settings:
     return state.settings_for(*roles)
 
 
-def identity_settings(folder: Path, role: str = IDENTITY) -> Settings:
+def identity_settings(folder: Path, role: str = IDENTITY, *more: str) -> Settings:
     """The settings of the stack in `folder`, or the environment's where there is none; production is always said so.
+
+    They have the passwords of `role` and of `more`.
 
     Raises:
         LookupError: there is neither; the message says what to do.
@@ -37,7 +39,7 @@ def identity_settings(folder: Path, role: str = IDENTITY) -> Settings:
     environment = os.environ.get("COMITIA_ENVIRONMENT")
     state = None if environment == Environment.PRODUCTION else read_state(folder)
     if state is not None:
-        return state.settings_for(role)
+        return state.settings_for(role, *more)
     if environment is None and not has_addresses():
         raise LookupError(f"{nowhere(folder)}; without a stack this counts as production")
     return Settings()

@@ -138,7 +138,7 @@ async def up(
         stack = starting.result()
         console.print(address_table(stack))
         if stack.supervisor is not None:
-            places = " and ".join(f"{stack.supervisor.url(service)}{path}" for _, service, path in CONSOLES)
+            places = ", ".join(f"{stack.supervisor.url(service)}{path}" for _, service, path in CONSOLES)
             console.print(f"Staff open {places}; comitia staff puts them on the roll.", soft_wrap=True)
         console.print(f"Logs are in {folder / 'logs'}. Ctrl-C stops everything.")
         await waiting

@@ -23,6 +23,7 @@ class EntryWriter(StrEnum):
     UNMASKING = "unmasking"
     CODEC = "codec"
     STAFFING = "staffing"
+    CONSOLE = "console"
 
 
 # In whose name: `*` stands for anybody of a sort, everything else is meant as it is.
@@ -84,4 +85,5 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
     EntryWriter.UNMASKING: _writing((K.CASE_UNMASKING,), STAFF, "process:break-glass"),
     EntryWriter.CODEC: _writing((K.HISTORY_DECODED,), STAFF),
     EntryWriter.STAFFING: _writing((K.STAFF_ADDED, K.STAFF_DISABLED, K.CLIENT_ADDED, K.CLIENT_DISABLED), COMMAND),
+    EntryWriter.CONSOLE: _writing((K.STAFF_SIGNED_IN,), STAFF),
 }

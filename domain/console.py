@@ -36,6 +36,13 @@ class ConsoleSession:
     form_key: bytes = field(repr=False)  # 32 bytes, which forms of this session are known by
 
 
+class SessionKind(StrEnum):
+    """Where a session is good: whoever can open those of one kind can open no others."""
+
+    IDENTITY = "console"  # pages of services that are of identity
+    SURVEYS = "console_surveys"
+
+
 class CookieVerdict(StrEnum):
     """What to make of a cookie of an open session."""
 

@@ -18,6 +18,7 @@ from api.console.opening import Console, ConsoleParts, make_console
 from api.console.visits import Site
 from domain.accounts import LookupKind
 from domain.canonical import provider_login
+from domain.console import SessionKind
 from domain.ids import new_staff_id
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
@@ -33,7 +34,7 @@ from integrations.sandboxes.mounting import mount
 from integrations.sandboxes.serving import serve_sandboxes
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
-from integrations.vendor_settings import IdentityProviderSettings
+from integrations.vendor_settings import IdentityProviderSettings, StaffProviderSettings
 from tests.limits_world import lonely_limits
 from tests.provider_world import signing_keys
 
@@ -142,6 +143,12 @@ class ConsoleWorld:
     keys: Any
     transport: httpx.AsyncBaseTransport | None = None
 
+    @property
+    def staff_provider(self) -> StaffProviderSettings:
+        """The issuer, as a service that is composed with a console has it in its settings."""
+        told = {name: value for name, value in self.issuer.settings if name not in {"redirect_uri", "auth_time"}}
+        return StaffProviderSettings(**told)
+
     def serve(self, app: Any) -> None:
         self.transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
 
@@ -194,6 +201,7 @@ async def console_world(
     folder: Path,
     *,
     address: str = ADDRESS,
+    sessions: SessionKind = SessionKind.IDENTITY,
 ) -> AsyncIterator[ConsoleWorld]:
     """Make a console over the databases of cells; `settings` as identity and staffing."""
     keys = open_keys(settings, CONSOLE, LOOKUP)
@@ -214,7 +222,7 @@ async def console_world(
         client = await lifetime.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=20))
         limits, metrics = lonely_limits(), AuthMetrics(CollectorRegistry())
         console = make_console(
-            Site(address, base),
+            Site(address, base, sessions=sessions),
             folder,
             ConsoleParts(keys, hashes, pools, limits, metrics),
             await open_provider("staff", provider, lifetime),

@@ -1,6 +1,8 @@
 """What evidence bundles are made of, from a cell's clients; for the service, and for the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import asyncpg
 
 from activities.log_reading import LogReading
 from api.compliance.evidence import EvidenceCell, EvidenceDesk
@@ -32,9 +34,14 @@ def evidence_desk(
     keys: KeyManagement,
     objects: LockedObjects,
     cell_of: Callable[[str | None], IdentityCell],
+    *,
     ids: SubmissionIds,
+    places: Mapping[str, asyncpg.Pool],
 ) -> EvidenceDesk:
-    """Return the desk; `keys` permits `BUNDLE`, the public keys of `AUDIT_LOG`, and what opens every history."""
+    """Return the desk; `keys` permits `BUNDLE`, the public keys of `AUDIT_LOG`, and what opens every history.
+
+    `places` are connections to each cell as the role `comitia_search`.
+    """
     signatures, signer = all_signatures(), LogKeys(keys, AUDIT_LOG)
 
     def evidence_cell(name: str | None) -> EvidenceCell:
@@ -49,7 +56,7 @@ def evidence_desk(
         return EvidenceCell(
             records=records,
             runs=CaseHistories(cell.temporal, cell.codec, records, archive, signatures),
-            votes=CellVotes(cell.name, submissions, PostgresParticipationProofs(cell.pool), log),
+            votes=CellVotes(cell.name, submissions, PostgresParticipationProofs(places[cell.name]), log),
             log=log,
             entries=PostgresStaffEntries(cell.pool),
         )

@@ -9,12 +9,13 @@ from typing import Final, Literal
 from fastapi import Request, Response
 
 from api.console.visits import Site
-from domain.console import SIGN_IN_WITHIN
+from domain.console import SIGN_IN_WITHIN, SessionKind
 from integrations.keys.cookies import CookieSeal
 
 _SESSION: Final = "comitia-staff"
 _SIGN_IN: Final = "comitia-sign-in"
 _SAME_SITE: Final[dict[str, Literal["strict", "lax"]]] = {_SESSION: "strict", _SIGN_IN: "lax"}
+_SUFFIXES: Final = {SessionKind.IDENTITY: "", SessionKind.SURVEYS: "-surveys"}
 
 
 class Cookies:
@@ -25,6 +26,7 @@ class Cookies:
 
     def __init__(self, site: Site, seal: CookieSeal) -> None:
         self._is_secure = site.is_secure
+        self._suffix = _SUFFIXES[site.sessions]
         self._seal = seal
 
     async def session(self, request: Request) -> tuple[str, int] | None:
@@ -35,7 +37,7 @@ class Cookies:
 
     async def of_session(self, session_id: str, turn: int) -> str:
         """Return the cookie of a session, to be set."""
-        return await self._seal.seal(_SESSION, f"{session_id} {turn}")
+        return await self._seal.seal(self._use(_SESSION), f"{session_id} {turn}")
 
     def set_session(self, answer: Response, cookie: str) -> None:
         """Have a browser keep the cookie of a session until it is closed."""
@@ -51,7 +53,8 @@ class Cookies:
 
     async def keep_sign_in(self, answer: Response, content: str) -> None:
         """Have a browser keep a sign-in that is under way."""
-        self._set(answer, _SIGN_IN, await self._seal.seal(_SIGN_IN, content), int(SIGN_IN_WITHIN.total_seconds()))
+        sealed = await self._seal.seal(self._use(_SIGN_IN), content)
+        self._set(answer, _SIGN_IN, sealed, int(SIGN_IN_WITHIN.total_seconds()))
 
     def drop_sign_in(self, answer: Response) -> None:
         """Have a browser forget it."""
@@ -59,10 +62,13 @@ class Cookies:
 
     async def _read(self, request: Request, use: str) -> str | None:
         cookie = request.cookies.get(self._name(use))
-        return None if cookie is None else await self._seal.open(use, cookie)
+        return None if cookie is None else await self._seal.open(self._use(use), cookie)
 
     def _name(self, use: str) -> str:
-        return f"__Host-{use}" if self._is_secure else use
+        return f"__Host-{self._use(use)}" if self._is_secure else self._use(use)
+
+    def _use(self, use: str) -> str:
+        return f"{use}{self._suffix}"
 
     def _set(self, answer: Response, use: str, value: str, max_age_s: int | None) -> None:
         answer.set_cookie(

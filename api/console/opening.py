@@ -72,7 +72,7 @@ async def open_console(
 def make_console(site: Site, folder: Path, parts: ConsoleParts, provider: OidcProvider) -> Console:
     """Return the console of a service whose staff sign in at this provider."""
     cells = {
-        name: StaffCell(PostgresStaffAccounts(pool), PostgresConsoleSessions(pool))
+        name: StaffCell(PostgresStaffAccounts(pool), PostgresConsoleSessions(pool, site.sessions))
         for name, pool in parts.pools.items()
     }
 

@@ -69,7 +69,7 @@ class Pages:
         self._templates.filters |= {"plain": plain, "words": words, "moment": moment, "path": path_segment}
         self._templates.globals |= {
             "base": site.base,
-            "links": site.links,
+            "links": site.others,
             "new_key": partial(secrets.token_urlsafe, 16),
             "asset": lambda name: self.assets.address(site.base, name),
         }

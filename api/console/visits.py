@@ -3,11 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from api.http.access import Principal
+from domain.console import SessionKind
 from domain.errors import DomainError, ErrorCode
 
 FIELDS_MAX: Final = 20
@@ -21,18 +23,25 @@ E = TypeVar("E", bound=StrEnum)
 class Site:
     """Where the console of a service is: `base` is the path of its pages, below `public_url`.
 
-    `links` are the consoles of other services, by their names.
+    `links` are the consoles of other services, by their names; those with `sessions` of the same kind share them.
     """
 
     public_url: str
     base: str
     links: Mapping[str, str] = field(default_factory=dict)
+    sessions: SessionKind = SessionKind.IDENTITY
 
     @property
     def origin(self) -> str:
         """The origin of its pages, as browsers send it."""
         parts = urlsplit(self.public_url)
         return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        """The links that lead to another console than this one."""
+        own = f"{self.public_url.rstrip('/')}{self.base}"
+        return {name: address for name, address in self.links.items() if address != own}
 
     @property
     def is_secure(self) -> bool:
@@ -94,6 +103,20 @@ def choice(kind: type[E], visit: Visit, name: str) -> E:
         return kind(visit.value(name))
     except ValueError as error:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, f"{name}: none of those that there are") from error
+
+
+def instant_of(text: str, name: str) -> datetime | None:
+    """Return an instant of a form, UTC where it does not say otherwise, or None for an empty field.
+
+    Raises DomainError `malformed_request`.
+    """
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, f"{name}: not an instant") from error
 
 
 def key_of(visit: Visit) -> str:

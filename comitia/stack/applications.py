@@ -14,6 +14,7 @@ from integrations.postgres.roles import (
     CERTIFICATION,
     CLOSING,
     CODEC,
+    CONSOLE,
     IDENTITY,
     RECONCILIATION,
     SEARCH,
@@ -67,7 +68,7 @@ API = tuple(
     Application("api", service, roles, port)
     for port, (service, roles) in enumerate(
         {
-            "surveys": (SURVEYS,),
+            "surveys": (SURVEYS, CONSOLE),
             "eligibility": (IDENTITY,),
             "votes": (VOTING,),
             "results": (TALLY,),
@@ -94,7 +95,11 @@ WORKERS = (
 )
 APPLICATIONS = (*WORKERS, *API)
 # What the consoles of services are called, and the paths of their first pages
-CONSOLES = (("Cases", "support", "/console"), ("Compliance", "compliance", "/console/compliance"))
+CONSOLES = (
+    ("Cases", "support", "/console"),
+    ("Compliance", "compliance", "/console/compliance"),
+    ("Exports", "surveys", "/console/surveys"),
+)
 
 
 def application_environment(

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from domain.console import IDLE_LIFETIME, SESSION_LIFETIME, ConsoleSession
+from domain.console import IDLE_LIFETIME, SESSION_LIFETIME, ConsoleSession, SessionKind
 from domain.errors import ErrorCode
 from domain.staff_sign_ins import signed_in
 from domain.tokens import Role
@@ -19,32 +19,41 @@ from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
-_KIND: Final = "console"
+# That of surveys by a view of its own, which is all that its role reaches
+_RELATIONS: Final = {
+    SessionKind.IDENTITY: "identity.login_transaction",
+    SessionKind.SURVEYS: "identity.surveys_session",
+}
 _SERVICE: Final = "console"  # that they came in to, whichever service's page it was
 _NOW = "SELECT date_trunc('second', clock_timestamp())"
 _OPEN = """
-INSERT INTO identity.login_transaction (state_hash, kind, subject, secret, expires_at)
+INSERT INTO {sessions} (state_hash, kind, subject, secret, expires_at)
 VALUES ($1, $2, $3, $4, $5)
 """
 _GET = """
-SELECT subject, secret, roles, clock_timestamp() AS seen_at FROM identity.login_transaction
+SELECT subject, secret, roles, clock_timestamp() AS seen_at FROM {sessions}
 JOIN identity.staff ON staff_id = split_part(subject, ' ', 1)
 WHERE state_hash = $1 AND kind = $2 AND expires_at > now() AND disabled_at IS NULL
 """
 # Of two requests at once the second finds another subject
 _TURN = """
-UPDATE identity.login_transaction SET subject = $4, expires_at = $5
+UPDATE {sessions} SET subject = $4, expires_at = $5
 WHERE state_hash = $1 AND kind = $2 AND subject = $3 AND expires_at > now()
 RETURNING true
 """
-_END = "DELETE FROM identity.login_transaction WHERE state_hash = $1 AND kind = $2"
+_END = "DELETE FROM {sessions} WHERE state_hash = $1 AND kind = $2"
 
 
 class PostgresConsoleSessions:
-    """Implements `ConsoleSessions`; made for the role `comitia_identity` in the cell's database."""
+    """Implements `ConsoleSessions` of one kind; made for the role that reaches those in the cell's database."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, kind: SessionKind = SessionKind.IDENTITY) -> None:
         self._pool = pool
+        self._kind = kind.value
+        relation = _RELATIONS[kind]
+        self._open, self._get, self._turn, self._end = (
+            statement.format(sessions=relation) for statement in (_OPEN, _GET, _TURN, _END)
+        )
 
     async def open(self, session_id: str, staff_id: str, roles: frozenset[Role]) -> ConsoleSession:
         """Open a session, with its audit entry."""
@@ -54,7 +63,7 @@ class PostgresConsoleSessions:
                 now: datetime = await connection.fetchval(_NOW)
                 session = ConsoleSession(session_id, staff_id, roles, now, 1, now, now, form_key)
                 await connection.execute(
-                    _OPEN, _hash(session_id), _KIND, _subject(session), form_key, now + IDLE_LIFETIME
+                    self._open, _hash(session_id), self._kind, _subject(session), form_key, now + IDLE_LIFETIME
                 )
                 await append(connection, signed_in(staff_id, session_id, roles, _SERVICE))
         return session
@@ -62,7 +71,7 @@ class PostgresConsoleSessions:
     async def get(self, session_id: str) -> ConsoleSession | None:
         """Return a session that is open and of somebody who is still on the roll, or None."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            row = await self._pool.fetchrow(_GET, _hash(session_id), _KIND)
+            row = await self._pool.fetchrow(self._get, _hash(session_id), self._kind)
         if row is None:
             return None
         staff_id, began, turn, turned = row["subject"].split(" ")
@@ -77,14 +86,16 @@ class PostgresConsoleSessions:
                 now: datetime = await connection.fetchval(_NOW)
                 expires_at = min(now + IDLE_LIFETIME, session.began_at + SESSION_LIFETIME)
                 subjects = _subject(session), _subject(replace(session, turn=session.turn + 1, turned_at=now))
-                found = await connection.fetchval(_TURN, _hash(session.session_id), _KIND, *subjects, expires_at)
+                found = await connection.fetchval(
+                    self._turn, _hash(session.session_id), self._kind, *subjects, expires_at
+                )
         return found is True
 
     async def end(self, session_id: str) -> None:
         """End a session."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
-                await connection.execute(_END, _hash(session_id), _KIND)
+                await connection.execute(self._end, _hash(session_id), self._kind)
 
 
 def _hash(session_id: str) -> bytes:

@@ -11,7 +11,17 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from domain.audit_writers import WRITERS, EntryWriter
-from integrations.postgres.roles import CLOSING, CODEC, IDENTITY, STAFFING, SURVEYS, TALLY, UNMASKING, VOTING
+from integrations.postgres.roles import (
+    CLOSING,
+    CODEC,
+    CONSOLE,
+    IDENTITY,
+    STAFFING,
+    SURVEYS,
+    TALLY,
+    UNMASKING,
+    VOTING,
+)
 
 ROLES: Final[Mapping[EntryWriter, str]] = {
     EntryWriter.VOTING: VOTING,
@@ -22,6 +32,7 @@ ROLES: Final[Mapping[EntryWriter, str]] = {
     EntryWriter.UNMASKING: UNMASKING,
     EntryWriter.CODEC: CODEC,
     EntryWriter.STAFFING: STAFFING,
+    EntryWriter.CONSOLE: CONSOLE,
 }
 CELL_WRITERS: Final = (
     EntryWriter.VOTING,
@@ -30,6 +41,7 @@ CELL_WRITERS: Final = (
     EntryWriter.UNMASKING,
     EntryWriter.CODEC,
     EntryWriter.STAFFING,
+    EntryWriter.CONSOLE,
 )
 CATALOGUE_WRITERS: Final = (EntryWriter.SURVEYS, EntryWriter.CLOSING)
 _INSTALL: Final = text(

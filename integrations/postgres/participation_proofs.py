@@ -24,7 +24,7 @@ class ProvableParticipation:
 
 
 class PostgresParticipationProofs:
-    """Reads as the role `comitia_identity`, by functions. All calls raise DomainError `directory_unavailable`."""
+    """Reads as the role `comitia_search`, by functions. All calls raise DomainError `directory_unavailable`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

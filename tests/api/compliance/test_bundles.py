@@ -153,8 +153,8 @@ async def test_the_page_hands_out_the_same_after_an_entry_of_its_own(
 ) -> None:
     settings, pools = officer.settings, {name: cell.pool for name, cell in town.cells.items()}
     keys = open_keys(settings, BUNDLE, public(AUDIT_LOG), HISTORY)
-    ids = SubmissionIds(bytes(32))
-    desk = evidence_desk(settings, keys, open_log_objects(settings), lambda name: town.cells[name or ""], ids)
+    ids, cell_of = SubmissionIds(bytes(32)), lambda name: town.cells[name or ""]
+    desk = evidence_desk(settings, keys, open_log_objects(settings), cell_of, ids=ids, places=pools)  # of no vote
     owner = await owner_pool(CELL)
     async with console_world(settings, pools, BASE, TEMPLATES) as world:
         parts: tuple[Any, ...] = (Logs(), desk, NoReplays())
@@ -172,7 +172,7 @@ async def test_the_page_hands_out_the_same_after_an_entry_of_its_own(
 async def test_it_is_checked_by_command_with_public_keys_alone(
     officer: Officer, registered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("comitia.evidence.identity_settings", lambda _: officer.settings)
+    monkeypatch.setattr("comitia.evidence.identity_settings", lambda *_: officer.settings)
 
     async def command(*arguments: str | Path) -> tuple[int, str]:
         result = await asyncio.to_thread(CliRunner().invoke, command_line, list(map(str, arguments)))

@@ -17,6 +17,7 @@ from integrations.postgres.roles import (
     CELL_ROLES,
     CLOSING,
     CODEC,
+    CONSOLE,
     IDENTITY,
     OWNER,
     SEARCH,
@@ -51,7 +52,7 @@ def granted(text: str) -> set[str]:
     """Return what is meant by lines of `RIGHT, RIGHT schema.name(column, column)`, as it is listed."""
     found = set()
     for line in filter(None, map(str.strip, text.splitlines())):
-        match = re.fullmatch(r"([A-Z, ]+) ([a-z_.]+)(?:\((.+)\))?", line)
+        match = re.fullmatch(r"([A-Z, ]+) ([a-z_.]+(?:\(\))?)(?:\((.+)\))?", line)
         assert match, line
         rights, name, columns = match.groups()
         names = [f"{name}.{column}" for column in columns.split(", ")] if columns else [name]
@@ -85,10 +86,22 @@ RIGHTS: Final = {
         INSERT audit.entry(kind, body)
         SELECT audit.entry_writer
     """,
+    ("eu", CONSOLE): """
+        USAGE identity
+        USAGE audit
+        SELECT, INSERT, DELETE identity.surveys_session
+        UPDATE identity.surveys_session(subject, expires_at)
+        SELECT identity.staff(staff_id, roles, disabled_at)
+        SELECT identity.staff_login(kind, key_id, digest, staff_id)
+        INSERT audit.entry(kind, body)
+        SELECT audit.entry_writer
+    """,
     ("eu", SEARCH): """
         USAGE audit
         SELECT audit.search
         SELECT audit.search_mark
+        EXECUTE audit.participation_proof()
+        EXECUTE audit.place_of_batch()
     """,
     (CATALOGUE, SEARCH): """
         USAGE audit
