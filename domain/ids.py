@@ -111,6 +111,11 @@ def new_export_id() -> str:
     return f"x_{_random(80)}"
 
 
+def export_id_of(asked: str) -> str:
+    """Return an export id of 80 bits that follows from what is asked for: whoever asks again names the same."""
+    return derived_id("x", asked)[: len("x_") + 16]
+
+
 def derived_id(prefix: str, asked: str) -> str:
     """Return an id of 128 bits that follows from what is asked for: whoever asks again names the same."""
     digest = hashlib.sha256(asked.encode()).digest()[:16]

@@ -102,8 +102,13 @@ PAGES: Final[dict[str, Audited | str]] = {
     "compliance POST /console/compliance/replays": (K.EXECUTIONS_REPLAYED,),
     "compliance POST /console/compliance/replays/{work_id}/cancel": (K.WORK_CANCELLED,),
     "compliance POST /console/compliance/rejudgements": _NOTHING,
+    "compliance POST /console/compliance/rejudgements/new": (K.DECISIONS_REJUDGED,),
     "compliance POST /console/compliance/rejudgements/{work_id}/cancel": (K.WORK_CANCELLED,),
     "compliance POST /console/compliance/bundles": (K.EVIDENCE_EXPORTED,),
+    "surveys GET /console/surveys/back": (K.STAFF_SIGNED_IN,),
+    "surveys POST /console/surveys/sign-out": _SESSION,
+    "surveys POST /console/surveys/exports": (K.EXPORT_ASKED,),
+    "surveys POST /console/surveys/exports/{survey_id}/{export_id}/cancel": (K.EXPORT_CANCELLED,),
 }
 
 # Routes that change nothing and leave an entry all the same: what is read there is read for a reason.

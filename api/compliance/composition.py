@@ -5,8 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+
 from api.background import run_beside
-from api.compliance.app import Evidence, create_app
+from api.compliance.app import ConsoleDesks, Evidence, create_app
 from api.compliance.evidence_cells import bundle_keys, evidence_desk
 from api.compliance.logs import LogDesk
 from api.compliance.rejudgement_routes import rejudgement_routes
@@ -97,8 +99,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
 
     telemetry.readiness.add("logs", desk.is_reachable)
     officers = access.require_role(Role.COMPLIANCE, Role.AUDITOR)
+    places, ids = await _places(settings, lifetime), SubmissionIds((await keys.current(SUBMISSION)).secret)
     evidence = Evidence(
-        evidence_desk(settings, keys, objects, cells.of, SubmissionIds((await keys.current(SUBMISSION)).secret)),
+        evidence_desk(settings, keys, objects, cells.of, ids=ids, places=places),
         partial(bundle_keys, settings, keys),
         access.require_role(Role.COMPLIANCE),
     )
@@ -106,15 +109,14 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     def cell_of(name: str | None) -> RejudgingCell:
         return rejudging_cell(cells.of(name))
 
-    searches = await _searches(settings, lifetime)
-    search = search_routes(SearchDesk(searches, desk.readings), officers)
+    search = SearchDesk({log: PostgresLogSearch(pool) for log, pool in places.items()}, desk.readings)
 
     def replays_of(name: str | None) -> ReplayCell:
         return replay_cell(cells.of(name))
 
     rejudging, replays = RejudgementDesk(cell_of), ReplayDesk(settings.cells, replays_of)
     more = [
-        search,
+        search_routes(search, officers),
         rejudgement_routes(rejudging, access.require_role(Role.COMPLIANCE), limits),
         replay_routes(replays, access.require_role(Role.COMPLIANCE), limits),
     ]
@@ -128,21 +130,20 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         more,
         telemetry=telemetry,
         public_url=settings.public_url,
-        console=None if console is None else (console, WorkDesks(replays, rejudging)),
+        console=None if console is None else ConsoleDesks(console, WorkDesks(replays, rejudging), search, limits),
     )
     return Service(app)
 
 
-async def _searches(settings: Settings, lifetime: AsyncExitStack) -> dict[str, PostgresLogSearch]:
-    """Return what finds entries in the log of every cell and of the catalogue; none is asked before it is needed."""
+async def _places(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
+    """Return what finds places in the log of every cell and of the catalogue; none is asked before it is needed."""
     addresses = {name: cell.database for name, cell in settings.cells.items()}
     if settings.catalogue is not None:
         addresses[CATALOGUE_LOG] = settings.catalogue
-    searches = {}
+    pools = {}
     for name, address in addresses.items():
-        pool = await pool_on_demand(
+        pools[name] = await pool_on_demand(
             address, settings, SEARCH, size=2, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
         )
-        lifetime.push_async_callback(pool.close)
-        searches[name] = PostgresLogSearch(pool)
-    return searches
+        lifetime.push_async_callback(pools[name].close)
+    return pools

@@ -16,6 +16,7 @@ from api.compliance.replays import ReplayDesk
 from api.console.opening import Console
 from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
+from domain.contracts.rejudging import DecisionProcess
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import EvidenceReason
 from domain.tokens import Role
@@ -50,7 +51,13 @@ class CompliancePages:
                 else:
                     replays += found
         return self._pages.page(
-            "compliance.html", visit, logs=logs, reasons=sorted(EvidenceReason), replays=replays, away=away
+            "compliance.html",
+            visit,
+            logs=logs,
+            reasons=sorted(EvidenceReason),
+            processes=list(DecisionProcess),
+            replays=replays,
+            away=away,
         )
 
     async def _newest(self) -> list[list[ReplayBody] | None]:

@@ -40,6 +40,11 @@ class SearchDesk:
         self._searches = searches
         self._readings = readings
 
+    @property
+    def logs(self) -> Sequence[str]:
+        """The logs that there are."""
+        return sorted(self._searches)
+
     async def find(self, log: str, sought: Sought, before: int | None, limit: int) -> FoundPage:
         """Return the newest entries before a place, or of all.
 

@@ -1,22 +1,25 @@
 """Pages of long work: a replay is asked for, looked at while it runs, and cancelled; a rejudgement as well."""
 
+import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Path, Query, Response
+from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from api.compliance.rejudgement_routes import RejudgementBody
-from api.compliance.rejudgements import RejudgementDesk
+from api.compliance.rejudgements import RejudgementDesk, RejudgementOrder
 from api.compliance.replay_routes import RUN, TYPE, WORKFLOW, ReplayBody, VerdictBody
 from api.compliance.replays import ReplayDesk, ReplayOrder
 from api.console.opening import Console
 from api.console.pages import digest_of, path_segment
-from api.console.visits import Visit, key_of
+from api.console.visits import Visit, choice, instant_of, key_of
+from api.http.limits import FrameworkRequest, Limits
 from api.http.models import QueryText
+from domain.contracts.rejudging import DecisionProcess
 from domain.contracts.work import WorkStage
 from domain.errors import DomainError, ErrorCode
+from domain.limits import REJUDGE, REPLAY
 from domain.replay import Verdict
 from domain.tokens import Role
 
@@ -65,6 +68,11 @@ class WorkPages:
             place=self._place("replay", replay_id),
         )
 
+    async def rejudge(self, visit: Visit) -> Response:
+        """Ask for a rejudgement, and go on to where it stands."""
+        state = await self._rejudgements.ask(_question(visit), key_of(visit), visit.principal)
+        return self._pages.to(f"/rejudgements/{path_segment(state.rejudgement_id)}")
+
     async def rejudgement(self, visit: Visit, rejudgement_id: str) -> Response:
         """Return how far a rejudgement is, and some of the decisions that would be others."""
         body = RejudgementBody.of(await self._rejudgements.read(rejudgement_id))
@@ -111,14 +119,16 @@ class WorkPages:
         return f"{self._pages.site.base}/{name}s/{path_segment(work_id)}"
 
 
-def add_work_pages(console: Console, made: WorkPages) -> None:
-    """Add the routes of these pages to the console."""
+def add_work_pages(console: Console, made: WorkPages, limits: Limits) -> None:
+    """Add the routes of these pages to the console; who asks for work is limited as by the API."""
     router, door = console.router, console.door
+    replays, rejudgements = limits.subjects(REPLAY), limits.subjects(REJUDGE)
     Officer = Annotated[Visit, Depends(door.require(Role.COMPLIANCE))]  # noqa: N806 - types
     Watching = Annotated[Visit, Depends(door.require(Role.COMPLIANCE, watches=True))]  # noqa: N806
 
     @router.post("/replays")
-    async def ask(visit: Officer) -> Response:
+    async def ask(visit: Officer, request: Request) -> Response:
+        replays.take(FrameworkRequest(request), visit.principal.actor)
         return await made.ask(visit)
 
     @router.get("/replays/{work_id}")
@@ -142,6 +152,11 @@ def add_work_pages(console: Console, made: WorkPages) -> None:
     async def go(visit: Officer) -> Response:
         return console.pages.to(f"/rejudgements/{path_segment(visit.value('rejudgement')[:64])}")
 
+    @router.post("/rejudgements/new")
+    async def rejudge(visit: Officer, request: Request) -> Response:
+        rejudgements.take(FrameworkRequest(request), visit.principal.actor)
+        return await made.rejudge(visit)
+
     @router.get("/rejudgements/{work_id}")
     async def rejudgement(visit: Officer, work_id: WorkId) -> Response:
         return await made.rejudgement(visit, work_id)
@@ -162,22 +177,24 @@ def _order(visit: Visit) -> ReplayOrder:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "not the id of a workflow and of a run of it")
     if not TYPE.fullmatch(given["type"]):
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "type: not a type of workflows")
-    since, until = _instant(visit, "from"), _instant(visit, "to")
+    since, until = (instant_of(visit.form.get(name, ""), name) for name in ("from", "to"))
     if given["workflow"]:
         since, until, given["cell"], given["type"] = None, None, "", ""
     return ReplayOrder(given["workflow"], given["run"], given["cell"], given["type"], since, until)
 
 
-def _instant(visit: Visit, name: str) -> datetime | None:
-    """Return an instant of a form, which is UTC where it does not say otherwise."""
-    text = visit.form.get(name, "")
-    if not text:
-        return None
+def _question(visit: Visit) -> RejudgementOrder:
+    """Return what a form asks for. Raises DomainError `malformed_request`."""
+    since, until = (instant_of(visit.value(name), name) for name in ("from", "to"))
+    assert since is not None
+    assert until is not None
     try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, f"{name}: not an instant") from error
+        policy = json.loads(visit.value("policy"))
+    except ValueError as error:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "policy: not a JSON object") from error
+    if not isinstance(policy, dict):
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "policy: not a JSON object")
+    return RejudgementOrder(visit.value("cell"), choice(DecisionProcess, visit, "process"), since, until, policy)
 
 
 def _verdict(only: str) -> Verdict | None:

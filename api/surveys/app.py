@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 
+from api.console.opening import Console
 from api.http.access import Principal
 from api.http.application import create_application
 from api.http.limits import Limits
@@ -12,7 +13,9 @@ from api.surveys.certification_routes import (
     certification_public_routes,
     certification_staff_routes,
 )
-from api.surveys.export_routes import Exports, export_routes
+from api.surveys.export_pages import ExportPages, add_export_pages
+from api.surveys.export_routes import export_routes
+from api.surveys.exporting import ExportDesk, Exports
 from api.surveys.management import SurveyManagement
 from api.surveys.processes import SurveyProcesses
 from api.surveys.public_routes import public_routes
@@ -37,21 +40,30 @@ def create_app(
     certifications: Certifications,
     telemetry: Telemetry,
     public_url: str = "",
+    console: Console | None = None,
 ) -> FastAPI:
-    """Return the application; `admin` is the dependency that lets in who may manage surveys."""
+    """Return the application; `admin` is the dependency that lets in who may manage surveys.
+
+    With a console there are its pages besides.
+    """
     app = create_application(
         "surveys",
         telemetry,
         summary="Surveys: created, changed, published and finished by staff, read by everyone.",
         public_url=public_url,
         body_limit_bytes=BODY_LIMIT_BYTES,
+        forms_below="" if console is None else console.pages.site.base,
     )
     management = SurveyManagement(catalogue, processes)
     app.include_router(staff_routes(management, catalogue, admin))
     app.include_router(steering_routes(management, admin))
     app.include_router(certification_staff_routes(management, catalogue, processes, certifications, admin))
-    app.include_router(export_routes(management, exports, admin, limits))
+    desk = ExportDesk(management, exports)
+    app.include_router(export_routes(desk, admin, limits))
     app.include_router(reconciliation_routes(management, findings, admin))
     app.include_router(certification_public_routes(management, certifications, limits))
     app.include_router(public_routes(management, catalogue, limits))
+    if console is not None:
+        add_export_pages(console, ExportPages(console, desk), limits)
+        app.include_router(console.router)
     return app

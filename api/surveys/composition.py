@@ -1,24 +1,31 @@
 """Wires the surveys service."""
 
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
 
 from api.background import run_beside
 from api.composition import Service
+from api.console.opening import ConsoleParts, open_console
+from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
 from api.surveys.app import create_app
 from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
-from api.surveys.export_routes import Exports
+from api.surveys.exporting import Exports
 from api.surveys.processes import SurveyProcesses
 from domain.audit import CATALOGUE_LOG
 from domain.audit_log import verifier_keys
+from domain.console import SessionKind
 from domain.errors import ErrorCode
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
-from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, CERTIFICATE, LIMITS, STAFF_TOKEN, public
+from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, CERTIFICATE, LIMITS, LOOKUP, STAFF_TOKEN, public
+from integrations.keys.purposes import CONSOLE as CONSOLE_KEY
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.file_store import FileObjectStore
@@ -28,11 +35,15 @@ from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
 from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.findings import CellFindingsReader
+from integrations.postgres.roles import CONSOLE
 from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.codec import keep_refreshed
+
+BASE: Final = "/console/surveys"  # of its pages
+TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
@@ -41,7 +52,8 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     if objects_folder is None:
         raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, *map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE, AUDIT_LOG)), IN_FLIGHT, LIMITS)
+    public_keys = map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE, AUDIT_LOG))
+    keys = open_keys(settings, *public_keys, IN_FLIGHT, LIMITS, CONSOLE_KEY, LOOKUP)
     clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     certificate_keys, log_keys = VerificationKeys(keys, CERTIFICATE), VerificationKeys(keys, AUDIT_LOG)
@@ -50,13 +62,13 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys, certificate_keys, log_keys))
     run_beside(lifetime, keep_refreshed(clients.codec))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools = await cell_pools(settings, lifetime)
+    pools, metrics = await cell_pools(settings, lifetime), AuthMetrics(telemetry.registry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
         limits=limits,
-        metrics=AuthMetrics(telemetry.registry),
+        metrics=metrics,
         clients=ApiClients(pools),
         sign_ins=SignIns(
             "surveys",
@@ -66,6 +78,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     objects = FileObjectStore(objects_folder)
+    staff_pools = await cell_pools(settings, lifetime, CONSOLE)
+    parts = ConsoleParts(keys, KeyedLookupHashes(keys), staff_pools, limits, metrics)
+    site = Site(public_url, BASE, settings.console_links, SessionKind.SURVEYS)
+    console = await open_console(settings, site, TEMPLATES, parts, lifetime)
     app = create_app(
         PostgresCatalogue(clients.catalogue),
         SurveyProcesses(clients.temporal, tuple(settings.cells)),
@@ -81,5 +97,6 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
             lambda: verifier_keys(settings.environment.value, settings.cells, log_keys.by_id.values()),
         ),
         public_url=settings.public_url,
+        console=console,
     )
     return Service(app)

@@ -10,6 +10,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.contracts.exports import ExportRequest
@@ -65,6 +66,8 @@ class ExportProcesses:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=TypedSearchAttributes([SearchAttributePair(SURVEY_ID, request.survey_id)]),
             )
+        except WorkflowAlreadyStartedError:
+            return  # and over by now
         except RPCError as error:
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
 

@@ -1,4 +1,4 @@
-"""The pages of compliance in a real Chromium: replay, and an entry with its proof."""
+"""The pages of compliance in a real Chromium: replay, an entry with its proof, and the search that leads to one."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,10 +11,11 @@ from comitia.stack.built_tools import CHROMIUM
 from domain.tokens import Role
 from integrations.listening import open_listener
 from tests.api.compliance.test_console import SIZE, open_office
+from tests.api.compliance.test_search import CELL, Searcher, case, open_searcher
 from tests.browser.conftest import Staff, certificate, chromium, served
 from tests.browser.test_support import accessible
 from tests.built_tools import need_tools
-from tests.conftest import SettingsFor
+from tests.conftest import OwnerPool, SettingsFor
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -51,4 +52,41 @@ async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) 
     async with page.expect_download() as kept:
         await page.get_by_role("link", name="Keep the proof as a file").click()
     assert (await kept.value).suggested_filename == f"eu-{SIZE - 1}.tlog-proof"
+    assert officers.complaints == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def reading(
+    settings_for: SettingsFor, owner_pool: OwnerPool, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Searcher, Staff]]:
+    need_tools(CHROMIUM)
+    async with AsyncExitStack() as lifetime:
+        listener = open_listener("127.0.0.1", 0)
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        folder, owner = tmp_path_factory.mktemp("log"), await owner_pool(CELL)
+        searcher = await lifetime.enter_async_context(open_searcher(settings_for, owner, folder, address))
+        await lifetime.enter_async_context(served(searcher.app, listener, *certificate(folder)))
+        browser = await lifetime.enter_async_context(chromium())
+        yield searcher, Staff(searcher.world, browser, address, BASE, "Compliance")
+
+
+async def test_an_entry_is_found_without_scripts(reading: tuple[Searcher, Staff]) -> None:
+    searcher, officers = reading
+    made = case()
+    await searcher.write(*made.entries)
+    await searcher.searched()
+    _, page = await officers.signed_in(Role.AUDITOR, java_script_enabled=False)
+    await page.get_by_role("link", name="Find entries").click()
+    await page.get_by_label("Log").select_option(CELL)
+    await page.get_by_label("By (who acted)").fill(made.actor)
+    await page.get_by_role("button", name="Find").focus()
+    await page.keyboard.press("Enter")
+    await page.get_by_role("heading", name=f"Found in {CELL}").wait_for()
+    assert await page.get_by_role("cell", name=made.staff[0]).count() == 2
+    address = page.url
+    await page.get_by_role("row", name=made.staff[0]).first.get_by_role("link").click()
+    await page.get_by_text(made.staff[0]).wait_for()
+    _, other = await officers.signed_in(Role.COMPLIANCE)  # axe is a script
+    await other.goto(address)
+    await accessible(other)
     assert officers.complaints == []

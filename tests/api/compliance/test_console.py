@@ -23,10 +23,9 @@ from activities.voting import VotingActivities
 from api.compliance.composition import BASE, TEMPLATES, compose
 from api.compliance.evidence import Asked
 from api.compliance.pages import CompliancePages, add_compliance_pages
-from api.compliance.rejudgements import RejudgementDesk, RejudgementOrder
+from api.compliance.rejudgements import RejudgementDesk
 from api.compliance.replays import ReplayDesk
 from api.compliance.work_pages import WorkDesks, WorkPages, add_work_pages
-from api.http.access import Principal
 from api.http.application import create_application
 from domain.audit_log import origin_of
 from domain.checkpoints import read_verifier_keys, verifier_key
@@ -47,13 +46,13 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
-from integrations.vendor_settings import StaffProviderSettings
 from tests.api.compliance.test_rejudgements import cell_of as rejudging_cell_of
 from tests.api.compliance.test_replays import cell_of as replay_cell_of
 from tests.audited import PAGES, leaves
 from tests.comitia.test_replay import Ledger, submit
 from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ADDRESS, Browser, ConsoleWorld, changing_routes, console_world, forms_of
+from tests.limits_world import lonely_limits
 from tests.workflows.test_rejudge_decisions import SINCE, SOON, Kept
 from tests.workflows.test_replay_executions import Executions
 from tests.workflows.test_seal_audit_log import Database, Watch
@@ -96,8 +95,7 @@ async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> 
     async with AsyncExitStack() as lifetime:
         pools = await identity_pools(settings, lifetime)
         world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES, address=address))
-        issuer = {name: value for name, value in world.issuer.settings if name not in {"redirect_uri", "auth_time"}}
-        settings = settings.model_copy(update={"staff_provider": StaffProviderSettings(**issuer)})
+        settings = settings.model_copy(update={"staff_provider": world.staff_provider})
         service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
         world.serve(service.app)
         yield Office(world, settings, database, keys, pools, service.app)
@@ -169,19 +167,22 @@ async def test_long_work_is_cancelled_by_a_form(office: Office, owner_pool: Owne
         ),
     ):
         add_compliance_pages(world.console, CompliancePages(world.console, Logs(), Evidence(), replays))  # type: ignore[arg-type]  # fakes
-        add_work_pages(world.console, WorkPages(world.console, WorkDesks(replays, rejudgements)))
+        add_work_pages(world.console, WorkPages(world.console, WorkDesks(replays, rejudgements)), lonely_limits())
         app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
         app.include_router(world.console.router)
         world.serve(app)
-        actor, browser = await world.signed_in(Role.COMPLIANCE)
+        _, browser = await world.signed_in(Role.COMPLIANCE)
         first = await browser.get()
         period = {"cell": "eu", "from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
         owner = await owner_pool("eu")
         async with leaves(owner, "compliance POST /console/compliance/replays"):
             replay = await browser.submit(first, "/replays", **period)
-        order = RejudgementOrder("eu", DecisionProcess.LOGIN, SINCE, SOON, {"version": 1})
-        asked = await rejudgements.ask(order, "k" * 8, Principal(actor, frozenset({Role.COMPLIANCE})))
-        rejudgement = await browser.submit(first, "/rejudgements", rejudgement=asked.rejudgement_id)
+        question = {"cell": "eu", "process": "login", "from": SINCE.isoformat(), "to": SOON.isoformat()}
+        for wrong in ({"policy": "x"}, {"policy": "[]"}, {"policy": '{"version": 4711}'}, {"from": "x"}, {"to": ""}):
+            assert (await browser.submit(first, "/rejudgements/new", **{**question, **wrong})).status_code == 400
+        async with leaves(owner, "compliance POST /console/compliance/rejudgements/new"):
+            asked = await browser.submit(first, "/rejudgements/new", **question)
+        rejudgement = await browser.submit(first, "/rejudgements", rejudgement=asked.url.path.rpartition("/")[2])
         cancels = (
             leaves(owner, "compliance POST /console/compliance/replays/{work_id}/cancel"),
             leaves(owner, "compliance POST /console/compliance/rejudgements/{work_id}/cancel"),
@@ -276,12 +277,12 @@ async def test_each_role_sees_its_own_pages_and_every_changing_one_has_its_entry
     nothing: tuple[Any, ...] = (None, None, None)
     add_compliance_pages(office.world.console, CompliancePages(office.world.console, *nothing))  # it is not served
     unserved: Any = WorkDesks(None, None)  # type: ignore[arg-type]
-    add_work_pages(office.world.console, WorkPages(office.world.console, unserved))
+    add_work_pages(office.world.console, WorkPages(office.world.console, unserved), lonely_limits())
     assert changing_routes(office.world.console) == listed
     async with leaves(await owner_pool("eu"), "compliance GET /console/compliance/back"):
         _, auditor = await office.world.signed_in(Role.AUDITOR)
     token = forms_of(await auditor.get())[0].fields["token"]
-    for path in ("/replays", "/replays/x/cancel", "/rejudgements", "/rejudgements/x/cancel"):
+    for path in ("/replays", "/replays/x/cancel", "/rejudgements", "/rejudgements/new", "/rejudgements/x/cancel"):
         assert (await auditor.post(f"{BASE}{path}", {"token": token, "workflow": "a/b"})).status_code == 403
     assert (await auditor.get("/replays/x")).status_code == 403
     for role in (Role.SUPPORT, Role.ADMIN):

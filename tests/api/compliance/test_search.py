@@ -1,11 +1,13 @@
 """The search of an audit log over HTTP: it finds what is sealed, and is made anew out of that alone."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,19 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.types import ASGIApp
 from typer.testing import CliRunner
 
 from activities.log_indexing import LogIndexing
 from activities.log_reading import LogReading
-from api.compliance.composition import compose
+from api.compliance.composition import BASE, TEMPLATES, compose
 from comitia.cli import app as command_line
 from comitia.stack.state import StackState
 from domain.audit import AuditEntry, AuditKind
 from domain.audit_log import origin_of
 from domain.ids import new_staff_id
 from domain.tokens import Role
+from integrations.identity_cell import identity_pools
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, STAFF_TOKEN, public
@@ -35,10 +39,14 @@ from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH
 from integrations.settings import Environment
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import OwnerPool, SettingsFor
+from tests.console_world import ADDRESS, ConsoleWorld, console_world
 from tests.integrations.postgres.test_entry_writers import connected
 from tests.sealing_world import Seal, sealing
 
 CELL = "eu"
+SHOWN = 50  # entries of a page
+ROW = '<tr><th scope="row">'
+LINK = re.compile(r'href="([^"]+)"')
 ROWS = "SELECT * FROM audit.search ORDER BY leaf_index"
 
 
@@ -53,6 +61,8 @@ class Searcher:
     seal: Seal
     indexing: LogIndexing
     folder: Path
+    world: ConsoleWorld
+    app: ASGIApp
 
     async def get(self, *roles: Role, log: str = CELL, **params: Any) -> httpx.Response:
         token = self.tokens.staff("u_tester", roles or (Role.COMPLIANCE,))
@@ -90,8 +100,16 @@ class Searcher:
 async def searcher(
     settings_for: SettingsFor, owner_pool: OwnerPool, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Searcher]:
-    folder = tmp_path_factory.mktemp("objects")
-    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder)
+    folder, owner = tmp_path_factory.mktemp("objects"), await owner_pool(CELL)
+    async with open_searcher(settings_for, owner, folder, ADDRESS) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_searcher(
+    settings_for: SettingsFor, owner: asyncpg.Pool, folder: Path, address: str
+) -> AsyncIterator[Searcher]:
+    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder, public_url=address)
     tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
     await tokens.refresh()
     async with AsyncExitStack() as lifetime:
@@ -102,10 +120,14 @@ async def searcher(
         origin = origin_of(settings.environment.value, CELL)
         reading = LogReading(open_log_objects(settings), signer, CELL, origin)
         indexing = LogIndexing(reading, PostgresLogSearch(keeper))
+        pools = await identity_pools(settings, lifetime)
+        world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES, address=address))
+        settings = settings.model_copy(update={"staff_provider": world.staff_provider})
         service = await compose(settings, lifetime, make_telemetry(settings, "compliance"))
+        world.serve(service.app)
         transport = httpx.ASGITransport(service.app)
         client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
-        yield Searcher(client, tokens, identity, await owner_pool(CELL), seal, indexing, folder)
+        yield Searcher(client, tokens, identity, owner, seal, indexing, folder, world, service.app)
 
 
 @dataclass
@@ -155,6 +177,50 @@ async def test_an_entry_is_found_by_what_it_says_once_it_is_sealed(searcher: Sea
     assert await searcher.found(actor=made.actor, to=last.isoformat()) == made.told[1:]
     since, until = first - timedelta(hours=1), first + timedelta(microseconds=1)
     assert await searcher.found(actor=made.actor, from_=since.isoformat(), to=until.isoformat()) == made.told[-1:]
+
+
+async def test_the_page_finds_what_the_api_finds_and_each_line_leads_to_its_proof(searcher: Searcher) -> None:
+    made = [case() for _ in range(9)]
+    actor = made[0].actor
+    staff = [each for some in made for each in some.staff]
+    await searcher.write(*(entry for each in staff for entry in Case(actor, [each]).entries))
+    await searcher.searched()
+    _, browser = await searcher.world.signed_in(Role.AUDITOR)
+    form = await browser.get("/search")
+    assert (form.status_code, "<h2" in form.text) == (200, False)
+    page = await browser.submit(form, "/search", log=CELL, kind="", actor=actor)
+    told = (await searcher.get(actor=actor, limit=100)).json()["entries"]
+    assert len(told) == 2 * len(staff) > SHOWN
+    assert page.text.count(ROW) == SHOWN
+    (address,) = [each for each in LINK.findall(page.text) if "before=" in each]
+    older = await browser.client.get(unescape(address))
+    shown = [line for text in (page.text, older.text) for line in text.splitlines() if line.startswith(ROW)]
+    for line, entry in zip(shown, told, strict=True):
+        assert f'"{BASE}/entries?log={CELL}&amp;index={entry["index"]}"' in line
+        assert entry["entry"]["body"]["subject"] in line
+    proved = await browser.get(f"/entries?log={CELL}&index={told[-1]['index']}")
+    assert staff[0] in proved.text
+    nothing = await browser.submit(form, "/search", log=CELL, kind="staff.added", subject='"><script>')
+    assert ("No entry says this." in nothing.text, "<script>" in nothing.text) == (True, False)
+    late = {"from": told[0]["entry"]["at"], "to": "2999-01-01T00:00"}
+    assert (await browser.submit(form, "/search", log=CELL, kind="", actor=actor, **late)).text.count(ROW) == 1
+
+
+async def test_the_page_refuses_what_is_no_search_and_who_may_not_read_logs(searcher: Searcher) -> None:
+    _, browser = await searcher.world.signed_in(Role.COMPLIANCE)
+    wrong = {
+        "kind": "votes.recorded",
+        "from": "x",
+        "to": "0001-01-01T00:00+23:00",
+        "before": "-1",
+        "subject": "x" * 201,
+    }
+    for name, value in wrong.items():
+        assert (await browser.client.get(f"{BASE}/search", params={"log": CELL, name: value})).status_code == 400
+    assert (await browser.get("/search?log=nobodys")).status_code == 404
+    for role in (Role.SUPPORT, Role.ADMIN):
+        _, other = await searcher.world.signed_in(role)
+        assert (await other.get(f"/search?log={CELL}")).status_code == 403
 
 
 async def test_what_is_found_leads_to_its_proof(searcher: Searcher) -> None:

@@ -1,5 +1,6 @@
 """The service `surveys` in this process, over real databases and a real Temporal; cells that can be cut off."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest_asyncio
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
@@ -18,12 +20,13 @@ from activities.closing import ClosingActivities
 from activities.exports import ExportActivities
 from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
+from api.console.opening import Console
 from api.http.access import Access
 from api.http.limits import Limits
 from api.surveys.app import create_app
 from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
-from api.surveys.export_routes import Exports
+from api.surveys.exporting import Exports
 from api.surveys.processes import SurveyProcesses
 from domain.audit_log import verifier_keys
 from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Survey, SurveyIntake, SurveyWindow
@@ -107,9 +110,12 @@ class Totals:
     def __init__(self) -> None:
         self.merged = MergedTotals(positions={}, counts={})
         self.is_down = False
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
 
     async def totals(self, survey_id: str) -> MergedTotals:
         assert survey_id
+        await self.goes_on.wait()
         if self.is_down:
             raise DomainError(ErrorCode.TALLY_UNAVAILABLE)
         return self.merged
@@ -163,10 +169,10 @@ class Platform:
             ),
         )
 
-    def http(self, token: str | None = None, **processes: Any) -> httpx.AsyncClient:
-        """Return a client of a fresh application process."""
+    def application(self, console: Console | None = None, **processes: Any) -> FastAPI:
+        """Return the application of a fresh process."""
         options = {"queue": self.queue, "patience_s": PATIENCE_S, **processes}
-        app = create_app(
+        return create_app(
             self.catalogue,
             SurveyProcesses(self.client, CELLS, **options),
             Exports(self.exports, ExportProcesses(self.client, queue=self.queue), self.objects),
@@ -175,7 +181,12 @@ class Platform:
             limits=self.limits,
             telemetry=make_telemetry(self.settings, "surveys"),
             certifications=Certifications(self.certifications, self.objects, dict, lambda: LOG_KEYS),
+            console=console,
         )
+
+    def http(self, token: str | None = None, **processes: Any) -> httpx.AsyncClient:
+        """Return a client of a fresh application process."""
+        app = self.application(**processes)
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://surveys.test", headers=headers)
 

@@ -1,0 +1,68 @@
+"""The pages of exports in a real Chromium: one is written and kept, and one is cancelled without scripts."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from api.surveys.composition import BASE
+from comitia.stack.built_tools import CHROMIUM
+from domain.tokens import Role
+from integrations.listening import open_listener
+from tests.api.surveys.conftest import Platform, platform, working
+from tests.api.surveys.test_export_pages import Bureau, open_bureau
+from tests.browser.conftest import Staff, certificate, chromium, served
+from tests.browser.test_support import accessible
+from tests.built_tools import need_tools
+from tests.conftest import SettingsFor
+
+__all__ = ["platform", "working"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bureau(
+    working: Platform, settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Bureau, Staff]]:
+    need_tools(CHROMIUM)
+    async with AsyncExitStack() as lifetime:
+        listener = open_listener("127.0.0.1", 0)
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        opened = await lifetime.enter_async_context(open_bureau(working, settings_for, address))
+        await lifetime.enter_async_context(served(opened.app, listener, *certificate(tmp_path_factory.mktemp("tls"))))
+        browser = await lifetime.enter_async_context(chromium())
+        yield opened, Staff(opened.world, browser, address, BASE, "Exports of results")
+
+
+async def test_an_export_comes_to_its_page_by_itself_and_its_file_is_kept(bureau: tuple[Bureau, Staff]) -> None:
+    opened, staff = bureau
+    _, page = await staff.signed_in(Role.ADMIN)
+    opened.platform.results.goes_on.clear()
+    await page.get_by_label("Survey id").fill(opened.survey_id)
+    await page.get_by_role("button", name="Export").click()
+    await page.get_by_text("running", exact=True).wait_for()
+    await accessible(page)
+    await page.evaluate("window.unchanged = true")
+    opened.platform.results.goes_on.set()
+    async with page.expect_download() as kept:
+        await page.get_by_role("link", name="Keep the file").click()
+    assert (await kept.value).suggested_filename.endswith(".csv")
+    assert await page.evaluate("window.unchanged")  # the file has come to the page
+    await accessible(page)
+    await page.get_by_role("link", name="Another export of this survey").click()
+    await page.get_by_role("heading", name="Asked for last").wait_for()
+    await accessible(page)
+    assert staff.complaints == []
+
+
+async def test_an_export_is_cancelled_without_scripts(bureau: tuple[Bureau, Staff]) -> None:
+    opened, staff = bureau
+    _, page = await staff.signed_in(Role.ADMIN, java_script_enabled=False)
+    opened.platform.results.goes_on.clear()
+    await page.get_by_label("Survey id").fill(opened.survey_id)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Cancel it").focus()
+    await page.keyboard.press("Enter")
+    await page.get_by_text("cancelled", exact=True).wait_for()
+    opened.platform.results.goes_on.set()
+    assert staff.complaints == []
