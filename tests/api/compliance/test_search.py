@@ -35,7 +35,7 @@ from integrations.keys.signing import LogKeys
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.audit_entries import append
 from integrations.postgres.log_search import PostgresLogSearch
-from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH
+from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH, STAFFING
 from integrations.settings import Environment
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import OwnerPool, SettingsFor
@@ -109,7 +109,7 @@ async def searcher(
 async def open_searcher(
     settings_for: SettingsFor, owner: asyncpg.Pool, folder: Path, address: str
 ) -> AsyncIterator[Searcher]:
-    settings = settings_for(IDENTITY, SEARCH, objects_folder=folder, public_url=address)
+    settings = settings_for(IDENTITY, SEARCH, STAFFING, objects_folder=folder, public_url=address)
     tokens = AccessTokens(open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN))
     await tokens.refresh()
     async with AsyncExitStack() as lifetime:

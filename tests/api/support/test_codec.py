@@ -42,7 +42,7 @@ from integrations.keys.purposes import (
     history,
     in_flight,
 )
-from integrations.postgres.roles import CODEC, IDENTITY
+from integrations.postgres.roles import CODEC, IDENTITY, STAFFING
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
@@ -433,7 +433,7 @@ async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_c
 async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token(
     settings_for: SettingsFor, owner_pool: OwnerPool
 ) -> None:
-    settings = settings_for(IDENTITY, CODEC, codec_origins=frozenset({UI}), public_url=ADDRESS)
+    settings = settings_for(IDENTITY, CODEC, STAFFING, codec_origins=frozenset({UI}), public_url=ADDRESS)
     keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, HISTORY)
     tokens = AccessTokens(keys)
     await tokens.refresh()

@@ -20,7 +20,7 @@ from domain.ids import new_console_session_id
 from domain.tokens import Role
 from integrations.platform import cell_pools
 from integrations.postgres.console_sessions import PostgresConsoleSessions
-from integrations.postgres.roles import CONSOLE, IDENTITY
+from integrations.postgres.roles import CONSOLE, IDENTITY, STAFFING
 from tests.api.surveys.conftest import Platform
 from tests.api.surveys.test_exports import INTERNAL, TOTALS
 from tests.audited import PAGES, leaves
@@ -52,11 +52,11 @@ async def bureau(working: Platform, settings_for: SettingsFor) -> AsyncIterator[
 
 @asynccontextmanager
 async def open_bureau(working: Platform, settings_for: SettingsFor, address: str) -> AsyncIterator[Bureau]:
-    settings = settings_for(CONSOLE, IDENTITY)
+    settings = settings_for(CONSOLE, IDENTITY, STAFFING)
     async with AsyncExitStack() as lifetime:
         pools = await cell_pools(settings, lifetime, CONSOLE)
         identity = await cell_pools(settings, lifetime, IDENTITY)
-        made = console_world(settings, pools, BASE, TEMPLATES, address=address, sessions=KIND, enrolling=identity)
+        made = console_world(settings, pools, BASE, TEMPLATES, address=address, sessions=KIND)
         world = await lifetime.enter_async_context(made)
         working.results.merged, working.results.is_down = TOTALS, False
         question = {"title": "What?", "min": 1, "max": 1, "options": [{"text": "Soup"}, {"text": "Salad"}]}

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0010_newest_exports"
-down_revision = "0008_cancelled_exports"
+down_revision = "0009_corrections"
 branch_labels = None
 depends_on = None
 

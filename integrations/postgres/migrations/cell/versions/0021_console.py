@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0021_console"
-down_revision = "0019_compliance"
+down_revision = "0020_staffing"
 branch_labels = None
 depends_on = None
 
