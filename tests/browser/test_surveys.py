@@ -41,7 +41,6 @@ async def test_an_export_comes_to_its_page_by_itself_and_its_file_is_kept(bureau
     await page.get_by_label("Survey id").fill(opened.survey_id)
     await page.get_by_role("button", name="Export").click()
     await page.get_by_text("running", exact=True).wait_for()
-    await accessible(page)
     await page.evaluate("window.unchanged = true")
     opened.platform.results.goes_on.set()
     async with page.expect_download() as kept:
