@@ -56,7 +56,7 @@ class Searcher:
 
     client: httpx.AsyncClient
     tokens: AccessTokens
-    identity: asyncpg.Pool
+    staffing: asyncpg.Pool
     owner: asyncpg.Pool
     seal: Seal
     indexing: LogIndexing
@@ -87,7 +87,7 @@ class Searcher:
 
     async def write(self, *entries: AuditEntry) -> None:
         for entry in entries:
-            async with self.identity.acquire() as connection, connection.transaction():
+            async with self.staffing.acquire() as connection, connection.transaction():
                 await append(connection, entry)
 
     async def searched(self) -> int:
@@ -114,7 +114,7 @@ async def open_searcher(
     await tokens.refresh()
     async with AsyncExitStack() as lifetime:
         seal = await lifetime.enter_async_context(sealing(settings_for(AUDIT), CELL, folder))
-        identity = await lifetime.enter_async_context(connected(settings_for, CELL, IDENTITY))
+        staffing = await lifetime.enter_async_context(connected(settings_for, CELL, STAFFING))
         keeper = await lifetime.enter_async_context(connected(settings_for, CELL, AUDIT, size=4))
         signer = LogKeys(open_keys(settings, public(AUDIT_LOG)), AUDIT_LOG)
         origin = origin_of(settings.environment.value, CELL)
@@ -127,7 +127,7 @@ async def open_searcher(
         world.serve(service.app)
         transport = httpx.ASGITransport(service.app)
         client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://officer"))
-        yield Searcher(client, tokens, identity, owner, seal, indexing, folder, world, service.app)
+        yield Searcher(client, tokens, staffing, owner, seal, indexing, folder, world, service.app)
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Case:
 
 
 def case() -> Case:
-    return Case(f"staff:u_eu_{secrets.token_hex(8)}", [new_staff_id(CELL) for _ in range(3)])
+    return Case(f"comitia:{secrets.token_hex(8)}", [new_staff_id(CELL) for _ in range(3)])
 
 
 async def test_an_entry_is_found_by_what_it_says_once_it_is_sealed(searcher: Searcher) -> None:
