@@ -107,10 +107,11 @@ async def stage_of(votes: Votes, cast: httpx.Response, token: str) -> str:
 
 
 async def test_reads_and_the_other_cell_go_on_meanwhile(
-    votes: Votes, votes_settings: Settings, booth_of: OpenBooth, desk: TokenDesk, owner_pool: OwnerPool
+    votes_settings: Settings, booth_of: OpenBooth, desk: TokenDesk, owner_pool: OwnerPool
 ) -> None:
     stuck, other = await booth_of(), await booth_of()
-    async with booth_elsewhere(votes_settings, owner_pool) as elsewhere:
+    usual = votes_settings.model_copy(update={"vote_confirm_timeout_s": 1.0})
+    async with votes_service(usual) as votes, booth_elsewhere(votes_settings, owner_pool) as elsewhere:
         late, early = desk.token(stuck.survey.id, CELL), desk.token(other.survey.id, CELL)
         far = desk.token(elsewhere.survey.id, OTHER)
         before = await _taken(votes, other, early)
