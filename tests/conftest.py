@@ -4,6 +4,7 @@
 Tests keep apart by fresh ids, never by emptying anything.
 """
 
+import gc
 import os
 import re
 import shutil
@@ -70,6 +71,17 @@ class _Grouped(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Grouped:
     """Keep the tests of one platform in one test process: a second platform costs more than it wins on two cores."""
     return _Grouped(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among the modules and thousands of tests that are there until the end anyway."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
