@@ -135,6 +135,19 @@ async def test_a_platform_that_does_not_answer_is_no_success(folder: Path, serve
     assert "not finished:" in said
 
 
+async def test_ctrl_c_ends_it_and_leaves_a_stack_that_ran_before(folder: Path, platform: Supervisor) -> None:
+    pids = platform.pids
+    with demo("--data", str(folder), "--votes", "150", "--clients", "1") as process:
+        await survey_of(process)
+        family = family_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        said = await rest_of(process)
+        assert process.returncode == 130, said
+        assert not gone(family, within_s=1)
+    assert platform.pids == pids
+
+
+@pytest.mark.long  # a platform's start for one signal; tests/comitia/test_up.py ends servers of its own in this way
 async def test_a_stack_of_its_own_stops_on_ctrl_c() -> None:
     with tempfile.TemporaryDirectory(prefix="comitia-demo-") as name:
         with demo("--data", name, "--free-ports", "--clients", "8") as process:
