@@ -40,7 +40,7 @@ async def test_every_audit_log_is_sealed_and_anybody_can_check_it(
     servers: StackState, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(AUDIT)
-    monkeypatch.setattr("comitia.audit._settings", lambda _: settings)
+    monkeypatch.setattr("comitia.audit.settings_of", lambda *_: settings)
     for log in (*CELLS, CATALOGUE):
         sealed = await seal_log(settings, log, within=SEALED_WITHIN)
         copy = LogFolder(servers.objects_folder / "logs" / log)

@@ -72,7 +72,7 @@ async def sealed(settings: Settings, tmp_path: Path) -> AsyncIterator[Path]:
 @pytest.fixture
 def command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command line as a process with these settings."""
-    monkeypatch.setattr("comitia.audit._settings", lambda _: settings)
+    monkeypatch.setattr("comitia.audit.settings_of", lambda *_: settings)
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(command_line, arguments)
