@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 JARS := .tools/kafka/libs/.complete
 TOOLS := .tools/bin
 COVERAGE_MINIMUM ?= 90
-TWO_AT_A_TIME := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+PROCESSES ?= 2
+AT_A_TIME := --numprocesses=$(PROCESSES) --dist=loadscope --no-loadscope-reorder
 ARGS ?=
 COMMIT ?= HEAD
 
@@ -77,14 +78,14 @@ types: $(VENV)/.installed ## mypy, strict
 imports: $(VENV)/.installed ## import contracts
 	$(BIN)/lint-imports
 
-tests: setup ## pytest on real servers, two at a time; what fails beside others again alone; ARGS for pytest
-	@$(BIN)/pytest $(TWO_AT_A_TIME) $(ARGS); status=$$?; \
+tests: setup ## pytest on real servers, two at a time; what fails beside others again alone; PROCESSES=n, ARGS for pytest
+	@$(BIN)/pytest $(AT_A_TIME) $(ARGS); status=$$?; \
 	if [ $$status -ne 1 ]; then exit $$status; fi; \
 	echo "Again, alone: what passes now is a test that does not bear company, which is a defect of the test"; \
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v
 
 coverage: setup ## the same with the branches that it takes in every process, which costs as much again
-	$(BIN)/pytest $(TWO_AT_A_TIME) --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)
+	$(BIN)/pytest $(AT_A_TIME) --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MINIMUM) $(ARGS)
 
 faults: setup tools ## break everything under load, one thing at a time; MINUTES=n at random, SEED=n, ONLY=patterns, RATE=n
 	$(BIN)/python -m tests.faults --minutes=$(or $(MINUTES),0) --seed=$(or $(SEED),1) --rate=$(or $(RATE),40) --only='$(ONLY)'
