@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 JARS := .tools/kafka/libs/.complete
 TOOLS := .tools/bin
 COVERAGE_MINIMUM ?= 90
-PROCESSES ?= 2
+# one more than there are cores: a test often waits
+PROCESSES ?= 3
 AT_A_TIME := --numprocesses=$(PROCESSES) --dist=loadscope --no-loadscope-reorder
 ARGS ?=
 COMMIT ?= HEAD
@@ -78,7 +79,7 @@ types: $(VENV)/.installed ## mypy, strict
 imports: $(VENV)/.installed ## import contracts
 	$(BIN)/lint-imports
 
-tests: setup ## pytest on real servers, two at a time; what fails beside others again alone; PROCESSES=n, ARGS for pytest
+tests: setup ## pytest on real servers, three at a time; what fails beside others again alone; PROCESSES=n, ARGS for pytest
 	@$(BIN)/pytest $(AT_A_TIME) $(ARGS); status=$$?; \
 	if [ $$status -ne 1 ]; then exit $$status; fi; \
 	echo "Again, alone: what passes now is a test that does not bear company, which is a defect of the test"; \

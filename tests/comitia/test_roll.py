@@ -16,7 +16,6 @@ from comitia.roll import app
 from comitia.roll_import import OtherReportError, RollImport
 from comitia.stack.state import StackState
 from domain.accounts import ClaimState
-from domain.claiming import claim_everywhere, release_everywhere
 from domain.eligibility import Asked, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_person_id, new_survey_id, new_voter_id
@@ -32,6 +31,7 @@ from integrations.postgres.document_claims import PostgresDocumentClaims
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY
 from integrations.postgres.rolls import PostgresRolls
+from tests.claimants import claim_everywhere, release_everywhere
 from tests.conftest import OwnerPool, SettingsFor
 
 

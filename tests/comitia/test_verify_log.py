@@ -27,7 +27,7 @@ from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.audit_entries import append
 from integrations.postgres.audit_sequence import PostgresAuditSequence
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT, IDENTITY
+from integrations.postgres.roles import AUDIT, STAFFING
 from integrations.settings import Settings
 from integrations.telemetry.audit_metrics import AuditMetrics
 from tests.conftest import OwnerPool, SettingsFor
@@ -39,17 +39,17 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def settings(settings_for: SettingsFor) -> Settings:
-    return settings_for(AUDIT, IDENTITY)
+    return settings_for(AUDIT, STAFFING)
 
 
 @pytest_asyncio.fixture
 async def sealed(settings: Settings, tmp_path: Path) -> AsyncIterator[Path]:
     """A copy of a cell's log with three entries of ours at its end, and the keys beside it."""
     address = settings.cells[CELL].database
-    identity, audit = await open_pool(address, settings, IDENTITY), await open_pool(address, settings, AUDIT)
+    staffing, audit = await open_pool(address, settings, STAFFING), await open_pool(address, settings, AUDIT)
     for _ in range(3):
-        async with identity.acquire() as connection, connection.transaction():
-            entry = AuditEntry(AuditKind.STAFF_DISABLED, "staff:u_tests", new_staff_id(CELL))
+        async with staffing.acquire() as connection, connection.transaction():
+            entry = AuditEntry(AuditKind.STAFF_DISABLED, "comitia:tests", new_staff_id(CELL))
             await append(connection, entry)
     sealing = AuditSealingActivities(
         {CELL: PostgresAuditSequence(audit)},
@@ -65,7 +65,7 @@ async def sealed(settings: Settings, tmp_path: Path) -> AsyncIterator[Path]:
     assert await copy_log(FileObjectStore(tmp_path / "objects"), CELL, tmp_path / "copy") > 2
     assert await copy_log(FileObjectStore(tmp_path / "objects"), CELL, tmp_path / "copy") == 0
     yield tmp_path / "copy"
-    await identity.close()
+    await staffing.close()
     await audit.close()
 
 

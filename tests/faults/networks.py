@@ -23,7 +23,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "api-results": (*_DATABASES, "redis"),
     "api-streams": (*_DATABASES, "redis"),
     "workers-voting": (*_DATABASES, "temporal", "kafka"),
-    "workers-platform": (*_DATABASES, "temporal", "kafka"),
+    "workers-platform": (*_DATABASES, "temporal", "kafka", "redis"),
     "workers-tally": (*_DATABASES, "kafka", "redis"),
     "workers-reconciliation": (*_DATABASES, "temporal", "kafka", "redis"),
     "workers-certification": (*_DATABASES, "temporal"),

@@ -39,14 +39,14 @@ def sequence(audit_pool: asyncpg.Pool) -> PostgresAuditSequence:
 
 
 @pytest.fixture
-def identity(identity_pools: dict[str, asyncpg.Pool]) -> asyncpg.Pool:
-    return identity_pools[CELL]
+def staffing(staffing_pools: dict[str, asyncpg.Pool]) -> asyncpg.Pool:
+    return staffing_pools[CELL]
 
 
 async def write(connection: Any) -> str:
     """Write an entry; return the subject that it is known by."""
     staff = new_staff_id(CELL)
-    await append(connection, AuditEntry(AuditKind.STAFF_DISABLED, "staff:u_tests", staff))
+    await append(connection, AuditEntry(AuditKind.STAFF_DISABLED, "comitia:tests", staff))
     return staff
 
 
@@ -69,9 +69,9 @@ async def subjects(sequence: PostgresAuditSequence, first: int, end: int) -> lis
     return [json.loads(entry.leaf)["body"].get("subject", "") for entry in await sequence.entries(first, end)]
 
 
-async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSequence, identity: asyncpg.Pool):
+async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSequence, staffing: asyncpg.Pool):
     before = await sequenced(sequence)
-    async with writing(identity) as subject:
+    async with writing(staffing) as subject:
         pass
     after = await sequenced(sequence)
     assert await sequenced(sequence) == after
@@ -83,11 +83,11 @@ async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSe
 
 
 async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtakes_it(
-    sequence: PostgresAuditSequence, identity: asyncpg.Pool
+    sequence: PostgresAuditSequence, staffing: asyncpg.Pool
 ):
     before = await sequenced(sequence)
-    async with writing(identity) as late:
-        async with writing(identity) as early:
+    async with writing(staffing) as late:
+        async with writing(staffing) as early:
             pass  # begun after the late one, committed before it
         held = await sequenced(sequence)
         assert early not in await subjects(sequence, before, held)
@@ -98,10 +98,10 @@ async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtake
 
 
 async def test_it_is_known_for_how_long_an_entry_waits_behind_an_open_transaction(
-    sequence: PostgresAuditSequence, identity: asyncpg.Pool
+    sequence: PostgresAuditSequence, staffing: asyncpg.Pool
 ):
-    async with writing(identity):
-        async with writing(identity):
+    async with writing(staffing):
+        async with writing(staffing):
             pass  # waits for the one that is open
         await sequenced(sequence)
         first = await sequence.waited()
@@ -111,12 +111,12 @@ async def test_it_is_known_for_how_long_an_entry_waits_behind_an_open_transactio
     assert await sequence.waited() == timedelta()
 
 
-async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequence, identity: asyncpg.Pool):
+async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequence, staffing: asyncpg.Pool):
     before = await sequenced(sequence)
     with pytest.raises(RuntimeError):
-        async with writing(identity) as undone:
+        async with writing(staffing) as undone:
             raise RuntimeError
-    async with writing(identity) as done:
+    async with writing(staffing) as done:
         pass
     after = await sequenced(sequence)
     found = await subjects(sequence, before, after)
@@ -124,12 +124,12 @@ async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequenc
     assert undone not in found
 
 
-async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSequence, identity: asyncpg.Pool):
+async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSequence, staffing: asyncpg.Pool):
     before = await sequenced(sequence)
     written: list[str] = []
 
     async def one(number: int) -> None:
-        async with writing(identity) as subject:
+        async with writing(staffing) as subject:
             await asyncio.sleep(0.002 * (number % 7))
         written.append(subject)
 
@@ -168,13 +168,13 @@ async def test_places_are_never_taken_back(sequence: PostgresAuditSequence, owne
 
 
 async def test_a_role_writes_entries_or_gives_places_and_chooses_nothing_of_them(
-    audit_pool: asyncpg.Pool, identity: asyncpg.Pool
+    audit_pool: asyncpg.Pool, staffing: asyncpg.Pool
 ):
     forbidden = (
-        (identity, "INSERT INTO audit.entry (xid, kind, body) VALUES ('1', 'x', '{}')"),
-        (identity, "INSERT INTO audit.entry (entry_id, kind, body) VALUES (gen_random_uuid(), 'x', '{}')"),
-        (identity, "SELECT count(*) FROM audit.entry"),
-        (identity, "SELECT count(*) FROM audit.leaf"),
+        (staffing, "INSERT INTO audit.entry (xid, kind, body) VALUES ('1', 'x', '{}')"),
+        (staffing, "INSERT INTO audit.entry (entry_id, kind, body) VALUES (gen_random_uuid(), 'x', '{}')"),
+        (staffing, "SELECT count(*) FROM audit.entry"),
+        (staffing, "SELECT count(*) FROM audit.leaf"),
         (audit_pool, "INSERT INTO audit.entry (kind, body) VALUES ('x', '{}')"),
         (audit_pool, "DELETE FROM audit.leaf"),
         (audit_pool, "SELECT count(*) FROM identity.voter"),
@@ -186,9 +186,9 @@ async def test_a_role_writes_entries_or_gives_places_and_chooses_nothing_of_them
 
 
 async def test_an_entry_smuggled_in_behind_the_others_is_named(
-    sequence: PostgresAuditSequence, identity: asyncpg.Pool, owner_pool: OwnerPool
+    sequence: PostgresAuditSequence, staffing: asyncpg.Pool, owner_pool: OwnerPool
 ):
-    async with writing(identity):
+    async with writing(staffing):
         pass
     await sequenced(sequence)
     pool, ident = await owner_pool(CELL), uuid4()
@@ -222,7 +222,7 @@ async def test_an_entry_that_can_be_no_leaf_is_named(sequence: PostgresAuditSequ
         await removed(pool, ident)
 
 
-async def test_an_entry_out_of_its_transaction_is_not_written(identity: asyncpg.Pool):
-    async with identity.acquire() as connection:
+async def test_an_entry_out_of_its_transaction_is_not_written(staffing: asyncpg.Pool):
+    async with staffing.acquire() as connection:
         with pytest.raises(AssertionError):
             await write(connection)

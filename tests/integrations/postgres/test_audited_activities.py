@@ -46,6 +46,7 @@ from domain.unmasking import UnmaskingStep
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import manage
 from integrations.keys.wrapping import KeyNames
+from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.account_ends import PostgresAccountEnds
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.catalogue_exports import PostgresExports
@@ -195,7 +196,7 @@ class Walk:
         exports = PostgresExports(self.surveys)
         await exports.register(request)
         cancelled = CancelledExport(survey_id=survey, export_id=request.export_id, actor=ACTOR, role="admin")
-        activities = ExportActivities(UNUSED, exports, UNUSED, UNUSED)
+        activities = ExportActivities(UNUSED, exports, UNUSED, FileObjectStore(self.folder))
         await self._see_survey(activities.cancel_export, cancelled, survey)
 
     async def note_certification(self) -> None:

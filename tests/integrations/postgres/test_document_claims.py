@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from domain.accounts import Claim, ClaimState, KeyedHash, claiming_cell
-from domain.claiming import claim_everywhere, release_everywhere, settle_everywhere
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_person_id, new_voter_id
 from integrations.postgres.document_claims import PostgresDocumentClaims
+from tests.claimants import claim_everywhere, release_everywhere, settle_everywhere
 from tests.conftest import OwnerPool
 
 CELLS = ("eu", "us")

@@ -1,4 +1,4 @@
-"""One person, one account: a document is claimed under every live version of its key, each in the cell of its hash.
+"""Claims documents as `workflows/claiming.py` does, without its workflow: for tests of the claims themselves.
 
 Versions are claimed in order, oldest first, so that of any two who claim at once one comes second at the first version
 that both know. A step that fails because a cell is away is repeated with everything before it, which changes nothing.
