@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import asyncpg
 import httpx
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from benchmarks.ground import CELL, Ground
 from benchmarks.load.spec import percentile
@@ -183,12 +185,23 @@ async def _grow(ground: Ground, registration_id: str) -> int:
     client = await Client.connect(f"{address.host}:{address.port}", namespace=address.namespace)
     handle = client.get_workflow_handle(verify_identity_workflow_id(CELL, registration_id, 1))
     give_up_at = time.monotonic() + _GROWN_WITHIN_S
-    while (events := (await handle.describe()).history_length) < EVENTS:
+    while (events := await _events(handle)) < EVENTS:
         if time.monotonic() > give_up_at:
             raise CheckFailedError(f"{events} events after {_GROWN_WITHIN_S:.0f} s")
-        await handle.signal("evidence_received")
+        if events:
+            await handle.signal("evidence_received")
         await asyncio.sleep(0.05)
     return events
+
+
+async def _events(handle: WorkflowHandle[Any, Any]) -> int:
+    """Return how long a history is; 0 where there is none yet: a registration says that it is proofed, then begins."""
+    try:
+        return (await handle.describe()).history_length
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return 0
 
 
 async def _timeline(client: httpx.AsyncClient, registration_id: str, events: int) -> Line:
