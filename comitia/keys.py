@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from temporalio.client import WorkflowFailureError
 
-from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
+from comitia.stack_settings import STACK_FOLDER, DataFolder, platform_settings
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
 from integrations.keys.file_kms import open_keys
@@ -58,15 +58,10 @@ def rotate(
     """Make new versions, re-wrap the keys of live surveys and of voters, and destroy what nothing needs any more."""
     console = Console(soft_wrap=True)
     try:
-        settings = settings_of(data)
+        settings = platform_settings(data)
     except LookupError as error:
         console.print(str(error), markup=False, highlight=False)
         raise typer.Exit(1) from None
-    if settings.platform_temporal is None:
-        console.print(
-            "the platform's Temporal has no address: set COMITIA_PLATFORM_TEMPORAL__HOST, __PORT and __NAMESPACE"
-        )
-        raise typer.Exit(1)
     request = RotateKeysInput(
         purposes=KEY_ENCRYPTION_KEYS,
         cells=tuple(settings.cells),

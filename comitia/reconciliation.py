@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
-from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
+from comitia.stack_settings import STACK_FOLDER, DataFolder, platform_settings
 from domain.contracts.reconciliation import Difference, ReconcileSurveyInput, ReconciliationReport
 from domain.ids import SURVEY_ID, reconcile_survey_workflow_id
 from integrations.keys.file_kms import open_keys
@@ -34,15 +34,10 @@ def reconcile(
     """Compare a survey's ledgers, tallies and cells; repair the tally; exit 1 where anything else differs."""
     console = Console(soft_wrap=True)
     try:
-        settings = settings_of(data)
+        settings = platform_settings(data)
     except LookupError as error:
         console.print(str(error), markup=False, highlight=False)
         raise typer.Exit(1) from None
-    if settings.platform_temporal is None:
-        console.print(
-            "the platform's Temporal has no address: set COMITIA_PLATFORM_TEMPORAL__HOST, __PORT and __NAMESPACE"
-        )
-        raise typer.Exit(1)
     if not SURVEY_ID.fullmatch(survey):
         raise typer.BadParameter("not a survey's id", param_hint="SURVEY")
     request = ReconcileSurveyInput(survey_id=survey, cells=tuple(settings.cells), complete=complete)

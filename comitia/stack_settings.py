@@ -28,6 +28,20 @@ def settings_of(data: Path, *roles: str) -> Settings:
     return state.settings_for(*roles)
 
 
+def platform_settings(data: Path) -> Settings:
+    """Return the settings of `settings_of` for what runs on the platform's Temporal.
+
+    Raises:
+        LookupError: there are none, or they do not say where that is; the message says what to do.
+    """
+    settings = settings_of(data)
+    if settings.platform_temporal is None:
+        raise LookupError(
+            "the platform's Temporal has no address: set COMITIA_PLATFORM_TEMPORAL__HOST, __PORT and __NAMESPACE"
+        )
+    return settings
+
+
 def identity_settings(folder: Path, role: str = IDENTITY, *more: str) -> Settings:
     """The settings of the stack in `folder`, or the environment's where there is none; production is always said so.
 

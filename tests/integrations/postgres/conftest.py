@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -30,27 +30,28 @@ def keys(settings_for: SettingsFor) -> FileKms:
     return voting_keys(settings_for(VOTING))
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def identity_pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
-    """Connections of identity to both cells, enough for many at once."""
-    settings = settings_for(IDENTITY)
+@asynccontextmanager
+async def pools_of(settings_for: SettingsFor, role: str) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    """Connections of a role to both cells, enough for many at once."""
+    settings = settings_for(role)
     async with AsyncExitStack() as opened:
         pools = {}
         for cell in ("eu", "us"):
-            pools[cell] = await open_pool(settings.cells[cell].database, settings, IDENTITY)
+            pools[cell] = await open_pool(settings.cells[cell].database, settings, role)
             opened.push_async_callback(pools[cell].close)
         yield pools
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def identity_pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    async with pools_of(settings_for, IDENTITY) as pools:
+        yield pools
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def staffing_pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
-    """Connections to both cells of whoever makes members of staff and machine clients."""
-    settings = settings_for(STAFFING)
-    async with AsyncExitStack() as opened:
-        pools = {}
-        for cell in ("eu", "us"):
-            pools[cell] = await open_pool(settings.cells[cell].database, settings, STAFFING)
-            opened.push_async_callback(pools[cell].close)
+    """Of whoever makes members of staff and machine clients."""
+    async with pools_of(settings_for, STAFFING) as pools:
         yield pools
 
 
