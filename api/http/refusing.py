@@ -1,9 +1,8 @@
 """Refuses whole requests by a look at their bytes, before they are parsed: that is what makes refusing cheap."""
 
-from enum import Enum, auto
 from itertools import count
 from string import ascii_letters, digits
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -15,29 +14,27 @@ from domain.errors import CATALOGUE, ErrorCode
 
 RETRY_AFTER_S: Final = (1, 2, 3)  # in turns: those who are refused together do not come back together
 _HEAD_END: Final = b"\r\n\r\n"
+_BLANK: Final = b" \t"
 # Of a header's name (RFC 9110, section 5.6.2). A line that begins with a blank goes on where the one before ended,
 # and a name with one behind it is taken for the name alone by whoever is lenient (RFC 9112, section 5).
 _TOKEN: Final = b"!#$%&'*+-.^_`|~" + (ascii_letters + digits).encode("ascii")
-_TARGETS_MAX: Final = 256
-_TARGET_BYTES_MAX: Final = 256
+_SEEN_MAX: Final = 256
+_SEEN_BYTES_MAX: Final = 256
+_AUTHORIZATION: Final = b"authorization:"
+_LENGTH: Final = b"content-length:"
+# Changes where the request ends or what becomes of the connection
+_FRAMING: Final = frozenset({b"transfer-encoding:", b"expect:", b"connection:", b"upgrade:"})
+
+_Names = tuple[bytes, ...]
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
 
 
-class _Header(Enum):
-    """What matters of a header for the look at the bytes."""
+class _Shape(NamedTuple):
+    """Which lines of a head matter, by their number; -1: there is none."""
 
-    LENGTH = auto()
-    AUTHORIZATION = auto()
-    FRAMING = auto()  # changes where the request ends or what becomes of the connection
-
-
-_NAMES: Final = {
-    b"content-length": _Header.LENGTH,
-    b"authorization": _Header.AUTHORIZATION,
-    b"transfer-encoding": _Header.FRAMING,
-    b"expect": _Header.FRAMING,
-    b"connection": _Header.FRAMING,
-    b"upgrade": _Header.FRAMING,
-}
+    authorization: int
+    length: int
 
 
 class Refusals:
@@ -48,7 +45,9 @@ class Refusals:
         self._shedder = shedder
         self._request_ids = request_ids
         self._turn = count()
-        self._targets: dict[bytes, tuple[LeanRoute, str]] = {}  # of request lines that were seen lately
+        # What was seen lately of what comes again and again: request lines, and the names of a client's headers
+        self._targets: dict[bytes, tuple[LeanRoute, str]] = {}
+        self._shapes: dict[_Names, _Shape] = {}
         self._common = b""
         self._tails: tuple[bytes, ...] = ()
 
@@ -64,12 +63,15 @@ class Refusals:
         line, *lines = head.split(b"\r\n")
         if not head.count(b"\n") == head.count(b"\r") == len(lines):
             return None  # a line that not everybody sees as one
-        found = self._targets.get(line)
-        if found is None and (found := self._target(line)) is None:
+        found = self._targets.get(line) or self._target(line)
+        names = tuple([line[: line.find(b":") + 1] for line in lines])
+        shape = self._shapes.get(names) or self._shape(names)
+        if found is None or shape is None:
             return None
-        claimed = _claims(lines, len(data) - head_end - len(_HEAD_END))
-        if claimed is None:
+        length = lines[shape.length][len(_LENGTH) :].strip(_BLANK) if shape.length >= 0 else b"0"
+        if length != b"%d" % (len(data) - head_end - len(_HEAD_END)):
             return None
+        claimed = lines[shape.authorization][len(_AUTHORIZATION) :].strip(_BLANK) if shape.authorization >= 0 else b""
         route, parameter = found
         return route if self._shedder.refusal(route.work, route.gate, parameter, claimed) else None
 
@@ -80,10 +82,22 @@ class Refusals:
         found = self._routes.match(method, target.partition(b"?")[0])
         if found is None or version != b"HTTP/1.1":
             return None
-        if len(line) <= _TARGET_BYTES_MAX:
-            if len(self._targets) >= _TARGETS_MAX:
-                self._targets.clear()
-            self._targets[line] = found
+        _keep(self._targets, line, len(line), found)
+        return found
+
+    def _shape(self, names: _Names) -> _Shape | None:
+        """Return what matters of headers by their names, each with its colon.
+
+        None where one is no name, where there are two of what matters, and where one changes framing or keep-alive.
+        """
+        lowered = [name.lower() for name in names]
+        if any(name == b":" or name[-1:] != b":" or name[:-1].translate(None, _TOKEN) for name in names):
+            return None
+        if not _FRAMING.isdisjoint(lowered) or max(lowered.count(_LENGTH), lowered.count(_AUTHORIZATION)) > 1:
+            return None
+        length, authorization = (lowered.index(name) if name in lowered else -1 for name in (_LENGTH, _AUTHORIZATION))
+        found = _Shape(authorization, length)
+        _keep(self._shapes, names, sum(map(len, names)), found)
         return found
 
     def answer(self, common: bytes) -> bytes:
@@ -100,28 +114,12 @@ class Refusals:
         return RETRY_AFTER_S[next(self._turn) % len(RETRY_AFTER_S)]
 
 
-def _claims(lines: list[bytes], body_bytes: int) -> bytes | None:
-    """Return the value of `Authorization`, empty where there is none.
-
-    None where the lines do not say exactly this length, or may change framing or keep-alive.
-    """
-    authorization, length = b"", None
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name.translate(None, _TOKEN):
-            return None
-        header = _NAMES.get(name.lower())
-        if header is None:
-            continue
-        if header is _Header.AUTHORIZATION:
-            authorization = authorization or value.strip(b" \t")
-        elif header is _Header.FRAMING or length is not None:
-            return None
-        else:
-            length = value.strip(b" \t")
-    if length is None:
-        return authorization if body_bytes == 0 else None
-    return authorization if length == b"%d" % body_bytes else None
+def _keep(seen: dict[_Key, _Found], key: _Key, size_bytes: int, found: _Found) -> None:
+    """Remember what was found, unless it takes too much room; everything is forgotten when there is too much."""
+    if size_bytes <= _SEEN_BYTES_MAX:
+        if len(seen) >= _SEEN_MAX:
+            seen.clear()
+        seen[key] = found
 
 
 def _tail(retry_after_s: int) -> bytes:

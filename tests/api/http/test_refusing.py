@@ -44,6 +44,7 @@ CHUNKED = b"POST /v1/bounded/hot HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunk
         [CHUNKED],
         [post(PATH, BODY, "Connection: keep-alive")],
         [post(PATH, BODY, "authorization: Bearer a.b.c")],
+        [post(PATH, BODY, "authorization: Bearer a.b.c", "Authorization: Bearer d.e.f")],
     ],
 )
 def test_a_refusal_says_when_to_come_again_and_the_connection_goes_on(pieces: list[bytes]) -> None:
