@@ -30,6 +30,7 @@ from comitia.stack.state import (
     new_secret,
     read_state,
 )
+from comitia.stack.temporal_indexes import drop_unused_indexes
 from comitia.stack.topology import Topology, check_same
 from integrations.addresses import Address, DatabaseAddress
 from integrations.postgres.migrate import Tree, migrate
@@ -227,6 +228,7 @@ class Servers:
         codec_url = codec_url_at(self._wanted.get(SUPPORT.name))
         process = temporal.process(folder, self._log("temporal"), chosen, NAMESPACES, ui=self._ui, codec_url=codec_url)
         await self._run("temporal", process, lambda: temporal.ready(process, chosen, NAMESPACES))
+        await asyncio.to_thread(drop_unused_indexes, folder / temporal.DATABASE)
 
     async def _start_temporal_store(self) -> temporal_store.Store:
         """Start Temporal's own PostgreSQL, so that a cell's can be killed alone."""

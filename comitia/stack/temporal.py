@@ -11,6 +11,7 @@ from comitia.stack.ports import HOST
 from comitia.stack.probes import http_json, http_ok
 from comitia.stack.process import ManagedProcess, StartError
 
+DATABASE = "temporal.db"
 READY_WITHIN_S = 60.0
 # Each commit is on the disk before it is acknowledged (FULL); the write-ahead log makes that one sync, not three.
 _PRAGMAS = ("journal_mode=wal", "synchronous=2")
@@ -56,7 +57,7 @@ def process(
         raise FileNotFoundError("the temporal command is missing: make setup")
     command = [str(server), "server", "start-dev", "--ip", HOST, "--port", str(ports["temporal"])]
     command += ["--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])]
-    command += ["--db-filename", str(folder / "temporal.db")]
+    command += ["--db-filename", str(folder / DATABASE)]
     for pragma in _PRAGMAS:
         command += ["--sqlite-pragma", pragma]
     command += ["--log-level", "warn", "--log-format", "json"]
