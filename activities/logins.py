@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -10,13 +10,14 @@ from uuid import NAMESPACE_URL, uuid5
 from temporalio import activity
 
 from activities.failures import to_application_error
-from domain.accounts import KeyedHash, LookupHashes, LookupKind, PersonalData, VoterSeals
+from activities.login_devices import NOTHING_MET, LoginDevices, MetDevice
+from domain.accounts import LookupHashes, VoterSeals
 from domain.challenges import BotChallenge, ChallengeAction
 from domain.contracts.login import (
     AssessLoginInput,
     ChallengeOutcome,
     EndLoginInput,
-    FeatureValue,
+    JudgedLogin,
     LoginFeature,
     LoginOutcome,
     LoginSight,
@@ -30,33 +31,23 @@ from domain.contracts.login import (
     StepUpFactor,
     StepUpState,
 )
-from domain.contracts.registration import hashed_values
 from domain.credentials import CredentialKind
-from domain.device_events import UsedDeviceEvents
-from domain.device_policy import (
-    DEVICE_POLICIES,
-    DeviceCircumstances,
-    DeviceDecision,
-    DeviceUse,
-    DeviceVerdict,
-    judge_device,
-)
-from domain.devices import DeviceEvent, DeviceIntelligence
+from domain.device_events import EventUse
+from domain.devices import DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
-from domain.login_features import event_values, network_value
-from domain.login_risk import travel_kmh
-from domain.logins import VENDOR_WITHIN_S, KnownLogins, LoginAttempt, Logins, further_factors, questions_of
-from domain.risk import UNKNOWN_NETWORK
+from domain.login_risk import LOGIN_POLICIES
+from domain.logins import (
+    VENDOR_WITHIN_S,
+    KnownLogins,
+    LoginAttempt,
+    Logins,
+    further_factors,
+    judged,
+    questions_of,
+)
 
-LATITUDE_FIELD, LONGITUDE_FIELD = "latitude", "longitude"
 _AWAY: Final = frozenset(
-    {
-        ErrorCode.DEVICES_UNAVAILABLE,
-        ErrorCode.DEVICES_MISCONFIGURED,
-        ErrorCode.CHALLENGES_UNAVAILABLE,
-        ErrorCode.CHALLENGES_MISCONFIGURED,
-        ErrorCode.DEADLINE_EXCEEDED,
-    }
+    {ErrorCode.CHALLENGES_UNAVAILABLE, ErrorCode.CHALLENGES_MISCONFIGURED, ErrorCode.DEADLINE_EXCEEDED}
 )
 _FACTORS: Final = {
     CredentialKind.TOTP: StepUpFactor.TOTP,
@@ -66,16 +57,6 @@ _FACTORS: Final = {
 }
 
 LoginListener = Callable[[LoginAttempt], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Met:
-    """What a vendor says of a device, and the keyed hashes of it; without an event `unseen` is what that comes to."""
-
-    unseen: SeenDevice
-    event: DeviceEvent | None = None
-    device: tuple[KeyedHash, ...] = ()
-    values: tuple[FeatureValue, ...] = ()
 
 
 class LoginActivities:
@@ -90,31 +71,51 @@ class LoginActivities:
         seals: VoterSeals,
         hashes: LookupHashes,
         *,
-        events: UsedDeviceEvents,
         devices: DeviceIntelligence | None,
         challenges: BotChallenge | None,
         on_recorded: LoginListener | None = None,
     ) -> None:
         """`on_recorded` hears of every login that this process recorded, right after its commit."""
         self._logins = logins
-        self._seals = seals
-        self._hashes = hashes
-        self._events = events
-        self._devices = devices
+        self._devices = LoginDevices(devices, seals, hashes)
         self._challenges = challenges
         self._on_recorded = on_recorded
 
     def all(self) -> list[Callable[..., Any]]:
         """Return every activity, for a worker."""
         return [
+            self.assess_login,
+            self.end_login,
+            # for executions that began before there was `assess_login`
             self.look_at_login,
             self.record_login,
-            self.end_login,
-            # for executions that began before there was `look_at_login`
+            # and those that began before there was `look_at_login`
             self.look_at_device,
             self.redeem_challenge,
             self.read_logins,
         ]
+
+    @activity.defn(name="assess_login")
+    async def assess_login(self, request: AssessLoginInput) -> JudgedLogin:
+        """Look at a login, judge it, and keep it, once; return it as it is kept.
+
+        It looks, asking the vendors and reading the past all at once, for as long as the slowest of them takes. Safe to
+        repeat: the same attempt is one row and counts once, and stays what it was judged to be at first, by what was
+        seen then.
+
+        Raises:
+            ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
+        """
+        sight = await self._look(request)
+        login = judged(request, sight, LOGIN_POLICIES[request.policy_version], datetime.now(UTC))
+        kept = await self._record(login)
+        return JudgedLogin(
+            signals=kept.signals,
+            verdict=kept.verdict,
+            outcome=kept.outcome,
+            factors=kept.factors,
+            counts=login.counts if kept.outcome is None else None,
+        )
 
     @activity.defn(name="look_at_login")
     async def look_at_login(self, request: AssessLoginInput) -> LoginSight:
@@ -125,13 +126,16 @@ class LoginActivities:
         Raises:
             ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
         """
+        return await self._look(request)
+
+    async def _look(self, request: AssessLoginInput) -> LoginSight:
         device, challenge, past = questions_of(request)
-        met, redeemed = await asyncio.gather(self._meet(device), self.redeem_challenge(challenge))
+        met, redeemed = await asyncio.gather(self._devices.meet(device), self.redeem_challenge(challenge))
         asked = len(request.seen)
         try:
-            known = await self._known(past, met)
+            known = await self._known(past, met, met.used_for(request.attempt_id))
             counts = known.counts[:asked], known.counts[asked:]
-            seen = await self._seen(device, met, replace(known, counts=counts[1]))
+            seen = await self._devices.seen(device, met, replace(known, counts=counts[1]))
         except DomainError as error:
             raise to_application_error(error) from error
         return LoginSight(device=seen, challenge=redeemed, past=_past(past, replace(known, counts=counts[0])))
@@ -146,100 +150,15 @@ class LoginActivities:
         Raises:
             ApplicationError: `directory_unavailable`, `key_unavailable` (retried).
         """
-        met = await self._meet(request)
+        met = await self._devices.meet(request)
         if met.event is None:
             return met.unseen
         try:
-            known = await self._logins.known(request.voter_id, request.network.hashes[-1], met.values, met.device)
-            return await self._seen(request, met, known)
+            use = met.used_for(request.attempt_id)
+            known = await self._logins.known(request.voter_id, request.network.hashes[-1], met.values, met.device, use)
+            return await self._devices.seen(request, met, known)
         except DomainError as error:
             raise to_application_error(error) from error
-
-    async def _meet(self, request: LookAtDeviceInput) -> _Met:
-        """Return what the vendor says of a device, with its keyed hashes."""
-        if self._devices is None:
-            return _Met(SeenDevice(absent=True))
-        try:
-            async with asyncio.timeout(VENDOR_WITHIN_S):
-                event = await self._devices.event(request.device_event_id)
-        except TimeoutError:
-            return _Met(SeenDevice(absent=True))
-        except DomainError as error:
-            if error.code in _AWAY:
-                return _Met(SeenDevice(absent=True))
-            if error.code is ErrorCode.DEVICE_EVENT_INVALID:
-                return _Met(SeenDevice(refused=True, reasons=(error.code.value,)))
-            raise to_application_error(error) from error
-        try:
-            device = await self._hashes.every(LookupKind.DEVICE, event.device_id) if event.device_id else ()
-            values = []
-            for feature, level, value in event_values(event):
-                hashes = await self._hashes.every(LookupKind.FEATURE, value)
-                values.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
-        except DomainError as error:
-            raise to_application_error(error) from error
-        return _Met(SeenDevice(), event, tuple(device), tuple(values))
-
-    async def _seen(self, request: LookAtDeviceInput, met: _Met, known: KnownLogins) -> SeenDevice:
-        """Judge a device by what is known of it; `known.counts` are those of its values."""
-        event, on_device, now = met.event, known.on_device, datetime.now(UTC)
-        if event is None:
-            return met.unseen
-        (place, speed), is_fresh = await asyncio.gather(
-            self._travel(request.voter_id, event, known.last_place, now), self._is_fresh(event, request)
-        )
-        new = 0 if on_device.known or not met.device else 1
-        verdict = judge_device(
-            event,
-            DeviceCircumstances(
-                now=now,
-                nonce=request.nonce,
-                used_before=not is_fresh,
-                client_address=await self._address_like(event, request.network),
-                accounts_on_device=on_device.accounts_on_device + new,
-                devices_on_account=on_device.devices_of_account + new,
-            ),
-            DeviceUse.LOGIN,
-            DEVICE_POLICIES[request.policy_version],
-        )
-        return SeenDevice(
-            refused=_is_refused(verdict),
-            known=on_device.known,
-            score_permille=verdict.score_permille,
-            reasons=verdict.reasons,
-            device=hashed_values(met.device),
-            values=met.values,
-            counts=known.counts,
-            place=place,
-            travel_kmh=speed,
-            flags=tuple(sorted(event.flags)),
-        )
-
-    async def _is_fresh(self, event: DeviceEvent, request: LookAtDeviceInput) -> bool:
-        if not request.attempt_id:  # of a login that a release of before began
-            return True
-        return await self._events.use(event.event_id, request.attempt_id)
-
-    async def _address_like(self, event: DeviceEvent, network: FeatureValue) -> str:
-        """Return an address that is in the event's network if the request was: only its hash comes here."""
-        own = await self._hashes.every(LookupKind.FEATURE, network_value(event.ip_address))
-        same = {one.digest for one in own} & {one.digest for one in network.hashes}
-        return event.ip_address if same else UNKNOWN_NETWORK
-
-    async def _travel(
-        self, voter_id: str, event: DeviceEvent, last: tuple[bytes, datetime] | None, now: datetime
-    ) -> tuple[bytes, int]:
-        """Return where the event was, sealed, and how fast (km/h) somebody would have come there; -1 is not known."""
-        if event.latitude is None or event.longitude is None:
-            return b"", -1
-        here = {LATITUDE_FIELD: f"{event.latitude:.2f}", LONGITUDE_FIELD: f"{event.longitude:.2f}"}
-        sealed = await self._seals.seal(voter_id, PersonalData(here))
-        opened = None if last is None else await self._seals.unseal(voter_id, last[0])
-        if last is None or opened is None:
-            return sealed, -1
-        before = float(opened.fields[LATITUDE_FIELD]), float(opened.fields[LONGITUDE_FIELD])
-        hours = max(0.0, (now - last[1]).total_seconds()) / 3600
-        return sealed, travel_kmh(before, (event.latitude, event.longitude), hours)
 
     @activity.defn(name="redeem_challenge")
     async def redeem_challenge(self, request: RedeemChallengeInput) -> RedeemedChallenge:
@@ -268,14 +187,14 @@ class LoginActivities:
             ApplicationError: `directory_unavailable` (retried).
         """
         try:
-            return _past(request, await self._known(request, _Met(SeenDevice())))
+            return _past(request, await self._known(request, NOTHING_MET))
         except DomainError as error:
             raise to_application_error(error) from error
 
-    async def _known(self, request: ReadLoginsInput, met: _Met) -> KnownLogins:
+    async def _known(self, request: ReadLoginsInput, met: MetDevice, use: EventUse | None = None) -> KnownLogins:
         """Read in one question what is known; counts are of what the request shows, then of the device's values."""
         network = next(value for value in request.seen if value.feature is LoginFeature.NETWORK).hashes[-1]
-        return await self._logins.known(request.voter_id, network, (*request.seen, *met.values), met.device)
+        return await self._logins.known(request.voter_id, network, (*request.seen, *met.values), met.device, use)
 
     @activity.defn(name="record_login")
     async def record_login(self, login: RecordLoginInput) -> StepUpState:
@@ -286,13 +205,16 @@ class LoginActivities:
         Raises:
             ApplicationError: `directory_unavailable` (retried).
         """
+        return StepUpState(outcome=(await self._record(login)).outcome)
+
+    async def _record(self, login: RecordLoginInput) -> LoginAttempt:
         try:
             attempt = await self._logins.record(login)
         except DomainError as error:
             raise to_application_error(error) from error
         if self._on_recorded is not None:
             self._on_recorded(attempt)
-        return StepUpState(outcome=attempt.outcome)
+        return attempt
 
     @activity.defn(name="end_login")
     async def end_login(self, ended: EndLoginInput) -> StepUpState:
@@ -306,10 +228,6 @@ class LoginActivities:
         except DomainError as error:
             raise to_application_error(error) from error
         return StepUpState(outcome=outcome)
-
-
-def _is_refused(verdict: DeviceVerdict) -> bool:
-    return verdict.decision in {DeviceDecision.REFUSED, DeviceDecision.INVALID}
 
 
 def _past(request: ReadLoginsInput, known: KnownLogins) -> PastLogins:

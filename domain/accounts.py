@@ -244,10 +244,13 @@ class VoterSeals(Protocol):
     All calls raise DomainError `directory_unavailable` or `key_unavailable`.
     """
 
-    async def seal(self, voter_id: str, data: PersonalData) -> bytes:
-        """Return fields sealed. Raises DomainError `key_destroyed`, `payload_too_large`."""
+    async def seal(self, voter_id: str, data: PersonalData, data_key: bytes | None = None) -> bytes:
+        """Return fields sealed. Raises DomainError `key_destroyed`, `payload_too_large`.
+
+        `data_key` is the voter's, wrapped, where it was read a moment ago: it is not read again then.
+        """
         ...
 
-    async def unseal(self, voter_id: str, sealed: bytes) -> PersonalData | None:
-        """Return what was sealed for this voter, or None where the key is destroyed."""
+    async def unseal(self, voter_id: str, sealed: bytes, data_key: bytes | None = None) -> PersonalData | None:
+        """Return what was sealed for this voter, or None where the key is destroyed; `data_key` as in `seal`."""
         ...

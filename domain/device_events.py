@@ -1,9 +1,18 @@
 """Device events count once: who brings one again shows a copy of what a device said, and no device."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
 EVENTS_KEPT: Final = timedelta(hours=1)  # longer than any policy lets an event be old
+
+
+@dataclass(frozen=True, slots=True)
+class EventUse:
+    """A device event, and the request that it is used for: named by at most 128 characters."""
+
+    event_id: str
+    request: str
 
 
 class UsedDeviceEvents(Protocol):

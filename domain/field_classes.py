@@ -120,7 +120,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "FeatureCount": fields(plain="feature level", personal="mine everyone"),
     "AssessLoginInput": fields(
         plain="attempt_id voter_id cell method leak policy_version device_policy_version provider "
-        "second_factor_at_provider one_look proven_at",
+        "second_factor_at_provider one_look proven_at one_step",
         hidden="jkt challenge_token nonce device_event_id seen provider_session",
     ),
     "LookAtDeviceInput": fields(plain="voter_id policy_version attempt_id", hidden="device_event_id nonce network"),
@@ -139,6 +139,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "LoginSight": fields(plain="device challenge past"),
     "LoginCounts": fields(plain="at", personal="device_flags", hidden="values device place"),
     "RecordLoginInput": fields(plain="request signals verdict factors", hidden="counts"),
+    "JudgedLogin": fields(plain="signals verdict outcome factors", hidden="counts"),
     "EndLoginInput": fields(plain="attempt_id voter_id outcome factor", hidden="counts"),
     "TriedFactor": fields(plain="factor passed"),
     "StepUpState": fields(plain="outcome failures_left"),

@@ -13,6 +13,7 @@ from domain.contracts.login import (
     FeatureCount,
     FeatureSighting,
     FeatureValue,
+    LoginCounts,
     LoginFeature,
     LoginOutcome,
     LoginSight,
@@ -26,6 +27,7 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue
 from domain.credentials import CredentialKind
+from domain.device_events import EventUse
 from domain.device_sightings import NEVER_SEEN, DeviceCorrelation
 from domain.login_risk import LoginPolicy, judge_login
 from domain.sessions import LoginMethod
@@ -104,6 +106,25 @@ def signals_of(request: AssessLoginInput, sight: LoginSight) -> LoginSignals:
     )
 
 
+def judged(request: AssessLoginInput, sight: LoginSight, policy: LoginPolicy, at: datetime) -> RecordLoginInput:
+    """Return a login with its verdict, as it is to be recorded; `at` is now."""
+    signals, device = signals_of(request, sight), sight.device
+    at_provider = (StepUpFactor.IDP,) if request.second_factor_at_provider else ()
+    return RecordLoginInput(
+        request=request,
+        signals=signals,
+        verdict=judge_login(signals, policy),
+        counts=LoginCounts(
+            values=(*request.seen, *device.values),
+            device=device.device,
+            place=device.place,
+            at=at,
+            device_flags=device.flags,
+        ),
+        factors=(*at_provider, *sight.past.factors),
+    )
+
+
 def _sightings(counts: Iterable[FeatureCount]) -> Iterator[FeatureSighting]:
     """Join levels; a coarser value that is not known was seen at least as often as the finer one inside it."""
     found = {(count.feature, count.level): count for count in counts}
@@ -150,6 +171,8 @@ class KnownLogins:
 
     `counts` are of the values that were asked for, in the same order, `owned` the kinds of the voter's credentials that
     count, `on_device` is of the device that was asked for. `last_place` is where the last login was (sealed), and when.
+    `event_is_fresh` says that no other request has used the device event. `data_key` is the voter's, wrapped, or None
+    where there is none (any more).
     """
 
     my_logins: int
@@ -161,6 +184,8 @@ class KnownLogins:
     owned: frozenset[CredentialKind] = frozenset()
     on_device: DeviceCorrelation = NEVER_SEEN
     last_place: tuple[bytes, datetime] | None = None
+    event_is_fresh: bool = True
+    data_key: bytes | None = field(default=None, repr=False)
 
 
 class Logins(Protocol):
@@ -172,10 +197,11 @@ class Logins(Protocol):
         network: HashedValue,
         values: Sequence[FeatureValue] = (),
         device: Sequence[KeyedHash] = (),
+        event: EventUse | None = None,
     ) -> KnownLogins:
         """Return everything that is known of a voter, and of a device by every hash of it (as `DeviceSightings`).
 
-        Attempts are counted up to a thousand or so.
+        Attempts are counted up to a thousand or so. A device event is used up with it, as `UsedDeviceEvents` does.
         """
         ...
 

@@ -157,6 +157,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "rewrap_personal": _KEYS,
     "destroy_old_keys": (K.KEY_DESTROYED,),
     "retire_token_keys": (K.KEY_DESTROYED,),
+    "assess_login": (K.LOGIN_DECIDED,),
     "look_at_device": _READS,
     "look_at_login": _READS,
     "redeem_challenge": _READS,

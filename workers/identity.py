@@ -179,7 +179,6 @@ def _login_worker(
         cell.logins,
         cell.records,
         hashes,
-        events=cell.device_events,
         devices=devices,
         challenges=challenges,
     )

@@ -15,22 +15,22 @@ with workflow.unsafe.imports_passed_through():
         AssessedLogin,
         AssessLoginInput,
         EndLoginInput,
+        JudgedLogin,
         LoginCounts,
         LoginOutcome,
         LoginSight,
-        RecordLoginInput,
         StepUpFactor,
         StepUpState,
         TriedFactor,
     )
     from domain.errors import ErrorCode
     from domain.login_risk import LOGIN_POLICIES, judge_login
-    from domain.logins import STEP_UP_FAILURES_MAX, STEP_UP_LIFETIME, questions_of, signals_of
+    from domain.logins import STEP_UP_FAILURES_MAX, STEP_UP_LIFETIME, judged, questions_of
 
 
 @workflow.defn(name="AssessLogin")
 class AssessLoginWorkflow:
-    """Asks and reads everything at once, judges, records; where a step-up is asked for, waits ten minutes for it."""
+    """Has a login looked at, judged and recorded; where a step-up is asked for, waits ten minutes for it."""
 
     @workflow.init
     def __init__(self, request: AssessLoginInput) -> None:
@@ -44,27 +44,11 @@ class AssessLoginWorkflow:
     @workflow.run
     async def run(self, request: AssessLoginInput) -> AssessedLogin:
         """Return how the login ended."""
-        sight = await self._look()
-        signals, device = signals_of(request, sight), sight.device
-        verdict = judge_login(signals, LOGIN_POLICIES[request.policy_version])
-        counts = LoginCounts(
-            values=(*request.seen, *device.values),
-            device=device.device,
-            place=device.place,
-            at=workflow.now(),
-            device_flags=device.flags,
-        )
-        at_provider = (StepUpFactor.IDP,) if request.second_factor_at_provider else ()
-        self._factors = (*at_provider, *sight.past.factors)
-        recorded: StepUpState = await local_then_regular(
-            LoginActivities.record_login,
-            RecordLoginInput(request=request, signals=signals, verdict=verdict, counts=counts, factors=self._factors),
-            COMMIT,
-        )
-        self._outcome = recorded.outcome
-        ended = self._outcome or await self._step_up(counts)
+        judged_login = await self._judge()
+        self._factors, self._outcome = judged_login.factors, judged_login.outcome
+        ended = self._outcome or await self._step_up(judged_login.counts)
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return AssessedLogin(attempt_id=request.attempt_id, outcome=ended, verdict=verdict)
+        return AssessedLogin(attempt_id=request.attempt_id, outcome=ended, verdict=judged_login.verdict)
 
     @workflow.update
     async def step_up(self, tried: TriedFactor) -> StepUpState:
@@ -82,12 +66,30 @@ class AssessLoginWorkflow:
             await workflow.wait_condition(lambda: self._outcome is not None)
         return StepUpState(outcome=self._outcome, failures_left=STEP_UP_FAILURES_MAX - self._failures)
 
-    async def _look(self) -> LoginSight:
-        """Return what the login is judged by.
+    async def _judge(self) -> JudgedLogin:
+        """Return the login as it was judged and recorded.
 
-        How it is looked for is in the input and not behind a patch: a patch's marker and search attribute would cost
-        every login what one step in place of three has saved.
+        In how many steps is in the input and not behind a patch: a patch's marker and search attribute would cost every
+        login what fewer steps have saved.
         """
+        request, policy = self._request, LOGIN_POLICIES[self._request.policy_version]
+        if request.one_step:
+            found = await local_then_regular(LoginActivities.assess_login, request, COMMIT)
+            if judge_login(found.signals, policy) != found.verdict:
+                raise RuntimeError("the verdict that was recorded does not follow from its signals")
+            return found
+        login = judged(request, await self._look(), policy, workflow.now())
+        recorded: StepUpState = await local_then_regular(LoginActivities.record_login, login, COMMIT)
+        return JudgedLogin(
+            signals=login.signals,
+            verdict=login.verdict,
+            outcome=recorded.outcome,
+            factors=login.factors,
+            counts=login.counts,
+        )
+
+    async def _look(self) -> LoginSight:
+        """Return what a login that a release of before began is judged by."""
         if self._request.one_look:
             return await local_then_regular(LoginActivities.look_at_login, self._request, COMMIT)
         device, challenge, past = questions_of(self._request)
@@ -98,7 +100,8 @@ class AssessLoginWorkflow:
         )
         return LoginSight(device=seen, challenge=redeemed, past=known)
 
-    async def _step_up(self, counts: LoginCounts) -> LoginOutcome:
+    async def _step_up(self, counts: LoginCounts | None) -> LoginOutcome:
+        assert counts is not None, "what waits for a factor has them"
         self._is_waiting = True
         await within(self._is_decided, STEP_UP_LIFETIME)
         if self._passed is not None:

@@ -88,7 +88,6 @@ class LoginWorkers:
             cell.logins,
             cell.records,
             self._hashes,
-            events=cell.device_events,
             devices=self._devices,
             challenges=self._challenges,
             on_recorded=self._recorded.recorded,

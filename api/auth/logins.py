@@ -170,6 +170,7 @@ class LoginDesk:
             second_factor_at_provider=identity is not None and identity.with_second_factor,
             one_look=True,
             proven_at=began_at,
+            one_step=True,
         )
 
     async def _seen(self, visit: Visit) -> tuple[FeatureValue, ...]:

@@ -117,9 +117,11 @@ class AssessLoginInput(Contract):
     """A login whose proof was good.
 
     `jkt` is the thumbprint of the client's key, `challenge_token`, `nonce` and `device_event_id` what the client
-    brought, `seen` the request's network and client. `provider_session` is sealed under the voter's key. `one_look`
-    says that everything is asked and read in one step; executions of releases before that did it in three. `proven_at`
-    is when its proof began to be looked at: what ends logins after that ends this one, however late it is recorded.
+    brought, `seen` the request's network and client. `provider_session` is sealed under the voter's key. `one_step`
+    says that it is looked at, judged and recorded in one step. Executions of the release before look in one step
+    (`one_look`, which stays: that release may take one up) and record in another; those before that looked in three.
+    `proven_at` is when its proof began to be looked at: what ends logins after that ends this one, however late it is
+    recorded.
     """
 
     attempt_id: str
@@ -139,6 +141,7 @@ class AssessLoginInput(Contract):
     second_factor_at_provider: bool = False
     one_look: bool = False
     proven_at: datetime | None = None
+    one_step: bool = False
 
 
 class LookAtDeviceInput(Contract):
@@ -242,6 +245,19 @@ class LoginOutcome(StrEnum):
     STEPPED_UP = "stepped_up"
     STEP_UP_FAILED = "step_up_failed"
     EXPIRED = "expired"
+
+
+class JudgedLogin(Contract):
+    """A login as one step judged and recorded it, with what it was judged by.
+
+    Without an `outcome` it waits for one of `factors`, and `counts` is what it adds to the history if it is let in.
+    """
+
+    signals: LoginSignals
+    verdict: LoginVerdict
+    outcome: LoginOutcome | None = None
+    factors: tuple[StepUpFactor, ...] = ()
+    counts: LoginCounts | None = None
 
 
 class EndLoginInput(Contract):

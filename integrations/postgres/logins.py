@@ -25,11 +25,13 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue
 from domain.credentials import CredentialKind
+from domain.device_events import EventUse
 from domain.device_sightings import COUNTED_MAX, SEEN_FOR, DeviceCorrelation
 from domain.errors import DomainError, ErrorCode
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
 from integrations.postgres.audit_entries import row_of
+from integrations.postgres.device_events import used, used_with
 from integrations.postgres.device_sightings import SEEN_AGAIN, arrays, counted_on_device, sightings_max
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
@@ -81,7 +83,9 @@ GROUP BY wanted.place
 
 # One row for each value, or one that names none: everything else is in all of them.
 _KNOWN = f"""
-SELECT known.*, met.*, been_at.sealed, been_at.at, counted.place, counted.mine, counted.everyone
+WITH used AS ({used_with(18)})
+SELECT known.*, met.*, been_at.sealed, been_at.at, counted.place, counted.mine, counted.everyone,
+    (SELECT fresh FROM used), (SELECT wrapped FROM identity.personal_key WHERE voter_id = $1) AS data_key
 FROM ({_PAST}) AS known CROSS JOIN ({counted_on_device(14)}) AS met
 LEFT JOIN identity.login_place AS been_at ON been_at.voter_id = $1
 LEFT JOIN ({_counted(9)}) AS counted ON true
@@ -189,12 +193,13 @@ class PostgresLogins:
         network: HashedValue,
         values: Sequence[FeatureValue] = (),
         device: Sequence[KeyedHash] = (),
+        event: EventUse | None = None,
     ) -> KnownLogins:
-        """Return everything that is known of a voter and of a device, in one round trip."""
+        """Return everything that is known of a voter and of a device, and use up its event, in one round trip."""
         asked = (voter_id, network.digest, *_ANY, _COUNTED_MAX, _NETWORK_COUNTED_MAX)
         met = (*arrays(device), datetime.now(UTC) - SEEN_FOR, sightings_max(device))
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_KNOWN, *asked, *_wanted(values), *met)
+            rows = await self._pool.fetch(_KNOWN, *asked, *_wanted(values), *met, *used(event))
         return KnownLogins(
             my_logins=rows[0]["my_logins"],
             all_logins=rows[0]["all_logins"],
@@ -209,6 +214,8 @@ class PostgresLogins:
                 known=rows[0]["known"],
             ),
             last_place=None if rows[0]["sealed"] is None else (rows[0]["sealed"], rows[0]["at"]),
+            event_is_fresh=rows[0]["fresh"] is not False,
+            data_key=rows[0]["data_key"],
         )
 
     async def record(self, login: RecordLoginInput) -> LoginAttempt:

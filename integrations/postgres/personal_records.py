@@ -74,9 +74,12 @@ class PostgresPersonalRecords:
                 before = open_fields(sealed, key, voter_id) if sealed is not None else {}
                 await connection.execute(_PUT, voter_id, seal_fields({**before, **data.fields}, key, voter_id))
 
-    async def _data_key(self, voter_id: str) -> bytes:
-        """Return the voter's data key, made where there is none; nothing is kept under it before it was read back."""
-        wrapped = await self._pool.fetchval(_KEY, voter_id)
+    async def _data_key(self, voter_id: str, read: bytes | None = None) -> bytes:
+        """Return the voter's data key, made where there is none; nothing is kept under it before it was read back.
+
+        `read` is what was read of it just now.
+        """
+        wrapped = read or await self._pool.fetchval(_KEY, voter_id)
         if wrapped is None:
             async with asyncio.timeout(KEY_MADE_WITHIN_S):
                 made = await self._made(voter_id)
@@ -117,15 +120,15 @@ class PostgresPersonalRecords:
             return None
         return PersonalData(open_fields(row["ciphertext"], key, voter_id))
 
-    async def seal(self, voter_id: str, data: PersonalData) -> bytes:
+    async def seal(self, voter_id: str, data: PersonalData, data_key: bytes | None = None) -> bytes:
         """Return fields sealed under the voter's key, for keeping elsewhere."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            return seal_fields(data.fields, await self._data_key(voter_id), voter_id)
+            return seal_fields(data.fields, await self._data_key(voter_id, data_key), voter_id)
 
-    async def unseal(self, voter_id: str, sealed: bytes) -> PersonalData | None:
+    async def unseal(self, voter_id: str, sealed: bytes, data_key: bytes | None = None) -> PersonalData | None:
         """Return what was sealed for this voter, or None where the key is destroyed."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            wrapped = await self._pool.fetchval(_KEY, voter_id)
+            wrapped = data_key or await self._pool.fetchval(_KEY, voter_id)
         if wrapped is None:
             return None
         try:

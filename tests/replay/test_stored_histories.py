@@ -88,7 +88,8 @@ def test_every_end_of_a_case_is_stored(case: str):
     ],
 )
 def test_every_end_of_a_login_is_stored(case: str):
-    assert f"assess-login-one-look-{case}" in HISTORIES
+    assert f"assess-login-one-step-{case}" in HISTORIES
+    assert f"assess-login-one-look-{case}" in HISTORIES  # as releases before `assess_login` began them
     assert f"assess-login-{case}" in HISTORIES  # as releases before `look_at_login` began them
 
 

@@ -29,6 +29,7 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue, hashed_values
 from domain.credentials import CredentialKind
+from domain.device_events import EventUse
 from domain.device_sightings import DeviceCorrelation
 from domain.devices import DeviceEvent, DeviceFlag
 from domain.errors import DomainError, ErrorCode
@@ -55,6 +56,7 @@ class Kept:
         self.knows_device = True
         self.mine = 20  # logins with each value
         self.owned = {CredentialKind.TOTP}  # by everybody
+        self.used: dict[str, str] = {}  # device events, and by which request
 
     async def known(
         self,
@@ -62,6 +64,7 @@ class Kept:
         network: HashedValue,
         values: Sequence[FeatureValue] = (),
         device: Sequence[KeyedHash] = (),
+        event: EventUse | None = None,
     ) -> KnownLogins:
         counts = tuple(
             FeatureCount(feature=value.feature, level=value.level, mine=self.mine, everyone=50) for value in values
@@ -76,6 +79,7 @@ class Kept:
             frozenset(self.owned),
             DeviceCorrelation(1, 1, known=self.knows_device),
             self.place,
+            event is None or self.used.setdefault(event.event_id, event.request) == event.request,
         )
 
     async def record(self, login: RecordLoginInput) -> LoginAttempt:
@@ -112,21 +116,11 @@ class Kept:
         return self.rows[ended.attempt_id].outcome or ended.outcome
 
 
-class Events:
-    """The device events that were used, and by which request."""
-
-    def __init__(self) -> None:
-        self.used: dict[str, str] = {}
-
-    async def use(self, event_id: str, request: str) -> bool:
-        return self.used.setdefault(event_id, request) == request
-
-
 class Seals:
-    async def seal(self, voter_id: str, data: PersonalData) -> bytes:
+    async def seal(self, voter_id: str, data: PersonalData, data_key: bytes | None = None) -> bytes:
         return repr(dict(data.fields)).encode()
 
-    async def unseal(self, voter_id: str, sealed: bytes) -> PersonalData | None:
+    async def unseal(self, voter_id: str, sealed: bytes, data_key: bytes | None = None) -> PersonalData | None:
         return PersonalData(eval(sealed))
 
 
@@ -173,11 +167,10 @@ class LoggingIn:
         self.client, self.method = client, method
         self.attempt_id, self.voter_id = new_attempt_id("eu"), new_voter_id("eu")
         self.kept, self.vendors, self.hashes = Kept(), Vendors(), Hashes()
-        self.events = Events()
         self.queue = f"login-{secrets.token_hex(4)}"
         self.leak = CredentialLeak.NONE
         self.second_factor_at_provider = False
-        self.one_look = True
+        self.one_look = self.one_step = True
         self.steps: list[str] = []
         self.after: Hook | None = None
 
@@ -195,31 +188,35 @@ class LoggingIn:
     def counted(self) -> Counter[str]:
         return Counter(self.steps)
 
-    async def start(self) -> WorkflowHandle[AssessLoginWorkflow, AssessedLogin]:
+    async def request(self) -> AssessLoginInput:
         values = [(LoginFeature.NETWORK, 0, network_value(ADDRESS))]
         values += [(LoginFeature.CLIENT, level, value) for level, value in enumerate(client_values("A client/1.0"))]
         seen = []
         for feature, level, value in values:
             hashes = await self.hashes.every(LookupKind.FEATURE, value)
             seen.append(FeatureValue(feature=feature, level=level, hashes=hashed_values(hashes)))
+        return AssessLoginInput(
+            attempt_id=self.attempt_id,
+            voter_id=self.voter_id,
+            cell="eu",
+            method=self.method,
+            jkt="k" * 43,
+            challenge_token="a token",
+            nonce=self.vendors.nonce,
+            device_event_id="an event",
+            seen=tuple(seen),
+            leak=self.leak,
+            policy_version=1,
+            device_policy_version=1,
+            second_factor_at_provider=self.second_factor_at_provider,
+            one_look=self.one_look,
+            one_step=self.one_step,
+        )
+
+    async def start(self) -> WorkflowHandle[AssessLoginWorkflow, AssessedLogin]:
         return await self.client.start_workflow(
             AssessLoginWorkflow.run,
-            AssessLoginInput(
-                attempt_id=self.attempt_id,
-                voter_id=self.voter_id,
-                cell="eu",
-                method=self.method,
-                jkt="k" * 43,
-                challenge_token="a token",
-                nonce=self.vendors.nonce,
-                device_event_id="an event",
-                seen=tuple(seen),
-                leak=self.leak,
-                policy_version=1,
-                device_policy_version=1,
-                second_factor_at_provider=self.second_factor_at_provider,
-                one_look=self.one_look,
-            ),
+            await self.request(),
             id=self.handle.id,
             task_queue=self.queue,
             task_timeout=timedelta(seconds=3),
@@ -228,14 +225,15 @@ class LoggingIn:
     async def step_up(self, *, passed: bool, factor: StepUpFactor = StepUpFactor.TOTP) -> StepUpState:
         return await self.handle.execute_update(AssessLoginWorkflow.step_up, TriedFactor(factor=factor, passed=passed))
 
-    def worker(self, **options: Any) -> Worker:
+    @property
+    def activities(self) -> LoginActivities:
         vendors: Any = self.vendors
-        events: Any = self.events
         parts: tuple[Any, ...] = (self.kept, Seals(), self.hashes)
-        activities = LoginActivities(*parts, events=events, devices=vendors, challenges=vendors)
-        return hooked_worker(self, [AssessLoginWorkflow], activities.all(), **options)
+        return LoginActivities(*parts, devices=vendors, challenges=vendors)
+
+    def worker(self, **options: Any) -> Worker:
+        return hooked_worker(self, [AssessLoginWorkflow], self.activities.all(), **options)
 
     async def replayed(self, name: str = "") -> None:
         """Replay what happened; keep it where that was asked for and there is nothing of this name."""
-        kind = "assess-login-one-look" if self.one_look else "assess-login"
-        await replayed(self.handle, name and f"{kind}-{name}")
+        await replayed(self.handle, name and f"assess-login-one-step-{name}")

@@ -1,7 +1,10 @@
 """Logins judged: as always, from elsewhere, without vendors, and with workers that die."""
 
 import asyncio
+import json
 import sys
+from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,18 +13,21 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+from temporalio.worker import Replayer
 
 from domain.contracts.login import (
     AssessedLogin,
     ChallengeOutcome,
     CredentialLeak,
+    JudgedLogin,
     LoginDecision,
     LoginOutcome,
+    LoginVerdict,
     StepUpFactor,
 )
 from domain.credentials import CredentialKind
@@ -30,6 +36,7 @@ from domain.errors import ErrorCode
 from domain.login_risk import CURRENT_LOGIN_POLICY, LoginReason
 from domain.logins import STEP_UP_FAILURES_MAX, rejudge
 from domain.sessions import LoginMethod
+from integrations.temporal.worker import sandbox
 from tests.workflows.hooked import live_with_a_death
 from tests.workflows.login_world import LoggingIn
 from tests.workflows.registration_world import happens
@@ -84,24 +91,71 @@ async def test_a_login_as_always_is_allowed_in_one_task(client: Client) -> None:
     assert len(world.vendors.keys) == 1
     history = await world.handle.fetch_history()
     kinds = [event.event_type for event in history.events]
-    assert len(kinds) == 7  # started, one task of three events, two markers, completed: nothing waits for a queue
+    assert len(kinds) == 6  # started, one task of three events, a marker, completed: nothing waits for a queue
     signals = world.row.signals
     assert (signals.device_known, signals.challenge) == (True, ChallengeOutcome.PASSED)
     assert (signals.account_attempts_per_hour, signals.network_attempts_per_minute) == (2, 11)
     assert {len(sighting.mine) for sighting in signals.sightings} == {1, 3}
 
 
-async def test_a_login_that_an_earlier_release_began_goes_on_as_it_began(client: Client) -> None:
+LOOKS = {  # how releases of before look at a login
+    "one look": {"look_at_login"},
+    "three looks": {"look_at_device", "redeem_challenge", "read_logins"},
+}
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+async def test_a_login_that_an_earlier_release_began_goes_on_as_it_began(client: Client, looks: str) -> None:
     world = LoggingIn(client)
-    world.one_look, world.kept.knows_device = False, False
+    world.one_step, world.one_look, world.kept.knows_device = False, looks == "one look", False
     async with asyncio.timeout(60), world.worker(max_cached_workflows=0):
         await challenged(world)
         await world.step_up(passed=True)
         await world.handle.result()
-    assert world.counted["look_at_login"] == 0
-    assert world.counted["look_at_device"] == world.counted["redeem_challenge"] == world.counted["read_logins"] == 1
+    assert world.counted == Counter(LOOKS[looks] | {"record_login", "end_login"})
     assert world.kept.added == [world.attempt_id]
     await world.replayed()
+
+
+async def test_a_step_that_is_repeated_stays_with_what_it_saw_at_first(client: Client) -> None:
+    world = LoggingIn(client)
+    world.kept.knows_device = False
+    request = await world.request()
+    first = await ActivityEnvironment().run(world.activities.assess_login, request)
+    assert (first.outcome, first.factors) == (None, (StepUpFactor.TOTP,))
+    assert first.counts is not None
+    world.vendors.passes, world.kept.knows_device, world.kept.owned = False, True, set()
+    again = await ActivityEnvironment().run(world.activities.assess_login, request)
+    assert again.counts is not None
+    assert again.model_dump(exclude={"counts"}) == first.model_dump(exclude={"counts"})
+    assert rejudge(world.row, CURRENT_LOGIN_POLICY) == again.verdict
+
+
+async def test_a_verdict_that_does_not_follow_from_its_signals_does_not_replay(client: Client) -> None:
+    world = LoggingIn(client)
+    await ended(world)
+    history = (await world.handle.fetch_history()).to_json()
+    kept = world.row.verdict
+    other = kept.model_copy(update={"score_permille": kept.score_permille + 1})
+    forged = _with_verdict(history, other)
+    assert forged != history
+    replayer = Replayer(
+        workflows=[AssessLoginWorkflow], data_converter=pydantic_data_converter, workflow_runner=sandbox()
+    )
+    await replayer.replay_workflow(WorkflowHistory.from_json(world.handle.id, history))
+    with pytest.raises(RuntimeError, match="does not follow from its signals"):
+        await replayer.replay_workflow(WorkflowHistory.from_json(world.handle.id, forged))
+
+
+def _with_verdict(history: str, verdict: LoginVerdict) -> str:
+    """Return a history whose one marker says that another verdict was recorded."""
+    events = json.loads(history)
+    (marker,) = [event for event in events["events"] if "markerRecordedEventAttributes" in event]
+    (payload,) = marker["markerRecordedEventAttributes"]["details"]["result"]["payloads"]
+    judged = JudgedLogin.model_validate_json(b64decode(payload["data"]))
+    forged = judged.model_copy(update={"verdict": verdict}).model_dump_json()
+    payload["data"] = b64encode(forged.encode()).decode()
+    return json.dumps(events)
 
 
 async def test_the_history_names_neither_device_nor_place(client: Client) -> None:
@@ -248,12 +302,8 @@ async def test_a_directory_that_is_away_ends_in_a_record(client: Client) -> None
 
 
 async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client) -> None:
-    worlds = await asyncio.gather(*(killed_after(client, step) for step in range(1, 4)))
-    assert {step for world in worlds for step in world.counted} == {
-        "look_at_login",
-        "record_login",
-        "end_login",
-    }
+    worlds = await asyncio.gather(*(killed_after(client, step) for step in range(1, 3)))
+    assert {step for world in worlds for step in world.counted} == {"assess_login", "end_login"}
     for world in worlds:
         assert world.row.outcome is LoginOutcome.STEPPED_UP
         assert world.kept.added == [world.attempt_id]

@@ -110,6 +110,10 @@ class Walk:
         made = login(LoginDecision.DENY)
         await self.see(self._logins().record_login, made, made.request.attempt_id)
 
+    async def assess_login(self) -> None:
+        made = login(LoginDecision.DENY).request
+        await self.see(self._logins().assess_login, made, made.attempt_id)
+
     async def end_login(self) -> None:
         made = login(LoginDecision.CHALLENGE, factors=(StepUpFactor.TOTP,))
         await PostgresLogins(self.identity).record(made)
@@ -243,8 +247,8 @@ class Walk:
         return SurveyActivities(self._catalogue, UNUSED, {}, UNUSED)
 
     def _logins(self) -> LoginActivities:
-        unused = dict.fromkeys(("seals", "hashes", "events", "devices", "challenges"), UNUSED)
-        return LoginActivities(PostgresLogins(self.identity), **unused)
+        unused = dict.fromkeys(("seals", "hashes"), UNUSED)
+        return LoginActivities(PostgresLogins(self.identity), **unused, devices=None, challenges=None)
 
     def _rotation(self) -> tuple[str, KeyRotationActivities, FileKms]:
         purpose = f"kek/walk-{secrets.token_hex(4)}"

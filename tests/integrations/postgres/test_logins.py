@@ -5,12 +5,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from domain.accounts import KeyedHash
+from domain.accounts import KeyedHash, PersonalData
 from domain.contracts.login import (
     AssessLoginInput,
     ChallengeOutcome,
@@ -29,13 +30,17 @@ from domain.contracts.login import (
 )
 from domain.contracts.registration import HashedValue
 from domain.credentials import CredentialKind
+from domain.device_events import EventUse
 from domain.device_sightings import SEEN_FOR
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_attempt_id, new_voter_id
 from domain.sessions import LoginMethod
+from integrations.keys.file_kms import FileKms
+from integrations.keys.purposes import KEK_PERSONAL
 from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.logins import PostgresLogins
+from integrations.postgres.personal_records import PostgresPersonalRecords
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import make_account
 
@@ -254,3 +259,29 @@ async def test_a_directory_that_is_away_has_no_stretch(closed_pool: asyncpg.Pool
     with pytest.raises(DomainError) as failed:
         await PostgresLogins(closed_pool).between(NOW, NOW + timedelta(hours=1), None)
     assert failed.value.code is ErrorCode.DIRECTORY_UNAVAILABLE
+
+
+async def test_a_device_event_is_used_up_by_the_first_login_that_asks_with_it(logins: PostgresLogins) -> None:
+    voter, uses = new_voter_id("eu"), [EventUse(secrets.token_hex(8), new_attempt_id("eu")) for _ in range(2)]
+    copied = EventUse(uses[0].event_id, uses[1].request)
+    for use, fresh in ((uses[0], True), (uses[0], True), (copied, False), (uses[1], True), (None, True)):
+        assert (await logins.known(voter, hashed()[0], event=use)).event_is_fresh is fresh
+    raced = secrets.token_hex(8)
+    asked = (logins.known(voter, hashed()[0], event=EventUse(raced, new_attempt_id("eu"))) for _ in range(6))
+    assert sum(known.event_is_fresh for known in await asyncio.gather(*asked)) == 1
+
+
+async def test_the_data_key_comes_with_what_is_known_until_it_is_destroyed(
+    logins: PostgresLogins, identity_pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    records = PostgresPersonalRecords(identity_pool, FileKms(tmp_path, frozenset({KEK_PERSONAL})))
+    voter, here = await make_account(identity_pool), PersonalData({"latitude": "52.5"})
+    assert (await logins.known(voter, hashed()[0])).data_key is None
+    sealed = await records.seal(voter, here)
+    key = (await logins.known(voter, hashed()[0])).data_key
+    assert key is not None
+    again = await records.seal(voter, here, key)
+    assert await records.unseal(voter, again) == await records.unseal(voter, sealed, key) == here
+    await records.destroy(voter)
+    assert (await logins.known(voter, hashed()[0])).data_key is None
+    assert await records.unseal(voter, again) is None
