@@ -1,13 +1,12 @@
 """Turns votes away before they are verified, by cell and survey, while a cell has as many as it can answer soon."""
 
-import binascii
+from binascii import Error, a2b_base64
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from api.votes.intake import VoteIntake
-from integrations.keys import base64url
 
 
 class _Claimed(msgspec.Struct):
@@ -17,6 +16,7 @@ class _Claimed(msgspec.Struct):
 
 _CLAIMED: Final = msgspec.json.Decoder(_Claimed)
 _SEGMENTS: Final = 3
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
 class VoteGate:
@@ -54,10 +54,11 @@ class VoteGate:
 
 
 def _claimed(authorization: bytes) -> _Claimed | None:
-    segments = authorization.rpartition(b" ")[2].split(b".")
+    """Return what a compact JWS (RFC 7515, section 7.1) says of itself, or None; spellings are not looked at here."""
+    segments = authorization.split(b".")  # what stands before the token is a part of the first
     if len(segments) != _SEGMENTS:
         return None
     try:
-        return _CLAIMED.decode(base64url.decode(segments[1]))
-    except (ValueError, binascii.Error):  # of which msgspec's errors are one kind
+        return _CLAIMED.decode(a2b_base64(segments[1].translate(_TO_STANDARD) + b"=="))
+    except (Error, ValueError):  # of which msgspec's errors are one kind
         return None
