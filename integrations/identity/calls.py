@@ -6,7 +6,7 @@ import httpx
 import msgspec
 
 from domain.errors import DomainError, ErrorCode
-from integrations.vendor_http import VendorAnswer, VendorHttp, is_fault_of_vendor
+from integrations.vendor_http import VendorAnswer, VendorClient, VendorHttp, is_fault_of_vendor
 
 _PASSING: Final = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY})
 
@@ -23,7 +23,7 @@ class Failure(msgspec.Struct, rename="camel"):
 class ProviderCalls:
     """One provider's HTTP; every call ends within the time-out, with an answer that says something of the request."""
 
-    def __init__(self, client: httpx.AsyncClient, timeout_s: float, auth: httpx.Auth) -> None:
+    def __init__(self, client: VendorClient, timeout_s: float, auth: httpx.Auth) -> None:
         """`client` has the provider's base URL, and its own time-outs do not count."""
         self._http = VendorHttp(client, ErrorCode.PROOFING_UNAVAILABLE, timeout_s=timeout_s)
         self._auth = auth

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-import httpx
-
 from domain.proofing import IdentityProofing, ProofingPolicy
 from domain.webhooks import WebhookVerifier
 from integrations.identity.letters import webhook as letters_webhook
@@ -15,7 +13,7 @@ from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.webhook import SumsubWebhooks
 from integrations.settings import Settings
 from integrations.telemetry.vendor_metrics import VendorMetrics
-from integrations.vendor_http import open_vendor_client
+from integrations.vendor_http import VendorClient, open_vendor_client
 
 
 def proofing_policy(settings: Settings) -> ProofingPolicy:
@@ -38,7 +36,7 @@ async def open_providers(
     """Return every configured provider by name; their connections end with `lifetime`."""
     providers: dict[str, IdentityProofing] = {}
 
-    async def client_of(vendor: str, base_url: str) -> httpx.AsyncClient:
+    async def client_of(vendor: str, base_url: str) -> VendorClient:
         calls = None if metrics is None else metrics.of(vendor)
         return await lifetime.enter_async_context(open_vendor_client(base_url, calls=calls))
 

@@ -66,6 +66,8 @@ class KeyedLookupHashes:
 
     async def _live(self, purpose: str) -> tuple[KeyMaterial, ...]:
         held = self._versions[purpose]
+        if self._now() - held.read_at < FRESH_S:  # a login hashes a dozen values: none of them takes turns
+            return held.keys
         async with self._reading[purpose]:
             if self._now() - held.read_at >= FRESH_S:
                 read_at = self._now()

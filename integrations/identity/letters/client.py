@@ -12,6 +12,7 @@ import msgspec
 from domain.proofing import ClientAccess, Document, ProofingFinding, ProofingState
 from domain.tokens import Assurance
 from integrations.identity.calls import ProviderCalls
+from integrations.vendor_http import VendorClient
 from integrations.vendor_settings import LettersSettings
 
 _ADVICE_CHARACTERS_MAX: Final = 2000
@@ -86,7 +87,7 @@ class _BearerKey(httpx.Auth):
 class LettersProofing:
     """The register's service: a case has our id and theirs, and opening it twice is opening it once."""
 
-    def __init__(self, client: httpx.AsyncClient, settings: LettersSettings) -> None:
+    def __init__(self, client: VendorClient, settings: LettersSettings) -> None:
         """`client` has the provider's base URL."""
         self._calls = ProviderCalls(client, settings.timeout_s, _BearerKey(settings.api_key.get_secret_value()))
         self._access_ttl_s = settings.access_ttl_s

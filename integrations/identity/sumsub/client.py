@@ -14,7 +14,7 @@ from domain.tokens import Assurance
 from integrations.identity.calls import ProviderCalls
 from integrations.identity.sumsub.mapping import Applicant, NotUnderstoodError, finding_of
 from integrations.identity.sumsub.signing import SumsubAuth
-from integrations.vendor_http import VendorAnswer
+from integrations.vendor_http import VendorAnswer, VendorClient
 from integrations.vendor_settings import SumsubSettings
 
 _CLOCKS_DIFFER: Final = 4004
@@ -32,9 +32,7 @@ class _Step(msgspec.Struct, rename="camel"):
 class SumsubProofing:
     """One level of checks at Sumsub. Our case id is its `externalUserId`, the reference is its applicant id."""
 
-    def __init__(
-        self, client: httpx.AsyncClient, settings: SumsubSettings, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, client: VendorClient, settings: SumsubSettings, now: Callable[[], float] = time.time) -> None:
         """`client` has Sumsub's base URL; `now` gives seconds since 1970."""
         auth = SumsubAuth(settings.app_token.get_secret_value(), settings.secret_key.get_secret_value(), now)
         self._calls = ProviderCalls(client, settings.timeout_s, auth)

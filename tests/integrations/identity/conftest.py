@@ -20,7 +20,7 @@ from integrations.identity.sumsub.signing import SumsubAuth
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
 from integrations.settings import Environment, Settings
-from integrations.vendor_http import open_vendor_client
+from integrations.vendor_http import VendorClient, open_vendor_client
 from integrations.vendor_settings import LettersSettings, SandboxSettings, SumsubSettings
 
 WITHIN_S = 20.0
@@ -137,7 +137,7 @@ def case_id() -> str:
 class Control:
     """Tells a sandbox what to do."""
 
-    client: httpx.AsyncClient
+    client: VendorClient
 
     async def __call__(self, method: str, path: str, /, **body: Any) -> Any:
         answer = await self.client.request(
@@ -154,13 +154,13 @@ class Control:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def sumsub_client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def sumsub_client(world: World) -> AsyncIterator[VendorClient]:
     async with open_vendor_client(world.sumsub.base_url) as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def sumsub_control(world: World, sumsub_client: httpx.AsyncClient) -> AsyncIterator[Control]:
+async def sumsub_control(world: World, sumsub_client: VendorClient) -> AsyncIterator[Control]:
     control = Control(sumsub_client)
     yield control
     await control("DELETE", "/faults")
@@ -169,13 +169,13 @@ async def sumsub_control(world: World, sumsub_client: httpx.AsyncClient) -> Asyn
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def letters_client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def letters_client(world: World) -> AsyncIterator[VendorClient]:
     async with open_vendor_client(world.letters.base_url) as client:
         yield client
 
 
 @pytest.fixture
-def letters(world: World, letters_client: httpx.AsyncClient) -> LettersProofing:
+def letters(world: World, letters_client: VendorClient) -> LettersProofing:
     return LettersProofing(letters_client, world.letters)
 
 
@@ -184,7 +184,7 @@ class Sumsub:
     """The vendor as both see it: our client, and the rest of the interface that a case needs."""
 
     settings: SumsubSettings
-    client: httpx.AsyncClient
+    client: VendorClient
     proofing: SumsubProofing
 
     def with_(self, now: Callable[[], float] | None = None, **changes: Any) -> SumsubProofing:
@@ -210,9 +210,7 @@ REAL = "COMITIA_SUMSUB__APP_TOKEN"
 
 
 @pytest_asyncio.fixture(params=["sandbox", *(["vendor"] if REAL in os.environ else [])], loop_scope="session")
-async def sumsub(
-    world: World, sumsub_client: httpx.AsyncClient, request: pytest.FixtureRequest
-) -> AsyncIterator[Sumsub]:
+async def sumsub(world: World, sumsub_client: VendorClient, request: pytest.FixtureRequest) -> AsyncIterator[Sumsub]:
     if request.param == "sandbox":
         yield Sumsub(world.sumsub, sumsub_client, SumsubProofing(sumsub_client, world.sumsub))
         return

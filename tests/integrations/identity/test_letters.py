@@ -5,26 +5,26 @@ import secrets
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 
 from domain.errors import DomainError, ErrorCode
 from domain.proofing import Document, IdentityProofing, ProofingState
 from domain.tokens import Assurance
 from integrations.identity.letters.client import LettersProofing
+from integrations.vendor_http import VendorClient
 from integrations.vendor_settings import LettersSettings
 from tests.integrations.identity.conftest import WITHIN_S, Control, World
 
 
 @pytest.fixture
-def control(letters_client: httpx.AsyncClient) -> Control:
+def control(letters_client: VendorClient) -> Control:
     return Control(letters_client)
 
 
 class Person:
     """A person's client, which has an access token and nothing else."""
 
-    def __init__(self, client: httpx.AsyncClient, token: str) -> None:
+    def __init__(self, client: VendorClient, token: str) -> None:
         self._client = client
         self._headers = {"authorization": f"Bearer {token}"}
 
@@ -42,7 +42,7 @@ def number() -> str:
     return secrets.token_hex(5).upper()
 
 
-async def person_of(letters: LettersProofing, client: httpx.AsyncClient, case_id: str) -> Person:
+async def person_of(letters: LettersProofing, client: VendorClient, case_id: str) -> Person:
     return Person(client, (await letters.client_access(case_id)).token)
 
 
@@ -51,7 +51,7 @@ def with_(settings: LettersSettings, **changes: Any) -> LettersSettings:
 
 
 async def test_a_person_is_approved_by_document_and_letter(
-    letters: LettersProofing, letters_client: httpx.AsyncClient, control: Control, case_id: str, number: str
+    letters: LettersProofing, letters_client: VendorClient, control: Control, case_id: str, number: str
 ):
     proofing: IdentityProofing = letters
     assert proofing.assurance is Assurance.SUBSTANTIAL
@@ -80,7 +80,7 @@ async def test_a_case_is_opened_once_whoever_asks_at_once(letters: LettersProofi
 
 
 async def test_the_register_decides_what_is_asked_again_and_what_is_refused(
-    letters: LettersProofing, letters_client: httpx.AsyncClient, control: Control, case_id: str, number: str
+    letters: LettersProofing, letters_client: VendorClient, control: Control, case_id: str, number: str
 ):
     reference = await letters.open_case(case_id)
     person = await person_of(letters, letters_client, case_id)
@@ -106,7 +106,7 @@ async def test_the_register_decides_what_is_asked_again_and_what_is_refused(
 
 
 async def test_a_code_can_be_tried_three_times(
-    letters: LettersProofing, letters_client: httpx.AsyncClient, control: Control, case_id: str, number: str
+    letters: LettersProofing, letters_client: VendorClient, control: Control, case_id: str, number: str
 ):
     reference = await letters.open_case(case_id)
     person = await person_of(letters, letters_client, case_id)
@@ -118,7 +118,7 @@ async def test_a_code_can_be_tried_three_times(
 
 
 async def test_an_access_is_of_one_case_and_expires(
-    world: World, letters: LettersProofing, letters_client: httpx.AsyncClient, case_id: str, number: str
+    world: World, letters: LettersProofing, letters_client: VendorClient, case_id: str, number: str
 ):
     reference = await letters.open_case(case_id)
     key = {"authorization": f"Bearer {world.letters.api_key.get_secret_value()}"}
@@ -138,7 +138,7 @@ async def test_erasure_is_done_at_once(letters: LettersProofing, case_id: str):
     assert (await letters.read_case(reference)).state is ProofingState.GONE
 
 
-async def test_a_wrong_key_is_refused_for_good(world: World, letters_client: httpx.AsyncClient, case_id: str):
+async def test_a_wrong_key_is_refused_for_good(world: World, letters_client: VendorClient, case_id: str):
     wrong = LettersProofing(letters_client, with_(world.letters, api_key="wrong"))
     with pytest.raises(DomainError) as caught:
         await wrong.open_case(case_id)
@@ -161,7 +161,7 @@ async def test_a_wrong_key_is_refused_for_good(world: World, letters_client: htt
     ids=lambda fault: "-".join(map(str, fault.values())),
 )
 async def test_every_call_bears_every_fault(
-    world: World, letters: LettersProofing, letters_client: httpx.AsyncClient, case_id: str, fault: dict[str, Any]
+    world: World, letters: LettersProofing, letters_client: VendorClient, case_id: str, fault: dict[str, Any]
 ):
     timeout_s = 0.15 if fault["kind"] == "never" else WITHIN_S
     proofing = LettersProofing(letters_client, with_(world.letters, timeout_s=timeout_s))

@@ -2,7 +2,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -10,6 +9,7 @@ from domain.errors import DomainError
 from domain.webhooks import WebhookEvent, WebhookVerifier
 from integrations.identity.letters.client import LettersProofing
 from integrations.identity.letters.webhook import LettersWebhooks, webhook_signature
+from integrations.vendor_http import VendorClient
 from integrations.vendor_settings import LettersSettings
 from tests.integrations.identity.conftest import Control, Received, World
 
@@ -81,7 +81,7 @@ def read(world: World, received: Received) -> WebhookEvent:
 
 
 async def test_the_sandbox_tells_of_every_change_and_errs_on_request(
-    world: World, letters: LettersProofing, letters_client: httpx.AsyncClient, case_id: str
+    world: World, letters: LettersProofing, letters_client: VendorClient, case_id: str
 ):
     control = Control(letters_client)
     await control("POST", "/webhook-faults", kind="repeated")

@@ -15,6 +15,7 @@ from domain.ids import new_registration_id, proofing_case_id
 from domain.proofing import Document, ProofingState
 from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.signing import request_signature
+from integrations.vendor_http import VendorClient
 from tests.integrations.identity.conftest import WITHIN_S, Control, Sumsub, World
 
 
@@ -110,7 +111,7 @@ async def test_somebody_elses_404_does_not_mean_that_a_case_is_gone(sumsub_only:
     def balancer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(404, stream=httpx.ByteStream(body))
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(balancer), base_url="http://vendor.example") as client:
+    async with VendorClient("http://vendor.example", {}, httpx.MockTransport(balancer)) as client:
         proofing = SumsubProofing(client, sumsub_only.settings)
         await unavailable(proofing.read_case("a"))
         await unavailable(proofing.erase("a"))

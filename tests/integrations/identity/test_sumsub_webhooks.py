@@ -2,7 +2,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -10,7 +9,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.webhooks import WebhookEvent, WebhookVerifier
 from integrations.identity.sumsub.client import SumsubProofing
 from integrations.identity.sumsub.webhook import SumsubWebhooks, payload_digest
-from integrations.vendor_http import open_vendor_client
+from integrations.vendor_http import VendorClient, open_vendor_client
 from integrations.vendor_settings import SumsubSettings
 from tests.integrations.identity.conftest import WITHIN_S, Control, Received, World, open_world
 
@@ -160,7 +159,7 @@ def test_what_comes_too_late_or_too_early_is_refused():
 
 
 @pytest.fixture
-def proofing(world: World, sumsub_client: httpx.AsyncClient) -> SumsubProofing:
+def proofing(world: World, sumsub_client: VendorClient) -> SumsubProofing:
     return SumsubProofing(sumsub_client, world.sumsub)
 
 
