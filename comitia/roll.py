@@ -17,6 +17,7 @@ from domain.rolls import ON_ROLL, RollOutcome
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import DOCUMENT
+from integrations.postgres.roles import ROLLS
 from integrations.postgres.rolls import PostgresRolls
 
 app = typer.Typer(help="Electoral rolls.", no_args_is_help=True)
@@ -62,10 +63,10 @@ def import_roll(
 
 
 async def _import(data: Path, source: Path, report: Path, survey: str, cell: str) -> Counter[RollOutcome]:
-    settings = identity_settings(data)
+    settings = identity_settings(data, ROLLS)
     if cell not in settings.cells:
         raise LookupError(f"no cell {cell}; there are {', '.join(sorted(settings.cells)) or 'none'}")
     hashes = KeyedLookupHashes(open_keys(settings, DOCUMENT))
-    async with identity_pools(settings, settings.cells) as pools:  # all: their names say where a claim is
+    async with identity_pools(settings, settings.cells, ROLLS) as pools:  # all: their names say where a claim is
         rolls = {name: PostgresRolls(pool) for name, pool in pools.items()}
         return await RollImport(rolls, hashes, survey, cell, operator()).run(source, report)

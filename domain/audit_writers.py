@@ -23,6 +23,7 @@ class EntryWriter(StrEnum):
     UNMASKING = "unmasking"
     CODEC = "codec"
     STAFFING = "staffing"
+    ROLLS = "rolls"
     CONSOLE = "console"
 
 
@@ -51,7 +52,6 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
         **_writing((K.ACCOUNT_RECOVERED,), "process:recover-account"),
         **_writing((K.DELETION_ASKED,), "process:auth"),
         **_writing((K.ACCOUNT_DELETED,), "process:delete-account"),
-        **_writing((K.ROLL_ENROLLED,), COMMAND, STAFF, CLIENT),
         **_writing((K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN), STAFF, CLIENT),
         **_writing((K.DECISIONS_REJUDGED, K.EXECUTIONS_REPLAYED, K.WORK_CANCELLED), STAFF, CLIENT),
         **_writing((K.EVIDENCE_EXPORTED,), STAFF, CLIENT, COMMAND),
@@ -85,5 +85,6 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
     EntryWriter.UNMASKING: _writing((K.CASE_UNMASKING,), STAFF, "process:break-glass"),
     EntryWriter.CODEC: _writing((K.HISTORY_DECODED,), STAFF),
     EntryWriter.STAFFING: _writing((K.STAFF_ADDED, K.STAFF_DISABLED, K.CLIENT_ADDED, K.CLIENT_DISABLED), COMMAND),
+    EntryWriter.ROLLS: _writing((K.ROLL_ENROLLED,), COMMAND),
     EntryWriter.CONSOLE: _writing((K.STAFF_SIGNED_IN,), STAFF),
 }

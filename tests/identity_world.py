@@ -13,7 +13,8 @@ from integrations.keys.file_kms import FileKms, open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, EVIDENCE, KEK_ELIGIBILITY, STAFF_TOKEN, VOTING_TOKEN
 from integrations.postgres.directory import Directory
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY, SURVEYS
+from integrations.postgres.roles import IDENTITY, ROLLS, SURVEYS
+from integrations.postgres.rolls import PostgresRolls
 from integrations.settings import Settings
 
 _INSTALL = """
@@ -32,6 +33,7 @@ class IdentityWorld:
     directories: dict[str, Directory]
     identity: dict[str, asyncpg.Pool]
     surveys: dict[str, asyncpg.Pool]
+    rolls: dict[str, PostgresRolls]
 
     async def survey(self, *cells: str, **fields: Any) -> str:
         """Install a survey for everyone, or for whom `fields` say, into cells (`eu`)."""
@@ -55,6 +57,10 @@ class IdentityWorld:
         """Create one voter, active and verified unless `fields` say otherwise."""
         return (await self.directories[cell].create_voters(1, region, **fields))[0]
 
+    async def enrol(self, survey_id: str, voter_id: str, cell: str = "eu") -> None:
+        """Put the person behind a voter on a survey's roll."""
+        await self.rolls[cell].enrol_voters(survey_id, [voter_id], "comitia:tests")
+
     def token(self, voter_id: str, cell: str = "eu", **bindings: Any) -> str:
         """Return an access token of a voter."""
         return self.tokens.voter(voter_id, cell, "DE", **bindings)
@@ -62,15 +68,16 @@ class IdentityWorld:
 
 @asynccontextmanager
 async def open_identity_world(settings: Settings, cells: Sequence[str]) -> AsyncIterator[IdentityWorld]:
-    """Open the pools of cells; `settings` must have the roles of identity and surveys."""
+    """Open the pools of cells; `settings` must have the roles of identity, rolls and surveys."""
     keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, KEK_ELIGIBILITY, EVIDENCE, VOTING_TOKEN)
     tokens = AccessTokens(keys)
     await tokens.refresh()
     async with AsyncExitStack() as opened:
-        pools: dict[str, dict[str, asyncpg.Pool]] = {IDENTITY: {}, SURVEYS: {}}
+        pools: dict[str, dict[str, asyncpg.Pool]] = {IDENTITY: {}, ROLLS: {}, SURVEYS: {}}
         for role, by_cell in pools.items():
             for cell in cells:
                 by_cell[cell] = await open_pool(settings.cells[cell].database, settings, role, size=2)
                 opened.push_async_callback(by_cell[cell].close)
         directories = {cell: Directory(pool, cell) for cell, pool in pools[IDENTITY].items()}
-        yield IdentityWorld(keys, tokens, directories, pools[IDENTITY], pools[SURVEYS])
+        rolls = {cell: PostgresRolls(pool) for cell, pool in pools[ROLLS].items()}
+        yield IdentityWorld(keys, tokens, directories, pools[IDENTITY], pools[SURVEYS], rolls)

@@ -29,16 +29,11 @@ INSERT INTO identity.voter (voter_id, person_id, status, assurance, region, age_
 SELECT created.voter_id, created.person_id, $3, $4, $5, $6
 FROM unnest($1::text[], $2::text[]) AS created (voter_id, person_id)
 """
-_ENROL = """
-INSERT INTO identity.roll (survey_id, person_id)
-SELECT $1, person_id FROM identity.voter WHERE voter_id = ANY ($2::text[]) AND person_id IS NOT NULL
-ON CONFLICT ON CONSTRAINT pk_roll DO NOTHING
-"""
 _SET_STATUS = "UPDATE identity.voter SET status = $2, updated_at = now() WHERE voter_id = $1"
 
 
 class Directory:
-    """Reads and writes `identity.voter`, `identity.person` and `identity.roll` of one cell."""
+    """Reads `identity.voter` and `identity.roll` of one cell, and writes voters and persons."""
 
     def __init__(self, pool: asyncpg.Pool, cell: str) -> None:
         self._pool = pool
@@ -72,11 +67,6 @@ class Directory:
                 await connection.execute(_CREATE_PERSONS, persons)
                 await connection.execute(_CREATE_VOTERS, voters, persons, status, assurance, region, age_class)
         return voters
-
-    async def enrol(self, survey_id: str, voter_ids: list[str]) -> None:
-        """Put the persons behind these voters on a survey's roll; safe to repeat."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pool.execute(_ENROL, survey_id, voter_ids)
 
     async def set_status(self, voter_id: str, status: VoterStatus) -> None:
         """Change where an account is in its life; safe to repeat."""

@@ -16,6 +16,7 @@ from integrations.postgres.roles import (
     CODEC,
     CONSOLE,
     IDENTITY,
+    ROLLS,
     STAFFING,
     SURVEYS,
     TALLY,
@@ -32,6 +33,7 @@ ROLES: Final[Mapping[EntryWriter, str]] = {
     EntryWriter.UNMASKING: UNMASKING,
     EntryWriter.CODEC: CODEC,
     EntryWriter.STAFFING: STAFFING,
+    EntryWriter.ROLLS: ROLLS,
     EntryWriter.CONSOLE: CONSOLE,
 }
 CELL_WRITERS: Final = (
@@ -41,6 +43,7 @@ CELL_WRITERS: Final = (
     EntryWriter.UNMASKING,
     EntryWriter.CODEC,
     EntryWriter.STAFFING,
+    EntryWriter.ROLLS,
     EntryWriter.CONSOLE,
 )
 CATALOGUE_WRITERS: Final = (EntryWriter.SURVEYS, EntryWriter.CLOSING)

@@ -11,6 +11,7 @@ CLOSING = "comitia_closing"  # seals surveys in cells, notes and installs certif
 UNMASKING = "comitia_unmasking"  # writes the audit entries of break-glass, and nothing else
 CODEC = "comitia_codec"  # writes the audit entries of the codec server, and nothing else
 STAFFING = "comitia_staffing"  # the roll of staff and machine clients, by commands: no process serves as it
+ROLLS = "comitia_rolls"  # puts persons on electoral rolls, by `comitia roll`: no process serves as it
 CONSOLE = "comitia_console"  # signs staff in at the pages of surveys
 SEARCH = "comitia_search"  # finds places of audit entries and reads none; proves one participation by its nullifier
 AUDIT = "comitia_audit"  # reads audit entries, gives them their places, keeps their search; notes archived histories
@@ -26,6 +27,7 @@ CELL_ROLES = (
     UNMASKING,
     CODEC,
     STAFFING,
+    ROLLS,
     CONSOLE,
     SEARCH,
     AUDIT,

@@ -59,7 +59,7 @@ class NamedPerson:
 
 
 class PostgresRolls:
-    """The rolls of one cell; made for the role `comitia_identity`. All calls raise DomainError `directory_unavailable`.
+    """The rolls of one cell; made for the role `comitia_rolls`. All calls raise DomainError `directory_unavailable`.
 
     All are safe to repeat; `actor` says who does it.
     """

@@ -16,6 +16,8 @@ REVOKE INSERT ON tally.certificate FROM comitia_surveys;
 -- `comitia_staffing` makes members of staff and machine clients now.
 REVOKE INSERT, UPDATE ON identity.api_client, identity.staff FROM comitia_identity;
 REVOKE INSERT, UPDATE, DELETE ON identity.staff_login FROM comitia_identity;
+-- `comitia_rolls` puts persons on electoral rolls now.
+REVOKE INSERT, DELETE ON identity.roll FROM comitia_identity;
 REVOKE EXECUTE ON FUNCTION audit.participation_proof(text, bytea, bigint), audit.place_of_batch(xid8)
     FROM comitia_identity;
 """

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -29,20 +29,35 @@ from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.directory import Directory
 from integrations.postgres.document_claims import PostgresDocumentClaims
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY
+from integrations.postgres.roles import IDENTITY, ROLLS
 from integrations.postgres.rolls import PostgresRolls
 from tests.claimants import claim_everywhere, release_everywhere
 from tests.conftest import OwnerPool, SettingsFor
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
-    settings = settings_for(IDENTITY)
-    async with AsyncExitStack() as opened:
+@asynccontextmanager
+async def opened(settings_for: SettingsFor, role: str) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    """Connections of a role to both cells."""
+    settings = settings_for(role)
+    async with AsyncExitStack() as stack:
         found = {}
         for cell in ("eu", "us"):
-            found[cell] = await open_pool(settings.cells[cell].database, settings, IDENTITY, size=3)
-            opened.push_async_callback(found[cell].close)
+            found[cell] = await open_pool(settings.cells[cell].database, settings, role, size=3)
+            stack.push_async_callback(found[cell].close)
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    """Of whoever knows voters."""
+    async with opened(settings_for, IDENTITY) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def rolls(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
+    """Of whoever imports rolls."""
+    async with opened(settings_for, ROLLS) as found:
         yield found
 
 
@@ -71,9 +86,9 @@ class Interrupted(PostgresRolls):
         return done
 
 
-def importing(pools: dict[str, asyncpg.Pool], hashes: KeyedLookupHashes, survey: str) -> RollImport:
+def importing(rolls: dict[str, asyncpg.Pool], hashes: KeyedLookupHashes, survey: str) -> RollImport:
     return RollImport(
-        {cell: PostgresRolls(pool) for cell, pool in pools.items()}, hashes, survey, "eu", "comitia:tests"
+        {cell: PostgresRolls(pool) for cell, pool in rolls.items()}, hashes, survey, "eu", "comitia:tests"
     )
 
 
@@ -140,12 +155,16 @@ async def test_a_list_of_voters_and_documents_is_imported_row_by_row(
 
 
 async def test_who_registers_after_the_import_is_on_the_roll(
-    data: Path, pools: dict[str, asyncpg.Pool], owner_pool: OwnerPool, hashes: KeyedLookupHashes
+    data: Path,
+    pools: dict[str, asyncpg.Pool],
+    rolls: dict[str, asyncpg.Pool],
+    owner_pool: OwnerPool,
+    hashes: KeyedLookupHashes,
 ) -> None:
     survey, document, voter = new_survey_id(), passport(), new_voter_id("eu")
     source, claims = data / "roll.csv", {cell: PostgresDocumentClaims(pool) for cell, pool in pools.items()}
     source.write_text(f"country,kind,number\n{document.country},{document.kind},{document.number}\n")
-    await importing(pools, hashes, survey).run(source, data / "report")
+    await importing(rolls, hashes, survey).run(source, data / "report")
     versions = await hashes.document(document)
     elsewhere = await claim_everywhere(claims, versions, new_person_id(), "us", new_voter_id("us"))
     assert elsewhere.state is ClaimState.ELSEWHERE
@@ -161,14 +180,18 @@ async def test_who_registers_after_the_import_is_on_the_roll(
 
 
 async def test_a_registration_that_fails_does_not_take_the_name_along(
-    data: Path, pools: dict[str, asyncpg.Pool], owner_pool: OwnerPool, hashes: KeyedLookupHashes
+    data: Path,
+    pools: dict[str, asyncpg.Pool],
+    rolls: dict[str, asyncpg.Pool],
+    owner_pool: OwnerPool,
+    hashes: KeyedLookupHashes,
 ) -> None:
     survey, document, voter = new_survey_id(), passport(), new_voter_id("eu")
     source, claims = data / "roll.csv", {cell: PostgresDocumentClaims(pool) for cell, pool in pools.items()}
     source.write_text(f"country,kind,number\n{document.country},{document.kind},{document.number}\n")
     versions = await hashes.document(document)
     claim = await claim_everywhere(claims, versions, new_person_id(), "eu", voter)
-    await importing(pools, hashes, survey).run(source, data / "report")
+    await importing(rolls, hashes, survey).run(source, data / "report")
     await release_everywhere(claims, versions, voter)
     again = await claim_everywhere(claims, versions, new_person_id(), "eu", new_voter_id("eu"))
     assert again.person_id == claim.person_id
@@ -177,7 +200,7 @@ async def test_a_registration_that_fails_does_not_take_the_name_along(
 
 async def test_an_import_that_was_interrupted_goes_on(
     data: Path,
-    pools: dict[str, asyncpg.Pool],
+    rolls: dict[str, asyncpg.Pool],
     owner_pool: OwnerPool,
     hashes: KeyedLookupHashes,
     monkeypatch: pytest.MonkeyPatch,
@@ -187,21 +210,21 @@ async def test_an_import_that_was_interrupted_goes_on(
     documents = [passport() for _ in range(35)]
     rows = "".join(f"{document.country},{document.kind},{document.number}\n" for document in documents)
     source.write_text("country,kind,number\n" + rows)
-    rolls = {"eu": Interrupted(pools["eu"]), "us": PostgresRolls(pools["us"])}
-    failing = RollImport(rolls, hashes, survey, "eu", "comitia:tests")
+    stopping = {"eu": Interrupted(rolls["eu"]), "us": PostgresRolls(rolls["us"])}
+    failing = RollImport(stopping, hashes, survey, "eu", "comitia:tests")
     with pytest.raises(DomainError):
         await failing.run(source, report)
     assert len(outcomes(report)) == 20
     with report.open("a") as torn:
         torn.write("21,22,enr")
-    counted = await importing(pools, hashes, survey).run(source, report)
+    counted = await importing(rolls, hashes, survey).run(source, report)
     assert counted == {RollOutcome.ENROLLED: 25, RollOutcome.ALREADY_ENROLLED: 10}
     assert [row[0] for row in outcomes(report)] == [str(number) for number in range(1, 36)]
     assert len(await on_roll(owner_pool, survey)) == 35
 
 
 async def test_imports_of_one_list_at_once_come_to_one_roll(
-    data: Path, pools: dict[str, asyncpg.Pool], owner_pool: OwnerPool, hashes: KeyedLookupHashes
+    data: Path, rolls: dict[str, asyncpg.Pool], owner_pool: OwnerPool, hashes: KeyedLookupHashes
 ) -> None:
     survey, source = new_survey_id(), data / "roll.csv"
     rows = [f"DEU,passport,{secrets.token_hex(5)}\n" for _ in range(40)]
@@ -209,24 +232,24 @@ async def test_imports_of_one_list_at_once_come_to_one_roll(
     (data / "backwards.csv").write_text("country,kind,number\n" + "".join(reversed(rows)))
     files = [source, data / "backwards.csv"] * 2
     counted = await asyncio.gather(
-        *(importing(pools, hashes, survey).run(file, data / f"{n}.report") for n, file in enumerate(files))
+        *(importing(rolls, hashes, survey).run(file, data / f"{n}.report") for n, file in enumerate(files))
     )
     assert sum(one[RollOutcome.ENROLLED] for one in counted) == 40
     assert len(await on_roll(owner_pool, survey)) == 40
 
 
 async def test_a_report_of_something_else_is_not_written_on(
-    data: Path, pools: dict[str, asyncpg.Pool], hashes: KeyedLookupHashes
+    data: Path, rolls: dict[str, asyncpg.Pool], hashes: KeyedLookupHashes
 ) -> None:
     source, report = data / "roll.csv", data / "report"
     source.write_text("voter_id\n")
-    await importing(pools, hashes, new_survey_id()).run(source, report)
+    await importing(rolls, hashes, new_survey_id()).run(source, report)
     before = report.read_bytes()
     with pytest.raises(OtherReportError):
-        await importing(pools, hashes, new_survey_id()).run(source, report)
+        await importing(rolls, hashes, new_survey_id()).run(source, report)
     report.write_text("somebody's notes\n")
     with pytest.raises(OtherReportError):
-        await importing(pools, hashes, new_survey_id()).run(source, report)
+        await importing(rolls, hashes, new_survey_id()).run(source, report)
     assert report.read_text() == "somebody's notes\n"
     assert before.endswith(b"row,line,outcome,cell\n")
 

@@ -22,7 +22,7 @@ from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.keys.file_kms import open_keys
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
-from integrations.postgres.roles import IDENTITY, SURVEYS
+from integrations.postgres.roles import IDENTITY, ROLLS, SURVEYS
 from integrations.settings import Settings
 from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
@@ -110,7 +110,7 @@ async def auth_service(settings: Settings, room: LoginRoom | None = None) -> Asy
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def identity_world(settings_for: SettingsFor) -> AsyncIterator[IdentityWorld]:
-    async with open_identity_world(settings_for(IDENTITY, SURVEYS), ("eu", "us")) as world:
+    async with open_identity_world(settings_for(IDENTITY, ROLLS, SURVEYS), ("eu", "us")) as world:
         yield world
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from api.eligibility.composition import compose
 from api.http.serving import serve
-from integrations.postgres.roles import IDENTITY, SURVEYS
+from integrations.postgres.roles import IDENTITY, ROLLS, SURVEYS
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry, make_telemetry
 from tests.conftest import SettingsFor
@@ -73,7 +73,7 @@ async def eligibility_service(settings: Settings) -> AsyncIterator[Eligibility]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def identity_world(settings_for: SettingsFor) -> AsyncIterator[IdentityWorld]:
-    async with open_identity_world(settings_for(IDENTITY, SURVEYS), ("eu", "us")) as world:
+    async with open_identity_world(settings_for(IDENTITY, ROLLS, SURVEYS), ("eu", "us")) as world:
         yield world
 
 

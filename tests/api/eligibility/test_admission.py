@@ -151,8 +151,8 @@ async def test_who_may_not_vote_is_told_why(
 
 async def test_who_is_on_the_roll_gets_a_token(eligibility: Eligibility, identity_world: IdentityWorld) -> None:
     survey_id, voter = await identity_world.survey(roll_required=True), await identity_world.voter()
-    await identity_world.directories["eu"].enrol(survey_id, [voter])
-    await identity_world.directories["eu"].enrol(survey_id, [voter])
+    await identity_world.enrol(survey_id, voter)
+    await identity_world.enrol(survey_id, voter)
     assert (await eligibility.ask(survey_id, identity_world.token(voter))).status_code == 201
     other = await identity_world.survey(roll_required=True)
     assert await eligibility.refusal(other, identity_world.token(voter)) == (403, "not_on_roll")

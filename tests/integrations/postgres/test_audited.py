@@ -43,7 +43,7 @@ from integrations.postgres.certifications import PostgresCertifications
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
 from integrations.postgres.registrations import PostgresRegistrations
-from integrations.postgres.roles import CLOSING, SURVEYS
+from integrations.postgres.roles import CLOSING, ROLLS, SURVEYS
 from integrations.postgres.rolls import PostgresRolls
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
@@ -75,6 +75,7 @@ class Acts:
 
     identity: asyncpg.Pool
     staffing: asyncpg.Pool
+    rolls: asyncpg.Pool
     surveys: asyncpg.Pool
     closing: asyncpg.Pool
 
@@ -139,7 +140,7 @@ class Acts:
         return client
 
     async def roll(self) -> str:
-        survey, rolls, persons = new_survey_id(), PostgresRolls(self.identity), [new_person_id() for _ in range(3)]
+        survey, rolls, persons = new_survey_id(), PostgresRolls(self.rolls), [new_person_id() for _ in range(3)]
         for _ in range(2):
             await rolls.enrol_persons(survey, persons, "comitia:tester")
         return survey
@@ -161,13 +162,14 @@ class Acts:
 async def acts(
     identity_pool: asyncpg.Pool, staffing_pool: asyncpg.Pool, settings_for: SettingsFor
 ) -> AsyncIterator[Acts]:
-    settings = settings_for(SURVEYS, CLOSING)
+    settings = settings_for(SURVEYS, CLOSING, ROLLS)
     assert settings.catalogue is not None
     surveys = await open_pool(settings.catalogue, settings, SURVEYS, size=1)
     closing = await open_pool(settings.catalogue, settings, CLOSING, size=1)
-    yield Acts(identity_pool, staffing_pool, surveys, closing)
-    await surveys.close()
-    await closing.close()
+    rolls = await open_pool(settings.cells["eu"].database, settings, ROLLS, size=1)
+    yield Acts(identity_pool, staffing_pool, rolls, surveys, closing)
+    for pool in (surveys, closing, rolls):
+        await pool.close()
 
 
 async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str, Any]]]:

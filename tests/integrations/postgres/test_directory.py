@@ -21,7 +21,7 @@ from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import IDENTITY, SURVEYS
+from integrations.postgres.roles import IDENTITY, ROLLS, SURVEYS
 from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld, open_identity_world
 
@@ -38,7 +38,7 @@ class Clock:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(settings_for: SettingsFor) -> AsyncIterator[IdentityWorld]:
-    async with open_identity_world(settings_for(IDENTITY, SURVEYS), ("eu",)) as opened:
+    async with open_identity_world(settings_for(IDENTITY, ROLLS, SURVEYS), ("eu",)) as opened:
         yield opened
 
 
@@ -58,7 +58,7 @@ async def test_voters_are_found_in_the_order_asked_for(world: IdentityWorld, dir
     survey_id, stranger = await world.survey(), new_voter_id("eu")
     first = (await directory.create_voters(1, "DE", age_class=16, assurance=Assurance.HIGH))[0]
     second = (await directory.create_voters(1, "FR", status=VoterStatus.SUSPENDED))[0]
-    await directory.enrol(survey_id, [second])
+    await world.enrol(survey_id, second)
     surveys = (survey_id, survey_id, survey_id, new_survey_id())
     asked = [Asked(*one) for one in zip((second, stranger, first, second), surveys, strict=True)]
     found = await directory.candidates(asked)
@@ -190,7 +190,6 @@ async def test_directory_that_is_away_says_so(settings_for: SettingsFor) -> None
     for call in (
         directory.candidates([Asked(new_voter_id("eu"), new_survey_id())]),
         directory.create_voters(1, "DE"),
-        directory.enrol(new_survey_id(), []),
         directory.set_status(new_voter_id("eu"), VoterStatus.CLOSED),
     ):
         with pytest.raises(DomainError) as raised:

@@ -20,6 +20,7 @@ from integrations.postgres.roles import (
     CONSOLE,
     IDENTITY,
     OWNER,
+    ROLLS,
     SEARCH,
     STAFFING,
     SURVEYS,
@@ -82,6 +83,19 @@ RIGHTS: Final = {
         INSERT identity.api_client
         SELECT identity.api_client(client_id, disabled_at)
         UPDATE identity.api_client(disabled_at)
+        INSERT identity.change(subject, change, reason, actor)
+        INSERT audit.entry(kind, body)
+        SELECT audit.entry_writer
+    """,
+    ("eu", ROLLS): """
+        USAGE identity
+        USAGE audit
+        SELECT, INSERT identity.roll
+        SELECT identity.voter(voter_id, person_id)
+        SELECT, INSERT identity.person(person_id)
+        SELECT identity.document_claim(key_id, digest, person_id, home_cell)
+        INSERT identity.document_claim(key_id, digest, person_id, home_cell, settled)
+        UPDATE identity.document_claim(settled)
         INSERT identity.change(subject, change, reason, actor)
         INSERT audit.entry(kind, body)
         SELECT audit.entry_writer
@@ -179,12 +193,17 @@ async def test_whoever_manages_surveys_ends_none(settings_for: SettingsFor, data
         "INSERT INTO identity.staff_login DEFAULT VALUES",
         "UPDATE identity.staff_login SET staff_id = ''",
         "DELETE FROM identity.staff_login",
+        "INSERT INTO identity.roll DEFAULT VALUES",
+        "UPDATE identity.roll SET survey_id = ''",
+        "DELETE FROM identity.roll",
     ],
 )
-async def test_no_process_makes_staff_or_machine_clients(settings_for: SettingsFor, statement: str) -> None:
+async def test_no_process_makes_staff_or_machine_clients_or_writes_a_roll(
+    settings_for: SettingsFor, statement: str
+) -> None:
     serving = {role for application in APPLICATIONS for role in application.roles} & set(CELL_ROLES)
     assert IDENTITY in serving
-    assert STAFFING not in serving
+    assert not serving & {STAFFING, ROLLS}
     for role in serving:
         async with connected(settings_for, "us", role) as pool:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
