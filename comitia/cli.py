@@ -19,6 +19,7 @@ from comitia import (
     clients,
     evidence,
     keys,
+    passes,
     reconciliation,
     rejudge,
     replay,
@@ -48,6 +49,8 @@ app.add_typer(staff.app, name="staff")
 app.add_typer(audit.app, name="audit")
 app.add_typer(archive.app, name="archive")
 app.add_typer(evidence.app, name="evidence")
+app.command("sign-in")(passes.sign_in)
+app.command()(passes.request)
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")

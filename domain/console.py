@@ -65,8 +65,10 @@ def judge_cookie(session: ConsoleSession, turn: int) -> CookieVerdict:
 class ConsoleSessions(Protocol):
     """The sessions of staff in one cell. Calls raise DomainError `directory_unavailable`."""
 
-    async def open(self, session_id: str, staff_id: str, roles: frozenset[Role]) -> ConsoleSession:
-        """Open a session, with its audit entry."""
+    async def open(
+        self, session_id: str, staff_id: str, roles: frozenset[Role], service: str = "console"
+    ) -> ConsoleSession:
+        """Open a session, with its audit entry, which says that it is of `service`."""
         ...
 
     async def get(self, session_id: str) -> ConsoleSession | None:

@@ -90,6 +90,7 @@ ROUTES: Final[dict[str, Audited | str]] = {
 PAGES: Final[dict[str, Audited | str]] = {
     "support GET /console/back": (K.STAFF_SIGNED_IN,),
     "support POST /console/sign-out": _SESSION,
+    "support POST /console/pass": (K.STAFF_SIGNED_IN,),
     "support POST /console/find": _READS,
     "support POST /console/waiting": _READS,
     "support POST /console/cases/{case_id}/actions": (K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN),
@@ -99,6 +100,7 @@ PAGES: Final[dict[str, Audited | str]] = {
     "support POST /console/unmaskings/{unmasking_id}/read": (K.CASE_UNMASKING,),
     "compliance GET /console/compliance/back": (K.STAFF_SIGNED_IN,),
     "compliance POST /console/compliance/sign-out": _SESSION,
+    "compliance POST /console/compliance/pass": (K.STAFF_SIGNED_IN,),
     "compliance POST /console/compliance/replays": (K.EXECUTIONS_REPLAYED,),
     "compliance POST /console/compliance/replays/{work_id}/cancel": (K.WORK_CANCELLED,),
     "compliance POST /console/compliance/rejudgements": _NOTHING,
@@ -107,6 +109,7 @@ PAGES: Final[dict[str, Audited | str]] = {
     "compliance POST /console/compliance/bundles": (K.EVIDENCE_EXPORTED,),
     "surveys GET /console/surveys/back": (K.STAFF_SIGNED_IN,),
     "surveys POST /console/surveys/sign-out": _SESSION,
+    "surveys POST /console/surveys/pass": (K.STAFF_SIGNED_IN,),
     "surveys POST /console/surveys/exports": (K.EXPORT_ASKED,),
     "surveys POST /console/surveys/exports/{survey_id}/{export_id}/cancel": (K.EXPORT_CANCELLED,),
 }

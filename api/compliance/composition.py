@@ -20,7 +20,7 @@ from api.compliance.search_routes import search_routes
 from api.compliance.searching import SearchDesk
 from api.compliance.work_pages import WorkDesks
 from api.composition import Service
-from api.console.opening import ConsoleParts, open_console
+from api.console.opening import ConsoleParts, open_console, staff_passes
 from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
@@ -83,6 +83,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),
+        passes=staff_passes(keys, pools),
         sign_ins=SignIns("compliance", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
     cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())

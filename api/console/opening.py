@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -11,13 +12,15 @@ from fastapi import APIRouter
 from api.console.cookies import Cookies
 from api.console.doors import Door
 from api.console.pages import Pages
+from api.console.pass_routes import add_pass_routes
+from api.console.passes import StaffPasses
 from api.console.routing import page_router
 from api.console.sign_in_routes import add_sign_in_routes
 from api.console.signing_in import SignIn, StaffCell
 from api.console.visits import Site
 from api.http.limits import Limits
 from domain.accounts import LookupHashes
-from domain.console import ConsoleSessions
+from domain.console import ConsoleSessions, SessionKind
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from integrations.keys.cookies import CookieSeal
@@ -69,21 +72,28 @@ async def open_console(
     return make_console(site, folder, parts, await open_provider(NAME, provider, lifetime))
 
 
+def staff_passes(
+    keys: KeyManagement, pools: Mapping[str, asyncpg.Pool], kind: SessionKind = SessionKind.IDENTITY
+) -> StaffPasses:
+    """Return what opens the passes that a service's console gives; `keys` of the purpose `console`."""
+    cells = {name: PostgresConsoleSessions(pool, kind) for name, pool in pools.items()}
+    return StaffPasses(CookieSeal(keys), partial(_of, cells), kind)
+
+
 def make_console(site: Site, folder: Path, parts: ConsoleParts, provider: OidcProvider) -> Console:
     """Return the console of a service whose staff sign in at this provider."""
-    cells = {
-        name: StaffCell(PostgresStaffAccounts(pool), PostgresConsoleSessions(pool, site.sessions))
-        for name, pool in parts.pools.items()
-    }
-
-    def sessions_of(name: str) -> ConsoleSessions:
-        if name not in cells:
-            raise DomainError(ErrorCode.WRONG_CELL)
-        return cells[name].sessions
-
+    sessions = {name: PostgresConsoleSessions(pool, site.sessions) for name, pool in parts.pools.items()}
+    cells = {name: StaffCell(PostgresStaffAccounts(pool), sessions[name]) for name, pool in parts.pools.items()}
     pages, cookies = Pages(site, folder), Cookies(site, CookieSeal(parts.keys))
-    door = Door(site, cookies, sessions_of, parts.limits, parts.metrics)
+    door = Door(site, cookies, partial(_of, sessions), parts.limits, parts.metrics)
     router = page_router(pages, cookies)
     sign_in = SignIn(provider, parts.hashes, cells)
     add_sign_in_routes(router, pages=pages, cookies=cookies, sign_in=sign_in, door=door, limits=parts.limits)
+    add_pass_routes(router, pages=pages, door=door, passes=staff_passes(parts.keys, parts.pools, site.sessions))
     return Console(router, pages, door)
+
+
+def _of(cells: Mapping[str, ConsoleSessions], name: str) -> ConsoleSessions:
+    if name not in cells:
+        raise DomainError(ErrorCode.WRONG_CELL)
+    return cells[name]

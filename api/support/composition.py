@@ -6,7 +6,7 @@ from typing import Final
 
 from api.background import run_beside
 from api.composition import Service
-from api.console.opening import ConsoleParts, open_console
+from api.console.opening import ConsoleParts, open_console, staff_passes
 from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
@@ -72,6 +72,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),
+        passes=staff_passes(keys, pools),
         sign_ins=SignIns("support", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
     cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())

@@ -6,7 +6,7 @@ from typing import Final
 
 from api.background import run_beside
 from api.composition import Service
-from api.console.opening import ConsoleParts, open_console
+from api.console.opening import ConsoleParts, open_console, staff_passes
 from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
@@ -63,6 +63,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     run_beside(lifetime, keep_refreshed(clients.codec))
     limits = await open_limits(settings, keys, lifetime, telemetry)
     pools, metrics = await cell_pools(settings, lifetime), AuthMetrics(telemetry.registry)
+    staff_pools = await cell_pools(settings, lifetime, CONSOLE)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
@@ -70,6 +71,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),
+        passes=staff_passes(keys, staff_pools, SessionKind.SURVEYS),
         sign_ins=SignIns(
             "surveys",
             {CATALOGUE_LOG: PostgresStaffSignIns(clients.catalogue, away=ErrorCode.CATALOGUE_UNAVAILABLE)},
@@ -78,7 +80,6 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     objects = FileObjectStore(objects_folder)
-    staff_pools = await cell_pools(settings, lifetime, CONSOLE)
     parts = ConsoleParts(keys, KeyedLookupHashes(keys), staff_pools, limits, metrics)
     site = Site(public_url, BASE, settings.console_links, SessionKind.SURVEYS)
     console = await open_console(settings, site, TEMPLATES, parts, lifetime)

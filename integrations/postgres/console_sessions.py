@@ -24,7 +24,6 @@ _RELATIONS: Final = {
     SessionKind.IDENTITY: "identity.login_transaction",
     SessionKind.SURVEYS: "identity.surveys_session",
 }
-_SERVICE: Final = "console"  # that they came in to, whichever service's page it was
 _NOW = "SELECT date_trunc('second', clock_timestamp())"
 _OPEN = """
 INSERT INTO {sessions} (state_hash, kind, subject, secret, expires_at)
@@ -55,7 +54,9 @@ class PostgresConsoleSessions:
             statement.format(sessions=relation) for statement in (_OPEN, _GET, _TURN, _END)
         )
 
-    async def open(self, session_id: str, staff_id: str, roles: frozenset[Role]) -> ConsoleSession:
+    async def open(
+        self, session_id: str, staff_id: str, roles: frozenset[Role], service: str = "console"
+    ) -> ConsoleSession:
         """Open a session, with its audit entry."""
         form_key = secrets.token_bytes(32)
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
@@ -65,7 +66,7 @@ class PostgresConsoleSessions:
                 await connection.execute(
                     self._open, _hash(session_id), self._kind, _subject(session), form_key, now + IDLE_LIFETIME
                 )
-                await append(connection, signed_in(staff_id, session_id, roles, _SERVICE))
+                await append(connection, signed_in(staff_id, session_id, roles, service))
         return session
 
     async def get(self, session_id: str) -> ConsoleSession | None:
