@@ -1,7 +1,8 @@
 """What a device event is worth: whether it is one of this request, what it says against the device, what follows.
 
 A policy is data with a version, and judging is a function of its arguments: a decision that kept them can be judged
-again under another version.
+again under another version. What it means that the vendor cannot be asked stands with whoever asks: at a login in the
+policy of logins (`LoginReason.DEVICE_UNAVAILABLE`), elsewhere the caller hears that it is away.
 """
 
 import hmac
@@ -43,7 +44,6 @@ class DeviceReason(StrEnum):
     UNIDENTIFIED = "unidentified"
     CONFIDENCE_LOW = "confidence_low"
     ADDRESS_DIFFERS = "address_differs"  # the request came from another network than the event
-    VENDOR_UNAVAILABLE = "vendor_unavailable"
     # How it is used
     MANY_ACCOUNTS_ON_DEVICE = "many_accounts_on_device"
     MANY_DEVICES_ON_ACCOUNT = "many_devices_on_account"
@@ -179,12 +179,6 @@ def judge_flags(flags: Iterable[str], use: DeviceUse, policy: DevicePolicy) -> D
     return _weighed(sum(raised.values()), tuple(raised), policy)
 
 
-def judge_without_vendor(use: DeviceUse, policy: DevicePolicy) -> DeviceVerdict:
-    """Return what it means that the vendor could not be asked: risk, never acceptance."""
-    more = policy.rules[use].raising.get(DeviceReason.VENDOR_UNAVAILABLE, SCORE_MAX_PERMILLE)
-    return _weighed(max(more, policy.risky_from_permille), (DeviceReason.VENDOR_UNAVAILABLE,), policy)
-
-
 def _weighed(score_permille: int, reasons: tuple[str, ...], policy: DevicePolicy) -> DeviceVerdict:
     score_permille = min(SCORE_MAX_PERMILLE, score_permille)
     risky = score_permille >= policy.risky_from_permille
@@ -235,7 +229,6 @@ _MANIPULATED: Final = frozenset(
 )
 _SUSPICIOUS: Final[Mapping[Sign, int]] = MappingProxyType(
     {
-        DeviceReason.VENDOR_UNAVAILABLE: CHALLENGE_PERMILLE,
         DeviceReason.UNIDENTIFIED: CHALLENGE_PERMILLE,
         DeviceReason.CONFIDENCE_LOW: 400,
         DeviceReason.ADDRESS_DIFFERS: 100,

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -129,19 +129,3 @@ def evidence_message(survey_id: str, nullifier: bytes, cell: str, region: str) -
     6a6b4a10fd5bc70add36753e770de416c0c8cac6c8dda6947e8cc7b7c41c3bda.
     """
     return framed(EVIDENCE_DOMAIN, survey_id.encode(), nullifier, cell.encode(), region.encode())
-
-
-def evidence_key(
-    is_signed: Callable[[bytes, bytes, bytes], bool],
-    public_keys: dict[str, bytes],
-    message: bytes,
-    evidence: bytes,
-) -> str | None:
-    """Return the id of the public key that vouches for an evidence, newest tried first, or None: nobody admitted it.
-
-    `is_signed(message, signature, public_key)` is Ed25519.
-    """
-    for key_id in reversed(public_keys):
-        if is_signed(message, evidence, public_keys[key_id]):
-            return key_id
-    return None

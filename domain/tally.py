@@ -1,12 +1,9 @@
 """Counts of votes: what a batch adds, what a cell has, and how cells merge into one survey's totals."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-
-from domain.contracts.voting import BatchSummary
 
 BALLOTS = ""  # the option id under which a region's ballots are counted; no option has an empty id
 
@@ -32,16 +29,6 @@ class Addition:
     def ballots(self) -> int:
         """Ballots of all regions."""
         return sum(votes for (_, option), votes in self.counts.items() if option == BALLOTS)
-
-
-def addition_of(summary: BatchSummary) -> Addition:
-    """Return what a summary adds."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for region in summary.regions:
-        counts[region.region, BALLOTS] += region.ballots
-        for option, votes in region.options.items():
-            counts[region.region, option] += votes
-    return Addition(summary.survey_id, summary.gateway_id.hex(), summary.number, dict(counts))
 
 
 def sum_counts(additions: Iterable[Addition]) -> Counts:

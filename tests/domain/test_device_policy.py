@@ -17,7 +17,6 @@ from domain.device_policy import (
     DeviceVerdict,
     judge_device,
     judge_flags,
-    judge_without_vendor,
 )
 from domain.devices import DeviceEvent, DeviceFlag
 from domain.errors import ErrorCode
@@ -166,14 +165,6 @@ def test_a_refusal_names_also_what_raised_the_risk() -> None:
         request=replace(REQUEST, accounts_on_device=5), flags=frozenset({DeviceFlag.ROOTED, DeviceFlag.VPN})
     )
     assert verdict.reasons == ("rooted", "vpn", "many_accounts_on_device")
-
-
-@pytest.mark.parametrize("use", DeviceUse)
-def test_without_the_vendor_nobody_is_just_accepted(use: DeviceUse) -> None:
-    verdict = judge_without_vendor(use, CURRENT_DEVICE_POLICY)
-    assert (verdict.decision, verdict.reasons) == (DeviceDecision.RISKY, (DeviceReason.VENDOR_UNAVAILABLE,))
-    careless = replace(CURRENT_DEVICE_POLICY, rules={use: replace(CURRENT_DEVICE_POLICY.rules[use], raising={})})
-    assert judge_without_vendor(use, careless).decision is DeviceDecision.RISKY
 
 
 def test_the_same_facts_can_be_judged_under_another_version() -> None:

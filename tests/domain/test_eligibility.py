@@ -5,14 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from domain.eligibility import Candidate, Electorate, VoterStatus, admit, evidence_key, evidence_message, nullifier
+from domain.eligibility import Candidate, Electorate, VoterStatus, admit, evidence_message, nullifier
 from domain.errors import DomainError, ErrorCode
 from domain.framing import framed
 from domain.pseudonyms import pseudonym
 from domain.tokens import Assurance
-from integrations.keys.signing import is_signed
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SURVEY = "s_aaaaaaaaaaaaaaaa"
@@ -101,18 +99,6 @@ def test_no_two_evidences_share_a_message() -> None:
     }
     assert len(messages) == 6
     assert framed(b"a", b"bc") != framed(b"ab", b"c") != framed(b"abc")
-
-
-def test_evidence_is_found_under_the_key_that_signed_it() -> None:
-    seeds = [bytes([number]) * 32 for number in range(3)]
-    keys = {f"evidence/2026-11-23/{n}": crypto_sign_seed_keypair(seed)[0] for n, seed in enumerate(seeds, 1)}
-    message = evidence_message(SURVEY, b"\x11" * 32, "eu", "DE")
-    evidence = crypto_sign(message, crypto_sign_seed_keypair(seeds[1])[1])[:64]
-    assert evidence_key(is_signed, keys, message, evidence) == "evidence/2026-11-23/2"
-    other = evidence_message(SURVEY, b"\x11" * 32, "eu", "FR")
-    assert evidence_key(is_signed, keys, other, evidence) is None
-    assert evidence_key(is_signed, keys, message, bytes(64)) is None
-    assert evidence_key(is_signed, {}, message, evidence) is None
 
 
 def test_pseudonyms_differ_by_key_kind_and_survey() -> None:

@@ -3,10 +3,9 @@ from datetime import UTC, datetime
 import pytest
 
 from domain.contracts.surveys import Option, Question, Survey
-from domain.contracts.voting import BatchSummary, RegionCounts
 from domain.errors import DomainError, ErrorCode
 from domain.results import Filter, results_document
-from domain.tally import MISSING, CellTotals, CellView, MergedTotals, addition_of, merge_cells, positions_of, sum_counts
+from domain.tally import MISSING, Addition, CellTotals, CellView, MergedTotals, merge_cells, positions_of, sum_counts
 
 EARLY, LATE = datetime(2030, 1, 1, 12, tzinfo=UTC), datetime(2030, 1, 1, 13, tzinfo=UTC)
 
@@ -16,19 +15,10 @@ def view(seq: int, watermark: datetime | None, *, current: bool = True, **votes:
     return CellView(CellTotals(1, seq, {("north", ""): sum(votes.values()), **counts}), watermark, current)
 
 
-def test_a_summary_adds_ballots_and_votes_by_region() -> None:
-    summary = BatchSummary(
-        cell="eu",
-        gateway_id=bytes(15) + b"\x01",
-        number=7,
-        survey_id="s_1",
-        regions=(
-            RegionCounts(region="north", ballots=3, options={"1": 2, "2": 3}),
-            RegionCounts(region="south", ballots=1, options={"1": 1}),
-        ),
-    )
-    added = addition_of(summary)
-    assert (added.gateway, added.number, added.ballots) == ("00" * 15 + "01", 7, 4)
+def test_what_batches_add_is_summed_and_a_ballot_is_none_of_its_votes() -> None:
+    counts = {("north", ""): 3, ("north", "1"): 2, ("north", "2"): 3, ("south", ""): 1, ("south", "1"): 1}
+    added = Addition("s_1", "00" * 15 + "01", 7, counts)
+    assert added.ballots == 4
     assert sum_counts([added, added])["north", "1"] == 4
 
 

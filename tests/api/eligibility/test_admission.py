@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from domain.accounts import KeyedHash
-from domain.eligibility import VoterStatus, evidence_key, evidence_message
+from domain.eligibility import VoterStatus
 from domain.ids import new_session_id, new_survey_id, new_voter_id
 from domain.sessions import EndReason, LoginMethod, NewSession, new_refresh_token
 from domain.tokens import LIFETIME_S, Assurance, RiskBand, Role
 from integrations.keys import base64url
 from integrations.keys.digests import digest
 from integrations.keys.dpop_keys import ProofKey, make_proof
-from integrations.keys.purposes import EVIDENCE, VOTING_TOKEN
-from integrations.keys.signing import VerificationKeys, is_signed
+from integrations.keys.evidence import EvidenceVerifier
+from integrations.keys.purposes import VOTING_TOKEN
+from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import VotingTokenVerifier
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.sessions import PostgresSessions
@@ -51,10 +52,9 @@ async def test_token_carries_evidence_of_admission(eligibility: Eligibility, ide
     survey_id, voter = await identity_world.survey(), await identity_world.voter()
     token = (await eligibility.ask(survey_id, identity_world.token(voter))).json()["votingToken"]
     claims = (await verifier_of(identity_world)).verify(token.encode(), time.time())
-    keys = await identity_world.keys.public_keys(EVIDENCE)
-    message = evidence_message(survey_id, claims.nullifier, "eu", "DE")
-    assert evidence_key(is_signed, keys, message, claims.evidence) in keys
-    assert evidence_key(is_signed, keys, evidence_message(survey_id, bytes(32), "eu", "DE"), claims.evidence) is None
+    is_evidence = await EvidenceVerifier(identity_world.keys).check_for("eu")
+    assert is_evidence(survey_id, claims.nullifier, "DE", claims.evidence)
+    assert not is_evidence(survey_id, bytes(32), "DE", claims.evidence)
 
 
 async def test_token_names_nobody(

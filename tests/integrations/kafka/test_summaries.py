@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from domain.contracts.voting import BatchSummary, RegionCounts
 from domain.errors import DomainError, ErrorCode
-from domain.tally import addition_of
+from domain.tally import Addition
 from integrations.kafka.connection import connection_options
 from integrations.kafka.summaries import SummaryProducer, UnreadableSummaryError, read_summary
 from integrations.kafka.topics import (
@@ -38,7 +38,8 @@ def summary(**fields: object) -> BatchSummary:
 
 def test_what_is_written_is_what_is_read() -> None:
     sent = summary()
-    assert read_summary(sent.model_dump_json().encode()) == addition_of(sent)
+    counts = {("north", ""): 2, ("north", "1"): 2, ("north", "2"): 1}
+    assert read_summary(sent.model_dump_json().encode()) == Addition("s_1", GATEWAY.hex(), 3, counts)
 
 
 @pytest.mark.parametrize(
