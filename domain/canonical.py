@@ -82,6 +82,17 @@ def provider_login(issuer: str, subject: str) -> str:
     return login(f"{issuer} {subject}")
 
 
+def provider_person(issuer: str, reference: str) -> str:
+    """Return what somebody is found by whom an identity provider vouches for as a person, in each of their accounts.
+
+    No login is the same: those begin with an issuer, which is an address.
+
+    Raises:
+        DomainError: `malformed_request`; one of them is missing, or cannot be such.
+    """
+    return login(f"person {provider_login(issuer, reference)}")
+
+
 def device(device_id: str) -> str:
     """Return a vendor's device id as it is. Raises DomainError `malformed_request` where it can be none."""
     return login(device_id)

@@ -23,6 +23,7 @@ class ProviderIdentity:
     subject: str = field(repr=False)
     sid: str = field(default="", repr=False)
     mail: str = field(default="", repr=False)
+    person: str = field(default="", repr=False)  # the same in all their accounts, where the settings name its claim
     with_second_factor: bool = False  # at the provider, in this very login
 
     @property

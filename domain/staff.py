@@ -34,10 +34,20 @@ class OnAnotherRollError(LookupError):
 class StaffAccounts(Protocol):
     """The staff of one cell. A login is given by every hash (`LookupHashes.every`), `actor` says who does it.
 
+    So is the person whose it is, where the identity provider says that: nobody else is added with it.
+
     All calls raise DomainError `directory_unavailable`.
     """
 
-    async def bootstrap(self, staff_id: str, kind: LookupKind, login: Sequence[KeyedHash], actor: str) -> bool:
+    async def bootstrap(
+        self,
+        staff_id: str,
+        kind: LookupKind,
+        login: Sequence[KeyedHash],
+        actor: str,
+        *,
+        person: Sequence[KeyedHash] = (),
+    ) -> bool:
         """Add the first administrator; False where there was one before, also a disabled one.
 
         Safe to repeat with the same id.
@@ -45,9 +55,16 @@ class StaffAccounts(Protocol):
         ...
 
     async def add(
-        self, staff_id: str, roles: AbstractSet[Role], kind: LookupKind, login: Sequence[KeyedHash], actor: str
+        self,
+        staff_id: str,
+        roles: AbstractSet[Role],
+        kind: LookupKind,
+        login: Sequence[KeyedHash],
+        actor: str,
+        *,
+        person: Sequence[KeyedHash] = (),
     ) -> bool:
-        """Add a member of staff; False where another one has the login. Safe to repeat with the same id."""
+        """Add a member of staff; False where another one has the login, or is the person. Safe to repeat."""
         ...
 
     async def disable(self, staff_id: str, actor: str) -> DisabledStaff:

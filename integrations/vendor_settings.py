@@ -116,7 +116,9 @@ class ProofingSettings(Frozen):
 class StaffProviderSettings(Frozen):
     """Logins at an OpenID Connect provider. `issuer` is exactly as in its tokens: Auth0's ends with a slash.
 
-    Its tokens are taken under one `algorithm`. `client_secret` is of confidential clients; Apple's is a token that its
+    Its tokens are taken under one `algorithm`. `person_claim` names the claim of ID tokens that is the same in every
+    account of a person and in nobody else's, as a number of employees: with it, staff are added by it as well, and
+    whoever has two accounts is one member. `client_secret` is of confidential clients; Apple's is a token that its
     owner renews. People of staff are sent back to the console that they came from.
     """
 
@@ -125,6 +127,7 @@ class StaffProviderSettings(Frozen):
     client_secret: SecretStr | None = None
     algorithm: Literal["RS256", "PS256", "ES256"] = "RS256"
     scope: str = "openid email"
+    person_claim: str = Field(default="", max_length=255)
     token_endpoint: str = ""  # of a provider whose discovery document names none, as Facebook's
     authorize_parameters: dict[str, str] = Field(default_factory=dict)  # `connection`, `prompt`, `acr_values`, ...
     timeout_s: float = Field(default=5.0, gt=0, le=60)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from api.console.opening import Console, ConsoleParts, make_console
 from api.console.visits import Site
 from domain.accounts import LookupKind
-from domain.canonical import provider_login
+from domain.canonical import provider_login, provider_person
 from domain.console import SessionKind
 from domain.ids import new_staff_id
 from domain.tokens import Role
@@ -156,11 +156,13 @@ class ConsoleWorld:
         assert self.transport is not None
         return Browser(self.transport, self.console.pages.site.base)
 
-    async def enrol(self, *roles: Role, cell: str = "eu", subject: str = "") -> tuple[str, str]:
+    async def enrol(self, *roles: Role, cell: str = "eu", subject: str = "", person: str = "") -> tuple[str, str]:
         """Add somebody to the roll; return their id, and what the issuer calls them."""
         staff_id, subject = new_staff_id(cell), subject or f"somebody-{secrets.token_hex(6)}"
-        login = await self.hashes.every(LookupKind.LOGIN, provider_login(self.issuer.settings.issuer, subject))
-        assert await self.staff[cell].add(staff_id, set(roles), LookupKind.LOGIN, login, "comitia:tests")
+        issuer = self.issuer.settings.issuer
+        login = await self.hashes.every(LookupKind.LOGIN, provider_login(issuer, subject))
+        named = await self.hashes.every(LookupKind.LOGIN, provider_person(issuer, person)) if person else ()
+        assert await self.staff[cell].add(staff_id, set(roles), LookupKind.LOGIN, login, "comitia:tests", person=named)
         return staff_id, subject
 
     async def sent_back(self, browser: Browser, subject: str, to: str = "") -> str:
@@ -202,6 +204,7 @@ async def console_world(
     *,
     address: str = ADDRESS,
     sessions: SessionKind = SessionKind.IDENTITY,
+    person_claim: str = "",
 ) -> AsyncIterator[ConsoleWorld]:
     """Make a console over the databases of cells; `settings` as identity and staffing."""
     keys = open_keys(settings, CONSOLE, LOOKUP)
@@ -215,6 +218,7 @@ async def console_world(
                 "client_secret": "secret-of-the-console",
                 "redirect_uri": f"{address}{base}/back",
                 "timeout_s": 20.0,
+                "person_claim": person_claim,
             }
         )
         issuer = Issuer(provider, subject="", mail="", keys=[replace(key) for key in signing_keys()])

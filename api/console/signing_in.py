@@ -9,13 +9,13 @@ import json
 import secrets
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from domain.accounts import LookupHashes, LookupKind
-from domain.canonical import provider_login
+from domain.canonical import provider_login, provider_person
 from domain.console import SIGN_IN_WITHIN, ConsoleSession, ConsoleSessions
 from domain.errors import DomainError, ErrorCode
 from domain.federation import ProviderIdentity
@@ -80,13 +80,38 @@ class SignIn:
     async def _member(self, found: ProviderIdentity) -> tuple[str, StaffMember]:
         """Look for somebody in every cell, by what the provider calls them and by a mail address that it vouches for.
 
-        A cell that is away hides its own staff and nobody else's. Whoever is two members of staff is none: two could
-        agree with each other.
+        Where it also says which person an account is of, that has to be the same member of staff. A cell that is away
+        hides its own staff and nobody else's. Whoever is two members of staff is none: two could agree with each other.
         """
-        away: DomainError | None = None
-        members: dict[str, tuple[str, StaffMember]] = {}
         logins = [(LookupKind.LOGIN, provider_login(found.issuer, found.subject))]
         logins += [(LookupKind.MAIL, found.mail)] if found.mail else []
+        members, away = await self._found(logins)
+        reason = "not_on_the_roll"
+        if members and self._provider.names_persons:
+            if not found.person:
+                raise _refused("person_not_said", "the identity provider does not say which person this account is of")
+            person = provider_person(found.issuer, found.person)
+            by_person, person_away = await self._found([(LookupKind.LOGIN, person)])
+            away = away or person_away
+            if by_person:
+                members |= by_person
+            else:
+                members, reason = {}, "person_not_on_the_roll"
+        if len(members) > 1:
+            told = "on the roll of staff twice: an administrator has to disable one"
+            raise _refused("on_the_roll_twice", told, staff_ids=sorted(members))
+        if members:
+            return members.popitem()[1]
+        if away is not None:
+            raise away
+        raise _refused(reason, "not on the roll of staff")
+
+    async def _found(
+        self, logins: Iterable[tuple[LookupKind, str]]
+    ) -> tuple[dict[str, tuple[str, StaffMember]], DomainError | None]:
+        """Return who has any of these logins, by id, with their cells, and why a cell could not be asked."""
+        away: DomainError | None = None
+        members: dict[str, tuple[str, StaffMember]] = {}
         for kind, login in logins:
             hashes = await self._hashes.every(kind, login)
             for name, cell in self._cells.items():
@@ -97,12 +122,9 @@ class SignIn:
                     continue
                 if member is not None:
                     members[member.staff_id] = name, member
-        if len(members) == 1:
-            return members.popitem()[1]
-        if members:
-            log.warning("console_sign_in_refused", reason="on_the_roll_twice", staff_ids=sorted(members))
-            raise DomainError(ErrorCode.FORBIDDEN, "on the roll of staff twice: an administrator has to disable one")
-        if away is not None:
-            raise away
-        log.warning("console_sign_in_refused", reason="not_on_the_roll")
-        raise DomainError(ErrorCode.FORBIDDEN, "not on the roll of staff")
+        return members, away
+
+
+def _refused(reason: str, told: str, **facts: list[str]) -> DomainError:
+    log.warning("console_sign_in_refused", reason=reason, **facts)
+    return DomainError(ErrorCode.FORBIDDEN, told)

@@ -54,6 +54,11 @@ class OidcProvider:
         """The issuer's name, exactly as in its tokens."""
         return self._settings.issuer
 
+    @property
+    def names_persons(self) -> bool:
+        """Tell whether its tokens say which person an account is of."""
+        return bool(self._settings.person_claim)
+
     async def authorization_url(self, state: str, secret: bytes, *, anew: bool = False) -> str:
         """Return where to send somebody to log in; `anew` also who is logged in there."""
         parameters = {

@@ -52,13 +52,14 @@ class ProviderTokens:
             raise ProviderTokenError("kind")
         if within is not None:
             _check_fresh(claims.get("auth_time"), within)
-        amr = claims.get("amr")
+        amr, person = claims.get("amr"), self._settings.person_claim
         return ProviderIdentity(
             provider=self._name,
             issuer=self._settings.issuer,
             subject=_text(claims, "sub"),
             sid=_text(claims, "sid", required=False),
             mail=_text(claims, "email", required=False) if claims.get("email_verified") is True else "",
+            person=_text(claims, person, required=False) if person else "",
             with_second_factor=isinstance(amr, list) and "mfa" in amr,
         )
 

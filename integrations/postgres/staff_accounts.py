@@ -1,11 +1,13 @@
 """The staff of a cell: the first administrator is made once, and the last one cannot be disabled.
 
 Whoever is on the rolls of two cells would be two members of staff, who can agree with each other: so all cells are
-asked before a login is added to one, by one at a time.
+asked before a login is added to one, by one at a time. For the same reason a person of the identity provider, where it
+names persons, is one member, whatever accounts they have there.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -56,23 +58,40 @@ class _TakenError(Exception):
     """Somebody else has it; ends the transaction."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Logins:
+    """What somebody is added with: a login, and the person whose it is, which is kept like a login."""
+
+    kind: LookupKind
+    login: Sequence[KeyedHash]
+    person: Sequence[KeyedHash]
+
+    @property
+    def rows(self) -> list[tuple[LookupKind, list[str], list[bytes]]]:
+        """The kind of each that is given, its keys and its digests."""
+        given = [(self.kind, self.login), (LookupKind.LOGIN, self.person)]
+        return [(kind, [one.key_id for one in of], [one.digest for one in of]) for kind, of in given if of]
+
+
 class PostgresStaffAccounts:
     """Implements `StaffAccounts`; made for `comitia_staffing`, and for finding members for `comitia_identity`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def bootstrap(self, staff_id: str, kind: LookupKind, login: Sequence[KeyedHash], actor: str) -> bool:
-        """Add the first administrator; False where there was one before."""
-        return await self._add(staff_id, {Role.ADMIN}, kind, login, actor, first=True)
+    async def bootstrap(
+        self,
+        staff_id: str,
+        kind: LookupKind,
+        login: Sequence[KeyedHash],
+        actor: str,
+        *,
+        person: Sequence[KeyedHash] = (),
+    ) -> bool:
+        """Add the first administrator; False where there was one before, or somebody else is the person."""
+        return await self._add(staff_id, {Role.ADMIN}, _Logins(kind, login, person), actor, first=True)
 
     async def add(
-        self, staff_id: str, roles: AbstractSet[Role], kind: LookupKind, login: Sequence[KeyedHash], actor: str
-    ) -> bool:
-        """Add a member of staff; False where another one has the login."""
-        return await self._add(staff_id, roles, kind, login, actor, first=False)
-
-    async def _add(
         self,
         staff_id: str,
         roles: AbstractSet[Role],
@@ -80,16 +99,23 @@ class PostgresStaffAccounts:
         login: Sequence[KeyedHash],
         actor: str,
         *,
-        first: bool,
+        person: Sequence[KeyedHash] = (),
+    ) -> bool:
+        """Add a member of staff; False where another one has the login, or is the person."""
+        return await self._add(staff_id, roles, _Logins(kind, login, person), actor, first=False)
+
+    async def _add(
+        self, staff_id: str, roles: AbstractSet[Role], logins: "_Logins", actor: str, *, first: bool
     ) -> bool:
         names = sorted(roles)
-        keys, digests = [value.key_id for value in login], [value.digest for value in login]
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             try:
                 async with acknowledged(self._pool) as connection:
                     if await connection.fetchval(_ADD, staff_id, names, first) is None:
                         return await connection.fetchval(_KNOWN, staff_id) is first
-                    holders = await connection.fetch(_LOG_IN, kind, keys, digests, staff_id)
+                    holders = [
+                        holder for each in logins.rows for holder in await connection.fetch(_LOG_IN, *each, staff_id)
+                    ]
                     if any(row["staff_id"] != staff_id for row in holders):
                         raise _TakenError
                     await connection.execute(_CHANGED, staff_id, "staff_added", ",".join(names), actor)
@@ -143,11 +169,13 @@ class StaffRolls:
         kind: LookupKind,
         login: Sequence[KeyedHash],
         add: Callable[[PostgresStaffAccounts], Awaitable[bool]],
+        *,
+        person: Sequence[KeyedHash] = (),
     ) -> bool:
         """Have somebody added to the roll of a cell; return what `add` says. Safe to repeat as that is.
 
         Raises:
-            OnAnotherRollError: another cell's roll has the login.
+            OnAnotherRollError: another cell's roll has the login, or the person.
             DomainError: `directory_unavailable`, also where another cell is away: nobody can tell then.
         """
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
@@ -155,8 +183,11 @@ class StaffRolls:
             async with self._pools[min(self._pools)].acquire() as connection, connection.transaction():
                 await connection.execute(_ONE_AT_A_TIME)
                 for name in sorted(self._pools.keys() - {cell}):
-                    if await PostgresStaffAccounts(self._pools[name]).find(kind, login) is not None:
+                    there = PostgresStaffAccounts(self._pools[name])
+                    if await there.find(kind, login) is not None:
                         raise OnAnotherRollError(f"{name} has this login on its roll: everybody is on one")
+                    if person and await there.find(LookupKind.LOGIN, person) is not None:
+                        raise OnAnotherRollError(f"{name} has this person on its roll: everybody is on one")
                 return await add(PostgresStaffAccounts(self._pools[cell]))
 
 

@@ -70,6 +70,28 @@ async def test_the_first_administrator_is_made_once_and_others_are_added(data: P
     assert mail not in repr(kept).lower()
 
 
+async def test_whoever_has_two_accounts_is_added_once(servers: StackState, tmp_path: Path) -> None:
+    provider = {"issuer": "https://staff.example", "client_id": "console", "person_claim": "employee_number"}
+    settings = servers.settings | {"staff_provider": provider}
+    servers.model_copy(update={"folder": tmp_path, "settings": settings}).write()
+
+    async def add(cell: str, *login: str) -> tuple[int, str, str]:
+        return await run(tmp_path, "add", "--cell", cell, "--role", "compliance", *login)
+
+    accounts = [secrets.token_hex(4) for _ in range(2)]
+    person, others = secrets.token_hex(4), ("--issuer", "https://staff.example", "--subject", accounts[1])
+    code, out, err = await add("us", "--mail", f"{accounts[0]}@example.org")
+    assert (code, out, "--person is missing" in err) == (1, "", True)
+    code, _, err = await add("us", "--mail", f"{accounts[0]}@example.org", "--person", person)
+    assert code == 0, err
+    code, out, err = await add("us", *others, "--person", person)
+    assert (code, "or is this person" in err) == (1, True)
+    code, out, err = await add("eu", *others, "--person", person)
+    assert (code, "us has this person on its roll" in err) == (1, True)
+    code, out, err = await add("eu", *others, "--person", secrets.token_hex(4))
+    assert code == 0, err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -79,6 +101,7 @@ async def test_the_first_administrator_is_made_once_and_others_are_added(data: P
         (["bootstrap", "--cell", "us", "--mail", "nobody"], "not a mail address"),
         (["bootstrap", "--cell", "us", "--issuer", "https://staff.example"], "not a login"),
         (["add", "--cell", "us", "--mail", "a@example.org", "--role", "king"], "king"),
+        (["add", "--cell", "us", "--mail", "a@example.org", "--role", "admin", "--person", "7"], "say which"),
         (["disable", "u_admin"], "no id of a member"),
         (["disable", new_staff_id("us")], "knows no"),
     ],

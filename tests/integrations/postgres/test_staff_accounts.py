@@ -103,6 +103,27 @@ async def test_a_login_is_on_the_roll_of_one_cell(staffing_pools: dict[str, asyn
     assert await rolls.add("us", MAIL, by, adding(new_staff_id("us"), by))
 
 
+async def test_a_person_is_one_member_of_all_cells(staffing_pools: dict[str, asyncpg.Pool]) -> None:
+    rolls, person, here = StaffRolls(staffing_pools), login(3), new_staff_id("eu")
+
+    def adding_person(staff_id: str, by: Sequence[KeyedHash]) -> Callable[[PostgresStaffAccounts], Awaitable[bool]]:
+        return lambda roll: roll.add(staff_id, {Role.SUPPORT}, MAIL, by, BY, person=person[1:])
+
+    first, second = login(), login()
+    for _ in range(2):
+        assert await rolls.add("eu", MAIL, first, adding_person(here, first), person=person[:2])
+    for_another = new_staff_id("eu")
+    assert not await rolls.add("eu", MAIL, second, adding_person(for_another, second), person=person[1:])
+    assert await PostgresStaffAccounts(staffing_pools["eu"]).get(for_another) is None
+    with pytest.raises(OnAnotherRollError, match="eu has this person"):
+        await rolls.add("us", MAIL, second, adding_person(new_staff_id("us"), second), person=person[1:])
+    await PostgresStaffAccounts(staffing_pools["eu"]).disable(here, BY)
+    there = new_staff_id("us")
+    assert await rolls.add("us", MAIL, second, adding_person(there, second), person=person[1:])
+    found = await PostgresStaffAccounts(staffing_pools["us"]).find(LookupKind.LOGIN, person[2:])
+    assert found == StaffMember(there, frozenset({Role.SUPPORT}))
+
+
 async def test_of_both_cells_at_once_one_gets_a_login(staffing_pools: dict[str, asyncpg.Pool]) -> None:
     for _ in range(5):
         rolls, by = StaffRolls(staffing_pools), login()
