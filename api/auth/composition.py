@@ -110,6 +110,7 @@ async def compose(
         limits=limits,
         room=room,
         metrics=metrics,
+        shown=vendors.shown,
     )
     routers = [
         registration_routes(registration_desk(settings, identity, vendors, cells.hashes, keys), limits),

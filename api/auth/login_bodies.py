@@ -30,6 +30,12 @@ class LoginBody(ApiModel):
         description="the one that challenge and device event were made for; of a mail code also that of its request",
     )
     device_event_id: str = Field(min_length=1, max_length=128)
+    device_result: str = Field(
+        default="",
+        max_length=48 * 1024,
+        repr=False,
+        description="the same event as the vendor sealed it for us, where it does: then the vendor is not asked",
+    )
     mail: str = Field(default="", max_length=254, repr=False, description="of `password` and `mail_code`")
     password: str = Field(default="", max_length=1024, repr=False)
     code: str = Field(default="", max_length=4096, repr=False, description="of `mail_code` and `oidc`")

@@ -20,6 +20,7 @@ from api.auth.sessions import SessionDesk
 from api.http.limits import Limits
 from domain.breaches import BreachedPasswords
 from domain.challenges import BotChallenge
+from integrations.devices.shown import ShownDevices
 from integrations.identity_cell import IdentityCells
 from integrations.login.oidc import OidcLogins
 from integrations.login.passwords import Passwords
@@ -45,6 +46,7 @@ class LoginParts:
     limits: Limits
     room: LoginRoom
     metrics: LoginMetrics
+    shown: ShownDevices | None = None
 
 
 def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
@@ -69,6 +71,15 @@ def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
     )
     steps = StepUpDesk(cells, parts.identity, desk, passwords, codes)
     return [
-        login_routes(desk, codes=codes, humans=humans, cells=cells, names=names, key=parts.key, limits=parts.limits),
+        login_routes(
+            desk,
+            codes=codes,
+            humans=humans,
+            cells=cells,
+            names=names,
+            key=parts.key,
+            limits=parts.limits,
+            shown=parts.shown,
+        ),
         step_up_routes(steps, parts.key, parts.limits),
     ]

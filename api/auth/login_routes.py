@@ -29,6 +29,7 @@ from api.http.models import QueryText
 from domain import canonical
 from domain.errors import DomainError, ErrorCode
 from domain.limits import LOGIN_ADDRESS, LOGIN_CODE_CONTACT, LOGIN_CONTACT, LOGIN_NETWORK
+from integrations.devices.shown import ShownDevices
 
 LOGINS: Final = "/v1/auth/logins"
 _CELL_ERRORS = (
@@ -102,6 +103,7 @@ def login_routes(
     names: tuple[str, ...],
     key: KeyProofs,
     limits: Limits,
+    shown: ShownDevices | None = None,
 ) -> APIRouter:
     """Return the routes that begin logins."""
     router = APIRouter(prefix=LOGINS, tags=["login"])
@@ -112,6 +114,8 @@ def login_routes(
         """Log in; the answer to a proof that is not good is one and the same, whatever is wrong with it."""
         jkt, asked = await key.of(request), FrameworkRequest(request)
         counted.take(asked, body.mail)
+        if shown is not None and body.device_result:
+            shown.show(body.device_event_id, body.device_result)
         offer = Offer(
             method=body.method,
             jkt=jkt,

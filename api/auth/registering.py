@@ -7,6 +7,8 @@ from domain.accounts import LookupHashes
 from domain.ports import KeyManagement
 from integrations.challenges.client import open_turnstile
 from integrations.devices.client import open_fingerprint
+from integrations.devices.sealed import FingerprintSealedEvents
+from integrations.devices.shown import ShownDevices
 from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
@@ -18,11 +20,16 @@ from integrations.telemetry.vendor_metrics import VendorMetrics
 async def open_vendors(settings: Settings, lifetime: AsyncExitStack, metrics: VendorMetrics | None = None) -> Vendors:
     """Return the vendors of the settings; their clients are closed with `lifetime`."""
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
-    return Vendors(
-        await open_providers(settings, lifetime, metrics),
-        None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile, metrics)),
-        None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint, metrics)),
-    )
+    providers, devices = await open_providers(settings, lifetime, metrics), None
+    if fingerprint is not None:
+        devices = await lifetime.enter_async_context(open_fingerprint(fingerprint, metrics))
+    shown = None
+    if devices is not None and fingerprint is not None and fingerprint.sealed_keys:
+        shown = ShownDevices(devices, FingerprintSealedEvents.of(fingerprint))
+    challenges = None
+    if turnstile is not None:
+        challenges = await lifetime.enter_async_context(open_turnstile(turnstile, metrics))
+    return Vendors(providers, challenges, shown or devices, shown)
 
 
 def registration_desk(

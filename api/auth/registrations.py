@@ -27,6 +27,7 @@ from domain.ids import REGISTRATION_ID, cell_in, new_registration_id, new_voter_
 from domain.proofing import ClientAccess, IdentityProofing
 from domain.registration import ADVICE_FIELD, CONTACT, MAIL_FIELD, RegistrationPolicy, code_value
 from domain.registrations import Registration, RegistrationStage
+from integrations.devices.shown import ShownDevices
 from integrations.identity.delivering import rules_for
 from integrations.identity_cell import IdentityCell
 from integrations.keys.registration_secrets import RegistrationSecrets
@@ -72,6 +73,7 @@ class Vendors:
     providers: Mapping[str, IdentityProofing]
     challenges: BotChallenge | None = None
     devices: DeviceIntelligence | None = None
+    shown: ShownDevices | None = None  # the same, where results are sealed for us
 
 
 class RegistrationDesk:

@@ -172,7 +172,12 @@ class LoginTown:
 
 def vendors_of(address: str) -> dict[str, Any]:
     return {
-        "fingerprint": FingerprintSettings(base_url=f"{address}/fingerprint/eu/v4", api_key="sk-eu", timeout_s=20),
+        "fingerprint": FingerprintSettings(
+            base_url=f"{address}/fingerprint/eu/v4",
+            api_key="sk-eu",
+            timeout_s=20,
+            sealed_keys=("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",),
+        ),
         "turnstile": TurnstileSettings(
             base_url=f"{address}/turnstile/v0", secret="a secret", hostnames=frozenset({"localhost"}), timeout_s=20
         ),

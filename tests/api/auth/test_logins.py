@@ -257,6 +257,30 @@ async def test_a_device_event_is_good_for_one_login(town: LoginTown) -> None:
     assert (await town.log_in(person)).status_code == 200
 
 
+async def test_a_device_event_that_comes_sealed_is_asked_of_nobody_and_judged_like_any_other(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+
+    async def visit(nonce: str = "", **event: Any) -> dict[str, Any]:
+        shown = await town.visit(person, nonce, **event)
+        told = await town.control("fingerprint", f"events/{shown['deviceEventId']}/sealed")
+        return {**shown, "deviceResult": told["sealed"]}
+
+    first = await visit()
+    async with away(town, "fingerprint"):
+        assert claims_of(await town.log_in(person, visit=first))["sub"] == person.voter_id
+    again = {**await town.visit(person, first["nonce"]), "deviceEventId": first["deviceEventId"]}
+    refused = [again | {"deviceResult": first["deviceResult"]}, await visit(profile="bot"), await visit(ageMs=600_000)]
+    refused.append({**await visit(), "nonce": secrets.token_hex(16)} | {"deviceResult": first["deviceResult"]})
+    for each in refused:
+        assert code_of(await town.log_in(person, visit=each)) == (403, "risk_denied")
+    other = {**await town.visit(person), "deviceResult": first["deviceResult"]}  # of another event: the vendor is asked
+    async with away(town, "fingerprint"):
+        challenged = await town.log_in(person, visit=other)
+    assert challenged.status_code == 202, challenged.text
+    attempt = await town.attempt(challenged.json()["attemptId"])
+    assert "device_unavailable" in attempt.verdict.reasons
+
+
 async def test_what_is_said_against_a_device_is_kept_for_whoever_admits_it_to_a_vote(town: LoginTown) -> None:
     person = await town.person(password=PASSWORD)
     challenged = await town.log_in(person, visit=await town.visit(person, profile="rooted"))
