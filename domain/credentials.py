@@ -1,4 +1,4 @@
-"""What people prove themselves by: passwords, passkeys, authenticator apps, codes by mail or SMS, recovery codes."""
+"""What people prove themselves by: passwords, passkeys, authenticator apps, codes by mail, recovery codes."""
 
 import secrets
 import unicodedata
@@ -165,7 +165,7 @@ class Credentials(Protocol):
 
 
 class SentCodes(Protocol):
-    """Codes that were sent by mail or SMS in one cell, one per subject (an attempt and its channel).
+    """Codes that were sent by mail in one cell, one per subject (an attempt and its channel).
 
     Calls raise DomainError `directory_unavailable` or `key_unavailable`.
     """

@@ -58,8 +58,6 @@ class FingerprintSettings(VendorSettings):
     timeout_s: float = Field(default=3.0, gt=0, le=60)  # a person waits for it
     api_key: SecretStr
     sealed_keys: tuple[SecretStr, ...] = ()  # base64 of 32 bytes each, newest first; none: no sealed results
-    webhook_secrets: tuple[SecretStr, ...] = ()  # none: no webhooks
-    webhook_age_max_s: int = Field(default=900, ge=60)  # the only repeat comes after five minutes
     origins: frozenset[str] = frozenset()  # where our clients run: https://host, android:package, ios:bundle
 
 

@@ -4,13 +4,11 @@ from contextlib import AsyncExitStack
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from integrations.devices.sandbox.control import control_routes
-from integrations.devices.sandbox.deliveries import Deliveries
 from integrations.devices.sandbox.serving import Refusal, error_body, vendor_routes
 from integrations.devices.sandbox.store import REGIONS, Key, Store
 from integrations.sandboxes.faults import Faults, FaultSwitches, fault_routes
@@ -24,25 +22,18 @@ _ERRORS: Final = {
 }
 
 
-async def open_sandbox(settings: Settings, lifetime: AsyncExitStack) -> ASGIApp | None:
+async def open_sandbox(settings: Settings, lifetime: AsyncExitStack) -> ASGIApp | None:  # noqa: ARG001 - holds nothing
     """Return the sandbox, which knows the key of the settings in the region that their address names."""
-    if settings.fingerprint is None:
-        return None
-    client = await lifetime.enter_async_context(httpx.AsyncClient(trust_env=False))
-    webhooks = settings.sandboxes.webhooks_url
-    secrets = [secret.get_secret_value() for secret in settings.fingerprint.webhook_secrets]
-    deliveries = Deliveries(client, f"{webhooks}/fingerprint" if webhooks else "", next(iter(secrets), ""))
-    lifetime.push_async_callback(deliveries.aclose)
-    return _app(settings.fingerprint, deliveries)
+    return None if settings.fingerprint is None else _app(settings.fingerprint)
 
 
-def _app(settings: FingerprintSettings, deliveries: Deliveries) -> ASGIApp:
+def _app(settings: FingerprintSettings) -> ASGIApp:
     store, faults = Store(), Faults()
     store.keys[settings.api_key.get_secret_value()] = Key(region=_region(settings.base_url))
     sealing_keys = [key.get_secret_value() for key in settings.sealed_keys]
     app = FastAPI(openapi_url=None)
     app.include_router(fault_routes(faults))
-    app.include_router(control_routes(store, deliveries, next(iter(sealing_keys), "")))
+    app.include_router(control_routes(store, next(iter(sealing_keys), "")))
     app.include_router(vendor_routes(store))
 
     @app.exception_handler(Refusal)

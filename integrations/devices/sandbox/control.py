@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import APIRouter, HTTPException
 from pydantic import Field
 
-from integrations.devices.sandbox.deliveries import Deliveries, Delivery
 from integrations.devices.sandbox.profiles import PROFILES, Json, event_content
 from integrations.devices.sandbox.store import Key, Store, StoredEvent, new_event_id
 from integrations.devices.sealed import HEADER, NONCE_BYTES
@@ -68,7 +67,7 @@ class Sealing(ControlModel):
     variant: Literal["good", "wrong_header", "damaged_tag", "zlib_wrapped"] = "good"
 
 
-def control_routes(store: Store, deliveries: Deliveries, sealing_key: str) -> APIRouter:
+def control_routes(store: Store, sealing_key: str) -> APIRouter:
     """Return the control routes."""
     router = APIRouter(prefix="/_control")
 
@@ -82,10 +81,6 @@ def control_routes(store: Store, deliveries: Deliveries, sealing_key: str) -> AP
     async def seal(event_id: str, sealing: Sealing) -> dict[str, str]:
         key = b64decode(sealing.key or sealing_key, validate=True)
         return {"sealed": _seal(_stored(store, event_id).content, key, sealing.variant)}
-
-    @router.post("/events/{event_id}/deliveries", status_code=202)
-    async def deliver(event_id: str, delivery: Delivery) -> None:
-        deliveries.start(_stored(store, event_id).content, delivery)
 
     @router.post("/keys", status_code=204)
     async def add_key(new: NewKey) -> None:
