@@ -7,16 +7,9 @@ from dataclasses import dataclass, field
 
 from domain.contracts.reconciliation import CellChecked, CheckCellInput, Difference, DifferenceKind
 from domain.errors import DomainError
-from domain.reconciliation import (
-    EvidenceCheck,
-    Findings,
-    LedgerSums,
-    LedgerTransaction,
-    check_sums,
-    check_transactions,
-    participation_name,
-    stray_ballots,
-)
+from domain.ledger_rows import LedgerTransaction
+from domain.ledger_sums import LedgerSums, check_sums
+from domain.reconciliation import EvidenceCheck, Findings, check_transactions, participation_name, stray_ballots
 from domain.reconciliation_ports import EvidenceKeys, LedgerAudit, LedgerPass
 
 _CHUNKS_AT_ONCE = 4

@@ -1,173 +1,27 @@
-"""The rules of reconciliation: what one transaction of the ledger must be, and what transactions add up to. No I/O.
+"""The rules of reconciliation: what one transaction of the ledger must be. No I/O.
 
 The transaction is the unit: recording writes a batch, its participations, its ballots, its counts and its audit entry
 in one, so whatever was written by another one stands out, and who belongs to a batch needs no column that says so.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from domain import merkle
-from domain.batch_bits import BatchBits
-from domain.contracts.reconciliation import Difference, DifferenceKind, RegionSums
+from domain.contracts.reconciliation import Difference, DifferenceKind
 from domain.contracts.voting import Outcome
 from domain.framing import framed
 from domain.ids import BatchId
+from domain.ledger_rows import BallotRow, BatchRow, LedgerTransaction
+from domain.ledger_sums import LedgerSums
 from domain.recording import ballot_leaf
 
 EvidenceCheck = Callable[[str, bytes, str, bytes], bool]
 """`(survey_id, nullifier, region, evidence)`: whether the issuer admitted this nullifier to the survey in this cell."""
-
-
-class ParticipationRow(NamedTuple):
-    """A participation as the ledger has it; a tuple, since a million of them travel between processes."""
-
-    survey_id: str
-    nullifier: bytes
-    region: str
-    evidence: bytes
-
-    def __repr__(self) -> str:
-        """Name nobody: it may reach a log."""
-        return f"ParticipationRow(survey_id={self.survey_id!r}, region={self.region!r})"
-
-
-class BallotRow(NamedTuple):
-    """A sealed ballot as the ledger has it, with the batch that it names; `ballot_id` is 16 bytes."""
-
-    survey_id: str
-    ballot_id: bytes
-    gateway_id: bytes
-    number: int
-    sealed: bytes
-
-    @property
-    def batch(self) -> BatchId:
-        """The batch that it names, which may be none that there is."""
-        return BatchId(self.gateway_id, self.number)
-
-    def __repr__(self) -> str:
-        """Leave out what is sealed."""
-        return f"BallotRow(survey_id={self.survey_id!r}, batch={self.batch})"
-
-
-@dataclass(frozen=True, slots=True)
-class CountRow:
-    """What a batch counts for one survey and region, and the transaction that wrote this."""
-
-    survey_id: str
-    region: str
-    ballots: int
-    options: Mapping[str, int] = field(repr=False)
-    written_by: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRow:
-    """A batch as the ledger has it, its counts, and the bodies of the audit entries of its transaction.
-
-    `written_by` is the transaction that wrote the row; the one that it names itself is that of its rows.
-    """
-
-    batch: BatchId
-    written_by: int
-    outcomes: bytes
-    participations_root: bytes
-    ballots_root: bytes
-    counts: tuple[CountRow, ...]
-    entries: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(slots=True)
-class LedgerTransaction:
-    """What one transaction wrote of a survey, and of whatever else its batch recorded."""
-
-    xid: int
-    batches: list[BatchRow] = field(default_factory=list)
-    participations: list[ParticipationRow] = field(default_factory=list)
-    ballots: list[BallotRow] = field(default_factory=list)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with plain tuples for rows: their classes would take longer on the way than their roots to compute."""
-        rows = list(map(tuple, self.participations)), list(map(tuple, self.ballots))
-        return _arrived, (self.xid, self.batches, *rows)
-
-
-def _arrived(
-    xid: int, batches: list[BatchRow], participations: Iterable[Sequence[Any]], ballots: Iterable[Sequence[Any]]
-) -> LedgerTransaction:
-    return LedgerTransaction(
-        xid, batches, list(map(ParticipationRow._make, participations)), list(map(BallotRow._make, ballots))
-    )
-
-
-@dataclass(slots=True)
-class _RegionSum:
-    participations: int = 0
-    counted: int = 0
-    options: Counter[str] = field(default_factory=Counter)
-
-
-class LedgerSums:
-    """What a survey's rows in one cell add up to; `bits` are the batches that count for it."""
-
-    def __init__(self) -> None:
-        self.ballots = 0
-        self.regions: dict[str, _RegionSum] = {}
-        self.bits = BatchBits()
-
-    def of(self, region: str) -> _RegionSum:
-        """Return the sums of a region, to be added to."""
-        found = self.regions.get(region)
-        if found is None:
-            found = self.regions[region] = _RegionSum()
-        return found
-
-    def count(self, batch: BatchId, counts: Iterable[CountRow]) -> None:
-        """Add what a batch counts for the survey; nothing where it counts nothing."""
-        rows = tuple(counts)
-        for row in rows:
-            region = self.of(row.region)
-            region.counted += row.ballots
-            region.options.update(row.options)
-        if rows:
-            self.bits.add(batch.gateway_id.hex(), batch.number)
-
-    def add(self, other: "LedgerSums") -> None:
-        """Add other sums to these."""
-        self.ballots += other.ballots
-        for name, more in other.regions.items():
-            region = self.of(name)
-            region.participations += more.participations
-            region.counted += more.counted
-            region.options.update(more.options)
-        self.bits.include(other.bits.chunks)
-
-    @property
-    def participations(self) -> int:
-        """Participations of all regions."""
-        return sum(region.participations for region in self.regions.values())
-
-    @property
-    def counted(self) -> int:
-        """Ballots of all regions by the counts of their batches."""
-        return sum(region.counted for region in self.regions.values())
-
-    def by_region(self) -> tuple[RegionSums, ...]:
-        """Return the sums of each region, in order."""
-        return tuple(
-            RegionSums(
-                region=name,
-                participations=found.participations,
-                counted=found.counted,
-                options=dict(sorted(found.options.items())),
-            )
-            for name, found in sorted(self.regions.items())
-        )
 
 
 @dataclass(slots=True)
@@ -202,33 +56,6 @@ def check_transactions(
     for transaction in transactions:
         _Check(cell, survey_id, transaction, findings).run(is_admitted)
     return findings
-
-
-def check_sums(cell: str, sums: LedgerSums) -> list[Difference]:
-    """Return where a survey's participations, ballots and counts do not come to the same."""
-    found = [
-        Difference(
-            kind=DifferenceKind.TOTALS_DIFFER,
-            cell=cell,
-            detail="participations of the region, and ballots that its batches count",
-            region=name,
-            expected=region.participations,
-            found=region.counted,
-        )
-        for name, region in sorted(sums.regions.items())
-        if region.participations != region.counted
-    ]
-    if sums.participations != sums.ballots:
-        found.append(
-            Difference(
-                kind=DifferenceKind.TOTALS_DIFFER,
-                cell=cell,
-                detail="participations of the survey, and its ballots",
-                expected=sums.participations,
-                found=sums.ballots,
-            )
-        )
-    return found
 
 
 class _Check:

@@ -9,7 +9,9 @@ from typing import Protocol
 from domain.batch_bits import BatchKey
 from domain.contracts.reconciliation import CellChecked, Difference, DifferenceKind, RegionSums
 from domain.ids import BatchId
-from domain.reconciliation import EvidenceCheck, LedgerSums, LedgerTransaction
+from domain.ledger_rows import LedgerTransaction
+from domain.ledger_sums import LedgerSums
+from domain.reconciliation import EvidenceCheck
 from domain.tally import Counts
 from domain.tally_comparison import FoldedTally, LedgerTotals
 

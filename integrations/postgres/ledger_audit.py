@@ -11,7 +11,8 @@ from domain.batch_bits import BatchKey
 from domain.contracts.reconciliation import Difference, DifferenceKind
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
-from domain.reconciliation import CountRow, LedgerSums
+from domain.ledger_rows import CountRow
+from domain.ledger_sums import LedgerSums
 from domain.tally import BALLOTS, Counts
 from domain.tally_comparison import LedgerTotals
 from integrations.postgres.differences import clear_differences, read_open, write_differences

@@ -15,7 +15,8 @@ from typing import Any
 from domain.contracts.reconciliation import CellChecked, Difference
 from domain.contracts.voting import Outcome
 from domain.ids import BatchId
-from domain.reconciliation import BallotRow, BatchRow, CountRow, LedgerSums, LedgerTransaction, ParticipationRow
+from domain.ledger_rows import BallotRow, BatchRow, CountRow, LedgerTransaction, ParticipationRow
+from domain.ledger_sums import LedgerSums
 from integrations.postgres.differences import LEDGER_KINDS, clear_differences, write_differences
 from integrations.postgres.failures import ledger_failures
 from integrations.postgres.ledger_sums import read_bits, read_sums, sums_json, write_bits

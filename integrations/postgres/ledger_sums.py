@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from domain.batch_bits import BatchBits
-from domain.reconciliation import LedgerSums
+from domain.ledger_sums import LedgerSums
 from domain.tally import BALLOTS, Counts
 
 _WRITE_BITS = """

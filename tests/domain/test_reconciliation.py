@@ -4,8 +4,8 @@ import pickle
 
 from domain.contracts.voting import Outcome
 from domain.ids import BatchId
+from domain.ledger_rows import BallotRow, BatchRow, LedgerTransaction, ParticipationRow
 from domain.merkle import EMPTY_ROOT
-from domain.reconciliation import BallotRow, BatchRow, LedgerTransaction, ParticipationRow
 
 BATCH = BatchId(bytes(16), 7)
 

@@ -29,7 +29,9 @@ from domain.contracts.reconciliation import (
 )
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId, new_survey_id, reconcile_survey_workflow_id
-from domain.reconciliation import EvidenceCheck, LedgerSums, LedgerTransaction
+from domain.ledger_rows import LedgerTransaction
+from domain.ledger_sums import LedgerSums
+from domain.reconciliation import EvidenceCheck
 from domain.tally import BALLOTS, Counts
 from domain.tally_comparison import FoldedTally, LedgerTotals
 from integrations.telemetry.reconciliation_metrics import ReconciliationMetrics
