@@ -121,8 +121,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         interceptor = telemetry.tracing.temporal_interceptor()
         cell = await open_identity_cell(name, settings, keys, pools[name], interceptor)
         activities = [
-            *_activities(cell, hashes, providers, mailer),
-            *_account_activities(cell, hashes, mailer, devices, settings.recovery_page),
+            *registration_activities(cell, hashes, providers, mailer),
+            *account_activities(cell, hashes, mailer, devices, settings.recovery_page),
             *_rejudging(cell),
             *_unmasking(unmasking[name], mailer, settings.data_protection_mail),
             *UnlockingActivities(PostgresAccountLocks(cell.pool)).all(),
@@ -158,9 +158,10 @@ def _unmasking(pool: Pool, mailer: Mailer, data_protection: str) -> list[Callabl
     return UnmaskingActivities(PostgresUnmaskingEntries(pool), mailer, data_protection).all()
 
 
-def _activities(
+def registration_activities(
     cell: IdentityCell, hashes: KeyedLookupHashes, providers: Mapping[str, IdentityProofing], mailer: Mailer
 ) -> list[Callable[..., object]]:
+    """Return what registrations of a cell do, but for claims, which lie in every cell."""
     return [
         *RegistrationActivities(cell.registrations, cell.accounts, cell.records, hashes).all(),
         *ContactActivities(cell.records, hashes, mailer).all(),
@@ -187,9 +188,10 @@ def _login_worker(
     )
 
 
-def _account_activities(
+def account_activities(
     cell: IdentityCell, hashes: KeyedLookupHashes, mailer: Mailer, devices: DeviceIntelligence | None, page: str
 ) -> list[Callable[..., object]]:
+    """Return what recoveries and deletions of accounts of a cell do."""
     return [
         *RecoveryActivities(cell.recoveries, cell.records, hashes, mailer, page).all(),
         *DeletionActivities(

@@ -14,9 +14,6 @@ from starlette.types import Receive, Scope, Send
 from temporalio.worker import Worker
 
 from activities.claims import ClaimActivities
-from activities.contact import ContactActivities
-from activities.proofing import ProofingActivities
-from activities.registration import RegistrationActivities
 from api.auth.registration_routes import registration_routes
 from api.auth.registrations import RegistrationDesk, Vendors
 from api.http.application import create_application
@@ -53,6 +50,7 @@ from integrations.vendor_settings import (
 from tests.conftest import SettingsFor
 from tests.limits_world import lonely_limits
 from tests.workflows.registration_world import Mail
+from workers.identity import registration_activities
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
@@ -254,9 +252,7 @@ def worker_of(
         task_queue=queue,
         workflows=[RegisterVoterWorkflow, VerifyIdentityWorkflow],
         activities=[
-            *RegistrationActivities(cell.registrations, cell.accounts, cell.records, hashes).all(),
-            *ContactActivities(cell.records, hashes, mail).all(),
-            *ProofingActivities(known, hashes, cell.records).all(),
+            *registration_activities(cell, hashes, known, mail),
             *ClaimActivities(claims).all(),
         ],
         workflow_runner=sandbox(),

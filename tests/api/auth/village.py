@@ -14,11 +14,6 @@ from starlette.types import Receive, Scope, Send
 from temporalio.worker import Worker
 
 from activities.claims import ClaimActivities
-from activities.contact import ContactActivities
-from activities.deletion import DeletionActivities
-from activities.proofing import ProofingActivities
-from activities.recovery import RecoveryActivities
-from activities.registration import RegistrationActivities
 from api.auth.account_routes import account_routes
 from api.auth.cells import AuthCells
 from api.auth.deletions import DeletionDesk
@@ -56,6 +51,7 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld
 from tests.integrations.login.authenticator import ORIGIN, RP_ID
 from tests.limits_world import lonely_limits
+from workers.identity import account_activities, registration_activities
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 
@@ -238,20 +234,9 @@ def worker_of(
         task_queue=queue,
         workflows=[RecoverAccountWorkflow, DeleteAccountWorkflow],
         activities=[
-            *RegistrationActivities(cell.registrations, cell.accounts, cell.records, hashes).all(),
-            *ContactActivities(cell.records, hashes, town.mail).all(),
-            *ProofingActivities(providers, hashes, cell.records).all(),
+            *registration_activities(cell, hashes, providers, town.mail),
             *ClaimActivities(town.claims).all(),
-            *RecoveryActivities(cell.recoveries, cell.records, hashes, town.mail, PAGE).all(),
-            *DeletionActivities(
-                cell.ends,
-                cell.registrations,
-                cell.processes,
-                cell.records,
-                hashes=hashes,
-                sightings=cell.sightings,
-                devices=devices,
-            ).all(),
+            *account_activities(cell, hashes, town.mail, devices, PAGE),
         ],
         workflow_runner=sandbox(),
     )
