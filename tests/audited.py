@@ -260,7 +260,7 @@ for _kind in (K.STAFF_SIGNED_IN, K.STAFF_REFUSED):
     )
 SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_read_once_a_second_person_agreed"
 SEEN[K.HISTORY_DECODED] = (
-    "tests/api/support/test_codec.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"
+    "tests/api/support/test_codec_served.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"
 )
 SEEN[K.DECISIONS_REJUDGED] = "tests/api/compliance/test_rejudgements.py::test_a_rejudgement_is_asked_for_once_and_read"
 SEEN[K.EXPORT_CANCELLED] = (

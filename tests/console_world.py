@@ -1,9 +1,11 @@
 """The console of a service, the issuer that its staff sign in at, the roll of staff, and their browsers."""
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,17 @@ class Browser:
         if answer.status_code == 303:
             answer = await self.client.get(answer.headers["location"])
         return answer
+
+    async def pass_for(self, thumbprint: str) -> str:
+        """Return the pass that the page gives for a key."""
+        page = await self.get(f"/pass?key={thumbprint}")
+        assert page.status_code == 200, page.text
+        answer = await self.submit(page, "/pass")
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["cache-control"] == "no-store"
+        found = re.search(r"<code>(pass-[^<]+)</code>", answer.text)
+        assert found, answer.text
+        return unescape(found[1])
 
     @property
     def cookie(self) -> str:

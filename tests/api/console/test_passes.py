@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import re
 import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from html import unescape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +44,7 @@ from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from tests.answers import code_of
 from tests.conftest import OwnerPool, SettingsFor
-from tests.console_world import ADDRESS, Browser, ConsoleWorld, console_world
+from tests.console_world import ADDRESS, ConsoleWorld, console_world
 from tests.limits_world import lonely_limits
 
 BASE = "/console"
@@ -118,18 +116,6 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
         yield Office(world, pools, client, address)
 
 
-async def given_to(browser: Browser, thumbprint: str) -> str:
-    """Return the pass that the page gives for a key."""
-    page = await browser.get(f"/pass?key={thumbprint}")
-    assert page.status_code == 200, page.text
-    answer = await browser.submit(page, "/pass")
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["cache-control"] == "no-store"
-    found = re.search(r"<code>(pass-[^<]+)</code>", answer.text)
-    assert found, answer.text
-    return unescape(found[1])
-
-
 async def bodies(owner: Any, kind: str, actor: str) -> list[dict[str, Any]]:
     return [json.loads(row["body"]) for row in await owner.fetch(_ENTRIES, kind, actor)]
 
@@ -139,7 +125,7 @@ async def test_a_program_with_a_pass_acts_as_whoever_gave_it_and_it_is_written_d
 ) -> None:
     actor, browser = await office.world.signed_in(Role.COMPLIANCE, cell="us")
     key = ProofKey.generate()
-    given = await given_to(browser, key.jkt)
+    given = await browser.pass_for(key.jkt)
     for _ in range(2):
         answer = await office.ask(given, key, body=b'{"said": "yes"}')
         assert (answer.status_code, answer.json()) == (200, {"actor": actor, "said": "yes"})
@@ -154,7 +140,7 @@ async def test_a_pass_is_nothing_without_its_key_and_no_role_comes_with_it(
 ) -> None:
     actor, browser = await office.world.signed_in(Role.SUPPORT)
     key, other = ProofKey.generate(), ProofKey.generate(algorithm="ES256")
-    given = await given_to(browser, key.jkt)
+    given = await browser.pass_for(key.jkt)
     assert code_of(await office.ask(given, other)) == (401, "proof_invalid")
     assert code_of(await office.ask(given, key, scheme="Bearer")) == (401, "proof_invalid")
     assert code_of(await office.ask(given, key)) == (403, "forbidden")
@@ -165,7 +151,7 @@ async def test_a_pass_is_nothing_without_its_key_and_no_role_comes_with_it(
 async def test_what_is_no_pass_of_these_pages_is_none(office: Office) -> None:
     actor, browser = await office.world.signed_in(Role.COMPLIANCE)
     key = ProofKey.generate()
-    given = await given_to(browser, key.jkt)
+    given = await browser.pass_for(key.jkt)
     assert (await office.ask(given, key)).status_code == 200
     last = "A" if given[-1] != "A" else "E"
     for none in ("pass-", given[:-1] + last, f"pass-{browser.cookie}", "pass-2026-01-01.1." + "A" * 60):
@@ -183,7 +169,7 @@ async def test_what_is_no_pass_of_these_pages_is_none(office: Office) -> None:
 async def test_a_pass_ends_by_time_and_with_its_owners_place_on_the_roll(office: Office, owner_pool: OwnerPool) -> None:
     key, owner = ProofKey.generate(), await owner_pool("eu")
     actor, browser = await office.world.signed_in(Role.COMPLIANCE)
-    first, second = await given_to(browser, key.jkt), await given_to(browser, key.jkt)
+    first, second = await browser.pass_for(key.jkt), await browser.pass_for(key.jkt)
     staff_id = actor.removeprefix("staff:")
     lasts = await owner.fetch(
         "SELECT extract(epoch FROM expires_at - now())::float AS s FROM identity.login_transaction"
@@ -197,7 +183,7 @@ async def test_a_pass_ends_by_time_and_with_its_owners_place_on_the_roll(office:
     await office.world.staff["eu"].disable(staff_id, "comitia:tests")
     assert code_of(await office.ask(second, key)) == (401, "token_expired")
     actor, browser = await office.world.signed_in(Role.COMPLIANCE)
-    given = await given_to(browser, key.jkt)
+    given = await browser.pass_for(key.jkt)
     await owner.execute(
         "UPDATE identity.login_transaction SET expires_at = now() WHERE subject LIKE $1",
         f"{actor.removeprefix('staff:')} %",
@@ -230,7 +216,7 @@ async def test_somebody_signs_in_from_a_terminal_and_asks(office: Office, tmp_pa
     async with asyncio.timeout(60):
         while (line := (await program.stderr.readline()).decode()) and not line.startswith("https://"):
             pass
-        given = await given_to(browser, line.strip().partition("?key=")[2])
+        given = await browser.pass_for(line.strip().partition("?key=")[2])
         program.stdin.write(given.encode() + b"\n")
         program.stdin.close()
         assert await program.wait() == 0

@@ -1,12 +1,8 @@
 """The codec server of Temporal's UI: who is shown what of a payload, from which pages, and never without an entry."""
 
-import asyncio
 import base64
 import json
-import secrets
-import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,43 +11,31 @@ import httpx
 import pytest
 from temporalio.api.common.v1 import Payload
 
-from api.composition import Service
 from api.http.application import create_application
 from api.http.limits import Limits
-from api.http.serving import serve
 from api.support.codec import CodecCell, CodecDesk
 from api.support.codec_routes import PAYLOADS_MAX, add_codec
-from api.support.composition import BASE, TEMPLATES, compose
 from domain.audit import AuditEntry, AuditKind
 from domain.contracts.base import Contract
 from domain.contracts.reconciliation import Difference
-from domain.contracts.registration import CaseFinding, HashedValue, VerifiedIdentity, VerifyIdentityInput
+from domain.contracts.registration import CaseFinding, HashedValue, VerifiedIdentity
 from domain.contracts.voting import SealedVote, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.recognition import Recognition, every_contract
 from domain.tokens import Role
-from integrations.identity_cell import identity_pools
-from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import FileKms, open_keys
+from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import (
-    ACCESS_TOKEN,
     DAILY,
     HISTORY,
     MANAGE,
-    STAFF_TOKEN,
     history,
     in_flight,
 )
-from integrations.postgres.roles import CODEC, IDENTITY, STAFFING
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import make_telemetry
-from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.remote_codec import RemoteCodec
 from tests.api.support.staff_desk import ANN, door, staff
-from tests.audited import leaves
-from tests.conftest import OwnerPool, SettingsFor
-from tests.console_world import ADDRESS, Browser, console_world
 from tests.contracts.models import example_of
 from tests.limits_world import lonely_limits
 
@@ -354,121 +338,3 @@ async def test_a_key_that_was_destroyed_opens_nothing_from_then_on(codec: Codec)
     await codec.keys.destroy(payloads[0].metadata["encryption-key-id"].decode())
     assert code_of(await codec.ask(payloads)) == (410, "key_destroyed")
     assert len(codec.entries.written) == 1
-
-
-@asynccontextmanager
-async def composed(settings: Settings) -> AsyncIterator[Service]:
-    async with AsyncExitStack() as lifetime:
-        yield await compose(settings, lifetime, make_telemetry(settings, "support"))
-
-
-async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line(
-    settings_for: SettingsFor, owner_pool: OwnerPool
-) -> None:
-    settings = settings_for(IDENTITY, CODEC, codec_origins=frozenset({UI}))
-    keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, HISTORY)
-    tokens, codec = AccessTokens(keys), EncryptionCodec(keys, history("eu"))
-    await tokens.refresh()
-    address = settings.cells["eu"].temporal
-    temporal = await connect(address, codec)
-    person = f"u_eu_{secrets.token_hex(4)}"
-    request = VerifyIdentityInput.model_validate({**example_of(VerifyIdentityInput), "voter_id": "v_eu_told"})
-    workflow_id = f"verify-identity/eu/{secrets.token_hex(8)}/1"  # nobody works on it
-    handle = await temporal.start_workflow(
-        "VerifyIdentity", request, id=workflow_id, task_queue=f"nobody-{secrets.token_hex(4)}"
-    )
-    owner = await owner_pool("eu")
-    stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with composed(settings) as service:
-        serving = asyncio.create_task(
-            serve(
-                service,
-                make_telemetry(settings, "support"),
-                stop,
-                on_started=lambda _, port: listening.set_result(port),
-            )
-        )
-        try:
-            port = await listening
-
-            process = await asyncio.create_subprocess_exec(
-                *(Path(sys.executable).parent / "temporal", "workflow", "show", "--output", "json"),
-                *("--workflow-id", workflow_id, "--namespace", address.namespace),
-                *("--address", f"{address.host}:{address.port}"),
-                *("--codec-endpoint", f"http://127.0.0.1:{port}/v1/support/codec"),
-                *("--codec-auth", f"Bearer {tokens.staff(person, (Role.SUPPORT,))}"),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            async with asyncio.timeout(30), leaves(owner, "support POST /v1/support/codec/decode"):
-                said, _ = await process.communicate()
-            (given,) = json.loads(said)["events"][0]["workflowExecutionStartedEventAttributes"]["input"]["payloads"]
-            assert json.loads(base64.b64decode(given["data"]))["voter_id"] == "v_eu_told"
-
-            sealed = await codec.encode(
-                [Payload(metadata={"encoding": b"json/plain"}, data=request.model_dump_json().encode())]
-            )
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                for token, code in (
-                    (tokens.staff(person, (Role.ADMIN,)), (403, "forbidden")),
-                    ("none", (401, "token_invalid")),
-                    ("", (401, "unauthenticated")),
-                ):
-                    headers = {"x-namespace": "eu"} | ({"authorization": f"Bearer {token}"} if token else {})
-                    body = {"payloads": [as_json(each) for each in sealed]}
-                    assert code_of(await client.post(DECODE, json=body, headers=headers)) == code
-        finally:
-            stop.set()
-            await serving
-            await handle.terminate()
-    rows = await owner.fetch(
-        "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'actor' = $2",
-        AuditKind.HISTORY_DECODED.value,
-        f"staff:{person}",
-    )
-    (told,) = [json.loads(row["body"]) for row in rows]
-    assert (told["role"], told["facts"]["namespace"], told["facts"]["count"]) == ("support", "eu", 1)
-
-
-async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token(
-    settings_for: SettingsFor, owner_pool: OwnerPool
-) -> None:
-    settings = settings_for(IDENTITY, CODEC, STAFFING, codec_origins=frozenset({UI}), public_url=ADDRESS)
-    keys = open_keys(settings, ACCESS_TOKEN, STAFF_TOKEN, HISTORY)
-    tokens = AccessTokens(keys)
-    await tokens.refresh()
-    told = Payload(metadata={"encoding": b"json/plain"}, data=DECIDED.model_dump_json().encode())
-    body = {"payloads": [as_json(each) for each in await EncryptionCodec(keys, history("eu")).encode([told])]}
-    async with AsyncExitStack() as lifetime:
-        pools = await identity_pools(settings, lifetime)
-        world = await lifetime.enter_async_context(console_world(settings, pools, BASE, TEMPLATES))
-        settings = settings.model_copy(update={"staff_provider": world.staff_provider})
-        world.serve((await compose(settings, lifetime, make_telemetry(settings, "support"))).app)
-        actor, browser = await world.signed_in(Role.SUPPORT)
-        bearer = {"authorization": f"Bearer {tokens.staff('u_eu_told', (Role.SUPPORT,))}"}
-
-        async def ask(asker: Browser = browser, **headers: str) -> httpx.Response:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return await asker.client.post(DECODE, json=body, headers={"x-namespace": "eu"} | named)
-
-        cookie = browser.cookie
-        async with leaves(await owner_pool("eu"), "support POST /v1/support/codec/decode"):
-            answer = await ask(origin=UI)
-        assert shown_in(answer)[0]["person_id"] == "***"
-        assert (answer.headers["access-control-allow-origin"], browser.cookie) == (UI, cookie)
-        entry = await (await owner_pool("eu")).fetchval(
-            "SELECT body FROM audit.entry WHERE kind = 'history.decoded' ORDER BY xid DESC LIMIT 1"
-        )
-        assert json.loads(entry)["actor"] == actor
-        stranger = world.browser()
-        assert len(shown_in(await ask(stranger, origin=UI, authorization_extras="an id token", **bearer))) == 1
-        assert code_of(await ask(stranger, origin=UI)) == (401, "unauthenticated")
-        assert code_of(await ask()) == (401, "unauthenticated")
-        assert code_of(await ask(origin=UI, authorization="Bearer none")) == (401, "token_invalid")
-        for origin in (ADDRESS, "https://evil.example.org"):  # a page of the console has no business here either
-            assert code_of(await ask(origin=origin)) == (403, "forbidden")
-        _, admin = await world.signed_in(Role.ADMIN)
-        assert code_of(await ask(admin, origin=UI)) == (403, "forbidden")
-        await browser.submit(await browser.get(), "/sign-out")
-        browser.cookie = cookie
-        assert code_of(await ask(origin=UI)) == (401, "unauthenticated")
