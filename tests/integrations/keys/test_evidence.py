@@ -28,7 +28,7 @@ def signed(seed: bytes, *, nullifier: bytes = NULLIFIER, cell: str = "eu", regio
 
 
 async def test_evidence_is_good_under_every_published_key_and_for_what_it_says_alone() -> None:
-    is_evidence = await EvidenceVerifier(Published(*SEEDS)).check_for("eu")  # type: ignore[arg-type]
+    is_evidence = await EvidenceVerifier(Published(*SEEDS)).check_for("eu")
     for seed in (*SEEDS, *reversed(SEEDS)):
         assert is_evidence(SURVEY, NULLIFIER, "DE", signed(seed))
     for wrong in (
@@ -43,5 +43,5 @@ async def test_evidence_is_good_under_every_published_key_and_for_what_it_says_a
 
 async def test_without_a_published_key_nobody_can_tell() -> None:
     with pytest.raises(DomainError) as raised:
-        await EvidenceVerifier(Published()).check_for("eu")  # type: ignore[arg-type]
+        await EvidenceVerifier(Published()).check_for("eu")
     assert raised.value.code is ErrorCode.KEY_UNAVAILABLE
