@@ -85,11 +85,9 @@ class Staff:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def staff(town: Town, tmp_path_factory: Any) -> AsyncIterator[Staff]:
-    need_tools(CHROMIUM)
     queue = f"unmasking-{secrets.token_hex(4)}"
     async with AsyncExitStack() as lifetime:
-        listener = open_listener("127.0.0.1", 0)
-        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        listener, address = listening()
         pools = {name: cell.pool for name, cell in town.cells.items()}
         world = await lifetime.enter_async_context(
             console_world(town.settings, pools, BASE, TEMPLATES, address=address)
@@ -108,6 +106,23 @@ async def staff(town: Town, tmp_path_factory: Any) -> AsyncIterator[Staff]:
         await lifetime.enter_async_context(break_glass_worker(town, queue))
         browser = await lifetime.enter_async_context(chromium())
         yield Staff(world, browser, address, BASE, "Find a case", elsewhere)
+
+
+def listening() -> tuple[socket, str]:
+    """Return where a console will be served, and its address; there is a Chromium to open it."""
+    need_tools(CHROMIUM)
+    listener = open_listener("127.0.0.1", 0)
+    return listener, f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def opened_by_staff(
+    app: ASGIApp, world: ConsoleWorld, place: tuple[socket, str], folder: Path, base: str, first: str
+) -> AsyncIterator[Staff]:
+    """Serve a console over TLS at a place, and start a Chromium for its staff."""
+    listener, address = place
+    async with served(app, listener, *certificate(folder)), chromium() as browser:
+        yield Staff(world, browser, address, base, first)
 
 
 @asynccontextmanager

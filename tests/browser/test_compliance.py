@@ -1,34 +1,28 @@
 """The pages of compliance in a real Chromium: replay, an entry with its proof, and the search that leads to one."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
 
 from api.compliance.composition import BASE
-from comitia.stack.built_tools import CHROMIUM
 from domain.tokens import Role
-from integrations.listening import open_listener
+from integrations.keys.dpop_keys import ProofKey
 from tests.api.compliance.test_console import SIZE, open_office
 from tests.api.compliance.test_search import CELL, Searcher, case, open_searcher
-from tests.browser.conftest import Staff, certificate, chromium, served
+from tests.browser.conftest import Staff, listening, opened_by_staff
 from tests.browser.test_support import accessible
-from tests.built_tools import need_tools
 from tests.conftest import OwnerPool, SettingsFor
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def officers(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff]:
-    need_tools(CHROMIUM)
-    async with AsyncExitStack() as lifetime:
-        listener = open_listener("127.0.0.1", 0)
-        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        folder = tmp_path_factory.mktemp("office")
-        office = await lifetime.enter_async_context(open_office(settings_for, folder, address))
-        await lifetime.enter_async_context(served(office.app, listener, *certificate(folder)))
-        browser = await lifetime.enter_async_context(chromium())
-        yield Staff(office.world, browser, address, BASE, "Compliance")
+    place, folder = listening(), tmp_path_factory.mktemp("office")
+    async with (
+        open_office(settings_for, folder, place[1]) as office,
+        opened_by_staff(office.app, office.world, place, folder, BASE, "Compliance") as staff,
+    ):
+        yield staff
 
 
 async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) -> None:
@@ -55,19 +49,30 @@ async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) 
     assert officers.complaints == []
 
 
+async def test_a_program_is_given_a_pass_by_keyboard_alone(officers: Staff) -> None:
+    _, page = await officers.signed_in(Role.AUDITOR)
+    key = ProofKey.generate()
+    await page.goto(f"{officers.address}{BASE}/pass?key={key.jkt}")
+    await accessible(page)
+    assert await page.get_by_label("Thumbprint").input_value() == key.jkt
+    await page.get_by_role("button", name="Give it a pass").focus()
+    await page.keyboard.press("Enter")
+    assert (await page.locator("code", has_text="pass-").inner_text()).startswith("pass-")
+    assert await page.get_by_text(key.jkt).count() == 1
+    await accessible(page)
+    assert officers.complaints == []
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def reading(
     settings_for: SettingsFor, owner_pool: OwnerPool, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Searcher, Staff]]:
-    need_tools(CHROMIUM)
-    async with AsyncExitStack() as lifetime:
-        listener = open_listener("127.0.0.1", 0)
-        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        folder, owner = tmp_path_factory.mktemp("log"), await owner_pool(CELL)
-        searcher = await lifetime.enter_async_context(open_searcher(settings_for, owner, folder, address))
-        await lifetime.enter_async_context(served(searcher.app, listener, *certificate(folder)))
-        browser = await lifetime.enter_async_context(chromium())
-        yield searcher, Staff(searcher.world, browser, address, BASE, "Compliance")
+    place, folder = listening(), tmp_path_factory.mktemp("log")
+    async with (
+        open_searcher(settings_for, await owner_pool(CELL), folder, place[1]) as searcher,
+        opened_by_staff(searcher.app, searcher.world, place, folder, BASE, "Compliance") as staff,
+    ):
+        yield searcher, staff
 
 
 async def test_an_entry_is_found_without_scripts(reading: tuple[Searcher, Staff]) -> None:

@@ -1,20 +1,16 @@
 """The pages of exports in a real Chromium: one is written and kept, and one is cancelled without scripts."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
 
 from api.surveys.composition import BASE
-from comitia.stack.built_tools import CHROMIUM
 from domain.tokens import Role
-from integrations.listening import open_listener
 from tests.api.surveys.conftest import Platform, platform, working
 from tests.api.surveys.test_export_pages import Bureau, open_bureau
-from tests.browser.conftest import Staff, certificate, chromium, served
+from tests.browser.conftest import Staff, listening, opened_by_staff
 from tests.browser.test_support import accessible
-from tests.built_tools import need_tools
 from tests.conftest import SettingsFor
 
 __all__ = ["platform", "working"]
@@ -24,14 +20,12 @@ __all__ = ["platform", "working"]
 async def bureau(
     working: Platform, settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Bureau, Staff]]:
-    need_tools(CHROMIUM)
-    async with AsyncExitStack() as lifetime:
-        listener = open_listener("127.0.0.1", 0)
-        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        opened = await lifetime.enter_async_context(open_bureau(working, settings_for, address))
-        await lifetime.enter_async_context(served(opened.app, listener, *certificate(tmp_path_factory.mktemp("tls"))))
-        browser = await lifetime.enter_async_context(chromium())
-        yield opened, Staff(opened.world, browser, address, BASE, "Exports of results")
+    place, folder = listening(), tmp_path_factory.mktemp("tls")
+    async with (
+        open_bureau(working, settings_for, place[1]) as opened,
+        opened_by_staff(opened.app, opened.world, place, folder, BASE, "Exports of results") as staff,
+    ):
+        yield opened, staff
 
 
 async def test_an_export_comes_to_its_page_by_itself_and_its_file_is_kept(bureau: tuple[Bureau, Staff]) -> None:
