@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -28,36 +27,24 @@ from integrations.keys.purposes import DOCUMENT
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.directory import Directory
 from integrations.postgres.document_claims import PostgresDocumentClaims
-from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY, ROLLS
 from integrations.postgres.rolls import PostgresRolls
 from tests.claimants import claim_everywhere, release_everywhere
 from tests.conftest import OwnerPool, SettingsFor
-
-
-@asynccontextmanager
-async def opened(settings_for: SettingsFor, role: str) -> AsyncIterator[dict[str, asyncpg.Pool]]:
-    """Connections of a role to both cells."""
-    settings = settings_for(role)
-    async with AsyncExitStack() as stack:
-        found = {}
-        for cell in ("eu", "us"):
-            found[cell] = await open_pool(settings.cells[cell].database, settings, role, size=3)
-            stack.push_async_callback(found[cell].close)
-        yield found
+from tests.integrations.postgres.conftest import pools_of
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def pools(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
     """Of whoever knows voters."""
-    async with opened(settings_for, IDENTITY) as found:
+    async with pools_of(settings_for, IDENTITY) as found:
         yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def rolls(settings_for: SettingsFor) -> AsyncIterator[dict[str, asyncpg.Pool]]:
     """Of whoever imports rolls."""
-    async with opened(settings_for, ROLLS) as found:
+    async with pools_of(settings_for, ROLLS) as found:
         yield found
 
 
