@@ -18,7 +18,7 @@ from domain.mailing import MessageKind
 from domain.registration import MAIL_FIELD
 from domain.webhook_inbox import Delivery, WaitingDelivery
 from domain.webhooks import WebhookEvent
-from tests.workflows.registration_world import Mail
+from tests.workflows.registration_ports import Mail
 from workers.identity_sweeps import begin_deletions, begin_deletions_again, deliver_waiting, sweep, tell_changes
 
 

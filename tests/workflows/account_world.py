@@ -39,18 +39,8 @@ from domain.registration import MAIL_FIELD
 from domain.registrations import ProofingCase, Registration, RegistrationStage
 from domain.tokens import Assurance
 from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death
-from tests.workflows.registration_world import (
-    CELLS,
-    Claims,
-    Directory,
-    Hashes,
-    Held,
-    Mail,
-    Provider,
-    Records,
-    Rows,
-    replayed,
-)
+from tests.workflows.registration_ports import CELLS, Claims, Directory, Hashes, Held, Mail, Provider, Records, Rows
+from tests.workflows.registration_world import replayed
 from workflows.delete_account import DeleteAccountWorkflow
 from workflows.recover_account import RecoverAccountWorkflow
 

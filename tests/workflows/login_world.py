@@ -38,7 +38,8 @@ from domain.login_features import client_values, network_value
 from domain.logins import KnownLogins, LoginAttempt
 from domain.sessions import LoginMethod
 from tests.workflows.hooked import Hook, hooked_worker
-from tests.workflows.registration_world import Hashes, replayed
+from tests.workflows.registration_ports import Hashes
+from tests.workflows.registration_world import replayed
 from workflows.assess_login import AssessLoginWorkflow
 
 ADDRESS = "192.0.2.7"

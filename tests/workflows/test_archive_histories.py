@@ -37,7 +37,7 @@ from integrations.postgres.roles import AUDIT
 from integrations.temporal.worker import sandbox
 from tests.archive_world import CELL, WHOM, ArchiveWorld, Watch, flip, open_archive_world
 from tests.conftest import SettingsFor
-from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
+from tests.workflows.stored import HISTORIES, RECORD, without_traces
 from workers.archive_schedule import schedule_archive
 from workflows.archive_histories import ArchiveHistoriesWorkflow
 

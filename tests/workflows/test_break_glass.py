@@ -21,7 +21,8 @@ from domain.ids import break_glass_workflow_id, new_registration_id
 from domain.mailing import MessageKind
 from domain.unmasking import APPROVAL_WITHIN, READABLE_FOR, READS_MAX, UnmaskingStage, unmasking_id_of
 from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death
-from tests.workflows.registration_world import Mail, happens, replayed
+from tests.workflows.registration_ports import Mail
+from tests.workflows.registration_world import happens, replayed
 from workflows.break_glass import BreakGlassWorkflow
 
 ASKER, OTHER = "staff:u_eu_asker", "staff:u_eu_other"

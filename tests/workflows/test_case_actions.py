@@ -16,7 +16,8 @@ from domain.registration import CODE_PAUSE
 from domain.registrations import RegistrationStage
 from domain.support_actions import ASKED_AGAIN_MAX, RESENDS_MAX, SupportAction
 from tests.workflows.account_world import accounts, kept
-from tests.workflows.registration_world import WAITING, Mail, approved, happens, registering
+from tests.workflows.registration_ports import WAITING, Mail, approved
+from tests.workflows.registration_world import happens, registering
 
 
 async def take(handle: WorkflowHandle[Any, Any], action: SupportAction, action_id: str = "sa_1") -> str:

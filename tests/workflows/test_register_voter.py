@@ -19,20 +19,8 @@ from domain.proofing import Document, ProofingFinding, ProofingState
 from domain.registration import CODE_TRIES_MAX, CODES_MAX
 from domain.registrations import RegistrationStage
 from domain.tokens import Assurance
-from tests.workflows.registration_world import (
-    CELLS,
-    IN_REVIEW,
-    REJECTED,
-    RETRY,
-    WAITING,
-    Held,
-    Registering,
-    approved,
-    found,
-    happens,
-    registering,
-    replayed,
-)
+from tests.workflows.registration_ports import CELLS, IN_REVIEW, REJECTED, RETRY, WAITING, Held, approved, found
+from tests.workflows.registration_world import Registering, happens, registering, replayed
 from workflows.register_voter import RegisterVoterWorkflow
 
 

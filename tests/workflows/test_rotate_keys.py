@@ -49,7 +49,7 @@ from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import TokenVerifier
 from integrations.keys.wrapping import KeyNames, key_id_of
 from integrations.temporal.worker import sandbox
-from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
+from tests.workflows.stored import HISTORIES, RECORD, without_traces
 from workers.key_schedule import SCHEDULE_ID, schedule_key_rotation
 from workflows.rotate_keys import RotateKeysWorkflow
 

@@ -34,7 +34,7 @@ from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.temporal.worker import sandbox
 from tests.log_world import leaf
-from tests.workflows.survey_world import HISTORIES, RECORD, without_traces
+from tests.workflows.stored import HISTORIES, RECORD, without_traces
 from workers.seal_schedule import schedule_sealing
 from workflows.seal_audit_log import SealAuditLogWorkflow
 

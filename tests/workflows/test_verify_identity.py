@@ -16,7 +16,7 @@ from domain.mailing import MessageKind
 from domain.proofing import Document, ProofingFinding
 from domain.registrations import AT_THE_PROVIDER, ENDED, RegistrationStage
 from tests.workflows.hooked import live_with_a_death
-from tests.workflows.registration_world import (
+from tests.workflows.registration_ports import (
     CELLS,
     IN_REVIEW,
     REJECTED,
@@ -25,10 +25,9 @@ from tests.workflows.registration_world import (
     Directory,
     Hashes,
     Held,
-    Registering,
     approved,
-    happens,
 )
+from tests.workflows.registration_world import Registering, happens
 
 
 def waking(client: Client, cell: str = "eu", **fields: Any) -> Registering:

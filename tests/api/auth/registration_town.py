@@ -49,7 +49,7 @@ from integrations.vendor_settings import (
 )
 from tests.conftest import SettingsFor
 from tests.limits_world import lonely_limits
-from tests.workflows.registration_world import Mail
+from tests.workflows.registration_ports import Mail
 from workers.identity import registration_activities
 from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow

@@ -19,7 +19,7 @@ from integrations.identity.sumsub.webhook import payload_digest
 from tests.api.auth.registration_town import CELLS, WITHIN_S, Town, number
 from tests.audited import leaves
 from tests.conftest import OwnerPool
-from tests.workflows.registration_world import Claims
+from tests.workflows.registration_ports import Claims
 from workers.identity_sweeps import begin_unstarted, deliver_waiting
 
 _NONE = timedelta(0)
