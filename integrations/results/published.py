@@ -38,7 +38,11 @@ class _Kept:
 
 
 class PublishedSurveys:
-    """Reads surveys from all cells; a cell that is away is remembered as it was."""
+    """Reads surveys from all cells; a cell that is away is remembered as it was.
+
+    Of one that is away since before this process began nobody here knows its end: the survey may still take votes
+    there, so until it answers nothing is shown that waits for the end.
+    """
 
     def __init__(self, cells: Mapping[str, SurveyCopies]) -> None:
         self._cells = cells
@@ -73,17 +77,17 @@ class PublishedSurveys:
         found = await asyncio.gather(
             *(self._read_cell(cell, survey_id, known=cell in kept.copies) for cell in self._cells)
         )
-        silent = False
+        silent = unknown = False
         for cell, answer in zip(self._cells, found, strict=True):
             if isinstance(answer, DomainError):
-                silent = True
+                silent, unknown = True, unknown or cell not in kept.copies
             elif answer is None:
                 kept.copies.pop(cell, None)
             else:
                 kept.copies[cell] = answer
         if not kept.copies:
             raise DomainError(ErrorCode.LEDGER_UNAVAILABLE if silent else ErrorCode.SURVEY_NOT_FOUND)
-        kept.known = _merge(kept.copies)
+        kept.known = _merge(kept.copies, unknown=unknown)
         kept.read_at = time.monotonic()
         self._kept[survey_id] = kept
         self._kept.move_to_end(survey_id)
@@ -101,14 +105,20 @@ class PublishedSurveys:
             return error
 
 
-def _merge(copies: Mapping[str, SurveyCopy]) -> KnownSurvey:
-    """Take the newest definition; the survey is closed when its last cell is."""
+def _merge(copies: Mapping[str, SurveyCopy], *, unknown: bool) -> KnownSurvey:
+    """Take the newest definition; the survey is closed when its last cell is, also an `unknown` one.
+
+    A certificate is of a survey that is sealed in every cell.
+    """
     newest = max(copies.values(), key=lambda copy: copy.survey.version)
     starts = [copy.start_at for copy in copies.values() if copy.start_at is not None]
+    certified = next((copy.certified for copy in copies.values() if copy.certified is not None), None)
+    is_told = certified is not None or not unknown
+    finish_at = _latest([copy.finish_at for copy in copies.values()]) if is_told else None
     return KnownSurvey(
-        PublishedSurvey(newest.survey, min(starts, default=None), _latest([c.finish_at for c in copies.values()])),
+        PublishedSurvey(newest.survey, min(starts, default=None), finish_at),
         {cell: copy.installed_epoch for cell, copy in copies.items()},
-        next((copy.certified for copy in copies.values() if copy.certified is not None), None),
+        certified,
     )
 
 
