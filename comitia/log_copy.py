@@ -1,16 +1,21 @@
 """A copy of an audit log in a folder: taken, read, and compared with the database that its entries were written in."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from domain.audit_log import CHECKPOINTS, LeafEntry, entries_of, log_folder
+from domain.audit import ENTRY_MAX
+from domain.audit_log import CHECKPOINTS, NEWEST, LeafEntry, checkpoint_path, entries_of, log_folder
 from domain.audit_ports import LockedObjects
-from domain.log_verification import LogFiles
+from domain.log_verification import LogFiles, checkpoint_sizes
 from domain.merkle_tiles import TILE_WIDTH, tile_of
 from domain.pieces import joined
 from domain.verification import Check
 from integrations.postgres.audit_sequence import PostgresAuditSequence
+
+_FILE_MAX: Final = TILE_WIDTH * (2 + ENTRY_MAX)  # bytes: a bundle of the longest entries, each behind its length
 
 
 class LogFolder:
@@ -20,10 +25,17 @@ class LogFolder:
         self._folder = folder
 
     def read(self, path: str) -> bytes | None:
-        """Return a file, or None where there is none."""
+        """Return a file, or None where there is none, or something that is none: a pipe or device has no end.
+
+        Of what is larger than any file of a log can be, only so much is read: it is none of a log's then either.
+        """
+        place = self._folder / path
         try:
-            return (self._folder / path).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            if not place.is_file():
+                return None
+            with place.open("rb") as file:
+                return file.read(_FILE_MAX + 1)
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, folder: str) -> list[str]:
@@ -37,7 +49,8 @@ class LogFolder:
 async def copy_log(objects: LockedObjects, log: str, target: Path) -> int:
     """Copy what the folder does not have yet, tree heads last; return how many files that were. Safe to repeat.
 
-    Heads are listed before tiles: one that is signed meanwhile would come without all of its tiles.
+    Heads are listed before tiles: one that is signed meanwhile would come without all of its tiles. The newest one of
+    the copy is its `checkpoint`, where tools for C2SP tlog-tiles look for it; `comitia verify log` looks at them all.
 
     Raises:
         DomainError: `objects_unavailable`.
@@ -46,7 +59,15 @@ async def copy_log(objects: LockedObjects, log: str, target: Path) -> int:
     copied = 0
     for path in [*await _files(objects, log_folder(log), "tile"), *heads]:
         copied += await _copy_file(objects, f"{log_folder(log)}/{path}", target / path)
+    await asyncio.to_thread(_name_newest, target)
     return copied
+
+
+def _name_newest(target: Path) -> None:
+    files = LogFolder(target)
+    sizes = checkpoint_sizes(files)
+    if sizes and (note := files.read(checkpoint_path(sizes[-1]))) is not None:
+        _write(target / NEWEST, note)
 
 
 async def _files(objects: LockedObjects, log: str, folder: str) -> list[str]:
@@ -67,7 +88,7 @@ async def _copy_file(objects: LockedObjects, name: str, target: Path) -> int:
 
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}")
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")  # another copy into this folder has its own
     aside.write_bytes(content)
     aside.replace(target)
 

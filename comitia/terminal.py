@@ -6,6 +6,16 @@ import sys
 from rich.console import Console
 
 
+def inert(text: str) -> str:
+    """Return one line in which nothing steers a terminal or begins another line; the code of such a character shows.
+
+    What others wrote is shown so: a file that is checked could draw a good result over a bad one.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
 class Terminal(Console):
     """A console whose reader may leave, as `head` does: what is said then goes nowhere, and the command goes on."""
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from comitia.audit import compare
 from comitia.log_copy import LogFolder
+from comitia.terminal import inert
 from domain.bundle_verification import read_bundle_keys, verify_bundle
 from domain.checkpoints import read_verifier_keys
 from domain.errors import DomainError
@@ -60,14 +61,14 @@ def certificate(
         files = [BallotLines(name, _pieces(name)) for name in ballots or ()]
         checks = verify_certificate(envelope, keys, files, is_signed)
     except (OSError, UnreadableError, typer.BadParameter) as error:
-        console.print(f"not checked: {error}", markup=False, highlight=False)
+        _say(console, f"not checked: {error}")
         raise typer.Exit(1) from None
     show(checks, console)
     if not all(check.holds for check in checks):
-        console.print("This certificate is NOT good.", markup=False, highlight=False)
+        _say(console, "This certificate is NOT good.")
         raise typer.Exit(1)
     survey = envelope["certificate"]["survey"]
-    console.print(f"The certificate of {survey['id']} is good.", markup=False, highlight=False)
+    _say(console, f"The certificate of {survey['id']} is good.")
 
 
 @app.command()
@@ -75,6 +76,10 @@ def log(
     *,
     folder: Annotated[Path, typer.Argument(help="A copy of one log, with `tile` and `checkpoints` in it.")],
     key: Annotated[str, typer.Option("--key", help="The log's keys, one a line, as `comitia audit keys` prints them.")],
+    heads: Annotated[
+        list[Path] | None,
+        typer.Option("--head", help="A tree head that came another way: the log has to continue it. Repeatable."),
+    ] = None,
     against_database: Annotated[
         str, typer.Option("--against-database", metavar="LOG", help="Compare with the entries of this cell, too.")
     ] = "",
@@ -89,17 +94,18 @@ def log(
     """
     console, files = Console(soft_wrap=True), LogFolder(folder)
     try:
-        checks, newest = verify_log(files, _log_keys(key), is_signed)
+        kept = [head.read_bytes() for head in heads or ()]
+        checks, newest = verify_log(files, _log_keys(key), is_signed, kept)
         if against_database and newest is not None and all(check.holds for check in checks):
             checks += asyncio.run(compare(files, newest.size, against_database, data))
     except (OSError, ValueError, LookupError, DomainError, typer.BadParameter) as error:
-        console.print(f"not checked: {error}", markup=False, highlight=False)
+        _say(console, f"not checked: {error}")
         raise typer.Exit(1) from None
     show(checks, console)
     if newest is None or not all(check.holds for check in checks):
-        console.print("This log is NOT good.", markup=False, highlight=False)
+        _say(console, "This log is NOT good.")
         raise typer.Exit(1)
-    console.print(f"The log {newest.origin} is good: {newest.size:,} entries.", markup=False, highlight=False)
+    _say(console, f"The log {newest.origin} is good: {newest.size:,} entries.")
 
 
 @app.command()
@@ -159,11 +165,11 @@ def _report(verify: Callable[[], list[Check]], *, good: str, bad: str) -> None:
     try:
         checks = verify()
     except (OSError, ValueError, typer.BadParameter) as error:
-        console.print(f"not checked: {error}", markup=False, highlight=False)
+        _say(console, f"not checked: {error}")
         raise typer.Exit(1) from None
     show(checks, console)
     holds = all(check.holds for check in checks)
-    console.print(good if holds else bad, markup=False, highlight=False)
+    _say(console, good if holds else bad)
     if not holds:
         raise typer.Exit(1)
 
@@ -175,9 +181,12 @@ def _log_keys(source: str) -> dict[tuple[str, bytes], bytes]:
 def show(checks: list[Check], console: Console) -> None:
     """Print one line per check, numbered."""
     for number, check in enumerate(checks, start=1):
-        console.print(
-            f"{'ok  ' if check.holds else 'FAIL'} {number} {check.name}: {check.detail}", markup=False, highlight=False
-        )
+        _say(console, f"{'ok  ' if check.holds else 'FAIL'} {number} {check.name}: {check.detail}")
+
+
+def _say(console: Console, text: str) -> None:
+    """Print one line as it is: what it quotes comes from files of others."""
+    console.print(inert(text), markup=False, highlight=False)
 
 
 def _pieces(source: str) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from domain.checkpoints import verifier_key
 from domain.merkle_tiles import TILE_WIDTH, number_path
 
 CHECKPOINTS: Final = "checkpoints"
+NEWEST: Final = "checkpoint"  # in a copy, which may be replaced: where C2SP tlog-tiles has the newest tree head
 CHECKPOINT_ELEMENTS: Final = 4  # of three digits each: sizes sort as their names do, and a folder has few of them
 _LENGTH_BYTES: Final = 2
 _SIZE_PATH = re.compile(r"(x\d{3}/){3}\d{3}")

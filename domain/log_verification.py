@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from domain.audit import AuditKind
-from domain.audit_log import CHECKPOINTS, bundle, checkpoint_path, entries_of, size_at
+from domain.audit_log import CHECKPOINT_ELEMENTS, CHECKPOINTS, NEWEST, bundle, checkpoint_path, entries_of, size_at
 from domain.certificates import canonical_json
 from domain.checkpoints import Checkpoint, IsSigned, Keys, NoCheckpointError, open_checkpoint
 from domain.merkle import leaf_hash
@@ -56,6 +56,7 @@ class _Findings:
     tiles: _Finding = field(default_factory=lambda: _Finding("tiles follow from those below"))
     parts: _Finding = field(default_factory=lambda: _Finding("partial tiles begin whole ones"))
     earlier: _Finding = field(default_factory=lambda: _Finding("earlier tree heads"))
+    kept: _Finding = field(default_factory=lambda: _Finding("tree heads that were kept elsewhere"))
     strange: int = 0  # kinds of a later release
 
     def checks(self) -> list[Check]:
@@ -69,6 +70,7 @@ class _Findings:
             self.tiles.check("tiles"),
             self.parts.check("partial tiles and bundles"),
             self.earlier.check("tree heads, each of the same tree"),
+            *([self.kept.check("of them, each of the same tree")] if self.kept.seen else []),
         ]
 
 
@@ -79,15 +81,20 @@ def checkpoint_sizes(files: LogFiles) -> list[int]:
         at = folders.pop()
         for name in files.names(f"{CHECKPOINTS}/{at}".rstrip("/")):
             path = f"{at}/{name}".lstrip("/")
-            if name.startswith("x"):
+            if name.startswith("x") and path.count("/") < CHECKPOINT_ELEMENTS - 1:
                 folders.append(path)
             elif (size := size_at(path)) is not None:
                 found.append(size)
     return sorted(found)
 
 
-def verify_log(files: LogFiles, keys: Keys, is_signed: IsSigned) -> tuple[list[Check], Checkpoint | None]:
+def verify_log(
+    files: LogFiles, keys: Keys, is_signed: IsSigned, kept: Sequence[bytes] = ()
+) -> tuple[list[Check], Checkpoint | None]:
     """Return every check, in order, and the newest tree head where it is signed; the log is good where all hold.
+
+    `kept` are tree heads, signed notes, that came another way than the log: it has to reach to each, and to continue
+    it. Files alone cannot tell that there was more of them.
 
     Raises:
         UnreadableError: this is no log; it has no tree head.
@@ -105,6 +112,10 @@ def verify_log(files: LogFiles, keys: Keys, is_signed: IsSigned) -> tuple[list[C
         wrong = f"{checkpoint_path(sizes[-1])} is of {newest.size} entries"
         return [Check("signature of the newest tree head", holds=False, detail=wrong)], None
     reading = _Reading(files, newest, sizes, keys, is_signed)
+    if (named := files.read(NEWEST)) is not None:
+        reading.keep(NEWEST, named, reading.findings.earlier)
+    for number, note in enumerate(kept, start=1):
+        reading.keep(f"number {number}", note, reading.findings.kept)
     root = reading.run()
     held = Check("root of the newest tree head", holds=root == newest.root, detail=root.hex())
     return [signed, *reading.findings.checks(), held], newest
@@ -120,12 +131,28 @@ class _Reading:
         self._keys = keys
         self._is_signed = is_signed
         self._tree = GrowingTiles()
+        self._kept: list[tuple[Checkpoint, str, _Finding]] = []
         self.findings = _Findings()
+
+    def keep(self, name: str, note: bytes, finding: _Finding) -> None:
+        """Compare with this tree head, too."""
+        finding.seen += 1
+        try:
+            found = open_checkpoint(note, self._keys, self._is_signed)
+        except NoCheckpointError as error:
+            finding.found(f"{name}: {error}")
+            return
+        if found.origin != self._newest.origin:
+            finding.found(f"{name} is of another log: {found.origin}")
+        elif found.size > self._newest.size:
+            finding.found(f"{name} is of {found.size:,} entries, and the log has fewer")
+        else:
+            self._kept.append((found, name, finding))
+            self._kept.sort(key=lambda kept: kept[0].size)
 
     def run(self) -> bytes:
         """Read everything and return the root of what was found."""
-        if self._earlier[:1] == [0]:
-            self._compare_head(self._earlier.pop(0))
+        self._compare_heads(0)
         for first in range(0, self._newest.size, TILE_WIDTH):
             width = min(TILE_WIDTH, self._newest.size - first)
             hashes = self._lowest(Tile(0, first // TILE_WIDTH, width))
@@ -141,12 +168,23 @@ class _Reading:
     def _grow(self, first: int, hashes: list[bytes]) -> None:
         """Add the hashes of one tile, and look at each tree head on the way."""
         added = 0
-        while self._earlier and self._earlier[0] <= first + len(hashes):
-            size = self._earlier.pop(0)
+        while (size := self._next_head()) is not None and size <= first + len(hashes):
             self._tree.extend(hashes[added : size - first])
             added = size - first
-            self._compare_head(size)
+            self._compare_heads(size)
         self._tree.extend(hashes[added:])
+
+    def _next_head(self) -> int | None:
+        return min([*self._earlier[:1], *(head.size for head, _, _ in self._kept[:1])], default=None)
+
+    def _compare_heads(self, size: int) -> None:
+        """Compare the tree as it is, of this size, with every tree head of it."""
+        if self._earlier[:1] == [size]:
+            self._compare_head(self._earlier.pop(0))
+        while self._kept and self._kept[0][0].size == size:
+            head, name, finding = self._kept.pop(0)
+            if head.root != self._tree.root():
+                finding.found(f"{name}: another tree than that of the first {size:,} entries")
 
     def _compare_head(self, size: int) -> None:
         path, finding = checkpoint_path(size), self.findings.earlier

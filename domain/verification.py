@@ -15,6 +15,9 @@ from domain.tally import BALLOTS, Counts
 Json = dict[str, Any]
 IsSigned = Callable[[bytes, bytes, bytes], bool]  # message, signature, public key
 
+_ENVELOPE = {"certificate", "id", "signature"}
+_SIGNATURE = {"algorithm", "keyId", "value"}
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -40,19 +43,31 @@ class UnreadableError(ValueError):
 def read_certificate(content: bytes) -> Json:
     """Return the envelope of a certificate's file.
 
+    Whatever reads the file reads the same in it: no member comes twice, of which one reader takes the first and another
+    one the last, and nothing stands beside what is signed.
+
     Raises:
         UnreadableError: this is no certificate of a format that we know.
     """
     try:
-        found = json.loads(content)
+        found = json.loads(content, object_pairs_hook=_object)
         certificate, signature = found["certificate"], found["signature"]
         known = certificate["format"] == FORMAT and certificate["publishedBallots"]["format"] == BALLOTS_FORMAT
         usable = known and isinstance(signature["keyId"], str) and isinstance(signature["value"], str)
-    except (ValueError, KeyError, TypeError) as error:
+        usable = usable and found.keys() == _ENVELOPE and signature.keys() == _SIGNATURE
+        usable = usable and signature["algorithm"] == "Ed25519"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableError("not a certificate") from error
     if not usable:
         raise UnreadableError("not a certificate of a known format")
     return dict(found)
+
+
+def _object(members: list[tuple[str, Any]]) -> Json:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member twice")
+    return found
 
 
 def read_keys(content: bytes) -> dict[str, bytes]:
@@ -73,13 +88,13 @@ def verify_certificate(
     """Return every check, in order; the certificate is good where all of them hold.
 
     Raises:
-        UnreadableError: a part of the certificate is missing.
+        UnreadableError: a part of the certificate is missing, or cannot be what it should be.
     """
     certificate: Json = envelope["certificate"]
     try:
         checks = [_signature(envelope, keys, is_signed), _id(envelope), *_sums(certificate), _ledger_root(certificate)]
         return [*checks, *_ballots(certificate, files)]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableError("a part of the certificate is missing") from error
 
 
@@ -190,7 +205,7 @@ def _count(line: bytes, counts: Counts, options: Collection[tuple[str, str]]) ->
         ballot = json.loads(line)
         region, answers = ballot["region"], ballot["answers"]
         chosen = [(question, option) for question, options in answers.items() for option in options]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "a line is not a ballot"
     if canonical_json(ballot) + b"\n" != line or len(set(chosen)) != len(chosen):
         return "a line is not in the one form"

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -182,3 +183,45 @@ def test_a_certificate_with_a_part_missing_is_not_checked(part: str) -> None:
     del found["certificate"][part]
     with pytest.raises(UnreadableError):
         failing(found)
+
+
+def beside(envelope: Json, name: str, value: str) -> bytes:
+    """Return the file with one more member in front of the others of the same object."""
+    return json.dumps(envelope).replace("{", f'{{"{name}": {value}, ', 1).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        beside(signed(document()), "certificate", '{"totals": "another reader takes the first"}'),
+        json.dumps(signed(document())).replace('"totals": {', '"totals": {"ballots": 9, ').encode(),
+        beside(signed(document()), "totals", '{"ballots": 9}'),
+        json.dumps(signed(document())).replace("Ed25519", "none").encode(),
+        b'{"certificate": ' + b"[" * 100_000,
+    ],
+    ids=["certificate twice", "a member twice", "beside what is signed", "another algorithm", "deep"],
+)
+def test_a_file_that_two_readers_read_differently_is_no_certificate(content: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        read_certificate(content)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "\ud800", [], {}, None, "many"], ids=repr)
+@pytest.mark.parametrize("name", ["ballots", "totals", "cells", "ledgerRoot", "certifiedAt"])
+def test_whatever_is_written_in_a_certificate_ends_in_checks_or_in_words(name: str, value: object) -> None:
+    found = signed(document())
+    found["certificate"][name] = value
+    with suppress(UnreadableError):
+        assert "signature" in failing(found)
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"region":"\\ud800","answers":{}}\n', b'{"region":[],"answers":{}}\n', b"7\n"]
+)
+def test_a_line_that_is_no_ballot_is_noticed_whoever_signed_its_digest(line: bytes) -> None:
+    def with_it(certificate: Json) -> None:
+        file = {"sha256": sha256(line).hexdigest(), "sizeBytes": len(line), "ballots": 1}
+        certificate["publishedBallots"]["files"] = [file]
+
+    with suppress(UnreadableError):
+        assert "ballots well formed" in failing(changed(with_it), ([line],))
