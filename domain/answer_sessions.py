@@ -1,6 +1,6 @@
 """Step-by-step answers: one option or text a call, until the session is finished and becomes a ballot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.ballots import Answer, BallotRules
 from domain.errors import DomainError, ErrorCode
@@ -19,9 +19,14 @@ def add_choice(rules: BallotRules, choices: tuple[Choice, ...], choice: Choice) 
     """Return the session's choices with one more, and the number of the call's own.
 
     The same choice again is the same choice. In a question that allows one option a new one replaces the old;
-    elsewhere `too_many_options` is raised beyond `max`. `min` is checked when the session is finished.
+    elsewhere `too_many_options` is raised beyond `max`. A question has one text: the one that came last. `min` is
+    checked when the session is finished.
     """
     rules.check_option(choice.question, choice.option, choice.text)
+    if choice.text:
+        choices = tuple(
+            replace(known, text="") if known.question == choice.question and known.text else known for known in choices
+        )
     same_question = [number for number, known in enumerate(choices) if known.question == choice.question]
     for number in same_question:
         if choices[number].option == choice.option:
@@ -38,7 +43,10 @@ def add_choice(rules: BallotRules, choices: tuple[Choice, ...], choice: Choice) 
 
 
 def ballot_of(choices: tuple[Choice, ...]) -> tuple[Answer, ...]:
-    """Return a session's choices as the answers of a whole ballot; the last text of a question stands."""
+    """Return a session's choices as the answers of a whole ballot.
+
+    A session that the release before began may have several texts of a question: the last of them stands.
+    """
     options: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     for choice in choices:
