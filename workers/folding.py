@@ -119,8 +119,10 @@ class Folding:
     async def _begin(self) -> None:
         await self._store.load_scripts()
         ends = await self._consumer.ends()
-        self._known.installs = await self._store.installs()
         self._known.surveys = await self._epochs.surveys()
+        if strange := await self._store.clear_strange(list(self._known.surveys)):
+            log.error("tally_keys_strange", cell=self._cell, keys=len(strange), first=strange[0])
+        self._known.installs = await self._store.installs()
         marks = await self._store.marks(list(self._known.surveys), self._consumer.partitions)
         noted = await self._store.offsets()
         start = {partition: noted.get(partition, end) for partition, end in ends.items()}

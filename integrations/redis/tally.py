@@ -14,6 +14,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.tally import BALLOTS, Addition, Counts, sum_counts
 from integrations.redis.connection import redis_failures
 from integrations.redis.tally_keys import CHUNK, TallyKeys, field_of
+from integrations.redis.tally_strangers import clear_strange, is_strange, readable
 
 _PIPELINE_BITMAPS = 64  # 512 KiB on the way at a time
 _OLD_EPOCHS = 8  # how far back leftovers of rebuilds that were never installed are looked for
@@ -83,6 +84,13 @@ class TallyStore:
             for script in (self._fold, self._install, self._advance, self._settle):
                 await self._redis.script_load(script.script)
 
+    async def clear_strange(self, survey_ids: Sequence[str]) -> list[str]:
+        """Take away what stands in the tally's places and is of another form, by whoever; return those keys.
+
+        What is taken away counts as lost: totals come again from the ledger, and nobody else's stand still for them.
+        """
+        return await clear_strange(self._redis, self.keys, survey_ids)
+
     async def fold(self, folds: Sequence[Fold]) -> list[Folded]:
         """Fold every call in one round trip; batches that were counted before are left out and tried without."""
         results = [Folded() for _ in folds]
@@ -115,9 +123,14 @@ class TallyStore:
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await self.load_scripts()  # Redis lost them; folding twice is safe
             return await self._send(folds)
-        for answer in answers:
+        for place, answer in enumerate(answers):
             if isinstance(answer, Exception):
-                raise DomainError(ErrorCode.TALLY_UNAVAILABLE, type(answer).__name__) from answer
+                if not is_strange(answer):
+                    raise DomainError(ErrorCode.TALLY_UNAVAILABLE, type(answer).__name__) from answer
+                survey_id = folds[place].survey_id
+                with redis_failures():  # a part may be folded: all of it comes again from the ledger
+                    await self._redis.unlink(self.keys.totals(survey_id), self.keys.shown(survey_id))
+                answers[place] = [b"MISSING"]
         return list(answers)
 
     def _fold_call(self, fold: Fold) -> tuple[list[str], list[str | int]]:
@@ -158,12 +171,13 @@ class TallyStore:
         return number
 
     async def install(self, rebuild: Rebuild) -> bool:
-        """Put a prepared rebuild in place; False where a later epoch is there.
+        """Put a prepared rebuild in place, also of what is no tally's; False where a later epoch is there.
 
         Raises:
             DomainError: `tally_unavailable`, also where Redis lost a part on the way.
         """
         survey_id, epoch, counts = rebuild.survey_id, rebuild.epoch, rebuild.counts
+        await self.clear_strange([survey_id])
         marks: dict[str, int] = {"@epoch": epoch, "@seq": 1}
         marks["@ballots"] = marks["@shown"] = sum(v for (_, option), v in counts.items() if option == BALLOTS)
         for partition, offset in rebuild.ends.items():
@@ -208,23 +222,26 @@ class TallyStore:
                 for survey_id in survey_ids:
                     pipe.hmget(self.keys.totals(survey_id), names)
                 answers = await pipe.execute()
-        return {
-            survey_id: _marks([None if value is None else int(value) for value in answer], partitions)
-            for survey_id, answer in zip(survey_ids, answers, strict=True)
-            if answer[0] is not None
-        }
+        with readable():
+            return {
+                survey_id: _marks([None if value is None else int(value) for value in answer], partitions)
+                for survey_id, answer in zip(survey_ids, answers, strict=True)
+                if answer[0] is not None
+            }
 
     async def installs(self) -> str:
         """Return the token of the newest installed rebuild, empty where there is none."""
         with redis_failures():
             token = await self._redis.get(self.keys.installs)
-        return token.decode("ascii") if isinstance(token, bytes) else ""
+        with readable():
+            return token.decode("ascii") if isinstance(token, bytes) else ""
 
     async def offsets(self) -> dict[int, int]:
         """Return per partition the offset up to which everything is folded."""
         with redis_failures():
             found = await self._redis.hgetall(self.keys.offsets)
-        return {int(partition): int(offset) for partition, offset in found.items()}
+        with readable():
+            return {int(partition): int(offset) for partition, offset in found.items()}
 
     async def now_ms(self) -> int:
         """Return the server's clock in milliseconds: the one that all who write watermarks of a cell share."""

@@ -7,6 +7,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.tally_comparison import FoldedTally
 from integrations.redis.connection import redis_failures
 from integrations.redis.tally_keys import TallyKeys, parse_totals
+from integrations.redis.tally_strangers import is_strange
 
 _TRIES = 20
 
@@ -19,7 +20,7 @@ class RedisTallyAudit:
         self._keys = TallyKeys.of(cell)
 
     async def read(self, survey_id: str) -> FoldedTally | None:
-        """Return totals and folded batches, or None where there are no totals.
+        """Return totals and folded batches, or None where there are no totals, or something that is none.
 
         Which bitmaps there are has to be known before all is read in one transaction: where that changes meanwhile (a
         new gateway, a rebuild), it is read again.
@@ -27,6 +28,16 @@ class RedisTallyAudit:
         Raises:
             DomainError: `tally_unavailable`, also where it changed at every try.
         """
+        try:
+            return await self._read(survey_id)
+        except (KeyError, ValueError):
+            return None
+        except DomainError as error:
+            if error.__cause__ is not None and is_strange(error.__cause__):
+                return None
+            raise
+
+    async def _read(self, survey_id: str) -> FoldedTally | None:
         totals = self._keys.totals(survey_id)
         with redis_failures():
             for _ in range(_TRIES):

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from domain.tally import NOTHING_YET, CellTotals, CellView
 from integrations.redis.connection import redis_failures
 from integrations.redis.tally_keys import TallyKeys, parse_totals
+from integrations.redis.tally_strangers import readable
 
 
 class TallyReader:
@@ -29,15 +30,16 @@ class TallyReader:
                 pipe.hgetall(key)
                 pipe.hgetall(self._keys.watermarks)
                 pairs, watermarks = await pipe.execute()
-        watermark = _oldest(watermarks)
-        if not pairs:
-            return CellView(NOTHING_YET if installed_epoch == 0 else None, watermark, current=installed_epoch == 0)
-        marks, counts = parse_totals(pairs)
-        epoch = int(marks["epoch"])
-        if epoch < installed_epoch:
-            return CellView(None, watermark, current=False)
-        catching_up = any(mark.startswith("replay:") for mark in marks)
-        return CellView(CellTotals(epoch, int(marks["seq"]), counts, catching_up), watermark)
+        with readable():
+            watermark = _oldest(watermarks)
+            if not pairs:
+                return CellView(NOTHING_YET if installed_epoch == 0 else None, watermark, current=installed_epoch == 0)
+            marks, counts = parse_totals(pairs)
+            epoch = int(marks["epoch"])
+            if epoch < installed_epoch:
+                return CellView(None, watermark, current=False)
+            catching_up = any(mark.startswith("replay:") for mark in marks)
+            return CellView(CellTotals(epoch, int(marks["seq"]), counts, catching_up), watermark)
 
 
 def _oldest(watermarks: dict[bytes, bytes]) -> datetime | None:
