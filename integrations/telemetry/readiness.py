@@ -33,6 +33,7 @@ class Readiness:
         self._timeout_s = timeout_s
         self._keep_s = keep_s
         self._checks: dict[str, Check] = {}
+        self._running: dict[str, asyncio.Task[str]] = {}
         self._started = False
         self._stopping = False
         self._last: tuple[float, ReadinessReport] | None = None
@@ -69,7 +70,7 @@ class Readiness:
             now = time.monotonic()
             if self._last is not None and now - self._last[0] < self._keep_s:
                 return self._last[1]
-            found = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
+            found = await asyncio.gather(*(self._run(name) for name in self._checks))
             checks = dict(zip(self._checks, found, strict=True))
             report = ReadinessReport(ready=all(state == "ok" for state in found), checks=checks)
             if self._last is not None and self._last[1].ready != report.ready:
@@ -77,12 +78,27 @@ class Readiness:
             self._last = (time.monotonic(), report)
             return report
 
-    async def _run(self, check: Check) -> str:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return "failing" if await check() is False else "ok"
-        except TimeoutError:
-            return "late"
-        except Exception as error:  # noqa: BLE001  # whatever a check raises means the same: not ready
-            log.debug("readiness_check_failed", error=type(error).__name__)
-            return "failing"
+    async def _run(self, name: str) -> str:
+        """Wait for a check no longer than it may take, also where it does not let itself be cancelled.
+
+        A driver that tells its server of the cancellation waits for that, too. Such a check is not begun again before
+        it has ended.
+        """
+        task = self._running.get(name)
+        if task is None:
+            task = self._running[name] = asyncio.create_task(_state(self._checks[name]))
+            task.add_done_callback(lambda _: self._running.pop(name))
+        done, _ = await asyncio.wait({task}, timeout=self._timeout_s)
+        if not done and not task.cancelling():
+            task.cancel()
+        return "late" if not done or task.cancelled() else task.result()
+
+
+async def _state(check: Check) -> str:
+    try:
+        return "failing" if await check() is False else "ok"
+    except TimeoutError:
+        return "late"
+    except Exception as error:  # noqa: BLE001  # whatever a check raises means the same: not ready
+        log.debug("readiness_check_failed", error=type(error).__name__)
+        return "failing"

@@ -108,3 +108,34 @@ async def test_many_askers_are_one_round_of_checks():
     reports = await asyncio.gather(*(readiness.examine() for _ in range(50)))
     assert all(report.ready for report in reports)
     assert len(rounds) == 1
+
+
+async def test_a_check_that_does_not_end_holds_no_answer_up_and_is_not_begun_again() -> None:
+    readiness = Readiness(timeout_s=0.05, keep_s=0.0)
+    server_is_back, begun = asyncio.Event(), 0
+
+    async def stubborn() -> None:
+        """Wait, as a driver does, until the server has heard of the cancellation."""
+        nonlocal begun
+        begun += 1
+        try:
+            await server_is_back.wait()
+        except asyncio.CancelledError:
+            await server_is_back.wait()
+            raise
+
+    async def good() -> bool:
+        return True
+
+    readiness.add("database", stubborn)
+    readiness.add("broker", good)
+    readiness.start()
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            report = await readiness.examine()
+            assert report.checks == {"database": "late", "broker": "ok"}
+    assert begun == 1
+    server_is_back.set()
+    async with asyncio.timeout(5):
+        while not (await readiness.examine()).ready:
+            await asyncio.sleep(0.01)
