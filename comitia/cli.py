@@ -252,7 +252,7 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring every database to the newest revision: those in the environment, or else those of the running stack."""
-    from integrations.postgres.migrate import Tree  # noqa: PLC0415
+    from integrations.postgres.migrate import LaterSchemaError, Tree  # noqa: PLC0415
     from integrations.postgres.migrate import migrate as run  # noqa: PLC0415
     from integrations.settings import Settings  # noqa: PLC0415
 
@@ -271,7 +271,11 @@ def migrate(
         addresses = {name: state.database(name) for name in (*CELLS, CATALOGUE)}
         password = SecretStr(state.password(OWNER))
     for name, address in addresses.items():
-        reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL, finish=finish)
+        try:
+            reached = run(address, password, Tree.CATALOGUE if name == CATALOGUE else Tree.CELL, finish=finish)
+        except LaterSchemaError as error:
+            console.print("not migrated:", str(error), markup=False, highlight=False)
+            raise typer.Exit(1) from None
         console.print(f"{name}: {reached}")
 
 

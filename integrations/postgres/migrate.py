@@ -27,6 +27,10 @@ class Tree(StrEnum):
     CATALOGUE = "catalogue"
 
 
+class LaterSchemaError(ValueError):
+    """A database has been brought to a revision that this release does not know: nothing takes a schema back."""
+
+
 _WRITERS = {Tree.CELL: CELL_WRITERS, Tree.CATALOGUE: CATALOGUE_WRITERS}
 _WITHDRAWN = {Tree.CELL: withdrawing.CELL, Tree.CATALOGUE: withdrawing.CATALOGUE}
 
@@ -53,6 +57,9 @@ def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree, *, finish
     may run any more: until then they have the rights that they had.
 
     Blocking, and not for two threads at once. Safe to repeat, and safe in two processes: the second waits.
+
+    Raises:
+        LaterSchemaError: a later release was here; nothing is changed.
     """
     config = configuration(tree)
     engine = _engine(address, password)
@@ -60,6 +67,7 @@ def migrate(address: DatabaseAddress, password: SecretStr, tree: Tree, *, finish
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}"))
+            _check_known(config, _reached(connection), address.name)
             connection.commit()
             config.attributes["connection"] = connection
             if heads(tree):
@@ -77,6 +85,11 @@ def _withdraw(connection: Connection, tree: Tree) -> None:
     connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     connection.execute(text(_WITHDRAWN[tree]))
     withdraw_writers(connection, _WRITERS[tree])
+
+
+def _check_known(config: Config, reached: str, name: str) -> None:
+    if reached and reached not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+        raise LaterSchemaError(f"the database {name} is at revision {reached}, which is of a later release than this")
 
 
 def _reached(connection: Connection) -> str:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from comitia.stack.state import CATALOGUE, CELLS, StackState
-from integrations.postgres.migrate import Tree, heads, migrate
+from integrations.postgres.migrate import LaterSchemaError, Tree, heads, migrate
 from integrations.postgres.roles import OWNER
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
@@ -40,6 +40,20 @@ async def test_an_empty_database_reaches_the_head(
     assert (await pool.fetchval("SELECT version_num FROM migration.revision"),) == heads(tree)
     again = await asyncio.to_thread(migrate, servers.database(name), SecretStr(servers.password(OWNER)), tree)
     assert (again,) == heads(tree)
+
+
+async def test_a_database_of_a_later_release_is_left_as_it_is(servers: StackState, owner_pool: OwnerPool) -> None:
+    pool = await owner_pool(CATALOGUE)
+    reached = await pool.fetchval("SELECT version_num FROM migration.revision")
+    await pool.execute("UPDATE migration.revision SET version_num = '9999'")
+    try:
+        with pytest.raises(LaterSchemaError, match="at revision 9999, which is of a later release"):
+            await asyncio.to_thread(
+                migrate, servers.database(CATALOGUE), SecretStr(servers.password(OWNER)), Tree.CATALOGUE
+            )
+        assert await pool.fetchval("SELECT version_num FROM migration.revision") == "9999"
+    finally:
+        await pool.execute("UPDATE migration.revision SET version_num = $1", reached)
 
 
 @pytest.mark.parametrize(("name", "tree"), DATABASES)
