@@ -1,6 +1,7 @@
 """Requests that are answered without ASGI: no scope, no task, no coroutine, one plain call when the body is here."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,6 +16,7 @@ from domain.priorities import Work
 DEFAULT_BODY_LIMIT: Final = 64 * 1024
 JSON: Final = b"application/json"
 _PARAMETER: Final = "{id}"
+_CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 Handler = Callable[["LeanRequest"], None]
 
@@ -208,9 +210,14 @@ class LeanRoutes:
             self._exact.setdefault(method, {})[route.path.encode("ascii")] = route
 
     def match(self, method: bytes, path: bytes) -> tuple[LeanRoute, str] | None:
-        """Return the route of a raw path and its decoded parameter, or None where ASGI must answer."""
+        """Return the route of a raw path and its decoded parameter, or None where ASGI must answer.
+
+        Control characters are for ASGI, which refuses them: no id has one, and PostgreSQL takes no NUL.
+        """
         if b"%" in path:
             path = unquote_to_bytes(path)
+            if _CONTROLS.search(path):
+                return None
         exact = self._exact.get(method)
         if exact is not None and (route := exact.get(path)) is not None:
             return route, ""
