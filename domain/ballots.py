@@ -72,13 +72,14 @@ class _QuestionRule:
 class BallotRules:
     """The rules of one survey, ready for many ballots."""
 
-    __slots__ = ("_questions", "_required", "packed_bytes", "survey_id")
+    __slots__ = ("_questions", "_regions", "_required", "packed_bytes", "survey_id")
 
     def __init__(self, survey: Survey) -> None:
         ordered = sorted(survey.questions, key=lambda question: (question.order, question.id))
         self.survey_id = survey.id
         self._questions = {question.id: _QuestionRule(order, question) for order, question in enumerate(ordered)}
         self._required = tuple(rule for rule in self._questions.values() if rule.min > 0)
+        self._regions = frozenset(survey.regions)
         self.packed_bytes = packed_bytes(survey)
 
     def check(self, answers: Sequence[Answer]) -> None:
@@ -98,6 +99,10 @@ class BallotRules:
         for rule in self._required:
             if rule.question_id not in seen:
                 raise DomainError(ErrorCode.TOO_FEW_OPTIONS, f"question {rule.question_id} is not answered")
+
+    def is_for(self, region: str) -> bool:
+        """Tell whether the survey is for a region; one that names none is for all."""
+        return not self._regions or region in self._regions
 
     def check_option(self, question: str, option: str | None, text: str) -> None:
         """Accept one step of a session: the question is the survey's, the option the question's, the text allowed."""

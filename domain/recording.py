@@ -84,6 +84,8 @@ def open_vote(vote: SealedVote, box: BallotBox | None) -> tuple[Outcome, bytes, 
         return Outcome.UNREADABLE, b"", None
     if ballot.region != vote.region or len(packed) != box.rules.packed_bytes:
         return Outcome.UNREADABLE, b"", None
+    if not box.rules.is_for(ballot.region):  # no honest admission: once recorded, nothing could be certified any more
+        return Outcome.INVALID_ANSWERS, b"", None
     try:
         box.rules.check(answers_of(ballot))
     except DomainError:

@@ -16,7 +16,7 @@ class Outcome(IntEnum):
     SURVEY_NOT_FOUND = 3
     SURVEY_NOT_OPEN = 4
     SURVEY_CLOSED = 5
-    INVALID_ANSWERS = 6
+    INVALID_ANSWERS = 6  # or of a region that the survey is not for
     UNREADABLE = 7  # nothing opens the seal any more, or the region inside is not the token's
     REFUSED = 8  # the database refused this row
 

@@ -162,6 +162,7 @@ async def test_what_cannot_be_recorded_is_an_outcome_of_that_vote_alone(booth: B
     batch = await booth.batch(
         good,
         booth.vote(Answer("1", ("1",)), region="elsewhere").model_copy(update={"region": "ward-1"}),
+        booth.vote(region="ward-2"),
         booth.vote().model_copy(update={"sealed_answers": secrets.token_bytes(221)}),
         booth.vote().model_copy(update={"sealed_answers": other.vote().sealed_answers}),
         booth.vote().model_copy(update={"survey_id": "s_unknown"}),
@@ -175,6 +176,7 @@ async def test_what_cannot_be_recorded_is_an_outcome_of_that_vote_alone(booth: B
     assert outcomes(recorded.outcomes) == [
         Outcome.RECORDED,
         Outcome.UNREADABLE,
+        Outcome.INVALID_ANSWERS,
         Outcome.UNREADABLE,
         Outcome.UNREADABLE,
         Outcome.SURVEY_NOT_FOUND,
