@@ -14,25 +14,20 @@ _REGION_MAX = 64  # characters, as in the ledger
 
 @dataclass(frozen=True, slots=True)
 class PublishedSurvey:
-    """A survey as the cells have it. `finish_at` is the latest of the cells', None where one has no end."""
+    """A survey as the cells have it, and whether it is closed in every one of them."""
 
     survey: Survey
-    start_at: datetime | None
-    finish_at: datetime | None
-
-    def closed(self, now: datetime) -> bool:
-        """Tell whether the survey is closed in every cell."""
-        return self.finish_at is not None and self.finish_at <= now
+    is_closed: bool
 
 
-def check_visible(published: PublishedSurvey, now: datetime) -> None:
+def check_visible(published: PublishedSurvey) -> None:
     """Let everyone see the results, or not.
 
     Raises:
         DomainError: `results_not_visible`.
     """
     visibility = published.survey.visibility
-    if visibility is Visibility.LIVE or (visibility is Visibility.AFTER_CLOSE and published.closed(now)):
+    if visibility is Visibility.LIVE or (visibility is Visibility.AFTER_CLOSE and published.is_closed):
         return
     raise DomainError(ErrorCode.RESULTS_NOT_VISIBLE)
 

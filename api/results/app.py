@@ -1,7 +1,6 @@
 """The application of the service `results`: totals for everyone who may see them, and for staff."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated, Final, Protocol
 
 from fastapi import Depends, FastAPI, Header, Query, Response
@@ -73,7 +72,6 @@ def create_app(
     telemetry: Telemetry,
     *,
     public_url: str = "",
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Return the application; `admin` is the dependency that lets in who may see results at any time."""
     app = create_application("results", telemetry, summary="Totals of surveys over all cells.", public_url=public_url)
@@ -106,8 +104,8 @@ def create_app(
     ) -> Response:
         """Read the totals, where the survey's visibility lets everyone see them now."""
         published = await results.published(survey_id)
-        check_visible(published, now())
-        caching = _PUBLIC if published.survey.visibility is Visibility.LIVE or published.closed(now()) else _PRIVATE
+        check_visible(published)
+        caching = _PUBLIC if published.survey.visibility is Visibility.LIVE or published.is_closed else _PRIVATE
         return await answer(public, published, Filter.of(region, option), if_none_match, caching)
 
     @app.get(

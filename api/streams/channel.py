@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import msgspec
@@ -122,8 +121,7 @@ class Channel:
 
     def _render(self, published: PublishedSurvey, totals: MergedTotals) -> bool:
         """Encode a new frame; False where it would show what the last one does."""
-        closed = published.closed(datetime.now(UTC))
-        shows = (totals.event_id, totals.missing_cells, closed, published.survey.version)
+        shows = (totals.event_id, totals.missing_cells, published.is_closed, published.survey.version)
         self.published = published
         if shows == self._shown:
             return False
@@ -132,7 +130,7 @@ class Channel:
         self.positions, self.missing = totals.positions, totals.missing_cells
         data = _encode(results_document(published.survey, totals))
         self.frame = b"id: %b\nevent: results\ndata: %b\n\n" % (totals.event_id.encode(), data)
-        if closed:
+        if published.is_closed:
             self.frame += b"event: closed\ndata: {}\n\n"
         self.version += 1
         return True

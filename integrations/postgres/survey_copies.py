@@ -1,4 +1,4 @@
-"""A cell's copies of surveys as results need them: what is asked, the window, and the valid epoch of the tally."""
+"""A cell's copies of surveys as results need them: what is asked, the end, and the valid epoch of the tally."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,8 @@ from integrations.postgres.replicas import Reads
 
 _REGIONS = TypeAdapter(tuple[RegionCounts, ...])
 _GET = """
-SELECT definition, start_at, finish_at, coalesce(epoch.installed, 0) AS installed, certificate_id, certified_at, regions
+SELECT definition, finish_at, clock_timestamp() AS asked_at, coalesce(epoch.installed, 0) AS installed,
+    certificate_id, certified_at, regions
 FROM voting.survey LEFT JOIN tally.epoch USING (survey_id) LEFT JOIN tally.certificate USING (survey_id)
 WHERE survey_id = $1
 """
@@ -23,14 +24,14 @@ WHERE survey_id = $1
 
 @dataclass(frozen=True, slots=True)
 class SurveyCopy:
-    """One cell's copy; `installed_epoch` is 0 until the tally has totals of it.
+    """One cell's copy; `installed_epoch` is 0 until the tally has totals of it, `asked_at` is by the cell's clock.
 
     `certified` are the survey's totals over all cells, once it has a certificate.
     """
 
     survey: Survey
-    start_at: datetime | None
     finish_at: datetime | None
+    asked_at: datetime
     installed_epoch: int
     certified: MergedTotals | None = None
 
@@ -48,7 +49,7 @@ class SurveyCopies:
         if row is None:
             return None
         survey = Survey.model_validate_json(row["definition"])
-        return SurveyCopy(survey, row["start_at"], row["finish_at"], row["installed"], _certified(row))
+        return SurveyCopy(survey, row["finish_at"], row["asked_at"], row["installed"], _certified(row))
 
 
 def _certified(row: asyncpg.Record) -> MergedTotals | None:

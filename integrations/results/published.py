@@ -41,7 +41,8 @@ class PublishedSurveys:
     """Reads surveys from all cells; a cell that is away is remembered as it was.
 
     Of one that is away since before this process began nobody here knows its end: the survey may still take votes
-    there, so until it answers nothing is shown that waits for the end.
+    there, so until it answers nothing is shown that waits for the end. What time it is the cells say, whose ends these
+    are; the clock of this process is asked for nothing that is shown or not.
     """
 
     def __init__(self, cells: Mapping[str, SurveyCopies]) -> None:
@@ -77,17 +78,18 @@ class PublishedSurveys:
         found = await asyncio.gather(
             *(self._read_cell(cell, survey_id, known=cell in kept.copies) for cell in self._cells)
         )
-        silent = unknown = False
+        silent, answered = set[str](), dict[str, datetime]()
         for cell, answer in zip(self._cells, found, strict=True):
             if isinstance(answer, DomainError):
-                silent, unknown = True, unknown or cell not in kept.copies
+                silent.add(cell)
             elif answer is None:
                 kept.copies.pop(cell, None)
             else:
                 kept.copies[cell] = answer
+                answered[cell] = answer.asked_at
         if not kept.copies:
             raise DomainError(ErrorCode.LEDGER_UNAVAILABLE if silent else ErrorCode.SURVEY_NOT_FOUND)
-        kept.known = _merge(kept.copies, unknown=unknown)
+        kept.known = _merge(kept.copies, answered, is_whole=silent <= kept.copies.keys())
         kept.read_at = time.monotonic()
         self._kept[survey_id] = kept
         self._kept.move_to_end(survey_id)
@@ -105,23 +107,23 @@ class PublishedSurveys:
             return error
 
 
-def _merge(copies: Mapping[str, SurveyCopy], *, unknown: bool) -> KnownSurvey:
-    """Take the newest definition; the survey is closed when its last cell is, also an `unknown` one.
+def _merge(copies: Mapping[str, SurveyCopy], answered: Mapping[str, datetime], *, is_whole: bool) -> KnownSurvey:
+    """Take the newest definition; the survey is closed when its last cell is.
 
-    A certificate is of a survey that is sealed in every cell.
+    `answered` are the clocks of the cells that said something now: of another one it is as late as the slowest of them
+    says. `is_whole` is False where a cell is in no copy because it never answered. A certificate is of a survey that is
+    sealed in every cell.
     """
     newest = max(copies.values(), key=lambda copy: copy.survey.version)
-    starts = [copy.start_at for copy in copies.values() if copy.start_at is not None]
     certified = next((copy.certified for copy in copies.values() if copy.certified is not None), None)
-    is_told = certified is not None or not unknown
-    finish_at = _latest([copy.finish_at for copy in copies.values()]) if is_told else None
+    slowest = min(answered.values(), default=None)
+    closed = all(_is_closed(copy, answered.get(cell, slowest)) for cell, copy in copies.items())
     return KnownSurvey(
-        PublishedSurvey(newest.survey, min(starts, default=None), finish_at),
+        PublishedSurvey(newest.survey, certified is not None or (is_whole and closed)),
         {cell: copy.installed_epoch for cell, copy in copies.items()},
         certified,
     )
 
 
-def _latest(ends: list[datetime | None]) -> datetime | None:
-    known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
+def _is_closed(copy: SurveyCopy, now: datetime | None) -> bool:
+    return copy.finish_at is not None and copy.finish_at <= (now or copy.asked_at)

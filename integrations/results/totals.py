@@ -4,7 +4,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from domain.errors import DomainError, ErrorCode
 from domain.results import PublishedSurvey
@@ -52,7 +51,7 @@ class SurveyResults:
         """
         known = await self._surveys.get(survey_id)
         survey = known.published.survey
-        exact = survey.minimum_step <= 1 or known.published.closed(datetime.now(UTC))
+        exact = survey.minimum_step <= 1 or known.published.is_closed
         return await self._merged(known, exact=exact)
 
     async def _merged(self, known: KnownSurvey, *, exact: bool) -> MergedTotals:
