@@ -4,7 +4,7 @@ import asyncio
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -189,6 +189,14 @@ def _say(console: Console, text: str) -> None:
     console.print(inert(text), markup=False, highlight=False)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect what it is: an answer without the file, which is an error."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Go nowhere."""
+        return
+
+
 def _pieces(source: str) -> Iterator[bytes]:
     """Return the pieces of a file or of an address on this machine.
 
@@ -203,6 +211,8 @@ def _pieces(source: str) -> Iterator[bytes]:
     parts = urlsplit(source)
     if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
         raise typer.BadParameter(f"only files, and http on loopback: {source}")
-    with urllib.request.urlopen(source, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - the scheme is checked above
+    # Neither a redirect nor a proxy: either would bring what is elsewhere
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+    with opener.open(source, timeout=_TIMEOUT_S) as answer:
         while piece := answer.read(_PIECE_BYTES):
             yield piece

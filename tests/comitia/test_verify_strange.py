@@ -2,7 +2,10 @@
 
 import json
 import os
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -102,3 +105,42 @@ def test_a_file_of_a_log_has_an_end(tmp_path: Path) -> None:
     content = LogFolder(tmp_path).read("large")
     assert content is not None
     assert len(content) < 1 << 25
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Sends whoever asks for the keys to another address, which has them."""
+
+    def do_GET(self) -> None:
+        if self.path == "/keys":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"keys": []}')
+        else:
+            self.send_response(302)
+            self.send_header("location", "/keys")
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_is_asked_of_this_machine_comes_from_nowhere_else(
+    tmp_path: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
+    found = certificate(tmp_path, "a key")
+    told = run("certificate", found, "--key", f"{elsewhere}/keys")
+    assert "FAIL 1 signature: the key a key is not among those given" in told.output
+    sent_away = run("certificate", found, "--key", f"{elsewhere}/redirected")
+    assert sent_away.exit_code == 1
+    assert sent_away.output.startswith("not checked: HTTP Error 302")
