@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import typer
@@ -213,6 +214,10 @@ def _pieces(source: str) -> Iterator[bytes]:
         raise typer.BadParameter(f"only files, and http on loopback: {source}")
     # Neither a redirect nor a proxy: either would bring what is elsewhere
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
-    with opener.open(source, timeout=_TIMEOUT_S) as answer:
-        while piece := answer.read(_PIECE_BYTES):
-            yield piece
+    try:
+        with opener.open(source, timeout=_TIMEOUT_S) as answer:
+            while piece := answer.read(_PIECE_BYTES):
+                yield piece
+    except HTTPError as error:
+        error.close()  # it is the answer, too
+        raise
