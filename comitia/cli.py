@@ -3,54 +3,45 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import structlog
 import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from comitia import (
-    archive,
-    audit,
-    clients,
-    evidence,
-    keys,
-    passes,
-    reconciliation,
-    rejudge,
-    replay,
-    roll,
-    staff,
-    tally,
-    tokens,
-    verify,
-)
+from comitia.command_modules import CommandModules
 from comitia.stack.state import CATALOGUE, CELLS, read_state
 from comitia.stack.topology import BROKERS, Topology
 from comitia.stack_settings import has_addresses, nowhere
 from comitia.terminal import Terminal
 from integrations.postgres.roles import OWNER
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(tokens.app, name="token")
-app.add_typer(tally.app, name="tally")
-app.add_typer(clients.app, name="clients")
-app.command()(reconciliation.reconcile)
-app.command()(replay.replay)
-app.command()(rejudge.rejudge)
-app.add_typer(verify.app, name="verify")
-app.add_typer(keys.app, name="keys")
-app.add_typer(roll.app, name="roll")
-app.add_typer(staff.app, name="staff")
-app.add_typer(audit.app, name="audit")
-app.add_typer(archive.app, name="archive")
-app.add_typer(evidence.app, name="evidence")
-app.command("sign-in")(passes.sign_in)
-app.command()(passes.request)
+
+class _Commands(CommandModules):
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "token": "comitia.tokens:app",
+        "tally": "comitia.tally:app",
+        "clients": "comitia.clients:app",
+        "reconcile": "comitia.reconciliation:reconcile",
+        "replay": "comitia.replay:replay",
+        "rejudge": "comitia.rejudge:rejudge",
+        "verify": "comitia.verify:app",
+        "keys": "comitia.keys:app",
+        "roll": "comitia.roll:app",
+        "staff": "comitia.staff:app",
+        "audit": "comitia.audit:app",
+        "archive": "comitia.archive:app",
+        "evidence": "comitia.evidence:app",
+        "sign-in": "comitia.passes:sign_in",
+        "request": "comitia.passes:request",
+    }
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="COMITIA_DATA", help="Where the data of all servers is kept between runs.")

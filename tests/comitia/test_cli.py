@@ -1,4 +1,6 @@
 import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,23 @@ from integrations.postgres.migrate import Tree, heads
 @pytest.fixture
 def run() -> CliRunner:
     return CliRunner()
+
+
+def test_every_command_is_shown_and_comes_when_it_is_asked_for(run: CliRunner) -> None:
+    shown = run.invoke(app, ["--help"])
+    assert shown.exit_code == 0, shown.output
+    for name in ("up", "demo", "token", "tally", "reconcile", "replay", "verify", "evidence", "sign-in"):
+        assert f" {name} " in shown.output
+        told = run.invoke(app, [name, "--help"])
+        assert told.exit_code == 0, told.output
+        assert f"{name} " in told.output.partition("Usage:")[2].partition("\n")[0]
+    assert run.invoke(app, ["nothing"]).exit_code == 2
+
+
+def test_a_command_does_not_wait_for_the_imports_of_others() -> None:
+    code = "import sys, comitia.cli; print({'temporalio', 'fastapi', 'asyncpg', 'redis'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_doctor_passes_where_the_tests_run(run: CliRunner, tmp_path: Path) -> None:
