@@ -23,44 +23,38 @@ from xdist.scheduler import LoadScopeScheduling
 from comitia.stack import postgres
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState, read_state
-from comitia.stack.supervisor import Supervisor
 from integrations.postgres.roles import OWNER
 from integrations.settings import Environment, Settings
 from tests.data_home import data_home
-from tests.end_to_end.house import SELDOM, House, end_at_once, open_house
+from tests.end_to_end.house import House, end_at_once, open_house
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
 
 
-# Groups of tests in the order in which they run, each in one test process, so that few servers run at once: those that
-# share a platform and break it or not, those that start servers of their own, then module by module what waits long,
-# and last what is over soon, so that no test process is left with the longest
-_GROUPS = {
-    "faults": re.compile(r"tests/faults/"),
-    "end to end": re.compile(r"tests/end_to_end/"),
-    "platform": re.compile(
-        r"tests/(comitia/test_platform|comitia/test_readme|comitia/demo/test_demo|api/http/test_forced_states)\.py"
-    ),
-}
+# Tests in the order in which they run: in one test process those that share the house, last those that break it; in the
+# others module by module those that start servers of their own, then what waits long, and last what is over soon, so
+# that no test process is left with the longest
+_HOUSE = "house"
+_IN_HOUSE = (
+    re.compile(r"tests/end_to_end/"),
+    re.compile(r"tests/(comitia/(test_platform|test_readme|demo/test_demo)|api/http/test_forced_states)\.py"),
+    re.compile(r"tests/faults/"),
+)
 _MODULES = (
     re.compile(r"tests/comitia/(test_up|demo/test_identity|stack/test_postgres_pair)\.py"),
     re.compile(r"tests/(workflows|reconciliation|workers|api|browser)/"),
     re.compile(r"tests/(?!domain/|contracts/|replay/)"),
 )
-_SHARED = {"house": {"faults", "end to end"}, "platform": {"platform"}}
 
 
 def _place(nodeid: str) -> tuple[int, str]:
-    """Return when a test runs, and its group."""
+    """Return when a test runs, and what it shares a test process with."""
     module = nodeid.partition("::")[0]
-    for place, (name, modules) in enumerate(_GROUPS.items()):
+    for place, modules in enumerate((*_IN_HOUSE, *_MODULES)):
         if modules.match(module):
-            return place, name
-    for place, modules in enumerate(_MODULES, start=len(_GROUPS)):
-        if modules.match(module):
-            return place, module
-    return len(_GROUPS) + len(_MODULES), module
+            return place, _HOUSE if place < len(_IN_HOUSE) else module
+    return len(_IN_HOUSE) + len(_MODULES), module
 
 
 class _Grouped(LoadScopeScheduling):
@@ -69,7 +63,7 @@ class _Grouped(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Grouped:
-    """Keep the tests of one platform in one test process: a second platform costs more than it wins on two cores."""
+    """Keep the tests of the house in one test process: a second house costs more than it wins on two cores."""
     return _Grouped(config, log)
 
 
@@ -85,30 +79,26 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the groups. Raises UsageError for a test that wants a platform outside the groups which share one."""
+    """Order the tests. Raises UsageError for one that wants the house and is not among those which share it."""
     for item in items:
-        for fixture, groups in _SHARED.items():
-            _, group = _place(item.nodeid)
-            if group not in groups and fixture in getattr(item, "fixturenames", ()) and _shared(fixture, item):
-                raise pytest.UsageError(f"{item.nodeid} wants `{fixture}`: see the groups in tests/conftest.py")
+        _, group = _place(item.nodeid)
+        if group != _HOUSE and _HOUSE in getattr(item, "fixturenames", ()) and _shared(item):
+            raise pytest.UsageError(f"{item.nodeid} wants `{_HOUSE}`: see _IN_HOUSE in tests/conftest.py")
     items.sort(key=lambda item: _place(item.nodeid)[0])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """End a platform after the last test of its groups: idle, its processes slow down everything that comes later."""
+    """End the house after the last of its tests: idle, its processes slow down everything that comes later."""
     before, after = (_place(each.nodeid)[1] if each else "" for each in (item, nextitem))
-    if nextitem is None or before == after:
-        return
-    for fixture, groups in _SHARED.items():
-        if before in groups and after not in groups:
-            for definition in _shared(fixture, item):
-                definition.finish(item._request)  # type: ignore[attr-defined]
+    if nextitem is not None and before == _HOUSE != after:
+        for definition in _shared(item):
+            definition.finish(item._request)  # type: ignore[attr-defined]
 
 
-def _shared(fixture: str, item: pytest.Item) -> Sequence[pytest.FixtureDef[Any]]:
-    """Return the fixture of this file that an item gets by a name, if it is not another of the same name."""
-    found = item.session._fixturemanager.getfixturedefs(fixture, item) or ()
+def _shared(item: pytest.Item) -> Sequence[pytest.FixtureDef[Any]]:
+    """Return the fixture `house` of this file where that is what an item gets by the name, and not another."""
+    found = item.session._fixturemanager.getfixturedefs(_HOUSE, item) or ()
     return found if [definition.baseid for definition in found] == [Path(__file__).parent.name] else ()
 
 
@@ -143,19 +133,8 @@ async def servers(stack_folder: Path) -> AsyncIterator[StackState]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def platform(servers: StackState) -> AsyncIterator[Supervisor]:
-    """Every service and worker, ready: `platform.url("votes")`.
-
-    A test that kills one of them takes a `Supervisor` of its own.
-    """
-    async with Supervisor(servers, environment=Environment.TEST, more=SELDOM) as supervisor:
-        yield supervisor
-        await end_at_once(supervisor.processes.values())
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def house() -> AsyncIterator[House]:
-    """A platform with servers of its own, for tests that kill and stop them, or read all that they keep."""
+    """A platform with servers of its own, for tests that use all of it, read all that it keeps, or kill and stop it."""
     with tempfile.TemporaryDirectory(prefix="comitia-house-", dir=data_home()) as folder:
         async with open_house(Path(folder)) as opened:
             yield opened
@@ -163,10 +142,7 @@ async def house() -> AsyncIterator[House]:
 
 @pytest.fixture(scope="session")
 def settings_for(servers: StackState) -> SettingsFor:
-    """`settings_for(*roles, **fields)`: the settings of a process that serves as these roles.
-
-    They have the keys and objects of the processes of `platform`.
-    """
+    """`settings_for(*roles, **fields)`: the settings of a process that serves as these roles."""
 
     def make(*roles: str, **fields: Any) -> Settings:
         return servers.settings_for(*roles, environment=Environment.TEST, **{"worker_drain_s": 5.0, **fields})

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from comitia.stack.applications import API
-from comitia.stack.state import StackState
-from comitia.stack.supervisor import Supervisor
+from tests.end_to_end.house import House
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,21 +19,21 @@ LIMIT_S = 90
 
 
 @pytest.fixture
-def script(platform: Supervisor) -> str:
+def script(house: House) -> str:
     found = BLOCK.findall(README)
     assert len(found) == 1
     text: str = found[0].replace(".venv/bin/comitia", f"{sys.executable} -m comitia.cli")
     for application in API:
-        text = text.replace(f"http://127.0.0.1:{application.port}/", f"{platform.url(application.service)}/")
+        text = text.replace(f"http://127.0.0.1:{application.port}/", f"{house.supervisor.url(application.service)}/")
     assert not re.search(r"127\.0\.0\.1:81\d\d", text)
     return text
 
 
-def test_the_commands_of_five_minutes(script: str, servers: StackState) -> None:
+def test_the_commands_of_five_minutes(script: str, house: House) -> None:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=ROOT,
-        env={**os.environ, "COMITIA_DATA": str(servers.folder)},
+        env={**os.environ, "COMITIA_DATA": str(house.state.folder)},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -14,10 +14,10 @@ from api.composition import Service
 from api.http.application import create_application
 from api.http.forced_states import PATH, mount_forced_states
 from comitia.stack.applications import API
-from comitia.stack.state import StackState
 from comitia.stack.supervisor import Supervisor
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import open_telemetry
+from tests.end_to_end.house import House
 
 ROOT = Path(__file__).parents[3]
 SERVICES = [application.service for application in API]
@@ -36,11 +36,11 @@ CALLS = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def forceable(servers: StackState) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    """Every service, mounted with the router, and a client of each."""
+async def forceable(house: House) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    """Every service once more, mounted with the router, and a client of each."""
     more = {"COMITIA_FORCED_STATES": "true"}
     async with AsyncExitStack() as lifetime:
-        supervisor = Supervisor(servers, applications=API, environment=Environment.TEST, more=more)
+        supervisor = Supervisor(house.state, applications=API, environment=Environment.TEST, more=more)
         await lifetime.enter_async_context(supervisor)
         clients = {service: httpx.AsyncClient(base_url=supervisor.url(service), timeout=60) for service in SERVICES}
         for client in clients.values():
@@ -99,8 +99,8 @@ async def _readiness(client: httpx.AsyncClient, *, ready: bool) -> dict[str, dic
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_no_service_has_the_router_unless_it_is_asked_for(platform: Supervisor, service: str) -> None:
-    async with httpx.AsyncClient(base_url=platform.url(service), timeout=60) as client:
+async def test_no_service_has_the_router_unless_it_is_asked_for(house: House, service: str) -> None:
+    async with httpx.AsyncClient(base_url=house.supervisor.url(service), timeout=60) as client:
         for method in ("GET", "PUT"):
             answer = await client.request(method, PATH, json={"state": "overloaded"})
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

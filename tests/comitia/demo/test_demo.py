@@ -17,12 +17,12 @@ import pytest_asyncio
 
 from comitia.demo.client import HttpClient
 from comitia.stack import postgres
-from comitia.stack.state import StackState, read_state
-from comitia.stack.supervisor import Supervisor
+from comitia.stack.state import read_state
 from comitia.tokens import issue_voters, open_access_tokens
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY
 from tests.comitia.stack.processes import family_of, gone
+from tests.end_to_end.house import House
 
 ENDED_WITHIN_S = 120
 PUBLISHED = re.compile(r"published http\S+/v1/surveys/(s_\w+)")
@@ -30,10 +30,10 @@ SEED = "5"
 
 
 @pytest.fixture
-def folder(platform: Supervisor, servers: StackState) -> Iterator[Path]:
-    """A folder that looks like that of a running stack: its addresses are those of the tests' platform."""
+def folder(house: House) -> Iterator[Path]:
+    """A folder that looks like that of a running stack: its addresses are those of the tests' house."""
     with tempfile.TemporaryDirectory(prefix="comitia-demo-") as name:
-        seen = servers.model_copy(update={"urls": platform.urls})
+        seen = house.state.model_copy(update={"urls": house.supervisor.urls})
         (Path(name) / "stack.json").write_text(seen.model_dump_json())
         with (Path(name) / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,17 +91,17 @@ async def test_every_total_agrees_with_the_file(folder: Path) -> None:
 
 
 @pytest_asyncio.fixture
-async def voting(platform: Supervisor) -> AsyncIterator[tuple[HttpClient, HttpClient]]:
-    clients = HttpClient(platform.url("eligibility")), HttpClient(platform.url("votes"))
+async def voting(house: House) -> AsyncIterator[tuple[HttpClient, HttpClient]]:
+    clients = HttpClient(house.supervisor.url("eligibility")), HttpClient(house.supervisor.url("votes"))
     yield clients
     for client in clients:
         client.close()
 
 
 async def test_a_vote_behind_its_back_is_a_difference_by_name(
-    folder: Path, servers: StackState, voting: tuple[HttpClient, HttpClient]
+    folder: Path, house: House, voting: tuple[HttpClient, HttpClient]
 ) -> None:
-    settings = servers.settings_for(IDENTITY)
+    settings = house.state.settings_for(IDENTITY)
     tokens = await open_access_tokens(settings)
     pool = await open_pool(settings.cells["us"].database, settings, IDENTITY, size=1)
     strangers = [issued async for issued in issue_voters(pool, tokens, "us", "ward-9", 1)]
@@ -125,9 +125,9 @@ async def test_a_vote_behind_its_back_is_a_difference_by_name(
     assert "cell eu" not in said.partition("difference:")[2]
 
 
-async def test_a_platform_that_does_not_answer_is_no_success(folder: Path, servers: StackState) -> None:
+async def test_a_platform_that_does_not_answer_is_no_success(folder: Path, house: House) -> None:
     nobody = dict.fromkeys(("api-surveys", "api-eligibility", "api-votes", "api-results"), "http://127.0.0.1:9")
-    seen = servers.model_copy(update={"urls": nobody})
+    seen = house.state.model_copy(update={"urls": nobody})
     (folder / "stack.json").write_text(seen.model_dump_json())
     with demo("--data", str(folder), "--votes", "5") as process:
         said = await rest_of(process)
@@ -135,8 +135,8 @@ async def test_a_platform_that_does_not_answer_is_no_success(folder: Path, serve
     assert "not finished:" in said
 
 
-async def test_ctrl_c_ends_it_and_leaves_a_stack_that_ran_before(folder: Path, platform: Supervisor) -> None:
-    pids = platform.pids
+async def test_ctrl_c_ends_it_and_leaves_a_stack_that_ran_before(folder: Path, house: House) -> None:
+    pids = house.supervisor.pids
     with demo("--data", str(folder), "--votes", "150", "--clients", "1") as process:
         await survey_of(process)
         family = family_of(process.pid)
@@ -144,7 +144,7 @@ async def test_ctrl_c_ends_it_and_leaves_a_stack_that_ran_before(folder: Path, p
         said = await rest_of(process)
         assert process.returncode == 130, said
         assert not gone(family, within_s=1)
-    assert platform.pids == pids
+    assert house.supervisor.pids == pids
 
 
 @pytest.mark.long  # a platform's start for one signal; tests/comitia/test_up.py ends servers of its own in this way
