@@ -44,14 +44,16 @@ def test_a_history_of_which_a_byte_was_changed_is_named() -> None:
             unpack(bytes(changed))
 
 
-@pytest.mark.parametrize("length", range(1, len(pack(HISTORIES[:2]))))
-def test_a_file_that_was_cut_short_is_never_taken_for_the_whole(length: int) -> None:
-    content = pack(HISTORIES[:2])
-    try:
-        assert len(unpack(content[:-length])) < 2
-    except NotAPackError:
-        return
-    assert content[:-length] in {pack([]), pack(HISTORIES[:1])}
+def test_a_file_that_was_cut_short_is_never_taken_for_the_whole() -> None:
+    content, shorter = pack(HISTORIES[:2]), [pack([]), pack(HISTORIES[:1])]
+    taken = []
+    for length in range(1, len(content)):
+        try:
+            assert len(unpack(content[:-length])) < 2, length
+        except NotAPackError:
+            continue
+        taken.append(content[:-length])
+    assert sorted(taken, key=len) == shorter  # these are whole files, of fewer histories
 
 
 @pytest.mark.parametrize("content", [b"", b"comitia", b"comitia-histories/1\n{}\n", b"comitia-histories/1\n[1]\n"])

@@ -128,7 +128,6 @@ def test_every_way_of_a_rotation_is_stored(case: str):
     assert f"rotate-keys-{case}" in HISTORIES
 
 
-@pytest.mark.parametrize("name", HISTORIES)
-def test_a_stored_history_tells_nothing_of_the_machine_that_made_it(name: str):
-    assert "stackTrace" not in HISTORIES[name]
-    assert "site-packages" not in HISTORIES[name]
+def test_a_stored_history_tells_nothing_of_the_machine_that_made_it():
+    words = ("stackTrace", "site-packages")
+    assert [(name, word) for name, text in HISTORIES.items() for word in words if word in text] == []
