@@ -25,6 +25,10 @@ DYNAMIC_CONFIG = {
     "history.rps": 100_000,
     "matching.rps": 100_000,
 }
+# Each of several partitions without a poller offers its tasks to the first, again and again: those of executions whose
+# worker is gone kept the server busy for as long as it ran. One process has nobody to divide a queue among.
+_ONE_PARTITION = {"matching.numTaskqueueReadPartitions": 1, "matching.numTaskqueueWritePartitions": 1}
+_ONE_PARTITION_MARK = "one-partition"
 
 
 def binary() -> Path | None:
@@ -67,9 +71,17 @@ def process(
         command += ["--namespace", namespace]
     for name, kind in search_attributes().items():
         command += ["--search-attribute", f"{name}={kind}"]
-    for name, value in DYNAMIC_CONFIG.items():
+    for name, value in {**DYNAMIC_CONFIG, **_partitions(folder)}.items():
         command += ["--dynamic-config-value", f"{name}={value}"]
     return ManagedProcess("temporal", command, log, environment={**_MEMORY, **os.environ}, folder=folder)
+
+
+def _partitions(folder: Path) -> dict[str, int]:
+    """Return how queues are divided; data that was made with several partitions is still read from all of them."""
+    mark = folder / _ONE_PARTITION_MARK
+    if not (folder / DATABASE).exists():
+        mark.touch()
+    return _ONE_PARTITION if mark.exists() else {}
 
 
 async def ready(process: ManagedProcess, ports: dict[str, int], namespaces: Iterable[str]) -> None:
