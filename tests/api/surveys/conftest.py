@@ -148,6 +148,7 @@ class Platform:
     objects: FileObjectStore
     limits: Limits
     queue: str = field(default_factory=lambda: f"surveys-{secrets.token_hex(4)}")
+    kept: dict[float, FastAPI] = field(default_factory=dict)
 
     def worker(self) -> Worker:
         """Return a worker of the queue `surveys`, not started; one that replays every task is in `tests/workflows`."""
@@ -186,7 +187,15 @@ class Platform:
 
     def http(self, token: str | None = None, **processes: Any) -> httpx.AsyncClient:
         """Return a client of a fresh application process."""
-        app = self.application(**processes)
+        return self._client(self.application(**processes), token)
+
+    def kept_http(self, token: str | None = None, patience_s: float = PATIENCE_S) -> httpx.AsyncClient:
+        """Return a client of one process of so much patience, the same for every test of the module."""
+        if patience_s not in self.kept:
+            self.kept[patience_s] = self.application(patience_s=patience_s)
+        return self._client(self.kept[patience_s], token)
+
+    def _client(self, app: FastAPI, token: str | None) -> httpx.AsyncClient:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://surveys.test", headers=headers)
 
@@ -261,7 +270,7 @@ async def working(platform: Platform) -> AsyncIterator[Platform]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def admin(working: Platform) -> AsyncIterator[httpx.AsyncClient]:
     """A client of staff who may manage surveys; the worker runs."""
-    async with working.http(working.staff()) as client:
+    async with working.kept_http(working.staff()) as client:
         yield client
     for cell in working.cells.values():
         cell.is_cut = False
@@ -271,12 +280,12 @@ async def admin(working: Platform) -> AsyncIterator[httpx.AsyncClient]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def hasty(working: Platform) -> AsyncIterator[httpx.AsyncClient]:
     """The same, but does not wait long for a cell."""
-    async with working.http(working.staff(), patience_s=HASTE_S) as client:
+    async with working.kept_http(working.staff(), HASTE_S) as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def anyone(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a token."""
-    async with platform.http() as client:
+    async with platform.kept_http() as client:
         yield client
