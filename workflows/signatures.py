@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from temporalio import activity, workflow
@@ -15,6 +16,7 @@ from domain.signatures import Signature, Signatures
 from workflows.registry import WORKFLOWS
 
 
+@cache  # the code does not change while it runs
 def all_signatures() -> Signatures:
     """Return the signatures of every activity and workflow that there is."""
     definitions = [workflow._Definition.must_from_class(kind) for kind in WORKFLOWS]  # noqa: SLF001 - no public way
