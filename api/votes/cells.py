@@ -135,7 +135,7 @@ class VotingCells:
         self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes, gateway.oldest_waits_s)
         self._metrics.watch_intake(cell, lambda: gateway.intake.votes, lambda: gateway.intake.limit)
         self._database.watch_pool(cell, clients.pool.get_size, clients.pool.get_idle_size)
-        self.gate.add(cell, gateway.intake, lambda survey_id: clients.surveys.peek(survey_id) is not None)
+        self.gate.add(cell, gateway.intake, clients.surveys.knows)
         self._checks[cell] = partial(_answers, clients, worker)
         self._open[cell] = VotingCell(
             surveys=clients.surveys,
