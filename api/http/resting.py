@@ -9,7 +9,7 @@ _LOOK_EVERY_S: Final = 0.001  # the finest timer of the event loop
 _ON_TIME_S: Final = 0.001  # a timer that is later than this was held up by something more useful than refusals
 _GROUP_LEAST: Final = 4
 _GROUP_MOST: Final = 64  # two milliseconds of refusals, which nobody else notices
-_REST_MOST_S: Final = 0.06
+_REST_MOST_S: Final = 0.03
 
 
 class Resting(Protocol):

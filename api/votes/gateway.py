@@ -71,7 +71,7 @@ class GatewayLimits:
     queue_max: int
     confirm_timeout_s: float
     start_timeout_s: float
-    intake_min: int = 512
+    intake_min: int = 768
     intake_wait_s: float = 0.15
 
 
