@@ -125,7 +125,7 @@ def test_another_policy_judges_the_same_signals_otherwise():
     assert judge_login(kept, tolerant).policy_version == 2
 
 
-@pytest.mark.parametrize("policy", LOGIN_POLICIES.values(), ids=str)
+@pytest.mark.parametrize("policy", LOGIN_POLICIES.values(), ids=lambda policy: f"version-{policy.version}")
 def test_no_absence_of_a_vendor_opens_a_door(policy: Any):
     for fields in ({"challenge": ChallengeOutcome.ABSENT}, {"device_absent": True}, {"leak": CredentialLeak.ABSENT}):
         assert judge_login(signals(**fields), policy).decision is not LoginDecision.ALLOW
