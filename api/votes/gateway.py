@@ -64,15 +64,15 @@ class GatewayMeter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimits:
-    """`VOTE_*` settings: votes per batch, batches at once, votes waiting, and seconds of patience."""
+    """`VOTE_*` settings: votes per batch, batches at once, votes waiting, seconds of patience, and `IntakeLimits`."""
 
     batch_max: int
     in_flight: int
     queue_max: int
     confirm_timeout_s: float
     start_timeout_s: float
-    intake_min: int = 768
-    intake_wait_s: float = 0.15
+    intake_min: int
+    intake_wait_s: float
 
 
 class _Batch:

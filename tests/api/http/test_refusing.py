@@ -1,11 +1,17 @@
 """A refusal is an answer like any other: its connection goes on, whichever way the request came in."""
 
 import json
+import tracemalloc
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from api.http.lean import LeanRequest, LeanRoute, by_framework
+from api.http.lean import LeanRequest, LeanRoute, LeanRoutes, by_framework
+from api.http.refusing import Refusals
+from api.http.request_ids import RequestIds
+from api.http.shedding import LoadShedder
 from domain.priorities import Work
+from integrations.telemetry.work_metrics import WorkMetrics
 from tests.api.http.wire import BODY, Served, get, post, run, serving, until
 
 PATH = "/v1/bounded/hot"
@@ -85,6 +91,20 @@ def test_the_gate_hears_what_the_request_claims() -> None:
             assert gate.asked == [("hot", b"Bearer a.b.c"), ("cold", b""), ("cold", b""), ("hot", b"")]
 
     run(scenario())
+
+
+async def test_what_is_remembered_of_requests_has_a_bound() -> None:
+    gate, shedder = Gate(), LoadShedder(WorkMetrics(CollectorRegistry()))
+    refusals = Refusals(LeanRoutes([bounded(gate)]), shedder, RequestIds())
+    tracemalloc.start()
+    try:
+        for number in range(4000):
+            assert refusals.of(post(f"{PATH}?a={number}", BODY, f"x-{number}{'n' * 100}: 1"))
+            gate.asked.clear()
+        remembered_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert remembered_bytes < 500_000  # 256 lines and 256 shapes of heads at most
 
 
 def test_refusals_keep_their_place_in_a_pipeline() -> None:

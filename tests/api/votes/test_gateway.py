@@ -2,6 +2,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from api.votes.gateway import BATCH_BYTES_MAX, Gateway, GatewayLimits
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
@@ -11,7 +12,15 @@ from domain.ids import BatchId
 
 # Busy, or with nothing recorded for as long as a vote waits: both are said before anything is durable.
 NOT_NOW = (NotTaken(ErrorCode.OVERLOADED), NotTaken(ErrorCode.CELL_UNAVAILABLE))
-LIMITS = GatewayLimits(batch_max=10, in_flight=1, queue_max=25, confirm_timeout_s=0.2, start_timeout_s=0.4)
+LIMITS = GatewayLimits(
+    batch_max=10,
+    in_flight=1,
+    queue_max=25,
+    confirm_timeout_s=0.2,
+    start_timeout_s=0.4,
+    intake_min=1000,
+    intake_wait_s=0.15,
+)
 
 
 def vote(survey: str = "s_one", size: int = 100) -> SealedVote:
@@ -345,7 +354,7 @@ async def test_what_is_in_a_batch_stays_there_when_its_caller_goes() -> None:
 
 async def test_before_its_deadline_a_caller_hears_that_the_vote_is_accepted_and_the_others_wait_on() -> None:
     service = Service()
-    limits = GatewayLimits(batch_max=10, in_flight=1, queue_max=25, confirm_timeout_s=30, start_timeout_s=40)
+    limits = replace(LIMITS, confirm_timeout_s=30, start_timeout_s=40)
     async with gateway(service, limits) as (made, _):
         answers: dict[str, Verdict] = {}
         made.submit(vote(), lambda verdict: answers.update(patient=verdict))
@@ -364,9 +373,7 @@ async def test_before_its_deadline_a_caller_hears_that_the_vote_is_accepted_and_
 
 async def test_a_hot_survey_does_not_keep_a_cold_one_out() -> None:
     service = Service()
-    limits = GatewayLimits(
-        batch_max=10, in_flight=1, queue_max=1000, confirm_timeout_s=30, start_timeout_s=40, intake_min=50
-    )
+    limits = replace(LIMITS, queue_max=1000, confirm_timeout_s=30, start_timeout_s=40, intake_min=50)
     async with gateway(service, limits) as (made, _):
         hot = [cast(made, vote("s_hot")) for _ in range(200)]
         cold = [cast(made, vote("s_cold")) for _ in range(10)]
