@@ -29,7 +29,6 @@ INSERT INTO identity.voter (voter_id, person_id, status, assurance, region, age_
 SELECT created.voter_id, created.person_id, $3, $4, $5, $6
 FROM unnest($1::text[], $2::text[]) AS created (voter_id, person_id)
 """
-_SET_STATUS = "UPDATE identity.voter SET status = $2, updated_at = now() WHERE voter_id = $1"
 
 
 class Directory:
@@ -67,11 +66,6 @@ class Directory:
                 await connection.execute(_CREATE_PERSONS, persons)
                 await connection.execute(_CREATE_VOTERS, voters, persons, status, assurance, region, age_class)
         return voters
-
-    async def set_status(self, voter_id: str, status: VoterStatus) -> None:
-        """Change where an account is in its life; safe to repeat."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            await self._pool.execute(_SET_STATUS, voter_id, status)
 
 
 def _candidate(row: asyncpg.Record) -> Candidate:

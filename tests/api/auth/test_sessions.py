@@ -12,6 +12,7 @@ from domain.eligibility import VoterStatus
 from domain.sessions import SESSIONS_MAX, EndReason, refresh_token_hash
 from domain.tokens import LIFETIME_S
 from integrations.keys.dpop_keys import ProofKey, make_proof
+from integrations.postgres.accounts import PostgresAccounts
 from tests.answers import code_of
 from tests.api.auth.conftest import PUBLIC_URL, Auth, LoggedIn
 
@@ -168,7 +169,7 @@ async def test_a_refresh_needs_a_fresh_proof_for_this_body(auth: Auth) -> None:
 
 async def test_a_suspended_account_is_refreshed_no_more_and_opens_no_session(auth: Auth) -> None:
     login = await auth.log_in()
-    await auth.world.directories["eu"].set_status(login.voter_id, VoterStatus.SUSPENDED)
+    await PostgresAccounts(auth.world.identity["eu"], "eu").set_status(login.voter_id, VoterStatus.SUSPENDED, "test")
     assert code_of(await auth.refresh(login.tokens.refresh_token, login.key)) == INVALID
     with pytest.raises(Exception, match="voter_not_active"):
         await auth.log_in(login.voter_id)

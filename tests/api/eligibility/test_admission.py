@@ -20,6 +20,7 @@ from integrations.keys.evidence import EvidenceVerifier
 from integrations.keys.purposes import VOTING_TOKEN
 from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import VotingTokenVerifier
+from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.sessions import PostgresSessions
 from tests.api.eligibility.conftest import PUBLIC_URL, Eligibility, payload_of
@@ -99,7 +100,7 @@ async def test_who_deletes_the_account_and_registers_again_is_the_same_person(
 ) -> None:
     survey_id, first = await identity_world.survey(), await identity_world.voter()
     before = payload_of((await eligibility.ask(survey_id, identity_world.token(first))).json()["votingToken"])
-    await identity_world.directories["eu"].set_status(first, VoterStatus.CLOSED)
+    await PostgresAccounts(identity_world.identity["eu"], "eu").set_status(first, VoterStatus.CLOSED, "test")
     again = new_voter_id("eu")
     await (await owner_pool("eu")).execute(
         "INSERT INTO identity.voter (voter_id, person_id, status, assurance, region)"
