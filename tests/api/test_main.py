@@ -31,7 +31,7 @@ async def compose(settings, lifetime, telemetry):
 """
 
 
-def test_services_are_found_by_name(monkeypatch: pytest.MonkeyPatch):
+def test_services_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     async def compose(_settings: Settings, _lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
         return Service(create_application("ghost", telemetry), [LeanRoute("POST", "/echo", echo)])
 
@@ -43,14 +43,14 @@ def test_services_are_found_by_name(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", ["nothing", "http", "", "../etc", "Votes", "a.b", "votes;"])
-def test_what_is_no_service_is_refused(name: str):
+def test_what_is_no_service_is_refused(name: str) -> None:
     with pytest.raises(LookupError):
         find_compose(name)
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["a", "b"]])
 @pytest.mark.parametrize("module", ["api", "workers"])
-def test_the_command_line_says_what_is_wrong(module: str, arguments: list[str]):
+def test_the_command_line_says_what_is_wrong(module: str, arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
@@ -59,7 +59,7 @@ def test_the_command_line_says_what_is_wrong(module: str, arguments: list[str]):
     assert "usage" in done.stderr or "no service" in done.stderr or "no worker" in done.stderr
 
 
-def test_production_wants_a_port_of_its_own_for_metrics():
+def test_production_wants_a_port_of_its_own_for_metrics() -> None:
     environment = {**os.environ, "COMITIA_ENVIRONMENT": "production"}
     environment.pop("COMITIA_HEALTH_PORT", None)
     done = subprocess.run(
@@ -71,7 +71,7 @@ def test_production_wants_a_port_of_its_own_for_metrics():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_process_from_start_to_stop(tmp_path: Path, number: signal.Signals):
+async def test_a_process_from_start_to_stop(tmp_path: Path, number: signal.Signals) -> None:
     # `ghost` lives in a folder of the test that is merged into the package `api` through its path
     (tmp_path / "ghost").mkdir()
     (tmp_path / "ghost" / "__init__.py").touch()

@@ -8,7 +8,7 @@ from benchmarks.pacing import paced
 RATE = 50
 
 
-async def test_everyone_is_due_when_the_clock_says_so_however_long_another_one_takes():
+async def test_everyone_is_due_when_the_clock_says_so_however_long_another_one_takes() -> None:
     sent: list[float] = []
 
     async def send(number: int) -> int:
@@ -24,7 +24,7 @@ async def test_everyone_is_due_when_the_clock_says_so_however_long_another_one_t
     assert answers[0][1] >= 500
 
 
-async def test_whoever_is_sent_late_has_waited_for_that_too():
+async def test_whoever_is_sent_late_has_waited_for_that_too() -> None:
     async def send(number: int) -> None:
         if number == 0:
             time.sleep(0.3)  # noqa: ASYNC251 - the client is held up, as by a busy machine

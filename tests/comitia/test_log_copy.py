@@ -53,7 +53,7 @@ async def _piece(content: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("at", range(1, 17))
-async def test_a_log_that_grows_while_it_is_copied_arrives_good(tmp_path: Path, at: int):
+async def test_a_log_that_grows_while_it_is_copied_arrives_good(tmp_path: Path, at: int) -> None:
     store = FileObjectStore(tmp_path / "objects")
     await seal(store, (300,))
     await copy_log(Growing(store, at), "eu", tmp_path / "copy")

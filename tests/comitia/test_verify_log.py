@@ -96,14 +96,14 @@ async def tampered(pool: asyncpg.Pool, statement: str, *values: Any) -> None:
         await connection.execute("ALTER TABLE audit.entry ENABLE TRIGGER USER")
 
 
-async def test_a_copy_is_good_and_so_is_the_database(sealed: Path, command: Command):
+async def test_a_copy_is_good_and_so_is_the_database(sealed: Path, command: Command) -> None:
     said = await verified(command, sealed, "--against-database", CELL)
     assert said.exit_code == 0, said.output
     assert f"comitia/test/{CELL} is good" in said.output
     assert "ok   10 every entry of the database has its place" in said.output
 
 
-async def test_an_entry_is_proved_in_two_files(sealed: Path, command: Command, settings: Settings):
+async def test_an_entry_is_proved_in_two_files(sealed: Path, command: Command, settings: Settings) -> None:
     proving = settings.model_copy(update={"objects_folder": sealed.parent / "objects"})
     entry, proof = await prove_entry(proving, CELL, 0)
     (sealed.parent / "entry.json").write_bytes(entry)
@@ -123,7 +123,7 @@ async def test_an_entry_is_proved_in_two_files(sealed: Path, command: Command, s
 
 async def test_an_entry_that_the_owner_of_the_database_rewrites_or_removes_is_named(
     sealed: Path, command: Command, owner_pool: OwnerPool
-):
+) -> None:
     pool = await owner_pool(CELL)
     row = await pool.fetchrow("SELECT leaf_index, entry_id FROM audit.leaf ORDER BY leaf_index DESC OFFSET 1 LIMIT 1")
     assert row is not None
@@ -163,7 +163,7 @@ def check(folder: Path) -> Result:
     return CliRunner().invoke(command_line, ["verify", "log", str(folder), "--key", str(folder.parent / "keys.txt")])
 
 
-def test_checks_are_numbered_and_name_the_entry_that_differs(tmp_path: Path):
+def test_checks_are_numbered_and_name_the_entry_that_differs(tmp_path: Path) -> None:
     folder = written(tmp_path / "log", sealed_files([leaf(number) for number in range(300)], (5, 300)))
     good = check(folder)
     assert good.exit_code == 0, good.output
@@ -177,7 +177,7 @@ def test_checks_are_numbered_and_name_the_entry_that_differs(tmp_path: Path):
 
 
 @pytest.mark.parametrize("files", [{}, {"checkpoints/x000/x000/x000/007": b"x"}])
-def test_what_is_no_log_is_not_checked(tmp_path: Path, files: dict[str, bytes]):
+def test_what_is_no_log_is_not_checked(tmp_path: Path, files: dict[str, bytes]) -> None:
     (tmp_path / "log").mkdir()
     said = check(written(tmp_path / "log", files))
     assert said.exit_code == 1

@@ -29,7 +29,7 @@ def wide(text: str) -> str:
         ("anna+votes@example.org", "anna+votes@example.org"),
     ],
 )
-def test_one_mail_address_has_one_spelling(written: str, canonical_form: str):
+def test_one_mail_address_has_one_spelling(written: str, canonical_form: str) -> None:
     assert canonical.mail(written) == canonical_form
 
 
@@ -42,7 +42,7 @@ def test_one_mail_address_has_one_spelling(written: str, canonical_form: str):
         ("strasse@example.org", "straße@example.org"),
     ],
 )
-def test_addresses_that_two_people_can_have_stay_apart(one: str, another: str):
+def test_addresses_that_two_people_can_have_stay_apart(one: str, another: str) -> None:
     assert canonical.mail(one) != canonical.mail(another)
 
 
@@ -70,7 +70,7 @@ def test_addresses_that_two_people_can_have_stay_apart(one: str, another: str):
         "anna@" + "a." * 130 + "org",
     ],
 )
-def test_what_is_no_mail_address_is_refused_without_repeating_it(written: str):
+def test_what_is_no_mail_address_is_refused_without_repeating_it(written: str) -> None:
     with pytest.raises(DomainError) as refused:
         canonical.mail(written)
     assert refused.value.code is ErrorCode.MALFORMED_REQUEST
@@ -78,7 +78,7 @@ def test_what_is_no_mail_address_is_refused_without_repeating_it(written: str):
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_a_canonical_address_is_its_own_spelling_or_none_at_all(local: str, domain: str):
+def test_a_canonical_address_is_its_own_spelling_or_none_at_all(local: str, domain: str) -> None:
     found = None
     with suppress(DomainError):
         found = canonical.mail(f"{local}@{domain}.org")
@@ -97,14 +97,14 @@ def test_a_canonical_address_is_its_own_spelling_or_none_at_all(local: str, doma
         "+٤٩301234567",
     ],
 )
-def test_one_telephone_number_has_one_spelling(written: str):
+def test_one_telephone_number_has_one_spelling(written: str) -> None:
     assert canonical.phone(written) == "+49301234567"
 
 
 @pytest.mark.parametrize(
     "written", ["", "030 1234567", "+0301234567", "+1", "+1234567890123456", "+49 30 CALL", "++493"]
 )
-def test_what_is_no_international_number_is_refused(written: str):
+def test_what_is_no_international_number_is_refused(written: str) -> None:
     with pytest.raises(DomainError) as refused:
         canonical.phone(written)
     assert refused.value.code is ErrorCode.MALFORMED_REQUEST
@@ -114,11 +114,11 @@ def test_what_is_no_international_number_is_refused(written: str):
     "number",
     ["C01X00T47", "c01x00t47", " C01 X00 T47 ", "C01-X00-T47", "C01X00T47<<<", wide("C01X00T47"), "C01.X00.T47"],
 )
-def test_one_document_has_one_spelling(number: str):
+def test_one_document_has_one_spelling(number: str) -> None:
     assert canonical.document(Document("deu", "ID_CARD", number)) == ("DEU", "id_card", "C01X00T47")
 
 
-def test_documents_that_differ_stay_apart():
+def test_documents_that_differ_stay_apart() -> None:
     documents = [
         Document("DEU", "passport", "C01X00T47"),
         Document("DEU", "id_card", "C01X00T47"),
@@ -133,19 +133,19 @@ def test_documents_that_differ_stay_apart():
     ("country", "kind", "number"),
     [("DE", "passport", "1"), ("DEU", "", "1"), ("DEU", "passport", " -. "), ("DEU", "passport", "1" * 65)],
 )
-def test_what_is_no_document_is_refused_without_repeating_it(country: str, kind: str, number: str):
+def test_what_is_no_document_is_refused_without_repeating_it(country: str, kind: str, number: str) -> None:
     with pytest.raises(DomainError) as refused:
         canonical.document(Document(country, kind, number))
     assert (refused.value.code, refused.value.detail) == (ErrorCode.MALFORMED_REQUEST, "not a document")
 
 
-def test_what_a_provider_calls_somebody_is_compared_exactly():
+def test_what_a_provider_calls_somebody_is_compared_exactly() -> None:
     logins = [("https://one.example", "Anna"), ("https://one.example", "anna"), ("https://two.example", "Anna")]
     assert len({canonical.provider_login(*login) for login in logins}) == 3
 
 
 @pytest.mark.parametrize(("issuer", "subject"), [("", "a"), ("i", ""), ("i ", "a"), ("i", "a\nb"), ("i", "a" * 512)])
-def test_what_no_provider_calls_anybody_is_refused(issuer: str, subject: str):
+def test_what_no_provider_calls_anybody_is_refused(issuer: str, subject: str) -> None:
     with pytest.raises(DomainError) as refused:
         canonical.provider_login(issuer, subject)
     assert refused.value.code is ErrorCode.MALFORMED_REQUEST

@@ -46,7 +46,7 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_every_region_and_option_has_a_line():
+def test_every_region_and_option_has_a_line() -> None:
     found = rows(content(request(ExportFormat.CSV)))
     assert list(found[0]) == list(COLUMNS)
     assert [(row["region"], row["option_id"]) for row in found] == [
@@ -57,7 +57,7 @@ def test_every_region_and_option_has_a_line():
     assert {row["as_of"] for row in found} == {"2026-01-01T00:00:00+00:00"}
 
 
-def test_texts_survive_and_compute_nothing():
+def test_texts_survive_and_compute_nothing() -> None:
     found = rows(content(request(ExportFormat.CSV, region="UK")))
     assert [row["option"] for row in found] == ["Soup,\nhot", '"Salad"', "Noon"]
     assert found[0]["question"] == '\'=HYPERLINK("x")'
@@ -68,7 +68,7 @@ def test_texts_survive_and_compute_nothing():
 @pytest.mark.parametrize(
     ("region", "option", "votes"), [("UK", "1", 2), ("UK", "2", 0), ("ES", "1", 0), (None, "2", 1)]
 )
-def test_filters_agree_between_the_formats(region: str | None, option: str, votes: int):
+def test_filters_agree_between_the_formats(region: str | None, option: str, votes: int) -> None:
     lines = rows(content(request(ExportFormat.CSV, region, option)))
     assert sum(int(row["votes"]) for row in lines) == votes
     assert {row["option_id"] for row in lines} == {option}
@@ -78,20 +78,20 @@ def test_filters_agree_between_the_formats(region: str | None, option: str, vote
     assert sum(part["questions"][0]["options"][0]["votes"] for part in document["regions"]) == votes
 
 
-def test_a_document_adds_up():
+def test_a_document_adds_up() -> None:
     document = json.loads(content(request(ExportFormat.JSON)))
     assert document["totalResponses"] == sum(part["totalResponses"] for part in document["regions"]) == 4
     assert (document["asOf"], document["missingCells"]) == ("2026-01-01T00:00:00.000Z", ["us"])
     assert [part["region"] for part in document["regions"]] == ["ES", "FR", "UK"]
 
 
-def test_nothing_counted_yet_is_still_a_file():
+def test_nothing_counted_yet_is_still_a_file() -> None:
     empty = MergedTotals(positions={}, counts={})
     assert {row["votes"] for row in rows(content(request(ExportFormat.CSV), empty))} == {"0"}
     assert json.loads(content(request(ExportFormat.JSON), empty))["asOf"] is None
 
 
-def test_a_snapshot_keeps_every_count():
+def test_a_snapshot_keeps_every_count() -> None:
     snapshot = snapshot_of(SURVEY, TOTALS)
     kept = {(region.region, option): votes for region in snapshot.regions for option, votes in region.options.items()}
     assert kept | {(region.region, BALLOTS): region.ballots for region in snapshot.regions} == COUNTS

@@ -44,25 +44,25 @@ def signals(**fields: Any) -> LoginSignals:
     return LoginSignals(**{**usual, **fields})
 
 
-def test_a_login_as_always_is_allowed():
+def test_a_login_as_always_is_allowed() -> None:
     verdict = judge_login(signals(), POLICY)
     assert (verdict.decision, verdict.reasons, verdict.policy_version) == (LoginDecision.ALLOW, (), 1)
     assert verdict.score_permille < 5
 
 
-def test_one_from_elsewhere_is_challenged_and_says_why():
+def test_one_from_elsewhere_is_challenged_and_says_why() -> None:
     verdict = judge_login(signals(sightings=ELSEWHERE, device_known=False), POLICY)
     assert verdict.decision is LoginDecision.CHALLENGE
     assert verdict.reasons[:2] == (LoginReason.UNLIKE_HISTORY, LoginReason.NEW_DEVICE)
 
 
-def test_a_first_login_is_judged_without_a_history():
+def test_a_first_login_is_judged_without_a_history() -> None:
     first = signals(my_logins=0, sightings=ELSEWHERE, device_known=False)
     assert sum(log_ratio(sighting, first, POLICY) for sighting in first.sightings) == pytest.approx(0)
     assert judge_login(first, POLICY).decision is LoginDecision.ALLOW
 
 
-def test_a_new_address_of_the_same_operator_weighs_less_than_one_of_another_country():
+def test_a_new_address_of_the_same_operator_weighs_less_than_one_of_another_country() -> None:
     def network(mine: tuple[int, ...]) -> float:
         seen = FeatureSighting(feature=LoginFeature.NETWORK, mine=mine, everyone=(10, 9_000, 70_000))
         return log_ratio(seen, signals(), POLICY)
@@ -72,7 +72,7 @@ def test_a_new_address_of_the_same_operator_weighs_less_than_one_of_another_coun
     assert known < 0 < nothing
 
 
-def test_the_ratio_is_the_papers():
+def test_the_ratio_is_the_papers() -> None:
     """By hand: p(x) = 60.5/100001; p(x | u) from three levels, the rest with p(x)."""
     p_x, p_operator, p_country = (60.5 / 100_001, 9_000.5 / 100_001, 70_000.5 / 100_001)
     trust = 50 / 53
@@ -94,13 +94,13 @@ def test_the_ratio_is_the_papers():
         ({"travel_kmh": 5_000}, LoginDecision.CHALLENGE, "impossible_travel"),
     ],
 )
-def test_what_speaks_against_a_login_as_always(fields: dict[str, Any], decision: LoginDecision, reason: str):
+def test_what_speaks_against_a_login_as_always(fields: dict[str, Any], decision: LoginDecision, reason: str) -> None:
     verdict = judge_login(signals(**fields), POLICY)
     assert verdict.decision is decision
     assert reason in verdict.reasons
 
 
-def test_an_attack_with_everything_against_it_is_denied():
+def test_an_attack_with_everything_against_it_is_denied() -> None:
     verdict = judge_login(
         signals(
             sightings=ELSEWHERE,
@@ -117,7 +117,7 @@ def test_an_attack_with_everything_against_it_is_denied():
     assert verdict.reasons[-1] == "tor"
 
 
-def test_another_policy_judges_the_same_signals_otherwise():
+def test_another_policy_judges_the_same_signals_otherwise() -> None:
     kept = signals(device_known=False)
     tolerant = dataclasses.replace(POLICY, version=2, forces={})
     assert judge_login(kept, POLICY).decision is LoginDecision.CHALLENGE
@@ -126,13 +126,13 @@ def test_another_policy_judges_the_same_signals_otherwise():
 
 
 @pytest.mark.parametrize("policy", LOGIN_POLICIES.values(), ids=lambda policy: f"version-{policy.version}")
-def test_no_absence_of_a_vendor_opens_a_door(policy: Any):
+def test_no_absence_of_a_vendor_opens_a_door(policy: Any) -> None:
     for fields in ({"challenge": ChallengeOutcome.ABSENT}, {"device_absent": True}, {"leak": CredentialLeak.ABSENT}):
         assert judge_login(signals(**fields), policy).decision is not LoginDecision.ALLOW
     assert all(sum(weights) < 1 for weights in policy.level_weights.values())
 
 
-def test_how_fast_somebody_would_have_travelled():
+def test_how_fast_somebody_would_have_travelled() -> None:
     glasgow, sydney, edinburgh = (55.86, -4.25), (-33.87, 151.21), (55.95, -3.19)
     assert travel_kmh(glasgow, sydney, 2.0) == pytest.approx(8_450, rel=0.02)
     assert travel_kmh(glasgow, edinburgh, 0.01) == 0
@@ -145,7 +145,7 @@ def test_how_fast_somebody_would_have_travelled():
     logins=st.integers(0, 1000),
     total=st.integers(0, 10**9),
 )
-def test_every_history_has_a_score(mine: list[int], everyone: list[int], logins: int, total: int):
+def test_every_history_has_a_score(mine: list[int], everyone: list[int], logins: int, total: int) -> None:
     seen = FeatureSighting(feature=LoginFeature.NETWORK, mine=tuple(mine), everyone=tuple(everyone))
     verdict = judge_login(signals(my_logins=logins, all_logins=total, sightings=(seen,)), POLICY)
     assert 0 <= verdict.score_permille <= 1000

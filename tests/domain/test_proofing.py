@@ -5,7 +5,7 @@ import pytest
 from domain.proofing import Document, ProofingPolicy, age_on
 
 
-def test_a_number_is_not_shown():
+def test_a_number_is_not_shown() -> None:
     assert "AB1234" not in repr(Document("FRA", "passport", "AB1234"))
 
 
@@ -18,10 +18,10 @@ def test_a_number_is_not_shown():
         (date(2000, 5, 17), date(2018, 5, 17), 18),
     ],
 )
-def test_who_was_born_on_a_leap_day_comes_of_age_on_the_first_of_march(born_on: date, today: date, years: int):
+def test_who_was_born_on_a_leap_day_comes_of_age_on_the_first_of_march(born_on: date, today: date, years: int) -> None:
     assert age_on(born_on, today) == years
 
 
-def test_a_region_selects_its_provider():
+def test_a_region_selects_its_provider() -> None:
     policy = ProofingPolicy(version=3, default="one", by_region={"DE": "two"})
     assert (policy.provider("DE"), policy.provider("FR")) == ("two", "one")

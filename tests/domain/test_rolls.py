@@ -7,7 +7,7 @@ from domain.proofing import Document
 from domain.rolls import RollEntry, check_columns, entry_of
 
 
-def test_a_row_names_a_voter_or_a_document():
+def test_a_row_names_a_voter_or_a_document() -> None:
     voter = new_voter_id("eu")
     document = {"country": "deu", "kind": "Passport", "number": "c01-x00 t47"}
     assert entry_of({"voter_id": f" {voter} ", **document}) == RollEntry(voter_id=voter)
@@ -28,11 +28,11 @@ def test_a_row_names_a_voter_or_a_document():
         {"voter_id": "anna", "country": "DEU", "kind": "passport", "number": "C01X00T47"},
     ],
 )
-def test_a_row_that_names_nobody_is_malformed(row: dict[str, str | None]):
+def test_a_row_that_names_nobody_is_malformed(row: dict[str, str | None]) -> None:
     assert entry_of(row) is None
 
 
-def test_a_table_has_to_have_the_columns():
+def test_a_table_has_to_have_the_columns() -> None:
     check_columns(["voter_id"])
     check_columns(["name", "number", "kind", "country"])
     for columns in ([], ["name"], ["country", "kind"]):

@@ -67,7 +67,7 @@ def ids(survey: Survey) -> dict[str, list[str]]:
     return {q.id: [o.id for o in q.options] for q in survey.questions}
 
 
-def test_a_new_survey_numbers_questions_and_options_from_one():
+def test_a_new_survey_numbers_questions_and_options_from_one() -> None:
     found = entry(question("a"), question("b", options=options("x", "y", "z")))
     assert ids(found.survey) == {"1": ["1", "2"], "2": ["3", "4", "5"]}
     assert found.counters == Counters(2, 5)
@@ -75,7 +75,7 @@ def test_a_new_survey_numbers_questions_and_options_from_one():
     assert found.stage is SurveyStage.DRAFT
 
 
-def test_update_creates_changes_and_deletes_in_one_request():
+def test_update_creates_changes_and_deletes_in_one_request() -> None:
     before = entry(question("a"), question("b"))
     after = amended(
         before,
@@ -90,7 +90,7 @@ def test_update_creates_changes_and_deletes_in_one_request():
     assert after.survey.version == 2
 
 
-def test_ids_are_never_used_again_after_a_deletion():
+def test_ids_are_never_used_again_after_a_deletion() -> None:
     before = entry(question("a"), question("b"))
     without = amended(before, draft(question("a", id="1", options=(OptionDraft("Homer", id="1"), OptionDraft("new")))))
     again = amended(without, draft(question("b"), question("c")))
@@ -99,7 +99,7 @@ def test_ids_are_never_used_again_after_a_deletion():
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=8))
-def test_what_stays_keeps_its_id_through_any_number_of_updates(steps: list[list[bool]]):
+def test_what_stays_keeps_its_id_through_any_number_of_updates(steps: list[list[bool]]) -> None:
     found = entry(question("a"), question("b"), question("c"))
     ever: set[str] = {o.id for q in found.survey.questions for o in q.options}
     for step in steps:
@@ -159,27 +159,27 @@ def test_what_stays_keeps_its_id_through_any_number_of_updates(steps: list[list[
         draft(*(question(text_max=ANSWER_TEXT_MAX) for _ in range(2))),  # the padded ballot would not fit
     ],
 )
-def test_what_breaks_a_rule_is_refused(wanted: SurveyDraft):
+def test_what_breaks_a_rule_is_refused(wanted: SurveyDraft) -> None:
     assert code_of(entry(), wanted) is ErrorCode.SURVEY_INVALID
 
 
-def test_the_largest_survey_that_the_limits_allow_is_taken():
+def test_the_largest_survey_that_the_limits_allow_is_taken() -> None:
     many = options(*(f"option {n}" for n in range(OPTIONS_MAX)))
     found = entry(question(min=0, max=OPTIONS_MAX, options=many))
     assert len(found.survey.questions[0].options) == OPTIONS_MAX
 
 
-def test_a_survey_too_large_to_travel_is_refused():
+def test_a_survey_too_large_to_travel_is_refused() -> None:
     large = options(*("x" * OPTION_TEXT_MAX for _ in range(OPTIONS_MAX)))
     with pytest.raises(DomainError, match="bytes"):
         entry(*(question(max=1, options=large) for _ in range(3)))
 
 
-def test_a_question_may_ask_for_text_alone():
+def test_a_question_may_ask_for_text_alone() -> None:
     assert entry(question(min=0, max=0, options=(), text_max=100)).survey.questions[0].text_max == 100
 
 
-def test_properties_left_out_keep_their_value_and_new_ones_get_defaults():
+def test_properties_left_out_keep_their_value_and_new_ones_get_defaults() -> None:
     before = entry(
         question(description="why", text_max=9),
         regions=("UK", "FR"),
@@ -195,7 +195,7 @@ def test_properties_left_out_keep_their_value_and_new_ones_get_defaults():
     assert (cleared.survey.regions, cleared.survey.finish_at) == ((), None)
 
 
-def test_questions_and_options_stand_in_their_order():
+def test_questions_and_options_stand_in_their_order() -> None:
     found = entry(
         question("b", order=2), question("a", order=1, options=(OptionDraft("y", order=2), OptionDraft("x", order=1)))
     )
@@ -207,7 +207,7 @@ def published(found: CatalogueEntry) -> CatalogueEntry:
     return replace(found, stage=SurveyStage.PUBLISHED, survey=found.survey.model_copy(update={"start_at": NOW}))
 
 
-def test_texts_of_a_published_survey_can_be_corrected():
+def test_texts_of_a_published_survey_can_be_corrected() -> None:
     before = published(entry())
     wanted = draft(
         question(
@@ -244,23 +244,23 @@ def test_texts_of_a_published_survey_can_be_corrected():
         {"finish_at": NOW + timedelta(days=1)},
     ],
 )
-def test_nothing_else_of_a_published_survey_changes(change: dict[str, Any]):
+def test_nothing_else_of_a_published_survey_changes(change: dict[str, Any]) -> None:
     before = published(entry())
     assert code_of(before, kept(before, **change)) is ErrorCode.SURVEY_FROZEN
 
 
 @pytest.mark.parametrize("stage", [SurveyStage.PUBLISHING, SurveyStage.FINISHED])
-def test_a_survey_on_its_way_or_finished_does_not_change(stage: SurveyStage):
+def test_a_survey_on_its_way_or_finished_does_not_change(stage: SurveyStage) -> None:
     before = replace(entry(), stage=stage)
     assert code_of(before, kept(before)) is ErrorCode.SURVEY_FROZEN
 
 
-def test_a_bad_text_of_a_correction_is_invalid_not_frozen():
+def test_a_bad_text_of_a_correction_is_invalid_not_frozen() -> None:
     before = published(entry())
     assert code_of(before, kept(before, title="")) is ErrorCode.SURVEY_INVALID
 
 
-def test_digest_names_the_definition():
+def test_digest_names_the_definition() -> None:
     survey = entry().survey
     check_survey(survey)
     assert definition_digest(survey) == definition_digest(survey.model_copy())

@@ -63,7 +63,7 @@ async def client_of(
             yield client
 
 
-async def test_a_request_goes_out_as_it_is_and_its_connection_is_used_again():
+async def test_a_request_goes_out_as_it_is_and_its_connection_is_used_again() -> None:
     vendor = Vendor([OK])
     async with client_of(vendor) as client:
         answer = await client.post("/a?b=c", content=b"body", headers={"x-one": "1"})
@@ -77,7 +77,7 @@ async def test_a_request_goes_out_as_it_is_and_its_connection_is_used_again():
     assert vendor.connections == 1
 
 
-async def test_a_body_in_pieces_is_sent_with_its_length():
+async def test_a_body_in_pieces_is_sent_with_its_length() -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"one "
         yield b"two"
@@ -99,7 +99,7 @@ async def test_a_body_in_pieces_is_sent_with_its_length():
     ],
     ids=["chunked", "empty", "hints-first"],
 )
-async def test_every_framing_ends_where_it_says(answer: bytes, content: bytes):
+async def test_every_framing_ends_where_it_says(answer: bytes, content: bytes) -> None:
     vendor = Vendor([answer])
     async with client_of(vendor) as client:
         for _ in range(2):
@@ -110,7 +110,7 @@ async def test_every_framing_ends_where_it_says(answer: bytes, content: bytes):
 
 
 @pytest.mark.parametrize("vendor", [Vendor([LAST]), Vendor([OK], closes=True)], ids=["said", "unsaid"])
-async def test_a_connection_that_is_over_is_not_used_again(vendor: Vendor):
+async def test_a_connection_that_is_over_is_not_used_again(vendor: Vendor) -> None:
     async with client_of(vendor) as client:
         for turn in range(1, 4):
             assert (await client.get("/")).content == b"ok"
@@ -118,7 +118,7 @@ async def test_a_connection_that_is_over_is_not_used_again(vendor: Vendor):
             assert vendor.connections == turn
 
 
-async def test_a_connection_that_was_idle_for_long_is_not_used_again():
+async def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
     vendor = Vendor([OK])
     async with client_of(vendor, idle_s=0.0) as client:
         await client.get("/")
@@ -126,7 +126,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again():
     assert vendor.connections == 2
 
 
-async def test_an_answer_of_no_said_length_ends_with_its_connection():
+async def test_an_answer_of_no_said_length_ends_with_its_connection() -> None:
     vendor = Vendor([b"HTTP/1.1 200 OK\r\n\r\nto the end"], closes=True)
     async with client_of(vendor) as client:
         assert (await client.get("/")).content == b"to the end"
@@ -148,7 +148,7 @@ async def test_an_answer_of_no_said_length_ends_with_its_connection():
     ],
     ids=["short", "cut-chunks", "cut-head", "nothing", "two-lengths", "two-framings", "other", "large", "two", "ssh"],
 )
-async def test_what_is_no_whole_answer_is_none_and_the_next_request_has_another_connection(answer: bytes):
+async def test_what_is_no_whole_answer_is_none_and_the_next_request_has_another_connection(answer: bytes) -> None:
     vendor = Vendor([answer, OK], closes=True)
     async with client_of(vendor) as client:
         with pytest.raises(httpx.TransportError):
@@ -162,7 +162,7 @@ async def test_what_is_no_whole_answer_is_none_and_the_next_request_has_another_
     [b"x-more: 1\r\n", b"a", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"1\r\na\r\n"],
     ids=["headers", "header", "hints", "crumbs"],
 )
-async def test_an_answer_whose_head_has_no_end_is_none(piece: bytes):
+async def test_an_answer_whose_head_has_no_end_is_none(piece: bytes) -> None:
     begin = b"HTTP/1.1 200 OK\r\nx-first: " if piece == b"a" else b"HTTP/1.1 200 OK\r\n"
     begin = {b"H": b"", b"1": begin + b"transfer-encoding: chunked\r\n\r\n"}.get(piece[:1], begin)
     sent = 0
@@ -187,7 +187,7 @@ async def test_an_answer_whose_head_has_no_end_is_none(piece: bytes):
     assert sent < 20_000_000  # and not what fits into the memory
 
 
-async def test_who_waits_no_longer_closes_the_connection_and_leaves_the_place():
+async def test_who_waits_no_longer_closes_the_connection_and_leaves_the_place() -> None:
     vendor = Vendor([None, OK])
     async with client_of(vendor, connections=1) as client:
         with pytest.raises(TimeoutError):
@@ -197,7 +197,7 @@ async def test_who_waits_no_longer_closes_the_connection_and_leaves_the_place():
         assert (await client.get("/")).content == b"ok"
 
 
-async def test_more_requests_than_connections_wait_for_one():
+async def test_more_requests_than_connections_wait_for_one() -> None:
     vendor = Vendor([OK])
     async with client_of(vendor, connections=2) as client:
         answers = await asyncio.gather(*(client.get("/") for _ in range(20)))
@@ -206,7 +206,7 @@ async def test_more_requests_than_connections_wait_for_one():
 
 
 @pytest.mark.parametrize("value", [b"a\r\nx-two: 2", b"a\nb", b"a\0"])
-async def test_no_header_makes_two_of_a_request(value: bytes):
+async def test_no_header_makes_two_of_a_request(value: bytes) -> None:
     vendor = Vendor([OK])
     async with client_of(vendor) as client:
         with pytest.raises(httpx.LocalProtocolError):
@@ -214,7 +214,7 @@ async def test_no_header_makes_two_of_a_request(value: bytes):
     assert not vendor.requests
 
 
-async def test_a_server_is_asked_over_tls_where_an_authority_vouches_for_it(tmp_path: Path):
+async def test_a_server_is_asked_over_tls_where_an_authority_vouches_for_it(tmp_path: Path) -> None:
     served, authority = certificate(tmp_path, "vendor.example")
     trusted = ssl.create_default_context(cafile=str(authority))
     vendor = Vendor([OK])
@@ -231,7 +231,7 @@ async def test_a_server_is_asked_over_tls_where_an_authority_vouches_for_it(tmp_
     assert len(vendor.requests) == 2
 
 
-async def test_what_is_no_http_is_not_asked():
+async def test_what_is_no_http_is_not_asked() -> None:
     async with client_of(Vendor([OK])) as client:
         with pytest.raises(httpx.UnsupportedProtocol):
             await client.get("ftp://127.0.0.1/")

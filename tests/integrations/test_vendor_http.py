@@ -77,7 +77,7 @@ async def hasty(control: httpx.AsyncClient) -> AsyncIterator[VendorHttp]:
         yield VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=TIMEOUT_S)
 
 
-async def test_an_answer_of_any_status_is_an_answer(control: httpx.AsyncClient, http: VendorHttp):
+async def test_an_answer_of_any_status_is_an_answer(control: httpx.AsyncClient, http: VendorHttp) -> None:
     _, content = await http.send_for_json("POST", "/here", content=b"hello")
     assert content == {"body": "hello", "encodings": "identity"}
     await control.post("/_control/faults", json={"kind": "status", "status": 429, "retryAfterS": 7})
@@ -102,7 +102,7 @@ async def test_an_answer_of_any_status_is_an_answer(control: httpx.AsyncClient, 
 )
 async def test_what_is_no_answer_is_unavailable_in_time(
     control: httpx.AsyncClient, http: VendorHttp, hasty: VendorHttp, fault: dict[str, object]
-):
+) -> None:
     await control.post("/_control/faults", json=fault)
     began = time.monotonic()
     with pytest.raises(DomainError) as raised:
@@ -113,13 +113,13 @@ async def test_what_is_no_answer_is_unavailable_in_time(
 
 
 @pytest.mark.parametrize("path", ["/bomb", "/elsewhere", "/list", "/deep"])
-async def test_what_is_packed_or_no_object_or_elsewhere_is_unavailable(http: VendorHttp, path: str):
+async def test_what_is_packed_or_no_object_or_elsewhere_is_unavailable(http: VendorHttp, path: str) -> None:
     with pytest.raises(DomainError) as raised:
         await http.send_for_json("GET", path)
     assert raised.value.code is ErrorCode.DEVICES_UNAVAILABLE
 
 
-async def test_a_byte_now_and_then_is_no_answer():
+async def test_a_byte_now_and_then_is_no_answer() -> None:
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
         for _ in range(100):
@@ -135,7 +135,7 @@ async def test_a_byte_now_and_then_is_no_answer():
         assert time.monotonic() - began < BOUND_S
 
 
-async def test_nobody_home_and_no_http_are_unavailable():
+async def test_nobody_home_and_no_http_are_unavailable() -> None:
     async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         writer.close()
@@ -151,7 +151,7 @@ async def test_nobody_home_and_no_http_are_unavailable():
             await http.send("GET", "/")
 
 
-async def test_no_call_outlives_the_caller(control: httpx.AsyncClient, http: VendorHttp):
+async def test_no_call_outlives_the_caller(control: httpx.AsyncClient, http: VendorHttp) -> None:
     await control.post("/_control/faults", json={"kind": "never"})
     began = time.monotonic()
     with until(began + 0.05), pytest.raises(DomainError):

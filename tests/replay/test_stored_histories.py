@@ -16,21 +16,21 @@ HISTORIES = {path.stem: path.read_text() for path in sorted((Path(__file__).pare
 
 
 @pytest.mark.parametrize("name", HISTORIES)
-async def test_a_stored_history_replays(name: str):
+async def test_a_stored_history_replays(name: str) -> None:
     history = WorkflowHistory.from_json(name, HISTORIES[name])
     replayer = Replayer(workflows=list(WORKFLOWS), data_converter=pydantic_data_converter, workflow_runner=sandbox())
     await replayer.replay_workflow(history)
 
 
 @pytest.mark.parametrize("name", [temporalio.workflow._Definition.must_from_class(kind).name for kind in WORKFLOWS])
-def test_a_workflow_type_has_stored_histories(name: str):
+def test_a_workflow_type_has_stored_histories(name: str) -> None:
     started = [json.loads(text)["events"][0] for text in HISTORIES.values()]
     types = [event["workflowExecutionStartedEventAttributes"]["workflowType"]["name"] for event in started]
     assert name in types
 
 
 @pytest.mark.parametrize("case", ["recorded", "all-refused", "ledger-away", "broker-away", "digest-mismatch"])
-def test_every_end_of_a_batch_is_stored(case: str):
+def test_every_end_of_a_batch_is_stored(case: str) -> None:
     assert f"submit-votes-{case}" in HISTORIES
 
 
@@ -59,14 +59,14 @@ def test_every_end_of_a_batch_is_stored(case: str):
         "under-age",
     ],
 )
-def test_every_end_of_a_registration_is_stored(case: str):
+def test_every_end_of_a_registration_is_stored(case: str) -> None:
     assert any(name.startswith(f"register-voter-{case}") for name in HISTORIES)
 
 
 @pytest.mark.parametrize(
     "case", ["active", "acted-on", "reversed", "rechecked", "expired", "rejected", "duplicate-face"]
 )
-def test_every_end_of_a_case_is_stored(case: str):
+def test_every_end_of_a_case_is_stored(case: str) -> None:
     assert any(name.startswith(f"verify-identity-local-{case}") for name in HISTORIES)
     assert any(name.startswith(f"verify-identity-{case}") for name in HISTORIES)  # as releases before began them
 
@@ -87,7 +87,7 @@ def test_every_end_of_a_case_is_stored(case: str):
         "stepped-up-new_device",
     ],
 )
-def test_every_end_of_a_login_is_stored(case: str):
+def test_every_end_of_a_login_is_stored(case: str) -> None:
     assert f"assess-login-one-step-{case}" in HISTORIES
     assert f"assess-login-one-look-{case}" in HISTORIES  # as releases before `assess_login` began them
     assert f"assess-login-{case}" in HISTORIES  # as releases before `look_at_login` began them
@@ -114,20 +114,20 @@ def test_every_end_of_a_login_is_stored(case: str):
         "recover-account-directory-away",
     ],
 )
-def test_every_end_of_an_account_is_stored(case: str):
+def test_every_end_of_an_account_is_stored(case: str) -> None:
     assert case in HISTORIES
 
 
 @pytest.mark.parametrize("case", ["read", "refused", "expired"])
-def test_every_end_of_an_unmasking_is_stored(case: str):
+def test_every_end_of_an_unmasking_is_stored(case: str) -> None:
     assert f"break-glass-{case}" in HISTORIES
 
 
 @pytest.mark.parametrize("case", ["due", "nothing-due", "personal", "hashes", "tokens"])
-def test_every_way_of_a_rotation_is_stored(case: str):
+def test_every_way_of_a_rotation_is_stored(case: str) -> None:
     assert f"rotate-keys-{case}" in HISTORIES
 
 
-def test_a_stored_history_tells_nothing_of_the_machine_that_made_it():
+def test_a_stored_history_tells_nothing_of_the_machine_that_made_it() -> None:
     words = ("stackTrace", "site-packages")
     assert [(name, word) for name, text in HISTORIES.items() for word in words if word in text] == []

@@ -19,7 +19,7 @@ async def run(settings, lifetime, telemetry, stopping):
 
 
 @pytest.mark.parametrize("name", ["nothing", "composition", "__main__", "", "../etc", "a.b"])
-def test_what_is_no_worker_is_refused(name: str):
+def test_what_is_no_worker_is_refused(name: str) -> None:
     with pytest.raises(LookupError):
         find_run(name)
 
@@ -32,7 +32,7 @@ async def ask(port: int, path: str) -> bytes:
     return answer
 
 
-async def test_a_worker_from_start_to_stop(tmp_path: Path):
+async def test_a_worker_from_start_to_stop(tmp_path: Path) -> None:
     (tmp_path / "ghost.py").write_text(WORKER)
     start = f"import workers, sys, runpy; workers.__path__.append({str(tmp_path)!r}); sys.argv[1:] = ['ghost']; "
     process = await asyncio.create_subprocess_exec(

@@ -87,7 +87,7 @@ async def replay(name: str, history: WorkflowHistory) -> None:
         (HISTORIES / f"{name}.json").write_text(json.dumps(events, indent=1, sort_keys=True) + "\n")
 
 
-async def test_what_has_closed_is_archived_as_it_is_and_once(world: ArchiveWorld, client: Client):
+async def test_what_has_closed_is_archived_as_it_is_and_once(world: ArchiveWorld, client: Client) -> None:
     executions = await world.pay(3)
     began = datetime.now(UTC)
     archived = await run(world, client, "archive-histories-archived")
@@ -103,7 +103,9 @@ async def test_what_has_closed_is_archived_as_it_is_and_once(world: ArchiveWorld
     await world.check_whole([*executions, *more])
 
 
-async def test_killed_after_any_step_it_goes_on_without_a_duplicate_or_a_hole(world: ArchiveWorld, client: Client):
+async def test_killed_after_any_step_it_goes_on_without_a_duplicate_or_a_hole(
+    world: ArchiveWorld, client: Client
+) -> None:
     executions = await world.pay(5)
     left = set(STEPS)
 
@@ -119,7 +121,7 @@ async def test_killed_after_any_step_it_goes_on_without_a_duplicate_or_a_hole(wo
     assert len(world.files()) > 1
 
 
-async def test_an_execution_that_was_ended_from_outside_leaves_nothing_out(world: ArchiveWorld, client: Client):
+async def test_an_execution_that_was_ended_from_outside_leaves_nothing_out(world: ArchiveWorld, client: Client) -> None:
     executions = await world.pay(4)
 
     async def end(name: str) -> None:
@@ -136,7 +138,7 @@ async def test_an_execution_that_was_ended_from_outside_leaves_nothing_out(world
     await world.check_whole(executions)
 
 
-async def test_it_goes_on_from_where_another_run_was(world: ArchiveWorld, client: Client):
+async def test_it_goes_on_from_where_another_run_was(world: ArchiveWorld, client: Client) -> None:
     await world.pay(1)
     after = datetime.now(UTC)
     (late,) = await world.pay(1)
@@ -147,7 +149,7 @@ async def test_it_goes_on_from_where_another_run_was(world: ArchiveWorld, client
 
 async def test_a_history_with_a_payload_that_can_be_read_does_not_leave(
     world: ArchiveWorld, client: Client, settings_for: SettingsFor
-):
+) -> None:
     address = settings_for().cells[CELL].temporal
     bare = await Client.connect(f"{address.host}:{address.port}", namespace=address.namespace)
     good, (bad,) = await world.pay(2), await world.pay(1, client=bare)
@@ -159,7 +161,7 @@ async def test_a_history_with_a_payload_that_can_be_read_does_not_leave(
     assert await world.reading().read(bad.workflow_id) is None
 
 
-async def test_what_the_server_forgot_in_between_is_named(world: ArchiveWorld, client: Client):
+async def test_what_the_server_forgot_in_between_is_named(world: ArchiveWorld, client: Client) -> None:
     kept, forgotten = await world.pay(2)
 
     def forget(name: str) -> None:
@@ -175,7 +177,7 @@ async def test_what_the_server_forgot_in_between_is_named(world: ArchiveWorld, c
 
 async def test_what_the_server_forgot_after_it_was_written_is_archived_all_the_same(
     world: ArchiveWorld, client: Client
-):
+) -> None:
     kept, forgotten = await world.pay(2)
     before = await world.server.read(forgotten.workflow_id)
 
@@ -195,7 +197,7 @@ async def test_what_the_server_forgot_after_it_was_written_is_archived_all_the_s
     assert await world.reading().read(kept.workflow_id) is not None
 
 
-async def test_a_file_that_was_changed_is_named_and_not_noted(world: ArchiveWorld, client: Client):
+async def test_a_file_that_was_changed_is_named_and_not_noted(world: ArchiveWorld, client: Client) -> None:
     executions = await world.pay(2)
 
     def change(name: str) -> None:
@@ -215,7 +217,7 @@ async def test_a_file_that_was_changed_is_named_and_not_noted(world: ArchiveWorl
     assert await world.archive.place(executions[0].workflow_id) is None
 
 
-async def test_a_file_that_stands_in_the_way_is_not_taken_for_ours(world: ArchiveWorld):
+async def test_a_file_that_stands_in_the_way_is_not_taken_for_ours(world: ArchiveWorld) -> None:
     await world.pay(1)
     plan: ArchivePlan = await ActivityEnvironment().run(world.activities().plan_archive, PlanArchiveInput(cell=CELL))
     await world.archived()
@@ -267,7 +269,7 @@ class Many:
 
 
 @pytest.mark.parametrize("apart", [timedelta(0), timedelta(microseconds=1), timedelta(seconds=7)])
-async def test_the_oldest_come_first_and_every_one_comes_once(apart: timedelta, tmp_path: Path):
+async def test_the_oldest_come_first_and_every_one_comes_once(apart: timedelta, tmp_path: Path) -> None:
     began = datetime.now(UTC) - timedelta(hours=10)
     many = Many([began + apart * number for number in range(3000)])
     archiving = HistoryArchiveActivities(
@@ -291,7 +293,7 @@ async def test_the_oldest_come_first_and_every_one_comes_once(apart: timedelta, 
         assert many.noted == [each.workflow_id for each in many.executions]
 
 
-async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client):
+async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client) -> None:
     cell = f"cell{secrets.token_hex(4)}"
     handle = client.get_schedule_handle(archive_histories_workflow_id(cell, "scheduled"))
     try:

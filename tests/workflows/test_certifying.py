@@ -46,7 +46,7 @@ async def certify(world: World) -> None:
     await world.handle.execute_update(RunSurveyWorkflow.certify, RequestCertification(actor="staff:u_x"))
 
 
-async def test_an_ended_survey_is_certified_and_its_keys_are_destroyed_after_its_retention(client: Client):
+async def test_an_ended_survey_is_certified_and_its_keys_are_destroyed_after_its_retention(client: Client) -> None:
     async with working(client, cached=0, retention=timedelta(seconds=1)) as world:
         world.cells["eu"].ballots = 3
         await world.publish()
@@ -70,7 +70,7 @@ async def test_an_ended_survey_is_certified_and_its_keys_are_destroyed_after_its
         await world.replayed("run-survey-certified-as-compared")
 
 
-async def test_what_reconciliation_finds_keeps_it_uncertified_until_staff_ask_after_a_repair(client: Client):
+async def test_what_reconciliation_finds_keeps_it_uncertified_until_staff_ask_after_a_repair(client: Client) -> None:
     async with working(client) as world:
         world.differing = (
             Difference(kind=DifferenceKind.BALLOTS_ROOT_DIFFERS, cell="us", detail="not its root", batch="ab-7"),
@@ -94,7 +94,7 @@ async def test_what_reconciliation_finds_keeps_it_uncertified_until_staff_ask_af
         await world.replayed("run-survey-differing-then-certified")
 
 
-async def test_what_the_recount_finds_is_named_too(client: Client):
+async def test_what_the_recount_finds_is_named_too(client: Client) -> None:
     async with working(client) as world:
         found = CertificationDifference(cell="eu", kind="ballot_unreadable", row="ballot 1 of batch ab-7")
         world.recounter.differences = (found,)
@@ -107,7 +107,7 @@ async def test_what_the_recount_finds_is_named_too(client: Client):
         await world.replayed("run-survey-recount-differs")
 
 
-async def test_what_reconciliation_has_not_compared_keeps_it_uncertified(client: Client):
+async def test_what_reconciliation_has_not_compared_keeps_it_uncertified(client: Client) -> None:
     async with working(client) as world:
         world.cells["us"].ballots = 1
         world.unreached = ("all/cells", "eu/tally")
@@ -133,7 +133,9 @@ async def open_rows(world: World, attempt: int) -> list[tuple[str, str, str]]:
     return [(found.cell, found.kind, found.row) for found in (await uncertified(world)).differences]
 
 
-async def test_a_batch_that_runs_is_waited_for_and_one_that_is_lost_is_named_before_anything_is_sealed(client: Client):
+async def test_a_batch_that_runs_is_waited_for_and_one_that_is_lost_is_named_before_anything_is_sealed(
+    client: Client,
+) -> None:
     async with working(client) as world:
         opened = await world.publish()
         assert opened.start_at is not None
@@ -153,7 +155,7 @@ async def test_a_batch_that_runs_is_waited_for_and_one_that_is_lost_is_named_bef
         await world.replayed("run-survey-batch-lost")
 
 
-async def test_a_cell_that_is_away_at_the_end_delays_the_certificate_and_not_the_end(client: Client):
+async def test_a_cell_that_is_away_at_the_end_delays_the_certificate_and_not_the_end(client: Client) -> None:
     start = datetime.now(UTC)
     async with working(client, finish_at=start + timedelta(seconds=4)) as world:
         await world.publish()
@@ -167,7 +169,7 @@ async def test_a_cell_that_is_away_at_the_end_delays_the_certificate_and_not_the
         await world.replayed("run-survey-cell-away-at-the-end")
 
 
-async def test_a_cell_that_is_away_delays_an_end_by_hand_for_itself_only(client: Client):
+async def test_a_cell_that_is_away_delays_an_end_by_hand_for_itself_only(client: Client) -> None:
     async with working(client) as world:
         eu, us = world.cells["eu"], world.cells["us"]
         await world.publish()
@@ -186,7 +188,9 @@ async def test_a_cell_that_is_away_delays_an_end_by_hand_for_itself_only(client:
         await world.replayed("run-survey-finished-with-a-cell-away")
 
 
-async def test_a_cell_that_has_lost_the_survey_keeps_it_from_its_certificate_and_not_from_its_end(client: Client):
+async def test_a_cell_that_has_lost_the_survey_keeps_it_from_its_certificate_and_not_from_its_end(
+    client: Client,
+) -> None:
     async with working(client) as world:
         await world.publish()
         world.cells["us"].has_lost_it = True
@@ -205,7 +209,7 @@ async def test_a_cell_that_has_lost_the_survey_keeps_it_from_its_certificate_and
 
 
 @pytest.mark.parametrize("step", ["drain_cell", "seal_survey", "sign_certificate", "destroy_cell_keys"])
-async def test_a_worker_killed_after_any_step_certifies_once(client: Client, step: str):
+async def test_a_worker_killed_after_any_step_certifies_once(client: Client, step: str) -> None:
     world = World(client)
     reached, gone = asyncio.Event(), asyncio.Event()
 
@@ -231,7 +235,7 @@ async def test_a_worker_killed_after_any_step_certifies_once(client: Client, ste
     await world.replayed()
 
 
-async def test_a_run_that_is_handed_an_uncertified_survey_goes_on_with_it(client: Client):
+async def test_a_run_that_is_handed_an_uncertified_survey_goes_on_with_it(client: Client) -> None:
     async with working(client) as world:
         world.differing = (Difference(kind=DifferenceKind.TOTALS_DIFFER, cell="eu", detail="x"),)
         await world.publish()

@@ -159,7 +159,7 @@ async def world(settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[Worl
         yield World(client, tmp_path)
 
 
-async def test_an_outage_of_the_tally_is_waited_out(world: World):
+async def test_an_outage_of_the_tally_is_waited_out(world: World) -> None:
     world.failures = [DomainError(ErrorCode.TALLY_UNAVAILABLE)]
     async with world.worker():
         handle = await world.start()
@@ -171,7 +171,7 @@ async def test_an_outage_of_the_tally_is_waited_out(world: World):
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_worker_killed_after_any_step_leaves_one_file(world: World, step: str):
+async def test_a_worker_killed_after_any_step_leaves_one_file(world: World, step: str) -> None:
     world.stalled_step = step
     async with world.worker():
         handle = await world.start()
@@ -188,7 +188,7 @@ async def test_a_worker_killed_after_any_step_leaves_one_file(world: World, step
     await replayed(handle)
 
 
-async def test_an_export_of_nothing_fails_for_good(world: World):
+async def test_an_export_of_nothing_fails_for_good(world: World) -> None:
     world.entry = None
     async with world.worker():
         handle = await world.start()
@@ -204,7 +204,7 @@ async def test_an_export_of_nothing_fails_for_good(world: World):
 ADMIN = CancelWork(actor="staff:u_x", role="admin")
 
 
-async def test_an_export_that_waits_for_an_outage_is_cancelled(world: World):
+async def test_an_export_that_waits_for_an_outage_is_cancelled(world: World) -> None:
     world.failures = [DomainError(ErrorCode.TALLY_UNAVAILABLE)] * 1000
     async with world.worker():
         handle = await world.start()
@@ -218,7 +218,7 @@ async def test_an_export_that_waits_for_an_outage_is_cancelled(world: World):
         await replayed(handle, "export-results-cancelled")
 
 
-async def test_nothing_stays_of_an_export_that_is_cancelled_once_its_file_is_stored(world: World):
+async def test_nothing_stays_of_an_export_that_is_cancelled_once_its_file_is_stored(world: World) -> None:
     world.stalled_step = "write_export"
     async with world.worker():
         handle = await world.start()
@@ -233,7 +233,7 @@ async def test_nothing_stays_of_an_export_that_is_cancelled_once_its_file_is_sto
         await replayed(handle)
 
 
-async def test_an_export_whose_file_is_written_is_not_cancelled(world: World):
+async def test_an_export_whose_file_is_written_is_not_cancelled(world: World) -> None:
     world.stalled_step = "complete_export"
     async with world.worker():
         handle = await world.start()

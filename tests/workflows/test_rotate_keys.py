@@ -208,7 +208,7 @@ def vault(tmp_path: Path, client: Client) -> Vault:
     return Vault(tmp_path, client, before, CatalogueWrapped(), cells, personal)
 
 
-async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_destroyed(vault: Vault):
+async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_destroyed(vault: Vault) -> None:
     survey_id, ballot, eligibility = await vault.publish()
     old = vault.catalogue.surveys[survey_id]
     vault.today = datetime.now(UTC).date()
@@ -231,7 +231,7 @@ async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_de
     assert await opener.unwrap(vault.catalogue.surveys[survey_id].wrapped_ballot_key, survey_id) == ballot
 
 
-async def test_what_is_wrapped_under_an_old_version_anywhere_keeps_it(vault: Vault):
+async def test_what_is_wrapped_under_an_old_version_anywhere_keeps_it(vault: Vault) -> None:
     survey_id, _, _ = await vault.publish()
     old = vault.catalogue.surveys[survey_id]
     vault.today = datetime.now(UTC).date()
@@ -245,7 +245,7 @@ async def test_what_is_wrapped_under_an_old_version_anywhere_keeps_it(vault: Vau
     assert len((await vault.rotate(grace_days=0)).destroyed) == 2
 
 
-async def test_a_cell_that_was_restored_gets_the_keys_of_the_catalogue(vault: Vault):
+async def test_a_cell_that_was_restored_gets_the_keys_of_the_catalogue(vault: Vault) -> None:
     survey_id, _, _ = await vault.publish()
     old = vault.catalogue.surveys[survey_id]
     vault.today = datetime.now(UTC).date()
@@ -255,7 +255,7 @@ async def test_a_cell_that_was_restored_gets_the_keys_of_the_catalogue(vault: Va
     assert vault.cells["eu"].surveys[survey_id] == vault.catalogue.surveys[survey_id]
 
 
-async def test_keys_that_cannot_be_rewrapped_hold_up_no_other_and_are_counted(vault: Vault):
+async def test_keys_that_cannot_be_rewrapped_hold_up_no_other_and_are_counted(vault: Vault) -> None:
     survey_id, _, _ = await vault.publish()
     broken = new_survey_id()
     vault.catalogue.surveys[broken] = SurveyKeys(
@@ -267,7 +267,7 @@ async def test_keys_that_cannot_be_rewrapped_hold_up_no_other_and_are_counted(va
     assert key_id_of(vault.catalogue.surveys[survey_id].wrapped_ballot_key) in rotated.made
 
 
-async def test_whoever_rotates_sees_no_key(vault: Vault):
+async def test_whoever_rotates_sees_no_key(vault: Vault) -> None:
     survey_id, _, _ = await vault.publish()
     keys = vault.catalogue.surveys[survey_id]
     manager = vault.kms(manage(KEK_BALLOT))
@@ -284,7 +284,7 @@ async def test_whoever_rotates_sees_no_key(vault: Vault):
         assert refused.value.code is ErrorCode.KEY_UNAVAILABLE
 
 
-async def test_personal_keys_follow_and_the_old_version_is_destroyed(vault: Vault):
+async def test_personal_keys_follow_and_the_old_version_is_destroyed(vault: Vault) -> None:
     made = {cell: await vault.register(cell, 3) for cell in CELLS}
     old = {voter: wrapped for cell in CELLS for voter, wrapped in vault.personal[cell].keys.items()}
     vault.today = datetime.now(UTC).date()
@@ -302,7 +302,9 @@ async def test_personal_keys_follow_and_the_old_version_is_destroyed(vault: Vaul
             assert refused.value.code is ErrorCode.KEY_DESTROYED
 
 
-async def test_a_cell_away_in_the_middle_is_gone_on_with_where_it_was(vault: Vault, monkeypatch: pytest.MonkeyPatch):
+async def test_a_cell_away_in_the_middle_is_gone_on_with_where_it_was(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(key_rotation, "PAGE", 2)
     await vault.register("us", 5)
     vault.today = datetime.now(UTC).date()
@@ -313,7 +315,7 @@ async def test_a_cell_away_in_the_middle_is_gone_on_with_where_it_was(vault: Vau
     assert {key_id_of(wrapped) for wrapped in vault.personal["us"].keys.values()} < set(rotated.made)
 
 
-async def test_a_personal_key_that_cannot_be_rewrapped_keeps_its_version_and_holds_up_no_other(vault: Vault):
+async def test_a_personal_key_that_cannot_be_rewrapped_keeps_its_version_and_holds_up_no_other(vault: Vault) -> None:
     await vault.register("eu", 2)
     stranger, victim = sorted(vault.personal["eu"].keys)
     vault.personal["eu"].keys[victim] = vault.personal["eu"].keys[stranger]  # the context is another voter's
@@ -325,7 +327,7 @@ async def test_a_personal_key_that_cannot_be_rewrapped_keeps_its_version_and_hol
     assert old in await vault.kms(KEK_PERSONAL).key_ids(KEK_PERSONAL)
 
 
-async def test_keys_of_hashes_get_a_new_version_and_lose_none(vault: Vault):
+async def test_keys_of_hashes_get_a_new_version_and_lose_none(vault: Vault) -> None:
     kms = vault.kms(LOOKUP, DOCUMENT)
     old = [(await kms.current(purpose)).key_id for purpose in HASH_KEYS]
     vault.today = datetime.now(UTC).date()
@@ -337,7 +339,7 @@ async def test_keys_of_hashes_get_a_new_version_and_lose_none(vault: Vault):
         assert (versions[0], len(versions)) == (first, 2)
 
 
-async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlives(vault: Vault):
+async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlives(vault: Vault) -> None:
     kms = vault.kms(ACCESS_TOKEN, STAFF_TOKEN)
     tokens, listed = AccessTokens(kms), VerificationKeys(kms, ACCESS_TOKEN)
     verifier = TokenVerifier(VoterClaims, VOTER_ACCESS, listed)
@@ -367,7 +369,7 @@ async def test_keys_of_tokens_are_replaced_with_an_overlap_that_no_token_outlive
     assert refused.value.code is ErrorCode.TOKEN_INVALID
 
 
-async def test_the_key_of_cookies_is_replaced_and_nobody_is_signed_out(vault: Vault):
+async def test_the_key_of_cookies_is_replaced_and_nobody_is_signed_out(vault: Vault) -> None:
     kms, clock = vault.kms(CONSOLE), Clock()
     seals = [CookieSeal(kms, now=clock) for _ in range(2)]  # two processes, the second of which has not looked again
     before = await seals[1].seal("session", "of before")
@@ -413,7 +415,7 @@ def key_id_in(token: bytes) -> str:
     return str(jwt.get_unverified_header(token)["kid"])
 
 
-async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client):
+async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client) -> None:
     with suppress(RPCError):
         await client.get_schedule_handle(SCHEDULE_ID).delete()
     await schedule_key_rotation(client, ("eu",))

@@ -23,7 +23,7 @@ from workflows.run_survey import RunSurveyWorkflow
 
 
 @pytest.mark.parametrize("cached", [0, 50])
-async def test_published_corrected_finished(client: Client, cached: int):
+async def test_published_corrected_finished(client: Client, cached: int) -> None:
     async with working(client, cached=cached) as world:
         opened = await world.publish()
         assert opened.stage is SurveyStage.PUBLISHED
@@ -53,7 +53,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_worker_killed_after_any_step_changes_nothing(client: Client, step: str):
+async def test_a_worker_killed_after_any_step_changes_nothing(client: Client, step: str) -> None:
     world = World(client)
     reached, gone = asyncio.Event(), asyncio.Event()
 
@@ -87,7 +87,7 @@ async def test_a_worker_killed_after_any_step_changes_nothing(client: Client, st
     await world.replayed()
 
 
-async def test_nothing_opens_before_every_cell_has_it(client: Client):
+async def test_nothing_opens_before_every_cell_has_it(client: Client) -> None:
     async with working(client) as world:
         world.cells["us"].is_away = True
         publication = asyncio.create_task(world.publish())
@@ -102,7 +102,7 @@ async def test_nothing_opens_before_every_cell_has_it(client: Client):
         await world.replayed("run-survey-cell-away")
 
 
-async def test_an_end_asked_for_before_the_opening_comes_right_after_it(client: Client):
+async def test_an_end_asked_for_before_the_opening_comes_right_after_it(client: Client) -> None:
     async with working(client) as world:
         world.cells["us"].is_away = True
         publication = asyncio.create_task(world.publish())
@@ -120,7 +120,7 @@ async def test_an_end_asked_for_before_the_opening_comes_right_after_it(client: 
         await world.replayed("run-survey-ended-while-publishing")
 
 
-async def test_an_end_asked_for_while_it_opens_does_not_wait_for_the_cell_that_it_waits_for(client: Client):
+async def test_an_end_asked_for_while_it_opens_does_not_wait_for_the_cell_that_it_waits_for(client: Client) -> None:
     world = World(client)
     eu, us = world.cells["eu"], world.cells["us"]
 
@@ -141,7 +141,7 @@ async def test_an_end_asked_for_while_it_opens_does_not_wait_for_the_cell_that_i
         await world.replayed("run-survey-ended-while-opening")
 
 
-async def test_a_draft_that_cannot_be_frozen_ends_the_process_and_can_be_tried_again(client: Client):
+async def test_a_draft_that_cannot_be_frozen_ends_the_process_and_can_be_tried_again(client: Client) -> None:
     async with working(client) as world:
         for _ in range(2):
             with pytest.raises(WorkflowUpdateFailedError) as refused:
@@ -157,7 +157,7 @@ async def test_a_draft_that_cannot_be_frozen_ends_the_process_and_can_be_tried_a
         await world.finish()
 
 
-async def test_finishing_wants_the_version_that_was_seen(client: Client):
+async def test_finishing_wants_the_version_that_was_seen(client: Client) -> None:
     async with working(client) as world:
         opened = await world.publish()
         with pytest.raises(WorkflowUpdateFailedError) as refused:
@@ -168,7 +168,7 @@ async def test_finishing_wants_the_version_that_was_seen(client: Client):
         assert (await world.finish(expected_version=opened.version)).stage is SurveyStage.FINISHED
 
 
-async def test_a_schedule_opens_and_closes_by_itself(client: Client):
+async def test_a_schedule_opens_and_closes_by_itself(client: Client) -> None:
     start = datetime.now(UTC) + timedelta(seconds=4)  # longer than publishing takes on a busy machine
     finish = start + timedelta(seconds=1)
     async with working(client, start_at=start, finish_at=finish) as world:
@@ -182,7 +182,7 @@ async def test_a_schedule_opens_and_closes_by_itself(client: Client):
         await world.replayed("run-survey-scheduled")
 
 
-async def test_an_end_that_passed_while_a_cell_was_away_leaves_an_empty_window(client: Client):
+async def test_an_end_that_passed_while_a_cell_was_away_leaves_an_empty_window(client: Client) -> None:
     finish = datetime.now(UTC) + timedelta(seconds=1)
     async with working(client, finish_at=finish) as world:
         world.cells["us"].is_away = True
@@ -195,7 +195,7 @@ async def test_an_end_that_passed_while_a_cell_was_away_leaves_an_empty_window(c
         await happens(lambda: world.catalogue.finished == 1)
 
 
-async def test_a_run_that_is_handed_an_open_survey_goes_on_with_it(client: Client):
+async def test_a_run_that_is_handed_an_open_survey_goes_on_with_it(client: Client) -> None:
     async with working(client) as world:
         opened = await world.publish()
         await world.handle.terminate("its history is long, say")

@@ -197,7 +197,7 @@ def book(tmp_path: Path, client: Client) -> Logbook:
     return Logbook(tmp_path, client)
 
 
-async def test_a_log_grows_by_what_came_and_stays_as_it_was(book: Logbook):
+async def test_a_log_grows_by_what_came_and_stays_as_it_was(book: Logbook) -> None:
     assert (await book.seal()).size == 0
     for count in (1, 300, 5_000):
         book.database.write(count)
@@ -214,7 +214,7 @@ async def test_a_log_grows_by_what_came_and_stays_as_it_was(book: Logbook):
     assert set(book.watch.waits) == {timedelta()}
 
 
-async def test_a_log_that_stands_still_is_heard_of(book: Logbook):
+async def test_a_log_that_stands_still_is_heard_of(book: Logbook) -> None:
     book.database.write(5)
     await book.seal()
     book.database.age = timedelta(minutes=7)
@@ -224,7 +224,7 @@ async def test_a_log_that_stands_still_is_heard_of(book: Logbook):
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_killed_after_any_step_it_goes_on_and_the_log_is_the_same(book: Logbook, step: str):
+async def test_killed_after_any_step_it_goes_on_and_the_log_is_the_same(book: Logbook, step: str) -> None:
     book.database.write(300)
     await book.seal()
     left = {step}
@@ -244,7 +244,7 @@ async def test_killed_after_any_step_it_goes_on_and_the_log_is_the_same(book: Lo
     assert await book.good() == 553
 
 
-async def test_a_long_backlog_is_signed_slice_by_slice_and_an_attempt_that_is_killed_costs_one(book: Logbook):
+async def test_a_long_backlog_is_signed_slice_by_slice_and_an_attempt_that_is_killed_costs_one(book: Logbook) -> None:
     book.database.write(10)
     await book.seal()
     book.slice_most, left = 300, 1
@@ -264,7 +264,7 @@ async def test_a_long_backlog_is_signed_slice_by_slice_and_an_attempt_that_is_ki
     assert book.watch.heard == ["eu 10", "eu 310", "eu 610", "eu 910", "eu 1010"]
 
 
-async def test_two_at_once_make_one_log(book: Logbook):
+async def test_two_at_once_make_one_log(book: Logbook) -> None:
     book.database.write(700)
     book.slice_most = 256
     book.after = lambda name: book.database.write(5) if name == "sequence_audit_log" else None
@@ -282,7 +282,7 @@ async def test_two_at_once_make_one_log(book: Logbook):
     assert await book.good() == max(sizes)
 
 
-async def test_a_sealing_that_another_one_overtook_finds_its_log_signed(book: Logbook):
+async def test_a_sealing_that_another_one_overtook_finds_its_log_signed(book: Logbook) -> None:
     book.database.write(300)
     overtaken = SequencedAuditLog(log="eu", size=(await book.seal()).size)
     book.database.write(5)
@@ -292,14 +292,14 @@ async def test_a_sealing_that_another_one_overtook_finds_its_log_signed(book: Lo
     assert not [said for said in book.watch.heard if said not in {"eu 300", "eu 305"}]
 
 
-async def test_an_outage_is_waited_out(book: Logbook):
+async def test_an_outage_is_waited_out(book: Logbook) -> None:
     book.database.write(5)
     book.database.away = 2
     assert (await book.seal("seal-audit-log-database-away")).size == 5
     assert await book.good() == 5
 
 
-async def test_a_key_that_was_replaced_goes_on_with_the_log(book: Logbook):
+async def test_a_key_that_was_replaced_goes_on_with_the_log(book: Logbook) -> None:
     book.database.write(5)
     await book.seal()
     await book.kms.rotate(AUDIT_LOG)
@@ -308,7 +308,7 @@ async def test_a_key_that_was_replaced_goes_on_with_the_log(book: Logbook):
     assert await book.good() == 10
 
 
-async def test_an_entry_that_was_changed_lately_is_named_and_nothing_more_is_signed(book: Logbook):
+async def test_an_entry_that_was_changed_lately_is_named_and_nothing_more_is_signed(book: Logbook) -> None:
     book.database.write(300)
     await book.seal()
     book.database.rows[299] = leaf(9_999)
@@ -317,7 +317,7 @@ async def test_an_entry_that_was_changed_lately_is_named_and_nothing_more_is_sig
     assert await book.good() == 300
 
 
-async def test_an_entry_that_was_changed_long_ago_is_found_in_its_turn_and_what_is_new_is_signed(book: Logbook):
+async def test_an_entry_that_was_changed_long_ago_is_found_in_its_turn_and_what_is_new_is_signed(book: Logbook) -> None:
     book.database.write(3 * 256)
     await book.seal()
     book.database.rows[256] = b""
@@ -328,7 +328,7 @@ async def test_an_entry_that_was_changed_long_ago_is_found_in_its_turn_and_what_
     assert await book.good() == 769
 
 
-async def test_an_entry_that_was_passed_over_is_named(book: Logbook):
+async def test_an_entry_that_was_passed_over_is_named(book: Logbook) -> None:
     book.database.write(300)
     book.database.stray = "planted id-x has no place"
     with pytest.raises(WorkflowFailureError):
@@ -337,7 +337,7 @@ async def test_an_entry_that_was_passed_over_is_named(book: Logbook):
     assert await book.good() == 300
 
 
-async def test_a_database_that_was_set_back_signs_no_other_log(book: Logbook):
+async def test_a_database_that_was_set_back_signs_no_other_log(book: Logbook) -> None:
     book.database.write(300)
     await book.seal()
     del book.database.rows[200:], book.database.hashes[200:]
@@ -347,7 +347,7 @@ async def test_a_database_that_was_set_back_signs_no_other_log(book: Logbook):
     assert await book.good() == 300
 
 
-async def test_a_row_that_is_not_what_got_its_place_is_not_sealed(book: Logbook):
+async def test_a_row_that_is_not_what_got_its_place_is_not_sealed(book: Logbook) -> None:
     book.database.write(5)
     await book.database.sequence(5)
     book.database.rows[3] = leaf(9_999)
@@ -355,7 +355,7 @@ async def test_a_row_that_is_not_what_got_its_place_is_not_sealed(book: Logbook)
     assert checkpoint_sizes(book.copy) == []
 
 
-async def test_tiles_that_were_changed_in_the_store_are_noticed(book: Logbook):
+async def test_tiles_that_were_changed_in_the_store_are_noticed(book: Logbook) -> None:
     book.database.write(300)
     await book.seal()
     tile = book.folder / "objects/logs/eu/tile/0/001.p/44"
@@ -364,7 +364,7 @@ async def test_tiles_that_were_changed_in_the_store_are_noticed(book: Logbook):
     assert await book.refused() == "the tiles of 300 entries are not those that were signed"
 
 
-async def test_a_file_that_stands_in_the_way_is_not_taken_for_ours(book: Logbook):
+async def test_a_file_that_stands_in_the_way_is_not_taken_for_ours(book: Logbook) -> None:
     book.database.write(256)
     planted = book.folder / "objects/logs/eu/tile/0/000"
     planted.parent.mkdir(parents=True)
@@ -372,7 +372,7 @@ async def test_a_file_that_stands_in_the_way_is_not_taken_for_ours(book: Logbook
     assert await book.refused() == "logs/eu/tile/0/000 is kept already, and is another"
 
 
-async def test_nothing_is_signed_that_is_not_in_the_tiles(book: Logbook):
+async def test_nothing_is_signed_that_is_not_in_the_tiles(book: Logbook) -> None:
     book.database.write(300)
     await book.seal()
     sealing = book.sealing()
@@ -383,7 +383,7 @@ async def test_nothing_is_signed_that_is_not_in_the_tiles(book: Logbook):
     assert await book.good() == 300
 
 
-async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client):
+async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client) -> None:
     name = f"log{secrets.token_hex(4)}"
     handle = client.get_schedule_handle(seal_audit_log_workflow_id(name, "scheduled"))
     try:

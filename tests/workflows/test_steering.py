@@ -28,7 +28,7 @@ def code(refused: pytest.ExceptionInfo[WorkflowUpdateFailedError]) -> str | None
     return refused.value.cause.type
 
 
-async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_the_same(client: Client):
+async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_the_same(client: Client) -> None:
     async with working(client, cached=0) as world:
         opened = await world.publish()
         paused = await steer(world, paused=True, expected_version=opened.version)
@@ -51,7 +51,7 @@ async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_
         await world.replayed("run-survey-paused")
 
 
-async def test_a_cell_that_is_away_keeps_no_other_from_being_paused_and_resumed(client: Client):
+async def test_a_cell_that_is_away_keeps_no_other_from_being_paused_and_resumed(client: Client) -> None:
     async with working(client) as world:
         eu, us = world.cells["eu"], world.cells["us"]
         await world.publish()
@@ -76,7 +76,7 @@ async def test_a_cell_that_is_away_keeps_no_other_from_being_paused_and_resumed(
         await world.replayed("run-survey-resumed-with-a-cell-away")
 
 
-async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client):
+async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client) -> None:
     first = datetime.now(UTC) + timedelta(hours=1)
     async with working(client, retention=timedelta(hours=1), finish_at=first) as world:
         opened = await world.publish()
@@ -103,7 +103,9 @@ async def test_an_end_is_moved_to_later_only_and_before_it_comes(client: Client)
         await world.replayed("run-survey-extended-everywhere")
 
 
-async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_wait_for_the_extension(client: Client):
+async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_wait_for_the_extension(
+    client: Client,
+) -> None:
     first = datetime.now(UTC) + timedelta(hours=1)
     async with working(client, finish_at=first) as world:
         eu, us = world.cells["eu"], world.cells["us"]
@@ -127,7 +129,7 @@ async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_w
         await world.replayed("run-survey-finished-while-extending")
 
 
-async def test_what_has_no_end_or_nearly_ends_is_not_extended(client: Client):
+async def test_what_has_no_end_or_nearly_ends_is_not_extended(client: Client) -> None:
     async with working(client) as world:
         await world.publish()
         with pytest.raises(WorkflowUpdateFailedError) as refused:

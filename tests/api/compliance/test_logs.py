@@ -82,12 +82,12 @@ async def officer(settings_for: SettingsFor, tmp_path: Path) -> AsyncIterator[Of
         yield Officer(client, tokens, database, tmp_path)
 
 
-async def test_every_log_is_listed_with_how_far_it_is_sealed(officer: Officer):
+async def test_every_log_is_listed_with_how_far_it_is_sealed(officer: Officer) -> None:
     listed = {log["log"]: log["size"] for log in (await officer.found(""))["logs"]}
     assert listed == {"catalogue": 0, "eu": 700, "us": 0}
 
 
-async def test_the_newest_tree_head_is_a_signed_note(officer: Officer):
+async def test_the_newest_tree_head_is_a_signed_note(officer: Officer) -> None:
     answer = await officer.get("/eu/checkpoint")
     assert answer.headers["content-type"].startswith("text/plain")
     head = open_checkpoint(answer.content, await officer.keys(), is_signed)
@@ -95,7 +95,7 @@ async def test_the_newest_tree_head_is_a_signed_note(officer: Officer):
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, None), (255, None), (256, 300), (299, 300), (699, None), (3, 5)])
-async def test_an_entry_is_proved_to_whoever_has_the_keys(officer: Officer, index: int, size: int | None):
+async def test_an_entry_is_proved_to_whoever_has_the_keys(officer: Officer, index: int, size: int | None) -> None:
     found = await officer.found(f"/eu/entries/{index}", **({} if size is None else {"size": size}))
     entry = canonical_json(found["entry"])
     assert entry == officer.database.rows[index]
@@ -111,7 +111,7 @@ async def test_an_entry_is_proved_to_whoever_has_the_keys(officer: Officer, inde
 )
 async def test_a_tree_is_shown_to_continue_an_earlier_one_and_no_other_answer_is_taken(
     officer: Officer, old: int, new: int
-):
+) -> None:
     found = await officer.found("/eu/consistency", **{"from": old, "to": new})
     assert (found["from"], found["to"]) == (old, new)
     hashes = [bytes.fromhex(one) for one in found["hashes"]]
@@ -136,7 +136,7 @@ def flipped(value: bytes) -> bytes:
     return bytes([value[0] ^ 1]) + value[1:]
 
 
-async def test_a_tree_that_was_changed_before_is_not_shown_to_continue(officer: Officer):
+async def test_a_tree_that_was_changed_before_is_not_shown_to_continue(officer: Officer) -> None:
     """Whoever has kept the head of 300 entries hears of it, although every answer looks as it should."""
     kept = root([*officer.database.rows[:299], b"another entry"])
     found = await officer.found("/eu/consistency", **{"from": 300, "to": 700})
@@ -158,19 +158,19 @@ async def test_a_tree_that_was_changed_before_is_not_shown_to_continue(officer: 
         "/eu/consistency?from=300&to=5",
     ],
 )
-async def test_what_is_not_there_is_not_found(officer: Officer, path: str):
+async def test_what_is_not_there_is_not_found(officer: Officer, path: str) -> None:
     answer = await officer.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_only_who_proves_decisions_reads_logs(officer: Officer):
+async def test_only_who_proves_decisions_reads_logs(officer: Officer) -> None:
     for path in ("", "/eu/checkpoint", "/eu/entries/0", "/eu/consistency?from=5&to=300"):
         assert (await officer.get(path, Role.AUDITOR)).status_code == 200
         assert (await officer.get(path, Role.ADMIN, Role.SUPPORT)).status_code == 403
         assert (await officer.client.get(f"/v1/compliance/logs{path}")).status_code == 401
 
 
-async def test_a_store_that_was_changed_is_a_fault_and_not_an_answer(officer: Officer):
+async def test_a_store_that_was_changed_is_a_fault_and_not_an_answer(officer: Officer) -> None:
     bundle = officer.objects / "logs/eu/tile/entries/000"
     whole = bundle.read_bytes()
     for changed in (b"\xff" + whole[1:], whole.replace(b"votes", b"voted", 1)):

@@ -76,7 +76,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, objec
     return document
 
 
-async def test_bodies_are_camel_case(client: httpx.AsyncClient):
+async def test_bodies_are_camel_case(client: httpx.AsyncClient) -> None:
     given = {
         "surveyTitle": "Ä",
         "maxOptions": 2,
@@ -108,7 +108,7 @@ async def test_bodies_are_camel_case(client: httpx.AsyncClient):
         ("", "#", "missing"),
     ],
 )
-async def test_malformed_bodies(client: httpx.AsyncClient, body: str, pointer: str, code: str):
+async def test_malformed_bodies(client: httpx.AsyncClient, body: str, pointer: str, code: str) -> None:
     response = await client.post("/v1/things/1", content=body, headers={"content-type": "application/json"})
     document = problem(response, 400, "malformed_request")
     (error,) = document["errors"]  # type: ignore[misc]
@@ -120,28 +120,28 @@ async def test_malformed_bodies(client: httpx.AsyncClient, body: str, pointer: s
 @pytest.mark.parametrize(
     "body", [b"\xff\xfe", b"[" * 1500, b'{"surveyTitle": NaN}', b"\x00", b'"\xed\xa0\x80"', b"1e999"]
 )
-async def test_odd_bytes_are_400(client: httpx.AsyncClient, body: bytes):
+async def test_odd_bytes_are_400(client: httpx.AsyncClient, body: bytes) -> None:
     response = await client.post("/v1/things/1", content=body, headers={"content-type": "application/json"})
     problem(response, 400, "malformed_request")
 
 
-async def test_many_errors_are_cut(client: httpx.AsyncClient):
+async def test_many_errors_are_cut(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/things/1", json={f"f{number}": 1 for number in range(100)})
     assert len(response.json()["errors"]) == 20
 
 
 @pytest.mark.parametrize("query", ["limit=x", "limit=99999999999999999999999999x", "name=%00", "limit=1&limit="])
-async def test_malformed_parameters(client: httpx.AsyncClient, query: str):
+async def test_malformed_parameters(client: httpx.AsyncClient, query: str) -> None:
     problem(await client.get(f"/v1/things?{query}"), 400, "malformed_request")
 
 
-async def test_parameter_errors_name_the_parameter(client: httpx.AsyncClient):
+async def test_parameter_errors_name_the_parameter(client: httpx.AsyncClient) -> None:
     (error,) = (await client.get("/v1/things?limit=secret7")).json()["errors"]
     assert (error["parameter"], error["in"], error["code"]) == ("limit", "query", "int_parsing")
     assert "secret7" not in str(error)
 
 
-async def test_nul_in_a_path(client: httpx.AsyncClient):
+async def test_nul_in_a_path(client: httpx.AsyncClient) -> None:
     problem(await client.post("/v1/things/a%00b", json={}), 400, "malformed_request")
 
 
@@ -158,7 +158,7 @@ async def test_nul_in_a_path(client: httpx.AsyncClient):
         ("\xff", 415),
     ],
 )
-async def test_media_types(client: httpx.AsyncClient, content_type: str, status: int):
+async def test_media_types(client: httpx.AsyncClient, content_type: str, status: int) -> None:
     headers = [(b"content-type", content_type.encode("latin-1"))]
     response = await client.post("/v1/things/1", content=b'{"surveyTitle":"a"}', headers=headers)
     assert response.status_code == status
@@ -166,7 +166,7 @@ async def test_media_types(client: httpx.AsyncClient, content_type: str, status:
         problem(response, 415, "unsupported_media_type")
 
 
-async def test_body_limit(client: httpx.AsyncClient):
+async def test_body_limit(client: httpx.AsyncClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(30):
             yield b" " * 100
@@ -177,7 +177,7 @@ async def test_body_limit(client: httpx.AsyncClient):
     problem(await client.post("/v1/things/1", content=b" " * 2000, headers=headers), 400, "malformed_request")
 
 
-async def test_unknown_addresses_and_methods(client: httpx.AsyncClient):
+async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
     problem(await client.get("/v1/nothing"), 404, "not_found")
     problem(await client.get("/v1/things/"), 404, "not_found")
     response = await client.delete("/v1/things")
@@ -186,7 +186,7 @@ async def test_unknown_addresses_and_methods(client: httpx.AsyncClient):
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
-async def test_every_code_is_a_problem(client: httpx.AsyncClient, code: ErrorCode):
+async def test_every_code_is_a_problem(client: httpx.AsyncClient, code: ErrorCode) -> None:
     response = await client.get(f"/v1/refuse/{code}")
     document = problem(response, CATALOGUE[code].status, str(code))
     assert (document["title"], document["detail"]) == (CATALOGUE[code].title, "because")
@@ -195,11 +195,11 @@ async def test_every_code_is_a_problem(client: httpx.AsyncClient, code: ErrorCod
     assert ("www-authenticate" in response.headers) is (CATALOGUE[code].status == 401)
 
 
-async def test_retry_after_is_what_was_asked(client: httpx.AsyncClient):
+async def test_retry_after_is_what_was_asked(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v1/refuse/rate_limited?after=7")).headers["retry-after"] == "7"
 
 
-async def test_a_fault_says_nothing(client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]):
+async def test_a_fault_says_nothing(client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
     response = await client.get("/v1/fail")
     problem(response, 500, "internal")
     assert "nullifier" not in response.text
@@ -207,16 +207,16 @@ async def test_a_fault_says_nothing(client: httpx.AsyncClient, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("offered", ["req-00000001", "A.b_c-1234"])
-async def test_request_ids_are_returned(client: httpx.AsyncClient, offered: str):
+async def test_request_ids_are_returned(client: httpx.AsyncClient, offered: str) -> None:
     assert (await client.get("/v1/things", headers={"x-request-id": offered})).headers["x-request-id"] == offered
 
 
 @pytest.mark.parametrize("offered", ["short", "x" * 65, "<script>alert(1)", "a b c d e f g"])
-async def test_odd_request_ids_are_replaced(client: httpx.AsyncClient, offered: str):
+async def test_odd_request_ids_are_replaced(client: httpx.AsyncClient, offered: str) -> None:
     assert (await client.get("/v1/things", headers={"x-request-id": offered})).headers["x-request-id"] != offered
 
 
-async def test_trace_context_goes_in_and_out(client: httpx.AsyncClient):
+async def test_trace_context_goes_in_and_out(client: httpx.AsyncClient) -> None:
     response = await client.get("/v1/things", headers={"traceparent": PARENT})
     assert response.json()["trace"] == "0af7651916cd43dd8448eb211c80319c"
     version, trace_id, span_id, flags = response.headers["traceparent"].split("-")
@@ -226,7 +226,7 @@ async def test_trace_context_goes_in_and_out(client: httpx.AsyncClient):
     assert fresh.json()["trace"] == fresh.headers["traceparent"].split("-")[1] != trace_id
 
 
-async def test_metrics_have_templates_only(client: httpx.AsyncClient, telemetry: Telemetry):
+async def test_metrics_have_templates_only(client: httpx.AsyncClient, telemetry: Telemetry) -> None:
     for number in range(3):
         await client.post(f"/v1/things/{number}", json={"surveyTitle": "a"})
         await client.get(f"/v1/nothing/{number}")
@@ -245,7 +245,7 @@ async def test_metrics_have_templates_only(client: httpx.AsyncClient, telemetry:
     assert telemetry.registry.get_sample_value("http_requests_total", {"method": "GET", "route": "/livez"}) is None
 
 
-async def test_health(client: httpx.AsyncClient, telemetry: Telemetry):
+async def test_health(client: httpx.AsyncClient, telemetry: Telemetry) -> None:
     assert (await client.get("/livez")).status_code == 200
     assert (await client.get("/readyz")).status_code == 503
     telemetry.readiness.start()
@@ -260,7 +260,7 @@ async def test_health(client: httpx.AsyncClient, telemetry: Telemetry):
     assert (response.status_code, response.json()["checks"]) == (503, {"process": "stopping"})
 
 
-async def test_openapi_names_problems(client: httpx.AsyncClient):
+async def test_openapi_names_problems(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["servers"] == [{"url": "https://vote.example"}]
     schemas = document["components"]["schemas"]

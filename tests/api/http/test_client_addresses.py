@@ -24,7 +24,7 @@ OURS = ClientAddresses(["10.0.0.0/8", "fd00::/8"])
         ("", ["198.51.100.1"], ""),
     ],
 )
-def test_client_address(peer: str, forwarded: list[str], client: str):
+def test_client_address(peer: str, forwarded: list[str], client: str) -> None:
     headers = [(b"host", b"x"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
     assert OURS.of(peer, headers) == client
     assert ClientAddresses().of(peer, headers) == peer
@@ -37,7 +37,7 @@ PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ("client", "flags"),
     [("203.0.113.9", b"00"), ("not an address", b"00"), ("10.0.0.1", b"01"), ("127.0.0.1", b"01"), ("::1", b"01")],
 )
-def test_who_may_ask_for_a_trace(client: str, flags: bytes):
+def test_who_may_ask_for_a_trace(client: str, flags: bytes) -> None:
     headers = [(b"host", b"x"), (b"traceparent", PARENT), (b"accept", b"*/*"), (b"traceparent", PARENT)]
     believed = OURS.believed(client, headers)
     assert [value for name, value in believed if name == b"traceparent"] == [PARENT[:-2] + flags] * 2
@@ -57,7 +57,7 @@ def test_who_may_ask_for_a_trace(client: str, flags: bytes):
         b"01",
     ],
 )
-def test_no_version_of_a_strangers_flag_is_followed(sent: bytes):
+def test_no_version_of_a_strangers_flag_is_followed(sent: bytes) -> None:
     for name, value in OURS.believed("203.0.113.9", [(b"traceparent", sent)] * 2_000):
         parsed = parse_traceparent(value)
         assert name == b"traceparent"
@@ -65,7 +65,7 @@ def test_no_version_of_a_strangers_flag_is_followed(sent: bytes):
 
 
 @pytest.mark.parametrize(("forwarded", "flags"), [("203.0.113.9", "00"), ("10.1.2.3", "01")])
-def test_a_strangers_flag_is_not_followed_whichever_way_it_comes(forwarded: str, flags: str):
+def test_a_strangers_flag_is_not_followed_whichever_way_it_comes(forwarded: str, flags: str) -> None:
     async def scenario() -> None:
         seen: list[bytes | None] = []
 
@@ -85,13 +85,13 @@ def test_a_strangers_flag_is_not_followed_whichever_way_it_comes(forwarded: str,
     run(scenario())
 
 
-def test_networks_are_checked_at_start():
+def test_networks_are_checked_at_start() -> None:
     with pytest.raises(ValueError, match="10"):
         ClientAddresses(["10.0.0.1/8"])
 
 
 @pytest.mark.parametrize("trusted", [("127.0.0.0/8",), ()])
-def test_both_ways_see_the_same_client(trusted: tuple[str, ...]):
+def test_both_ways_see_the_same_client(trusted: tuple[str, ...]) -> None:
     async def scenario() -> None:
         seen: list[str] = []
 

@@ -41,7 +41,7 @@ ROUTES = LeanRoutes([VOTE, STREAM, SUBMISSION, SHORT])
         (b"GET", b"/v1/submissions/abc", SUBMISSION, "abc"),
     ],
 )
-def test_matches(method: bytes, path: bytes, route: LeanRoute, parameter: str):
+def test_matches(method: bytes, path: bytes, route: LeanRoute, parameter: str) -> None:
     assert ROUTES.match(method, path) == (route, parameter)
 
 
@@ -64,11 +64,11 @@ def test_matches(method: bytes, path: bytes, route: LeanRoute, parameter: str):
         (b"POST", b""),
     ],
 )
-def test_goes_to_the_application(method: bytes, path: bytes):
+def test_goes_to_the_application(method: bytes, path: bytes) -> None:
     assert ROUTES.match(method, path) is None
 
 
-def test_a_table_has_no_doubts():
+def test_a_table_has_no_doubts() -> None:
     with pytest.raises(ValueError, match="two lean routes"):
         LeanRoutes([VOTE, LeanRoute("POST", "/v1/surveys/{id}/vote", ignore)])
     for path in ("/a/{id}/{id}", "/a/{other}"):
@@ -142,7 +142,7 @@ STREAM_BYTES = post(body=b"one") + CHUNKED + post(body=b"") + post("/v1/surveys/
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.integers(0, len(STREAM_BYTES)), max_size=30))
-def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]):
+def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM_BYTES)]
     pieces = [STREAM_BYTES[start:end] for start, end in pairwise(edges) if start < end]
     bodies = [part.partition(b"\r\n\r\n")[2] for part in feed(pieces).split(b"HTTP/1.1 201 Created\r\n")[1:]]
@@ -159,11 +159,11 @@ def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]):
         max_size=8,
     )
 )
-def test_no_bytes_make_a_5xx(pieces: list[bytes]):
+def test_no_bytes_make_a_5xx(pieces: list[bytes]) -> None:
     found = statuses(feed([piece for piece in pieces if piece]))
     assert {status for status in found if status != 201} <= {400, 408, 413, 431, 100}
     assert len([status for status in found if status in {400, 413, 431}]) <= 1
 
 
-def test_a_bad_request_ends_the_connection():
+def test_a_bad_request_ends_the_connection() -> None:
     assert statuses(feed([post(body=b"1"), b"nonsense\r\n\r\n", post(body=b"2")])) == [201, 400]

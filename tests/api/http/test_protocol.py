@@ -22,7 +22,7 @@ def on_uvloop(scenario: Scenario) -> Callable[[], None]:
 
 
 @on_uvloop
-async def test_keep_alive_answers_each_with_its_own():
+async def test_keep_alive_answers_each_with_its_own() -> None:
     async with serving() as served:
         wire = await served.connect()
         for number in range(5):
@@ -36,7 +36,7 @@ async def test_keep_alive_answers_each_with_its_own():
 
 
 @on_uvloop
-async def test_what_a_handler_sees():
+async def test_what_a_handler_sees() -> None:
     seen: list[LeanRequest] = []
 
     def look(request: LeanRequest) -> None:
@@ -66,7 +66,7 @@ async def test_what_a_handler_sees():
 
 
 @pytest.mark.parametrize("offered", ["short", "x" * 65, "with space", 'quote"quote', "ünïcödé-id"])
-def test_odd_request_ids_are_replaced(offered: str):
+def test_odd_request_ids_are_replaced(offered: str) -> None:
     async def scenario() -> None:
         async with serving() as served:
             wire = await served.connect()
@@ -79,7 +79,7 @@ def test_odd_request_ids_are_replaced(offered: str):
 
 
 @on_uvloop
-async def test_pipelined_requests_are_answered_in_turn():
+async def test_pipelined_requests_are_answered_in_turn() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held") + get("/slow/0") + post("/v1/held", b'{"n":2}') + post(body=b'{"n":3}'))
@@ -102,7 +102,7 @@ async def served_nothing_more(served: Served) -> bool:
 
 
 @on_uvloop
-async def test_a_request_that_arrives_in_halves_behind_another():
+async def test_a_request_that_arrives_in_halves_behind_another() -> None:
     async with serving() as served:
         wire = await served.connect()
         for second in (post(body=b"second"), post("/body", b'{"n":2}')):
@@ -114,7 +114,7 @@ async def test_a_request_that_arrives_in_halves_behind_another():
 
 
 @on_uvloop
-async def test_a_long_pipeline_behind_a_slow_request_needs_no_stack():
+async def test_a_long_pipeline_behind_a_slow_request_needs_no_stack() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held") + post(body=b"{}") * 3000)
@@ -125,7 +125,7 @@ async def test_a_long_pipeline_behind_a_slow_request_needs_no_stack():
 
 
 @on_uvloop
-async def test_chunked_body():
+async def test_chunked_body() -> None:
     async with serving() as served:
         wire = await served.connect()
         head = b"POST /v1/surveys/s_1/vote HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -134,7 +134,7 @@ async def test_chunked_body():
 
 
 @on_uvloop
-async def test_arriving_byte_by_byte():
+async def test_arriving_byte_by_byte() -> None:
     async with serving() as served:
         wire = await served.connect()
         for byte in post() + post(body=b"2"):
@@ -170,7 +170,7 @@ def test_a_body_over_the_limit(chunked: bool, behind: bool):  # noqa: FBT001
 
 
 @on_uvloop
-async def test_a_body_without_end_is_cut_off():
+async def test_a_body_without_end_is_cut_off() -> None:
     async with serving(linger_s=0.1) as served:
         wire = await served.connect()
         wire.send(b"POST /v1/surveys/s_1/vote HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -183,7 +183,7 @@ async def test_a_body_without_end_is_cut_off():
 
 
 @on_uvloop
-async def test_expect_continue():
+async def test_expect_continue() -> None:
     async with serving() as served:
         wire = await served.connect()
         head = b"POST /v1/surveys/s_1/vote HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
@@ -204,7 +204,7 @@ async def test_expect_continue():
 @pytest.mark.parametrize(
     "request_bytes", [post(version="1.0"), post("/v1/surveys/s_1/vote", BODY, "connection: close")]
 )
-def test_no_keep_alive(request_bytes: bytes):
+def test_no_keep_alive(request_bytes: bytes) -> None:
     async def scenario() -> None:
         async with serving() as served:
             wire = await served.connect()
@@ -216,7 +216,7 @@ def test_no_keep_alive(request_bytes: bytes):
 
 
 @on_uvloop
-async def test_a_half_closed_client_gets_its_answers():
+async def test_a_half_closed_client_gets_its_answers() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held") + post(body=b"2") + get("/slow/0") + b"POST /v1/held HTTP/1.1\r\ncontent-le")
@@ -233,7 +233,7 @@ async def test_a_half_closed_client_gets_its_answers():
 
 
 @on_uvloop
-async def test_a_half_closed_client_gets_no_answer_to_half_a_request():
+async def test_a_half_closed_client_gets_no_answer_to_half_a_request() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held") + post("/v1/held", b'{"n":2}')[:-2])
@@ -247,7 +247,7 @@ async def test_a_half_closed_client_gets_no_answer_to_half_a_request():
 
 
 @on_uvloop
-async def test_half_an_answer_ends_the_connection():
+async def test_half_an_answer_ends_the_connection() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(get("/half"))
@@ -257,7 +257,7 @@ async def test_half_an_answer_ends_the_connection():
 
 
 @on_uvloop
-async def test_slow_clients_are_told_and_closed():
+async def test_slow_clients_are_told_and_closed() -> None:
     async with serving(head_s=0.05, request_s=0.1, keep_alive_s=0.05) as served:
         for start in (b"POST /v1/held HTTP/1.1\r\nhos", post("/v1/held")[:-3], post("/body")[:-3]):
             wire = await served.connect()
@@ -324,7 +324,7 @@ def test_what_cannot_be_read_is_400(nonsense: bytes, behind: bool):  # noqa: FBT
         b"POST /" + b"x" * 300_000,
     ],
 )
-def test_heads_have_a_limit(head: bytes):
+def test_heads_have_a_limit(head: bytes) -> None:
     async def scenario() -> None:
         async with serving() as served:
             wire = await served.connect()
@@ -337,7 +337,7 @@ def test_heads_have_a_limit(head: bytes):
 
 
 @on_uvloop
-async def test_handlers_that_raise():
+async def test_handlers_that_raise() -> None:
     def refuse(_: LeanRequest) -> None:
         raise DomainError(ErrorCode.OVERLOADED, "full", retry_after_s=3)
 
@@ -363,7 +363,7 @@ async def test_handlers_that_raise():
 
 
 @on_uvloop
-async def test_a_client_that_is_gone_is_noticed():
+async def test_a_client_that_is_gone_is_noticed() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held"))
@@ -376,7 +376,7 @@ async def test_a_client_that_is_gone_is_noticed():
 
 
 @on_uvloop
-async def test_a_client_that_is_gone_in_the_middle_of_its_pipeline():
+async def test_a_client_that_is_gone_in_the_middle_of_its_pipeline() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held") + post(body=b"2") + get("/slow/0"))
@@ -387,7 +387,7 @@ async def test_a_client_that_is_gone_in_the_middle_of_its_pipeline():
 
 
 @on_uvloop
-async def test_only_the_first_answer_counts():
+async def test_only_the_first_answer_counts() -> None:
     async with serving() as served:
         wire = await served.connect()
         wire.send(post("/v1/held"))
@@ -401,7 +401,7 @@ async def test_only_the_first_answer_counts():
 
 
 @on_uvloop
-async def test_a_client_that_does_not_read_is_not_read_either():
+async def test_a_client_that_does_not_read_is_not_read_either() -> None:
     calls: list[int] = []
 
     def big(request: LeanRequest) -> None:
@@ -421,7 +421,7 @@ async def test_a_client_that_does_not_read_is_not_read_either():
 
 
 @on_uvloop
-async def test_a_client_that_never_reads_is_cut_off():
+async def test_a_client_that_never_reads_is_cut_off() -> None:
     route = LeanRoute("GET", "/big", lambda request: request.respond(200, b"x" * 4_000_000))
     async with serving([route], write_s=0.1) as served:
         wire = await served.connect()
@@ -431,7 +431,7 @@ async def test_a_client_that_never_reads_is_cut_off():
 
 
 @on_uvloop
-async def test_upgrades_are_plain_requests():
+async def test_upgrades_are_plain_requests() -> None:
     async with serving() as served:
         wire = await served.connect()
         headers = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__")
@@ -443,7 +443,7 @@ async def test_upgrades_are_plain_requests():
 
 
 @on_uvloop
-async def test_lean_answers_are_counted_by_template():
+async def test_lean_answers_are_counted_by_template() -> None:
     async with serving() as served:
         wire = await served.connect()
         await wire.ask(post("/v1/surveys/s_1/vote"))
@@ -460,7 +460,7 @@ async def test_lean_answers_are_counted_by_template():
 
 
 @on_uvloop
-async def test_other_methods_and_paths_go_to_the_application():
+async def test_other_methods_and_paths_go_to_the_application() -> None:
     async with serving() as served:
         wire = await served.connect()
         assert (await wire.ask(get("/v1/surveys/s_1/vote"))).status == 404

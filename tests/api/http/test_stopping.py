@@ -30,7 +30,7 @@ class Stream(asyncio.Protocol):
 
 
 @on_uvloop
-async def test_a_detached_transport_belongs_to_its_taker():
+async def test_a_detached_transport_belongs_to_its_taker() -> None:
     streams: list[Stream] = []
     route = LeanRoute("GET", "/stream", lambda request: streams.append(Stream(request)))
     async with serving([route], keep_alive_s=0.05, head_s=0.05) as served:
@@ -52,7 +52,7 @@ async def test_a_detached_transport_belongs_to_its_taker():
 
 
 @on_uvloop
-async def test_a_stream_that_does_not_end_is_cut_off():
+async def test_a_stream_that_does_not_end_is_cut_off() -> None:
     def broken() -> None:
         raise ValueError("cannot end")
 
@@ -71,7 +71,7 @@ async def test_a_stream_that_does_not_end_is_cut_off():
 
 
 @on_uvloop
-async def test_open_requests_are_finished():
+async def test_open_requests_are_finished() -> None:
     async with serving() as served:
         lean, asgi, idle = await served.connect(), await served.connect(), await served.connect()
         partial = await served.connect()
@@ -100,7 +100,7 @@ async def test_open_requests_are_finished():
 
 
 @on_uvloop
-async def test_what_does_not_finish_is_cut_off():
+async def test_what_does_not_finish_is_cut_off() -> None:
     async with serving(stop_s=1) as served:
         wire = await served.connect()
         wire.send(post("/v1/held"))
@@ -112,7 +112,7 @@ async def test_what_does_not_finish_is_cut_off():
 
 
 @on_uvloop
-async def test_a_lame_duck_serves_and_says_that_it_goes():
+async def test_a_lame_duck_serves_and_says_that_it_goes() -> None:
     async with serving(lame_duck_s=3, idle_s=0.1) as served:
         kept = await served.connect()
         assert "connection" not in (await kept.ask(post())).headers
@@ -128,7 +128,7 @@ async def test_a_lame_duck_serves_and_says_that_it_goes():
 
 
 @on_uvloop
-async def test_a_request_that_comes_on_an_idle_connection_is_answered():
+async def test_a_request_that_comes_on_an_idle_connection_is_answered() -> None:
     async with serving(idle_s=10) as served:
         idle, fresh = await served.connect(), await served.connect()
         await idle.ask(post())
@@ -142,7 +142,7 @@ async def test_a_request_that_comes_on_an_idle_connection_is_answered():
 
 
 @on_uvloop
-async def test_idle_connections_are_closed_within_their_time():
+async def test_idle_connections_are_closed_within_their_time() -> None:
     async with serving(idle_s=0.3) as served:
         wires = [await served.connect() for _ in range(50)]
         await asyncio.gather(*(wire.ask(post()) for wire in wires))
@@ -152,7 +152,7 @@ async def test_idle_connections_are_closed_within_their_time():
 
 
 @on_uvloop
-async def test_streams_are_told_a_few_at_a_time():
+async def test_streams_are_told_a_few_at_a_time() -> None:
     told: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -198,7 +198,7 @@ class LetGo:
 
 
 @on_uvloop
-async def test_who_waits_in_the_queue_of_a_closing_listener_is_served():
+async def test_who_waits_in_the_queue_of_a_closing_listener_is_served() -> None:
     listener = open_listener("127.0.0.1", 0)
     listener.listen(100)
     port = listener.getsockname()[1]

@@ -44,7 +44,7 @@ async def corrected(admin: httpx.AsyncClient, path: str) -> dict[str, Any]:
     return {name: found[name] for name in ("questions", "finishDate")} | {"title": "Late dinner"}
 
 
-async def test_every_route_of_staff_leaves_its_entry(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_every_route_of_staff_leaves_its_entry(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     path, survey_id = await drafted(admin)
     expected = [K.SURVEY_CREATED]
     for route, wanted, kind in STEPS:
@@ -74,7 +74,7 @@ async def test_every_route_of_staff_leaves_its_entry(admin: httpx.AsyncClient, o
     assert walked | elsewhere == {route for route in ROUTES if route.startswith("surveys ")}
 
 
-async def test_what_is_refused_leaves_no_entry(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_what_is_refused_leaves_no_entry(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     path, survey_id = await drafted(admin)
     assert (await admin.put(path, json=body("Late"), headers={"if-match": '"9"'})).status_code == 412
     assert (await admin.put(path, json={"title": ""})).status_code == 400
@@ -83,7 +83,9 @@ async def test_what_is_refused_leaves_no_entry(admin: httpx.AsyncClient, owner_p
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit.entry SET kind = 'x'", "DELETE FROM audit.entry"])
-async def test_entries_of_staff_cannot_be_changed(admin: httpx.AsyncClient, owner_pool: OwnerPool, statement: str):
+async def test_entries_of_staff_cannot_be_changed(
+    admin: httpx.AsyncClient, owner_pool: OwnerPool, statement: str
+) -> None:
     await drafted(admin)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await (await owner_pool("catalogue")).execute(statement)

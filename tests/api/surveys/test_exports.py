@@ -67,7 +67,7 @@ async def finished(admin: httpx.AsyncClient, url: str) -> dict[str, Any]:
         await asyncio.sleep(0.05)
 
 
-async def test_a_csv_has_a_line_per_region_and_option(admin: httpx.AsyncClient, survey: str):
+async def test_a_csv_has_a_line_per_region_and_option(admin: httpx.AsyncClient, survey: str) -> None:
     found = await exported(admin, survey, format="csv")
     assert (found["asOf"], found["missingCells"]) == ("2026-01-01T12:00:00Z", ["us"])
     answer = await admin.get(found["url"], params={"download": True})
@@ -89,7 +89,7 @@ async def test_a_csv_has_a_line_per_region_and_option(admin: httpx.AsyncClient, 
     assert (await admin.get(found["url"], headers={"accept": "text/csv"})).content == answer.content
 
 
-async def test_a_json_document_has_the_sum_and_every_region(admin: httpx.AsyncClient, survey: str):
+async def test_a_json_document_has_the_sum_and_every_region(admin: httpx.AsyncClient, survey: str) -> None:
     found = await exported(admin, survey, format="json")
     answer = await admin.get(found["url"], params={"download": True})
     document = answer.json()
@@ -100,7 +100,7 @@ async def test_a_json_document_has_the_sum_and_every_region(admin: httpx.AsyncCl
     assert document["missingCells"] == ["us"]
 
 
-async def test_filters_narrow_the_file(admin: httpx.AsyncClient, survey: str):
+async def test_filters_narrow_the_file(admin: httpx.AsyncClient, survey: str) -> None:
     found = await exported(admin, survey, format="csv", region="UK", option="2")
     assert (found["region"], found["option"]) == ("UK", "2")
     rows = list(csv.DictReader(io.StringIO((await admin.get(found["url"], params={"download": True})).text)))
@@ -112,7 +112,7 @@ async def test_filters_narrow_the_file(admin: httpx.AsyncClient, survey: str):
     assert len(document["regions"]) == 1
 
 
-async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, survey: str, platform: Any):
+async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, survey: str, platform: Any) -> None:
     platform.results.is_down = True
     answer = await admin.post(f"{survey}/exports", json={"format": "json"})
     url = answer.headers["location"]
@@ -124,7 +124,7 @@ async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, su
 
 async def test_a_cancelled_export_stays_so_and_is_written_down_once(
     admin: httpx.AsyncClient, survey: str, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     platform.results.is_down = True
     url = (await admin.post(f"{survey}/exports", json={"format": "json"})).headers["location"]
     route = "surveys PUT /v1/internal/surveys/{survey_id}/exports/{export_id}/cancel"
@@ -144,14 +144,16 @@ async def test_a_cancelled_export_stays_so_and_is_written_down_once(
     assert entry["facts"] == {"export": url.rpartition("/")[2]}
 
 
-async def test_an_export_that_has_its_file_keeps_it(admin: httpx.AsyncClient, survey: str):
+async def test_an_export_that_has_its_file_keeps_it(admin: httpx.AsyncClient, survey: str) -> None:
     found = await exported(admin, survey, format="csv")
     assert code_of(await admin.put(f"{found['url']}/cancel")) == (409, "work_ended")
     assert (await admin.get(found["url"])).json()["status"] == "finished"
     assert code_of(await admin.put(f"{survey}/exports/x_aaaaaaaaaaaaaaaa/cancel")) == (404, "export_not_found")
 
 
-async def test_an_export_is_noted_with_whoever_asked(admin: httpx.AsyncClient, survey: str, owner_pool: OwnerPool):
+async def test_an_export_is_noted_with_whoever_asked(
+    admin: httpx.AsyncClient, survey: str, owner_pool: OwnerPool
+) -> None:
     pool = await owner_pool("catalogue")
 
     async def noted() -> list[str]:
@@ -165,7 +167,7 @@ async def test_an_export_is_noted_with_whoever_asked(admin: httpx.AsyncClient, s
     assert asked == "staff:u_tester"
 
 
-async def test_another_surveys_export_is_not_found(admin: httpx.AsyncClient, survey: str):
+async def test_another_surveys_export_is_not_found(admin: httpx.AsyncClient, survey: str) -> None:
     found = await exported(admin, survey, format="csv")
     other = (await admin.post(INTERNAL, json={"title": "x", "questions": [QUESTION]})).headers["location"]
     for url in (f"{other}/exports/{found['id']}", f"{survey}/exports/x_aaaaaaaaaaaaaaaa", f"{survey}/exports/nonsense"):
@@ -191,5 +193,5 @@ QUESTION = {"title": "What?", "min": 1, "max": 1, "options": [{"text": "a"}]}
 )
 async def test_a_malformed_order_is_refused(
     admin: httpx.AsyncClient, survey: str, order: dict[str, Any], expected: tuple[int, str]
-):
+) -> None:
     assert code_of(await admin.post(f"{survey}/exports", json=order)) == expected

@@ -44,7 +44,7 @@ async def worker(
 
 async def test_a_publication_survives_the_death_of_its_worker(
     worker: ManagedProcess, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     catalogue = await owner_pool("catalogue")
     body = {"title": "Lunch", "questions": [{"title": "What?", "min": 1, "max": 1, "options": [{"text": "Soup"}]}]}
     async with platform.http(platform.staff(), queue=SURVEYS_QUEUE, patience_s=DEADLINE_S) as admin:

@@ -39,7 +39,7 @@ async def actions(owner_pool: OwnerPool, survey_id: str) -> list[asyncpg.Record]
     )
 
 
-async def test_extra_properties_are_kept_and_shown_where_they_are_not_the_default(admin: httpx.AsyncClient):
+async def test_extra_properties_are_kept_and_shown_where_they_are_not_the_default(admin: httpx.AsyncClient) -> None:
     wanted = body(
         regions=["UK", "FR"],
         minimumAge=18,
@@ -69,7 +69,7 @@ async def test_extra_properties_are_kept_and_shown_where_they_are_not_the_defaul
     assert plain.json()["startDate"] is None
 
 
-async def test_an_update_creates_changes_and_deletes(admin: httpx.AsyncClient):
+async def test_an_update_creates_changes_and_deletes(admin: httpx.AsyncClient) -> None:
     path, survey, _ = await created(admin)
     survey["questions"][0]["options"] = [{"id": "2", "text": "Green salad"}, {"text": "Bread"}]
     answer = await admin.put(path, json={"title": "Lunch", "questions": survey["questions"]})
@@ -83,7 +83,7 @@ async def test_an_update_creates_changes_and_deletes(admin: httpx.AsyncClient):
 
 
 @pytest.mark.parametrize("unknown", ["9", "", "x", "1" * 100])
-async def test_an_unknown_id_is_refused_and_nothing_changes(admin: httpx.AsyncClient, unknown: str):
+async def test_an_unknown_id_is_refused_and_nothing_changes(admin: httpx.AsyncClient, unknown: str) -> None:
     path, survey, tag = await created(admin)
     wanted = body()
     wanted["questions"][0]["id"] = unknown
@@ -92,7 +92,7 @@ async def test_an_unknown_id_is_refused_and_nothing_changes(admin: httpx.AsyncCl
     assert (found.json(), found.headers["etag"]) == (survey, tag)
 
 
-async def test_if_match_is_honoured_and_never_demanded(admin: httpx.AsyncClient):
+async def test_if_match_is_honoured_and_never_demanded(admin: httpx.AsyncClient) -> None:
     path, _, tag = await created(admin)
     assert (await admin.get(path)).headers["etag"] == tag
     answer = await admin.put(path, json=body("Dinner"), headers={"if-match": tag})
@@ -113,7 +113,7 @@ async def test_if_match_is_honoured_and_never_demanded(admin: httpx.AsyncClient)
     assert (await admin.put(path, json=body("Snack"))).status_code == 200
 
 
-async def test_of_many_with_one_version_one_wins(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_of_many_with_one_version_one_wins(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     path, survey, tag = await created(admin)
     answers = await asyncio.gather(
         *(admin.put(path, json=body(f"by {n}"), headers={"if-match": tag}) for n in range(20))
@@ -124,7 +124,7 @@ async def test_of_many_with_one_version_one_wins(admin: httpx.AsyncClient, owner
     assert [action["action"] for action in await actions(owner_pool, survey["id"])] == ["create", "update"]
 
 
-async def test_of_many_without_a_version_all_win_in_turn(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_of_many_without_a_version_all_win_in_turn(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     path, survey, _ = await created(admin)
     answers = await asyncio.gather(*(admin.put(path, json=body(f"by {n}", f"only {n}", "b")) for n in range(20)))
     assert [answer.status_code for answer in answers] == [200] * 20
@@ -138,7 +138,7 @@ async def test_of_many_without_a_version_all_win_in_turn(admin: httpx.AsyncClien
     assert {action["actor"] for action in noted} == {"staff:u_tester"}
 
 
-async def test_deleting_races_with_changing(admin: httpx.AsyncClient):
+async def test_deleting_races_with_changing(admin: httpx.AsyncClient) -> None:
     path, _, _ = await created(admin)
     answers = await asyncio.gather(
         *(admin.put(path, json=body(f"by {n}")) for n in range(5)), *(admin.delete(path) for _ in range(5))
@@ -147,7 +147,7 @@ async def test_deleting_races_with_changing(admin: httpx.AsyncClient):
     assert (await admin.get(path)).status_code == 404
 
 
-async def test_staff_actions_cannot_be_changed(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_staff_actions_cannot_be_changed(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     _, survey, _ = await created(admin)
     pool = await owner_pool("catalogue")
     for statement in ("UPDATE catalogue.staff_action SET actor = 'x'", "DELETE FROM catalogue.staff_action"):
@@ -163,7 +163,9 @@ async def test_staff_actions_cannot_be_changed(admin: httpx.AsyncClient, owner_p
         "UPDATE catalogue.survey SET stage = 'published' WHERE survey_id = $1",
     ],
 )
-async def test_the_database_keeps_the_rules_too(admin: httpx.AsyncClient, owner_pool: OwnerPool, statement: str):
+async def test_the_database_keeps_the_rules_too(
+    admin: httpx.AsyncClient, owner_pool: OwnerPool, statement: str
+) -> None:
     _, survey, _ = await created(admin)
     pool = await owner_pool("catalogue")
     with pytest.raises(asyncpg.CheckViolationError):
@@ -212,7 +214,7 @@ WRONG: list[tuple[Any, int]] = [
 
 
 @pytest.mark.parametrize(("wrong", "status"), WRONG, ids=range(len(WRONG)))
-async def test_a_malformed_request_is_answered_never_a_fault(admin: httpx.AsyncClient, wrong: Any, status: int):
+async def test_a_malformed_request_is_answered_never_a_fault(admin: httpx.AsyncClient, wrong: Any, status: int) -> None:
     content = wrong if isinstance(wrong, str) else json.dumps(wrong)
     headers = {"content-type": "application/json"}
     path, survey, _ = await created(admin)
@@ -226,7 +228,7 @@ async def test_a_malformed_request_is_answered_never_a_fault(admin: httpx.AsyncC
     assert (await admin.get(path)).json() == survey
 
 
-async def test_a_body_over_the_limit_is_refused(admin: httpx.AsyncClient):
+async def test_a_body_over_the_limit_is_refused(admin: httpx.AsyncClient) -> None:
     answer = await admin.post(INTERNAL, content=b" " * 1_100_000, headers={"content-type": "application/json"})
     assert code_of(answer) == (413, "payload_too_large")
 
@@ -234,7 +236,7 @@ async def test_a_body_over_the_limit_is_refused(admin: httpx.AsyncClient):
 @pytest.mark.parametrize(
     "survey_id", ["1", "s_aaaaaaaaaaaaaaaa", "s_%00", "..", "%ff", "x" * 2000, "s_aaaaaaaaaaaaaaaa "]
 )
-async def test_no_such_survey(admin: httpx.AsyncClient, anyone: httpx.AsyncClient, survey_id: str):
+async def test_no_such_survey(admin: httpx.AsyncClient, anyone: httpx.AsyncClient, survey_id: str) -> None:
     path = f"{INTERNAL}/{survey_id}"
     answers = [
         await admin.get(path),
@@ -249,7 +251,7 @@ async def test_no_such_survey(admin: httpx.AsyncClient, anyone: httpx.AsyncClien
     assert {answer.status_code for answer in answers} <= {400, 404, 405}
 
 
-async def test_only_admins_manage_surveys(admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any):
+async def test_only_admins_manage_surveys(admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any) -> None:
     path, _, _ = await created(admin)
     calls = [
         ("POST", INTERNAL, body()),
@@ -271,7 +273,7 @@ async def test_only_admins_manage_surveys(admin: httpx.AsyncClient, anyone: http
     assert (await admin.get(path)).status_code == 200
 
 
-async def test_staff_list_drafts_page_by_page(admin: httpx.AsyncClient):
+async def test_staff_list_drafts_page_by_page(admin: httpx.AsyncClient) -> None:
     wanted = [(await created(admin))[1]["id"] for _ in range(5)]
     found: list[str] = []
     cursor: str | None = None
@@ -295,11 +297,11 @@ async def test_staff_list_drafts_page_by_page(admin: httpx.AsyncClient):
         "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OS5zX2FhYWFhYWFhYWFhYWFhYWE",
     ],
 )
-async def test_a_malformed_page_is_refused(anyone: httpx.AsyncClient, query: str):
+async def test_a_malformed_page_is_refused(anyone: httpx.AsyncClient, query: str) -> None:
     assert code_of(await anyone.get(f"/v1/surveys?{query}")) == (400, "malformed_request")
 
 
-async def test_everybody_reads_the_keys_of_audit_logs_as_tools_take_them(anyone: httpx.AsyncClient):
+async def test_everybody_reads_the_keys_of_audit_logs_as_tools_take_them(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.get("/v1/log-keys")
     assert answer.headers["content-type"].startswith("text/plain")
     keys = read_verifier_keys(answer.text.splitlines())

@@ -72,7 +72,7 @@ def moment(text: str) -> datetime:
 
 async def test_a_published_survey_is_in_every_cell_with_one_opening_time(
     admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await drafted(admin, regions=["UK"], minimumAge=18, rollRequired=True)
     answer = await admin.put(f"{path}/publish")
     found = await copies(owner_pool, survey_id)
@@ -90,7 +90,7 @@ async def test_a_published_survey_is_in_every_cell_with_one_opening_time(
 
 async def test_publishing_at_once_many_times_publishes_once(
     admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await drafted(admin)
     async with platform.http(platform.staff()) as other:
         answers = await asyncio.gather(*((admin, other)[n % 2].put(f"{path}/publish") for n in range(20)))
@@ -103,7 +103,7 @@ async def test_publishing_at_once_many_times_publishes_once(
 
 async def test_nothing_opens_while_one_cell_has_not_got_it(
     admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await drafted(admin)
     platform.cells["us"].is_cut = True
     tag = (await admin.get(path)).headers["etag"]
@@ -134,7 +134,7 @@ async def test_nothing_opens_while_one_cell_has_not_got_it(
 
 async def test_it_opens_by_itself_once_the_cell_is_back(
     admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any
-):
+) -> None:
     path, survey_id = await drafted(admin)
     platform.cells["eu"].is_cut = True
     assert code_of(await hasty.put(f"{path}/publish")) == (503, "survey_publishing")
@@ -146,7 +146,7 @@ async def test_it_opens_by_itself_once_the_cell_is_back(
     await until(is_public)
 
 
-async def test_only_the_seen_version_is_published(admin: httpx.AsyncClient):
+async def test_only_the_seen_version_is_published(admin: httpx.AsyncClient) -> None:
     path, _ = await drafted(admin)
     tag = (await admin.get(path)).headers["etag"]
     await admin.put(path, json=body("Dinner"))
@@ -159,7 +159,7 @@ async def test_only_the_seen_version_is_published(admin: httpx.AsyncClient):
     assert (again.status_code, again.json()) == (200, answer.json())
 
 
-async def test_publishing_races_with_changing_and_deleting(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_publishing_races_with_changing_and_deleting(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     for _ in range(5):
         path, survey_id = await drafted(admin)
         changed, deleted, opened = await asyncio.gather(
@@ -171,7 +171,7 @@ async def test_publishing_races_with_changing_and_deleting(admin: httpx.AsyncCli
         assert all((copy is not None) == (opened.status_code == 200) for copy in found.values())
 
 
-async def test_a_refused_publication_can_be_tried_again(admin: httpx.AsyncClient):
+async def test_a_refused_publication_can_be_tried_again(admin: httpx.AsyncClient) -> None:
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     path, _ = await drafted(admin, finishDate=past)
     assert code_of(await admin.put(f"{path}/publish")) == (422, "survey_invalid")
@@ -182,7 +182,7 @@ async def test_a_refused_publication_can_be_tried_again(admin: httpx.AsyncClient
 
 async def test_texts_are_corrected_in_every_cell_and_nothing_else_changes(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
     tag = (await admin.get(path)).headers["etag"]
@@ -224,7 +224,7 @@ async def test_texts_are_corrected_in_every_cell_and_nothing_else_changes(
     assert {change.stage for change in heard} == {"published"}
 
 
-async def test_corrections_at_once_are_made_in_turn(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_corrections_at_once_are_made_in_turn(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
     tag = (await admin.get(path)).headers["etag"]
@@ -239,7 +239,7 @@ async def test_corrections_at_once_are_made_in_turn(admin: httpx.AsyncClient, ow
 
 async def test_a_correction_does_not_wait_for_a_cell_that_is_away(
     admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
     platform.cells["us"].is_cut = True
@@ -257,7 +257,7 @@ async def test_a_correction_does_not_wait_for_a_cell_that_is_away(
 
 async def test_finishing_closes_every_cell_once(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await published(admin)
     answers = await asyncio.gather(*(admin.put(f"{path}/finish") for _ in range(10)))
     assert [answer.status_code for answer in answers] == [200] * 10
@@ -278,7 +278,7 @@ async def test_finishing_closes_every_cell_once(
 
 async def test_what_temporal_lost_goes_on_from_the_catalogue(
     admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
     for wanted in ("correct", "finish"):
@@ -298,7 +298,7 @@ async def test_what_temporal_lost_goes_on_from_the_catalogue(
 
 async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
     admin: httpx.AsyncClient, hasty: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
-):
+) -> None:
     path, survey_id = await published(admin)
     platform.cells["us"].is_cut = True
     assert code_of(await hasty.put(f"{path}/finish")) == (503, "survey_publishing")
@@ -319,7 +319,7 @@ async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
     assert found["us"]["finish_at"] > moment(answer.json()["finishDate"])  # it holds from when the cell has it
 
 
-async def test_a_broker_that_is_down_delays_nobody(admin: httpx.AsyncClient, platform: Any):
+async def test_a_broker_that_is_down_delays_nobody(admin: httpx.AsyncClient, platform: Any) -> None:
     platform.announcements.is_down = True
     path, survey_id = await published(admin)
     assert (await admin.put(f"{path}/finish")).status_code == 200
@@ -332,7 +332,7 @@ async def test_a_broker_that_is_down_delays_nobody(admin: httpx.AsyncClient, pla
     await until(is_told)
 
 
-async def test_finish_wants_the_seen_version_and_an_open_survey(admin: httpx.AsyncClient):
+async def test_finish_wants_the_seen_version_and_an_open_survey(admin: httpx.AsyncClient) -> None:
     path, _ = await drafted(admin)
     assert code_of(await admin.put(f"{path}/finish")) == (409, "survey_not_open")
     tag = (await admin.put(f"{path}/publish")).headers["etag"]
@@ -344,7 +344,7 @@ async def test_finish_wants_the_seen_version_and_an_open_survey(admin: httpx.Asy
     assert code_of(await admin.put(f"{path}/finish", headers={"if-match": '"1"'})) == (412, "precondition_failed")
 
 
-async def test_a_schedule_is_installed_with_the_survey(admin: httpx.AsyncClient, owner_pool: OwnerPool):
+async def test_a_schedule_is_installed_with_the_survey(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     start, finish = "2090-01-01T00:00:00Z", "2090-01-02T00:00:00Z"
     path, survey_id = await published(admin, startDate=start, finishDate=finish)
     assert (await admin.get(path)).json()["startDate"] == start
@@ -356,7 +356,7 @@ async def test_a_schedule_is_installed_with_the_survey(admin: httpx.AsyncClient,
     assert answer.json()["startDate"] == answer.json()["finishDate"] < "2090"
 
 
-async def test_a_scheduled_end_needs_no_message(admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool):
+async def test_a_scheduled_end_needs_no_message(admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool) -> None:
     finish = datetime.now(UTC) + timedelta(seconds=4)
     path, survey_id = await published(admin, finishDate=finish.isoformat())
     platform.cells["eu"].is_cut = platform.cells["us"].is_cut = True
@@ -375,7 +375,7 @@ async def test_a_scheduled_end_needs_no_message(admin: httpx.AsyncClient, platfo
         assert copy["finish_at"] == finish
 
 
-async def test_without_a_worker_nothing_is_lost(platform: Any, owner_pool: OwnerPool):
+async def test_without_a_worker_nothing_is_lost(platform: Any, owner_pool: OwnerPool) -> None:
     platform_queue = f"{platform.queue}-idle"
     async with platform.http(platform.staff(), queue=platform_queue, patience_s=0.3) as admin:
         path, survey_id = await drafted(admin)
@@ -384,7 +384,9 @@ async def test_without_a_worker_nothing_is_lost(platform: Any, owner_pool: Owner
         assert (await admin.put(path, json=body("Changed"))).status_code == 200
 
 
-async def test_histories_hold_no_key_and_are_encrypted(admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool):
+async def test_histories_hold_no_key_and_are_encrypted(
+    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+) -> None:
     path, survey_id = await published(admin, title="Whispered lunch")
     await admin.put(f"{path}/finish")
     handle = platform.client.get_workflow_handle(run_survey_workflow_id(survey_id))
@@ -413,7 +415,7 @@ async def test_histories_hold_no_key_and_are_encrypted(admin: httpx.AsyncClient,
 
 async def test_the_public_list_has_published_surveys_only_newest_first(
     admin: httpx.AsyncClient, anyone: httpx.AsyncClient
-):
+) -> None:
     wanted = [(await published(admin))[1] for _ in range(3)]
     _, hidden = await drafted(admin)
     answer = await anyone.get("/v1/surveys", params={"limit": 2})
@@ -427,7 +429,7 @@ async def test_the_public_list_has_published_surveys_only_newest_first(
     assert ("nextCursor" in following) == (len(ids) == 100)
 
 
-async def test_readers_are_spared_what_they_have(admin: httpx.AsyncClient, anyone: httpx.AsyncClient):
+async def test_readers_are_spared_what_they_have(admin: httpx.AsyncClient, anyone: httpx.AsyncClient) -> None:
     path, survey_id = await published(admin)
     answer = await anyone.get(f"/v1/surveys/{survey_id}")
     tag = answer.headers["etag"]
@@ -440,5 +442,5 @@ async def test_readers_are_spared_what_they_have(admin: httpx.AsyncClient, anyon
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
-async def test_the_public_reads_only(anyone: httpx.AsyncClient, method: str):
+async def test_the_public_reads_only(anyone: httpx.AsyncClient, method: str) -> None:
     assert code_of(await anyone.request(method, "/v1/surveys/s_aaaaaaaaaaaaaaaa")) == (405, "method_not_allowed")

@@ -117,7 +117,7 @@ def promised(text: str, survey_id: str, **dates: Any) -> dict[str, Any]:
     return {**json.loads(text), "id": survey_id, **dates}
 
 
-async def test_the_life_of_a_survey(admin: httpx.AsyncClient, anyone: httpx.AsyncClient):
+async def test_the_life_of_a_survey(admin: httpx.AsyncClient, anyone: httpx.AsyncClient) -> None:
     answer = await admin.post("/v1/internal/surveys", content=CREATE, headers={"content-type": "application/json"})
     assert answer.status_code == 201, answer.text
     survey_id = answer.json()["id"]
@@ -152,7 +152,7 @@ async def test_the_life_of_a_survey(admin: httpx.AsyncClient, anyone: httpx.Asyn
     assert answer.json() == promised(UPDATED, survey_id, startDate=start, finishDate=finish)
 
 
-async def test_a_draft_is_deleted_without_a_word(admin: httpx.AsyncClient):
+async def test_a_draft_is_deleted_without_a_word(admin: httpx.AsyncClient) -> None:
     answer = await admin.post("/v1/internal/surveys", json=json.loads(CREATE))
     path = answer.headers["location"]
     answer = await admin.delete(path)

@@ -56,7 +56,7 @@ async def said(process: ManagedProcess, words: str) -> None:
 
 async def test_it_is_what_a_command_would_be_and_has_nothing_of_the_template_but_its_modules(
     template: Template, tmp_path: Path
-):
+) -> None:
     process = forked(template, tmp_path / "log", "show", "this")
     await process.start()
     assert await process.wait() == 3
@@ -74,7 +74,7 @@ async def test_it_is_what_a_command_would_be_and_has_nothing_of_the_template_but
     ]
 
 
-async def test_many_at_once_are_processes_of_their_own(template: Template, tmp_path: Path):
+async def test_many_at_once_are_processes_of_their_own(template: Template, tmp_path: Path) -> None:
     processes = [forked(template, tmp_path / f"log-{number}", "wait") for number in range(12)]
     await asyncio.gather(*(process.start() for process in processes))
     pids = {process.pid for process in processes}
@@ -85,7 +85,7 @@ async def test_many_at_once_are_processes_of_their_own(template: Template, tmp_p
     assert not gone(pid for pid in pids if pid)
 
 
-async def test_a_kill_is_seen_and_it_starts_again(template: Template, tmp_path: Path):
+async def test_a_kill_is_seen_and_it_starts_again(template: Template, tmp_path: Path) -> None:
     process = forked(template, tmp_path / "log", "wait")
     await process.start()
     first = process.pid
@@ -99,7 +99,7 @@ async def test_a_kill_is_seen_and_it_starts_again(template: Template, tmp_path: 
 
 async def test_whatever_was_forked_ends_with_its_template_and_the_next_start_has_another(
     template: Template, tmp_path: Path
-):
+) -> None:
     process = forked(template, tmp_path / "log", "wait")
     await process.start()
     pid = process.pid
@@ -113,7 +113,7 @@ async def test_whatever_was_forked_ends_with_its_template_and_the_next_start_has
     await process.kill()
 
 
-async def test_a_template_that_cannot_import_forks_nothing(tmp_path: Path):
+async def test_a_template_that_cannot_import_forks_nothing(tmp_path: Path) -> None:
     template = Template([f"{PACKAGE}.absent"], dict(os.environ), tmp_path / "template.log")
     with pytest.raises(StartError, match="not forked"):
         await forked(template, tmp_path / "log", "wait").start()
@@ -121,7 +121,7 @@ async def test_a_template_that_cannot_import_forks_nothing(tmp_path: Path):
     await template.close()
 
 
-def test_nothing_is_left_where_the_one_who_started_it_is_killed(tmp_path: Path):
+def test_nothing_is_left_where_the_one_who_started_it_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -35,12 +35,12 @@ def sealed(plain: bytes, key: str = KEY) -> str:
     return b64encode(HEADER + bytes(12) + AESGCM(b64decode(key)).encrypt(bytes(12), packed, None)).decode()
 
 
-def test_the_published_form_is_opened():
+def test_the_published_form_is_opened() -> None:
     event = EVENTS.open(VECTOR)
     assert (event.event_id, event.device_id) == ("1700000000000.TESTab", "AbCdEfGhIjKlMnOpQrSt")
 
 
-async def test_what_the_vendor_seals_is_opened_under_every_key(vendor: Vendor):
+async def test_what_the_vendor_seals_is_opened_under_every_key(vendor: Vendor) -> None:
     event_id = (await vendor.control("POST", "events", profile="rooted"))["eventId"]
     for key in (KEY, OLD_KEY):
         answer = await vendor.control("POST", f"events/{event_id}/sealed", key=key)
@@ -56,14 +56,14 @@ async def test_what_the_vendor_seals_is_opened_under_every_key(vendor: Vendor):
         ("zlib_wrapped", "not packed as agreed"),
     ],
 )
-async def test_what_is_not_sealed_as_agreed_is_refused(vendor: Vendor, variant: str, detail: str):
+async def test_what_is_not_sealed_as_agreed_is_refused(vendor: Vendor, variant: str, detail: str) -> None:
     event_id = (await vendor.control("POST", "events"))["eventId"]
     answer = await vendor.control("POST", f"events/{event_id}/sealed", variant=variant)
     with pytest.raises(DomainError, match=f"device_event_invalid: {detail}"):
         EVENTS.open(answer["sealed"])
 
 
-def test_a_key_that_is_not_ours_any_more_opens_nothing():
+def test_a_key_that_is_not_ours_any_more_opens_nothing() -> None:
     newest = FingerprintSealedEvents([b64decode(KEY)])
     with pytest.raises(DomainError, match="not sealed for us"):
         newest.open(sealed(b"{}", OLD_KEY))
@@ -86,12 +86,12 @@ def test_a_key_that_is_not_ours_any_more_opens_nothing():
     ],
     ids=map(str, range(11)),
 )
-def test_what_is_no_event_is_refused(given: str):
+def test_what_is_no_event_is_refused(given: str) -> None:
     with pytest.raises(DomainError, match="device_event_invalid"):
         EVENTS.open(given)
 
 
-def test_a_small_text_that_unpacks_to_a_huge_one_is_refused_in_bounded_memory():
+def test_a_small_text_that_unpacks_to_a_huge_one_is_refused_in_bounded_memory() -> None:
     bomb = sealed(b" " * 4_000_000 + b'{"event_id": "1", "timestamp": 1}')
     assert len(bomb) < 10_000
     with pytest.raises(DomainError, match="not packed as agreed"):

@@ -52,7 +52,7 @@ def with_(settings: LettersSettings, **changes: Any) -> LettersSettings:
 
 async def test_a_person_is_approved_by_document_and_letter(
     letters: LettersProofing, letters_client: VendorClient, control: Control, case_id: str, number: str
-):
+) -> None:
     proofing: IdentityProofing = letters
     assert proofing.assurance is Assurance.SUBSTANTIAL
     reference = await proofing.open_case(case_id)
@@ -70,7 +70,7 @@ async def test_a_person_is_approved_by_document_and_letter(
     assert await person.type_code(letter["code"]) == 409
 
 
-async def test_a_case_is_opened_once_whoever_asks_at_once(letters: LettersProofing, case_id: str):
+async def test_a_case_is_opened_once_whoever_asks_at_once(letters: LettersProofing, case_id: str) -> None:
     references = await asyncio.gather(*(letters.open_case(case_id) for _ in range(5)))
     assert len(set(references)) == 1
     before = datetime.now(UTC)
@@ -81,7 +81,7 @@ async def test_a_case_is_opened_once_whoever_asks_at_once(letters: LettersProofi
 
 async def test_the_register_decides_what_is_asked_again_and_what_is_refused(
     letters: LettersProofing, letters_client: VendorClient, control: Control, case_id: str, number: str
-):
+) -> None:
     reference = await letters.open_case(case_id)
     person = await person_of(letters, letters_client, case_id)
     wanted = [
@@ -107,7 +107,7 @@ async def test_the_register_decides_what_is_asked_again_and_what_is_refused(
 
 async def test_a_code_can_be_tried_three_times(
     letters: LettersProofing, letters_client: VendorClient, control: Control, case_id: str, number: str
-):
+) -> None:
     reference = await letters.open_case(case_id)
     person = await person_of(letters, letters_client, case_id)
     await person.enter(number)
@@ -119,7 +119,7 @@ async def test_a_code_can_be_tried_three_times(
 
 async def test_an_access_is_of_one_case_and_expires(
     world: World, letters: LettersProofing, letters_client: VendorClient, case_id: str, number: str
-):
+) -> None:
     reference = await letters.open_case(case_id)
     key = {"authorization": f"Bearer {world.letters.api_key.get_secret_value()}"}
     answer = await letters_client.post(f"/v1/cases/{reference}/access", json={"ttlSeconds": 0}, headers=key)
@@ -131,14 +131,14 @@ async def test_an_access_is_of_one_case_and_expires(
     assert await person.enter(number) == 401
 
 
-async def test_erasure_is_done_at_once(letters: LettersProofing, case_id: str):
+async def test_erasure_is_done_at_once(letters: LettersProofing, case_id: str) -> None:
     reference = await letters.open_case(case_id)
     assert await letters.erase(reference)
     assert await letters.erase(reference)
     assert (await letters.read_case(reference)).state is ProofingState.GONE
 
 
-async def test_a_wrong_key_is_refused_for_good(world: World, letters_client: VendorClient, case_id: str):
+async def test_a_wrong_key_is_refused_for_good(world: World, letters_client: VendorClient, case_id: str) -> None:
     wrong = LettersProofing(letters_client, with_(world.letters, api_key="wrong"))
     with pytest.raises(DomainError) as caught:
         await wrong.open_case(case_id)
@@ -162,7 +162,7 @@ async def test_a_wrong_key_is_refused_for_good(world: World, letters_client: Ven
 )
 async def test_every_call_bears_every_fault(
     world: World, letters: LettersProofing, letters_client: VendorClient, case_id: str, fault: dict[str, Any]
-):
+) -> None:
     timeout_s = 0.15 if fault["kind"] == "never" else WITHIN_S
     proofing = LettersProofing(letters_client, with_(world.letters, timeout_s=timeout_s))
     reference = await letters.open_case(case_id)

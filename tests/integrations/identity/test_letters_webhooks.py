@@ -33,13 +33,13 @@ def verify(event: Any, *, at: str = str(NOW), now: float = NOW, **headers: str) 
     return verifier.verify({"x-letters-timestamp": at, "x-letters-signature": signature, **headers}, body)
 
 
-def test_a_signature_is_over_time_and_body():
+def test_a_signature_is_over_time_and_body() -> None:
     # printf '1772600000.{}' | openssl dgst -sha256 -hmac 'a secret'
     expected = "b4d8d26ec3e130f4cd4939b45b78f3ed9990992179d6250587c7ab4e015b70dd"
     assert webhook_signature(SECRET.encode(), "1772600000", b"{}") == expected
 
 
-def test_an_event_is_a_hint_known_again_by_its_id():
+def test_an_event_is_a_hint_known_again_by_its_id() -> None:
     event = verify(EVENT)
     assert (event.vendor, event.case_id, event.kind) == ("letters", EVENT["caseId"], "case.decided")
     assert event.sent_at == datetime(2026, 3, 1, 4, 6, 7, 500000, UTC)
@@ -71,7 +71,7 @@ def test_an_event_is_a_hint_known_again_by_its_id():
     ],
     ids=range(17),
 )
-def test_what_is_forged_late_or_no_event_is_refused(event: Any, more: dict[str, Any]):
+def test_what_is_forged_late_or_no_event_is_refused(event: Any, more: dict[str, Any]) -> None:
     with pytest.raises(DomainError, match="webhook_invalid"):
         verify(event, **more)
 
@@ -82,7 +82,7 @@ def read(world: World, received: Received) -> WebhookEvent:
 
 async def test_the_sandbox_tells_of_every_change_and_errs_on_request(
     world: World, letters: LettersProofing, letters_client: VendorClient, case_id: str
-):
+) -> None:
     control = Control(letters_client)
     await control("POST", "/webhook-faults", kind="repeated")
     await letters.open_case(case_id)

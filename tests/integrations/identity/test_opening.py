@@ -10,7 +10,7 @@ from integrations.vendor_settings import ProofingSettings
 from tests.integrations.identity.conftest import World
 
 
-async def test_providers_are_opened_by_name(world: World, case_id: str):
+async def test_providers_are_opened_by_name(world: World, case_id: str) -> None:
     async with AsyncExitStack() as lifetime:
         providers = await open_providers(world.settings, lifetime)
         assert {name: each.assurance for name, each in providers.items()} == {
@@ -21,7 +21,7 @@ async def test_providers_are_opened_by_name(world: World, case_id: str):
     assert set(webhook_verifiers(world.settings)) == set(providers)
 
 
-def test_the_policy_is_the_settings_and_names_only_who_is_there(world: World):
+def test_the_policy_is_the_settings_and_names_only_who_is_there(world: World) -> None:
     by_region = {"DE": "letters"}
     given = ProofingSettings(version=7, by_region=by_region)
     assert proofing_policy(world.settings.model_copy(update={"proofing": given})) == ProofingPolicy(
@@ -32,7 +32,7 @@ def test_the_policy_is_the_settings_and_names_only_who_is_there(world: World):
             proofing_policy(world.settings.model_copy(update={"proofing": missing}))
 
 
-async def test_without_settings_there_is_nobody():
+async def test_without_settings_there_is_nobody() -> None:
     settings = Settings(environment=Environment.TEST)
     async with AsyncExitStack() as lifetime:
         assert await open_providers(settings, lifetime) == {}

@@ -20,7 +20,7 @@ async def code_of(call: object) -> ErrorCode:
     return caught.value.code
 
 
-async def test_a_case_is_opened_once(sumsub: Sumsub, case_id: str):
+async def test_a_case_is_opened_once(sumsub: Sumsub, case_id: str) -> None:
     proofing: IdentityProofing = sumsub.proofing
     reference = await proofing.open_case(case_id)
     assert await proofing.open_case(case_id) == reference
@@ -29,7 +29,7 @@ async def test_a_case_is_opened_once(sumsub: Sumsub, case_id: str):
     assert proofing.assurance is Assurance.HIGH
 
 
-async def test_the_person_gets_an_access_of_its_own_whichever_comes_first(sumsub: Sumsub, case_id: str):
+async def test_the_person_gets_an_access_of_its_own_whichever_comes_first(sumsub: Sumsub, case_id: str) -> None:
     before = datetime.now(UTC)
     access = await sumsub.proofing.client_access(case_id)
     assert access.token not in repr(access)
@@ -43,13 +43,13 @@ async def test_the_person_gets_an_access_of_its_own_whichever_comes_first(sumsub
     assert await sumsub.proofing.open_case(case_id) == reference
 
 
-async def test_odd_ids_stay_whole(sumsub: Sumsub):
+async def test_odd_ids_stay_whole(sumsub: Sumsub) -> None:
     odd = f"{new_registration_id('eu')}|a/b c;=+%2F"
     reference = await sumsub.proofing.open_case(odd)
     assert await sumsub.proofing.open_case(odd) == reference
 
 
-async def test_a_verdict_is_read_and_a_later_one_replaces_it(sumsub: Sumsub, case_id: str):
+async def test_a_verdict_is_read_and_a_later_one_replaces_it(sumsub: Sumsub, case_id: str) -> None:
     reference = await sumsub.proofing.open_case(case_id)
     await sumsub.simulate(reference, "RED", "LOW_QUALITY", kind="RETRY", comment="Please take another photo")
     finding = await sumsub.proofing.read_case(reference)
@@ -62,18 +62,18 @@ async def test_a_verdict_is_read_and_a_later_one_replaces_it(sumsub: Sumsub, cas
     assert (finding.state, finding.reasons) == (ProofingState.REJECTED, ("forgery",))
 
 
-async def test_an_approval_without_a_document_decides_nothing(sumsub: Sumsub, case_id: str):
+async def test_an_approval_without_a_document_decides_nothing(sumsub: Sumsub, case_id: str) -> None:
     reference = await sumsub.proofing.open_case(case_id)
     await sumsub.simulate(reference, "GREEN")
     assert await code_of(sumsub.proofing.read_case(reference)) is ErrorCode.PROOFING_UNAVAILABLE
 
 
-async def test_nobody_is_gone(sumsub: Sumsub):
+async def test_nobody_is_gone(sumsub: Sumsub) -> None:
     assert (await sumsub.proofing.read_case(UNKNOWN)).state is ProofingState.GONE
     assert await sumsub.proofing.erase(UNKNOWN)
 
 
-async def test_erasure_is_asked_for_and_confirmed_when_there_is_nothing_left(sumsub: Sumsub, case_id: str):
+async def test_erasure_is_asked_for_and_confirmed_when_there_is_nothing_left(sumsub: Sumsub, case_id: str) -> None:
     reference = await sumsub.proofing.open_case(case_id)
     assert not await sumsub.proofing.erase(reference)
     assert (await sumsub.proofing.read_case(reference)).state is ProofingState.GONE
@@ -86,12 +86,12 @@ async def test_erasure_is_asked_for_and_confirmed_when_there_is_nothing_left(sum
     [{"secret_key": "wrong"}, {"app_token": "sbx:no.such"}, {"app_token": "nonsense"}, {"level": "no such level"}],
     ids="-".join,
 )
-async def test_our_own_mistakes_are_refused_for_good(sumsub: Sumsub, case_id: str, changes: dict[str, str]):
+async def test_our_own_mistakes_are_refused_for_good(sumsub: Sumsub, case_id: str, changes: dict[str, str]) -> None:
     assert await code_of(sumsub.with_(**changes).open_case(case_id)) is ErrorCode.PROOFING_REFUSED
 
 
 @pytest.mark.parametrize("skew_s", [-120, 120])
-async def test_a_wrong_clock_is_no_refusal(sumsub: Sumsub, case_id: str, skew_s: int):
+async def test_a_wrong_clock_is_no_refusal(sumsub: Sumsub, case_id: str, skew_s: int) -> None:
     skewed = sumsub.with_(now=lambda: time.time() + skew_s)
     with pytest.raises(DomainError, match="clock") as caught:
         await skewed.open_case(case_id)

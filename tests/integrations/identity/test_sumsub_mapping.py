@@ -35,13 +35,13 @@ def red(kind: str, *labels: str, **more: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("result", [None, {"reviewAnswer": "GREEN"}, red("FINAL", "DUPLICATE")])
-def test_an_answer_counts_only_when_the_review_is_completed(status: str, state: ProofingState, result: Any):
+def test_an_answer_counts_only_when_the_review_is_completed(status: str, state: ProofingState, result: Any) -> None:
     finding = finding_of(applicant(status, result, info=INFO))
     assert (finding.state, finding.reasons, finding.document, finding.attempt) == (state, (), None, 2)
     assert not finding.same_face
 
 
-def test_an_approval_names_the_most_telling_document_and_the_date_of_birth():
+def test_an_approval_names_the_most_telling_document_and_the_date_of_birth() -> None:
     finding = finding_of(applicant(result={"reviewAnswer": "GREEN"}, info=INFO))
     assert finding.state is ProofingState.APPROVED
     assert finding.document == Document("FRA", "passport", "12AB 34")
@@ -61,7 +61,7 @@ def test_an_approval_names_the_most_telling_document_and_the_date_of_birth():
         {"idDocs": [{**PASSPORT, "dob": ""}]},
     ],
 )
-def test_an_approval_of_nobody_decides_nothing(info: Any):
+def test_an_approval_of_nobody_decides_nothing(info: Any) -> None:
     more = {} if info is None else {"info": info}
     with pytest.raises(NotUnderstoodError) as caught:
         finding_of(applicant(result={"reviewAnswer": "GREEN"}, **more))
@@ -70,7 +70,7 @@ def test_an_approval_of_nobody_decides_nothing(info: Any):
 
 @pytest.mark.parametrize(("kind", "state"), [("RETRY", ProofingState.RETRY), ("FINAL", ProofingState.REJECTED)])
 @pytest.mark.parametrize("label", ["FORGERY", "LOW_QUALITY", "SOMETHING_NEW"])
-def test_the_kind_of_a_rejection_decides_and_no_label_does(kind: str, state: ProofingState, label: str):
+def test_the_kind_of_a_rejection_decides_and_no_label_does(kind: str, state: ProofingState, label: str) -> None:
     result = red(kind, label, moderationComment="Please take another photo", clientComment="a known forger")
     finding = finding_of(applicant(result=result, info=INFO))
     assert (finding.state, finding.reasons) == (state, (label.lower(),))
@@ -80,7 +80,7 @@ def test_the_kind_of_a_rejection_decides_and_no_label_does(kind: str, state: Pro
 @pytest.mark.parametrize(
     "result", [{}, {"reviewAnswer": "YELLOW"}, {"reviewAnswer": "RED"}, red("LATER"), {"reviewAnswer": ""}]
 )
-def test_a_verdict_of_an_unknown_kind_decides_nothing(result: dict[str, Any]):
+def test_a_verdict_of_an_unknown_kind_decides_nothing(result: dict[str, Any]) -> None:
     with pytest.raises(NotUnderstoodError):
         finding_of(applicant(result=result, info=INFO))
 
@@ -98,7 +98,7 @@ def test_a_face_seen_before_is_told(labels: list[str], risk_labels: Any, same_fa
     assert finding.same_face is same_face
 
 
-def test_labels_are_words_and_few():
+def test_labels_are_words_and_few() -> None:
     many = [f"LABEL_{number}" for number in range(100)]
     result = red("RETRY", "a text of Ada Lovelace", *many, *many, moderationComment="x" * 10_000)
     finding = finding_of(applicant(result=result, riskLabels={"device": ["vpnUsage", "x y"], "Ada L.": ["a"]}))
@@ -107,5 +107,5 @@ def test_labels_are_words_and_few():
     assert len(finding.advice) == 2000
 
 
-def test_who_was_deactivated_is_gone():
+def test_who_was_deactivated_is_gone() -> None:
     assert finding_of(applicant(result={"reviewAnswer": "GREEN"}, deleted=True)).state is ProofingState.GONE

@@ -53,7 +53,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: "-".join(map(str, fault.values())))
 async def test_every_call_bears_every_fault(
     sumsub_only: Sumsub, sumsub_control: Control, case_id: str, fault: dict[str, Any]
-):
+) -> None:
     proofing = sumsub_only.with_(timeout_s=0.15 if fault["kind"] in {"never", "slow"} else WITHIN_S)
     reference = await sumsub_only.proofing.open_case(case_id)
     calls = [
@@ -74,7 +74,7 @@ async def test_every_call_bears_every_fault(
 @pytest.mark.parametrize(("retry_after_s", "expected"), [(None, None), (7, 7)])
 async def test_a_limit_says_when_to_come_back_or_does_not(
     sumsub_only: Sumsub, sumsub_control: Control, case_id: str, retry_after_s: int | None, expected: int | None
-):
+) -> None:
     await sumsub_control("POST", "/faults", kind="status", status=429, retryAfterS=retry_after_s)
     error = await unavailable(sumsub_only.proofing.open_case(case_id))
     assert error.retry_after_s == expected
@@ -86,7 +86,7 @@ async def test_a_limit_says_when_to_come_back_or_does_not(
 )
 async def test_a_case_whose_answer_was_lost_is_found_again(
     sumsub_only: Sumsub, sumsub_control: Control, case_id: str, fault: dict[str, Any]
-):
+) -> None:
     await sumsub_control("POST", "/faults", **fault, method="POST", path="^/resources/applicants$")
     timeout_s = 0.3 if fault["kind"] == "never" else WITHIN_S
     await unavailable(sumsub_only.with_(timeout_s=timeout_s).open_case(case_id))
@@ -96,18 +96,20 @@ async def test_a_case_whose_answer_was_lost_is_found_again(
     assert found["id"] == reference
 
 
-async def test_a_conflict_over_nothing_is_tried_again(sumsub_only: Sumsub, sumsub_control: Control, case_id: str):
+async def test_a_conflict_over_nothing_is_tried_again(
+    sumsub_only: Sumsub, sumsub_control: Control, case_id: str
+) -> None:
     await sumsub_control("POST", "/faults", kind="status", status=409, path="^/resources/applicants$")
     await unavailable(sumsub_only.proofing.open_case(case_id))
 
 
-async def test_many_open_one_case_at_once(sumsub_only: Sumsub, case_id: str):
+async def test_many_open_one_case_at_once(sumsub_only: Sumsub, case_id: str) -> None:
     references = await asyncio.gather(*(sumsub_only.proofing.open_case(case_id) for _ in range(10)))
     assert len(set(references)) == 1
 
 
 @pytest.mark.parametrize("body", [b"<h1>Not found</h1>", b'{"detail":"Not Found"}', b"", b'{"code":403}'])
-async def test_somebody_elses_404_does_not_mean_that_a_case_is_gone(sumsub_only: Sumsub, body: bytes):
+async def test_somebody_elses_404_does_not_mean_that_a_case_is_gone(sumsub_only: Sumsub, body: bytes) -> None:
     def balancer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(404, stream=httpx.ByteStream(body))
 
@@ -119,7 +121,7 @@ async def test_somebody_elses_404_does_not_mean_that_a_case_is_gone(sumsub_only:
 
 async def test_a_person_is_approved_and_named_to_us_alone(
     sumsub_only: Sumsub, sumsub_control: Control, case_id: str, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     caplog.set_level(0)
     reference = await sumsub_only.proofing.open_case(case_id)
     access = await sumsub_only.proofing.client_access(case_id)
@@ -145,7 +147,7 @@ async def test_a_person_is_approved_and_named_to_us_alone(
 
 async def test_a_retry_is_another_attempt_and_a_final_no_is_none(
     sumsub_only: Sumsub, sumsub_control: Control, case_id: str
-):
+) -> None:
     reference = await sumsub_only.proofing.open_case(case_id)
     retry = {"reviewAnswer": "RED", "reviewRejectType": "RETRY", "rejectLabels": ["BAD_SELFIE"]}
     await sumsub_control("POST", f"/applicants/{case_id}/evidence", verdict=retry)
@@ -162,7 +164,7 @@ async def test_a_retry_is_another_attempt_and_a_final_no_is_none(
 
 async def test_erasure_waits_for_a_review_and_for_the_vendor(
     sumsub_only: Sumsub, sumsub_control: Control, case_id: str
-):
+) -> None:
     reference = await sumsub_only.proofing.open_case(case_id)
     await sumsub_control("POST", f"/applicants/{case_id}/evidence")
     await unavailable(sumsub_only.proofing.erase(reference))
@@ -176,7 +178,7 @@ async def test_erasure_waits_for_a_review_and_for_the_vendor(
     assert (await sumsub_only.proofing.read_case(reference)).state is ProofingState.GONE
 
 
-async def test_the_sandbox_checks_what_the_vendor_checks(sumsub_only: Sumsub, sumsub_control: Control):
+async def test_the_sandbox_checks_what_the_vendor_checks(sumsub_only: Sumsub, sumsub_control: Control) -> None:
     path, at = "/resources/applicants/a/one", str(int(time.time()))
     secret = sumsub_only.settings.secret_key.get_secret_value().encode()
     target = f"{httpx.URL(sumsub_only.settings.base_url).path}{path}".encode()
@@ -200,7 +202,7 @@ async def test_the_sandbox_checks_what_the_vendor_checks(sumsub_only: Sumsub, su
     assert (await sumsub_control.client.get(f"{path}?a=1", headers=good)).json()["errorCode"] == 4003
 
 
-async def test_the_sandbox_has_the_vendors_limits(sumsub_only: Sumsub, sumsub_control: Control):
+async def test_the_sandbox_has_the_vendors_limits(sumsub_only: Sumsub, sumsub_control: Control) -> None:
     await sumsub_control("PUT", "/switches", rateLimits=True, dailyApplicants=0)
     statuses = []
     for _ in range(51):
@@ -211,7 +213,7 @@ async def test_the_sandbox_has_the_vendors_limits(sumsub_only: Sumsub, sumsub_co
     await unavailable(sumsub_only.proofing.read_case("a"))
 
 
-async def test_a_document_comes_in_parts(sumsub_only: Sumsub, case_id: str):
+async def test_a_document_comes_in_parts(sumsub_only: Sumsub, case_id: str) -> None:
     reference = await sumsub_only.proofing.open_case(case_id)
     path = f"/resources/applicants/{reference}/info/idDoc"
     metadata = msgspec.json.encode({"idDocType": "ID_CARD", "country": "DEU", "number": "7", "dob": "1990-01-01"})
@@ -237,7 +239,7 @@ async def test_a_document_comes_in_parts(sumsub_only: Sumsub, case_id: str):
     assert (status["reviewStatus"], status["attemptCnt"]) == ("init", 1)
 
 
-async def test_an_access_of_the_sdk_expires(sumsub_only: Sumsub, sumsub_control: Control):
+async def test_an_access_of_the_sdk_expires(sumsub_only: Sumsub, sumsub_control: Control) -> None:
     user = proofing_case_id(new_registration_id("eu"), 1)
     body = {"userId": user, "levelName": sumsub_only.settings.level, "ttlInSecs": 0}
     token = (await sumsub_only.ask("POST", "/resources/accessTokens/sdk", json=body)).json()["token"]

@@ -48,13 +48,13 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("secret", "signed", "signature"), VECTORS, ids=range(len(VECTORS)))
-def test_requests_are_signed_as_agreed(secret: str, signed: tuple[str, str, str, str], signature: str):
+def test_requests_are_signed_as_agreed(secret: str, signed: tuple[str, str, str, str], signature: str) -> None:
     at, method, target, body = signed
     assert request_signature(secret.encode(), at, method.lower(), target.encode(), body.encode()) == signature
 
 
 @pytest.mark.parametrize(("secret", "signed", "signature"), VECTORS, ids=range(len(VECTORS)))
-def test_what_is_signed_is_what_travels(secret: str, signed: tuple[str, str, str, str], signature: str):
+def test_what_is_signed_is_what_travels(secret: str, signed: tuple[str, str, str, str], signature: str) -> None:
     at, method, target, body = signed
     request = httpx.Request(method, f"https://vendor.example{target}", content=body.encode() or None)
     sent = next(SumsubAuth("sbx:a.b", secret, lambda: float(at) + 0.9).auth_flow(request))

@@ -66,13 +66,13 @@ def refused(event: Any, at: datetime = AT) -> None:
 
 
 @pytest.mark.parametrize("algorithm", DIGESTS)
-def test_digests_are_as_agreed(algorithm: str):
+def test_digests_are_as_agreed(algorithm: str) -> None:
     assert payload_digest(SECRET.encode(), algorithm, b"someText") == DIGESTS[algorithm]
 
 
 @pytest.mark.parametrize("agreed", DIGESTS)
 @pytest.mark.parametrize("used", DIGESTS)
-def test_only_the_algorithm_that_was_agreed_is_taken(agreed: str, used: str):
+def test_only_the_algorithm_that_was_agreed_is_taken(agreed: str, used: str) -> None:
     body = msgspec.json.encode(EVENT)
     verifier: WebhookVerifier = webhooks(agreed)
     if agreed == used:
@@ -96,17 +96,17 @@ def test_only_the_algorithm_that_was_agreed_is_taken(agreed: str, used: str):
         {"x-payload-digest": DIGESTS["HMAC_SHA256_HEX"][:-1], "x-payload-digest-alg": "HMAC_SHA256_HEX"},
     ],
 )
-def test_a_missing_or_wrong_signature_is_refused_before_anything_is_read(headers: dict[str, str]):
+def test_a_missing_or_wrong_signature_is_refused_before_anything_is_read(headers: dict[str, str]) -> None:
     with pytest.raises(DomainError, match=r"signature|algorithm"):
         webhooks().verify(headers, b"someText")
 
 
-def test_an_event_is_a_hint_and_says_nothing_of_the_verdict():
+def test_an_event_is_a_hint_and_says_nothing_of_the_verdict() -> None:
     assert verify(EVENT) == WebhookEvent("sumsub", verify(EVENT).delivery_id, CASE, "applicantReviewed", AT)
     assert len(verify(EVENT).delivery_id) == 32
 
 
-def test_a_delivery_is_known_again_by_what_names_the_event():
+def test_a_delivery_is_known_again_by_what_names_the_event() -> None:
     again = {**EVENT, "reviewResult": {"reviewAnswer": "RED"}, "clientId": "c"}
     assert verify(again).delivery_id == verify(EVENT).delivery_id
     others = [
@@ -120,7 +120,7 @@ def test_a_delivery_is_known_again_by_what_names_the_event():
     assert len(found | {verify(EVENT).delivery_id}) == 1 + len(others)
 
 
-def test_what_is_unknown_or_missing_is_borne():
+def test_what_is_unknown_or_missing_is_borne() -> None:
     assert verify({**EVENT, "type": "applicantSomethingNew"}).kind == "applicantSomethingNew"
     assert verify({**EVENT, "externalUserId": None, "correlationId": None}).case_id == ""
     assert verify({**EVENT, "createdAt": None}).sent_at == AT
@@ -147,11 +147,11 @@ def test_what_is_unknown_or_missing_is_borne():
     ],
     ids=range(14),
 )
-def test_what_is_no_event_is_refused(event: Any):
+def test_what_is_no_event_is_refused(event: Any) -> None:
     refused(event)
 
 
-def test_what_comes_too_late_or_too_early_is_refused():
+def test_what_comes_too_late_or_too_early_is_refused() -> None:
     verify(EVENT, AT + timedelta(hours=47))
     refused(EVENT, AT + timedelta(hours=49))
     verify(EVENT, AT - timedelta(minutes=4))
@@ -169,7 +169,7 @@ def read(world: World, received: Received) -> WebhookEvent:
 
 async def test_the_sandbox_tells_of_every_change(
     world: World, sumsub_control: Control, proofing: SumsubProofing, case_id: str
-):
+) -> None:
     reference = await proofing.open_case(case_id)
     await sumsub_control("POST", f"/applicants/{case_id}/evidence", verdict={})
     await sumsub_control("POST", f"/applicants/{case_id}/verdict", reviewAnswer="RED", reviewRejectType="FINAL")
@@ -195,7 +195,7 @@ async def test_the_sandbox_tells_of_every_change(
 @pytest.mark.parametrize("kind", ["wrong_digest", "unknown_algorithm", "missing_header", "altered"])
 async def test_a_forged_or_altered_event_is_refused(
     world: World, sumsub_control: Control, proofing: SumsubProofing, case_id: str, kind: str
-):
+) -> None:
     await sumsub_control("POST", "/webhook-faults", kind=kind)
     await proofing.open_case(case_id)
     (received,) = await world.receiver.about(case_id, 1)
@@ -205,7 +205,7 @@ async def test_a_forged_or_altered_event_is_refused(
 
 async def test_events_come_twice_out_of_order_late_in_new_words_or_not_at_all(
     world: World, sumsub_control: Control, proofing: SumsubProofing, case_id: str
-):
+) -> None:
     await sumsub_control("POST", "/webhook-faults", kind="repeated", type="applicantCreated")
     await sumsub_control("POST", "/webhook-faults", kind="lost", type="applicantPrechecked")
     await sumsub_control("POST", "/webhook-faults", kind="swapped", type="applicantPending")
@@ -228,14 +228,14 @@ async def test_events_come_twice_out_of_order_late_in_new_words_or_not_at_all(
 
 async def test_what_was_not_taken_comes_again(
     world: World, sumsub_control: Control, proofing: SumsubProofing, case_id: str
-):
+) -> None:
     world.receiver.statuses[:] = [500, 302]
     await proofing.open_case(case_id)
     events = [read(world, each) for each in await world.receiver.about(case_id, 3)]
     assert len({event.delivery_id for event in events}) == 1
 
 
-async def test_what_was_not_taken_in_time_comes_again(case_id: str):
+async def test_what_was_not_taken_in_time_comes_again(case_id: str) -> None:
     async with open_world(webhook_timeout_s=0.3) as world, open_vendor_client(world.sumsub.base_url) as client:
         world.receiver.silent = 1
         await SumsubProofing(client, world.sumsub).open_case(case_id)

@@ -35,7 +35,7 @@ def change(cell: str = CELL) -> AnnounceSurveyInput:
     return AnnounceSurveyInput(cell=cell, change=found)
 
 
-async def test_a_change_is_told_under_the_surveys_id(announcer: SurveyChangeProducer, address: KafkaAddress):
+async def test_a_change_is_told_under_the_surveys_id(announcer: SurveyChangeProducer, address: KafkaAddress) -> None:
     told = change()
     await announcer.announce(told)
     await announcer.announce(told)
@@ -55,13 +55,13 @@ async def test_a_change_is_told_under_the_surveys_id(announcer: SurveyChangeProd
     assert heard == [told.change.model_dump(mode="json")] * 2
 
 
-async def test_a_cell_that_is_not_known_is_tried_again_later(announcer: SurveyChangeProducer):
+async def test_a_cell_that_is_not_known_is_tried_again_later(announcer: SurveyChangeProducer) -> None:
     with pytest.raises(DomainError) as refused:
         await announcer.announce(change("xx"))
     assert refused.value.code is ErrorCode.BROKER_UNAVAILABLE
 
 
-async def test_a_broker_that_is_away_is_said_to_be(unused_tcp_port: int):
+async def test_a_broker_that_is_away_is_said_to_be(unused_tcp_port: int) -> None:
     away = SurveyChangeProducer({CELL: KafkaAddress(port=unused_tcp_port)})
     with pytest.raises(DomainError) as refused:
         await away.announce(change())

@@ -31,14 +31,14 @@ def vault(tmp_path: Path) -> FileKms:
     return FileKms(tmp_path / "keys", frozenset({LOOKUP, DOCUMENT}))
 
 
-async def test_a_hash_names_its_key_and_is_the_hmac_of_the_canonical_value(vault: FileKms):
+async def test_a_hash_names_its_key_and_is_the_hmac_of_the_canonical_value(vault: FileKms) -> None:
     key = await vault.current(LOOKUP)
     found = await KeyedLookupHashes(vault).newest(LookupKind.MAIL, " Anna@Example.org")
     message = framed(b"comitia/lookup/1", b"mail", b"anna@example.org")
     assert (found.key_id, found.digest) == (key.key_id, hmac.digest(key.secret, message, hashlib.sha256))
 
 
-async def test_every_live_version_is_hashed_oldest_first_and_a_new_one_is_known_within_a_minute(vault: FileKms):
+async def test_every_live_version_is_hashed_oldest_first_and_a_new_one_is_known_within_a_minute(vault: FileKms) -> None:
     clock = Clock()
     hashes = KeyedLookupHashes(vault, now=clock)
     first = await hashes.every(LookupKind.PHONE, "+49 30 1234567")
@@ -51,7 +51,7 @@ async def test_every_live_version_is_hashed_oldest_first_and_a_new_one_is_known_
     assert await hashes.newest(LookupKind.PHONE, "+49301234567") == both[1]
 
 
-async def test_kinds_and_purposes_are_hashed_apart(vault: FileKms):
+async def test_kinds_and_purposes_are_hashed_apart(vault: FileKms) -> None:
     hashes = KeyedLookupHashes(vault)
     text = "anna@example.org"
     kinds = (LookupKind.MAIL, LookupKind.LOGIN, LookupKind.DEVICE, LookupKind.CODE)
@@ -61,7 +61,7 @@ async def test_kinds_and_purposes_are_hashed_apart(vault: FileKms):
     assert document.key_id.startswith(DOCUMENT + "/")
 
 
-async def test_a_document_is_hashed_as_read_by_anybody(vault: FileKms):
+async def test_a_document_is_hashed_as_read_by_anybody(vault: FileKms) -> None:
     await vault.rotate(DOCUMENT)
     await vault.rotate(DOCUMENT)
     hashes = KeyedLookupHashes(vault)
@@ -71,7 +71,7 @@ async def test_a_document_is_hashed_as_read_by_anybody(vault: FileKms):
     assert found != await hashes.document(Document("DEU", "passport", "C01X00T48"))
 
 
-async def test_what_is_no_value_of_its_kind_is_refused(vault: FileKms):
+async def test_what_is_no_value_of_its_kind_is_refused(vault: FileKms) -> None:
     hashes = KeyedLookupHashes(vault)
     for kind, value in ((LookupKind.MAIL, "anna"), (LookupKind.PHONE, "030"), (LookupKind.DOCUMENT, "C01X00T47")):
         with pytest.raises(DomainError) as refused:
@@ -80,7 +80,7 @@ async def test_what_is_no_value_of_its_kind_is_refused(vault: FileKms):
         assert value not in str(refused.value)
 
 
-async def test_a_process_without_the_key_hashes_nothing(tmp_path: Path):
+async def test_a_process_without_the_key_hashes_nothing(tmp_path: Path) -> None:
     hashes = KeyedLookupHashes(FileKms(tmp_path, frozenset({LOOKUP})))
     await hashes.newest(LookupKind.MAIL, "anna@example.org")
     with pytest.raises(DomainError) as refused:

@@ -20,7 +20,7 @@ def message(kind: MessageKind = MessageKind.PROVE_CONTACT, to: str = "ada@exampl
 
 
 @pytest.mark.parametrize("kind", MessageKind)
-def test_every_kind_has_a_text_with_its_secret_in_the_body_alone(kind: MessageKind):
+def test_every_kind_has_a_text_with_its_secret_in_the_body_alone(kind: MessageKind) -> None:
     subject, body = text_of(message(kind))
     assert subject
     assert "{" not in subject + body
@@ -42,12 +42,12 @@ def test_every_kind_has_a_text_with_its_secret_in_the_body_alone(kind: MessageKi
     [(MessageKind.PROVE_CONTACT, "code"), (MessageKind.LOGIN_CODE, "code"), (MessageKind.RECOVERY, "link")],
 )
 @pytest.mark.parametrize("value", ["", "two words", "a\r\nBcc: b@example.org", "a\u2028b", "\x00"])
-def test_a_code_or_link_is_one_word(kind: MessageKind, field: str, value: str):
+def test_a_code_or_link_is_one_word(kind: MessageKind, field: str, value: str) -> None:
     with pytest.raises(ValueError, match=r"needs|one word"):
         text_of(message(kind, **{field: value}))
 
 
-def test_advice_is_quoted_as_text():
+def test_advice_is_quoted_as_text() -> None:
     advice = "Line one\r\n.\r\n{code} <b>bold</b>\x00\u202e\u200bhidden\n\n\n" + "x" * 5000
     body = text_of(message(MessageKind.PROOFING_RETRY, advice=advice)).body
     quoted = [line for line in body.splitlines() if line.startswith(">")]
@@ -57,7 +57,7 @@ def test_advice_is_quoted_as_text():
     assert "(nothing more)" in text_of(message(MessageKind.PROOFING_RETRY, advice="")).body
 
 
-def test_a_message_can_be_read_and_says_what_it_is():
+def test_a_message_can_be_read_and_says_what_it_is() -> None:
     composed = compose(message(), recipient("ada@example.org"), SENDER, NOW)
     parsed = email.message_from_bytes(composed.as_bytes(), policy=email.policy.default)
     assert parsed["From"] == "Comitia <no-reply@vote.example>"
@@ -68,7 +68,7 @@ def test_a_message_can_be_read_and_says_what_it_is():
     assert FULL["code"] in parsed.get_content()
 
 
-def test_a_message_id_follows_from_the_key_and_does_not_show_it():
+def test_a_message_id_follows_from_the_key_and_does_not_show_it() -> None:
     assert message_id("a", "vote.example") == message_id("a", "vote.example") != message_id("b", "vote.example")
     assert "r_eu_x" not in message_id("registration/r_eu_x/1", "vote.example")
 
@@ -82,7 +82,7 @@ def test_a_message_id_follows_from_the_key_and_does_not_show_it():
         ("\u00e4da@example.org", "\u00e4da@example.org"),
     ],
 )
-def test_addresses_are_taken(to: str, spec: str):
+def test_addresses_are_taken(to: str, spec: str) -> None:
     assert recipient(to).addr_spec == spec
 
 
@@ -113,7 +113,7 @@ def test_addresses_are_taken(to: str, spec: str):
         "ada@" + "a." * 150 + "org",
     ],
 )
-def test_what_is_not_one_address_is_refused_and_not_quoted(to: str):
+def test_what_is_not_one_address_is_refused_and_not_quoted(to: str) -> None:
     with pytest.raises(DomainError) as raised:
         recipient(to)
     assert str(raised.value) == "mail_refused: not a mail address"

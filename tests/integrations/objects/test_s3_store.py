@@ -97,7 +97,7 @@ def fresh() -> str:
     return f"logs/{secrets.token_hex(4)}/tile/0/000"
 
 
-async def test_a_file_is_stored_with_its_digest_and_the_first_one_stays(gateway: Gateway):
+async def test_a_file_is_stored_with_its_digest_and_the_first_one_stays(gateway: Gateway) -> None:
     name = fresh()
     first = await gateway.store.put(name, pieces(b"one,", b"two"))
     assert (first.name, first.size_bytes, first.sha256) == (name, 7, hashlib.sha256(b"one,two").digest())
@@ -105,7 +105,7 @@ async def test_a_file_is_stored_with_its_digest_and_the_first_one_stays(gateway:
     assert await content(gateway.store, name) == b"one,two"
 
 
-async def test_many_at_once_agree_on_one_file(gateway: Gateway):
+async def test_many_at_once_agree_on_one_file(gateway: Gateway) -> None:
     name = fresh()
     stored = await asyncio.gather(
         *(gateway.store.put(name, pieces(f"{n}".encode() * 100)) for n in range(8)), return_exceptions=True
@@ -115,7 +115,7 @@ async def test_many_at_once_agree_on_one_file(gateway: Gateway):
     assert all(found.code is ErrorCode.OBJECTS_UNAVAILABLE for found in stored if isinstance(found, DomainError))
 
 
-async def test_what_is_put_over_a_file_or_hides_it_changes_nothing(gateway: Gateway):
+async def test_what_is_put_over_a_file_or_hides_it_changes_nothing(gateway: Gateway) -> None:
     folder = f"logs/{secrets.token_hex(4)}/tile"
     name = f"{folder}/0/000"
     stored = await gateway.store.put(name, pieces(b"first"))
@@ -127,7 +127,7 @@ async def test_what_is_put_over_a_file_or_hides_it_changes_nothing(gateway: Gate
     assert await gateway.store.put(name, pieces(b"third")) == stored
 
 
-async def test_names_are_those_directly_in_a_folder(gateway: Gateway):
+async def test_names_are_those_directly_in_a_folder(gateway: Gateway) -> None:
     folder = f"logs/{secrets.token_hex(4)}/tile"
     for name in ("0/000", "0/001.p/44", "1/000", "entries/000"):
         await gateway.store.put(f"{folder}/{name}", pieces(b"x"))
@@ -136,7 +136,7 @@ async def test_names_are_those_directly_in_a_folder(gateway: Gateway):
     assert await gateway.store.names(f"{folder}/9") == []
 
 
-async def test_nobody_deletes_a_file_or_shortens_its_time(gateway: Gateway):
+async def test_nobody_deletes_a_file_or_shortens_its_time(gateway: Gateway) -> None:
     name = fresh()
     await gateway.store.put(name, pieces(b"kept"))
     (version,) = (await gateway.did("list_object_versions", Prefix=name))["Versions"]
@@ -153,7 +153,7 @@ async def test_nobody_deletes_a_file_or_shortens_its_time(gateway: Gateway):
     assert await content(gateway.store, name) == b"kept"
 
 
-async def test_a_log_is_sealed_there_and_found_again(gateway: Gateway, tmp_path: Path):
+async def test_a_log_is_sealed_there_and_found_again(gateway: Gateway, tmp_path: Path) -> None:
     database, log = Database(), f"log{secrets.token_hex(4)}"
     signer = LogKeys(FileKms(tmp_path, frozenset({AUDIT_LOG})), AUDIT_LOG)
     sealing = AuditSealingActivities({log: database}, gateway.store, signer, Watch(), environment="test")
@@ -173,7 +173,7 @@ async def test_a_log_is_sealed_there_and_found_again(gateway: Gateway, tmp_path:
     assert newest.size == 605
 
 
-async def test_a_bucket_without_locks_is_refused(gateway: Gateway):
+async def test_a_bucket_without_locks_is_refused(gateway: Gateway) -> None:
     await gateway.store.require_lock()
     name = f"plain-{secrets.token_hex(4)}"
     await asyncio.to_thread(gateway.other.create_bucket, Bucket=name)
@@ -183,7 +183,7 @@ async def test_a_bucket_without_locks_is_refused(gateway: Gateway):
         await open_s3(gateway.settings.model_copy(update={"bucket": "nobodys"})).require_lock()
 
 
-async def test_what_is_not_there_or_away_is_unavailable(gateway: Gateway):
+async def test_what_is_not_there_or_away_is_unavailable(gateway: Gateway) -> None:
     away = gateway.settings.model_copy(update={"endpoint_url": f"http://{HOST}:{free_port(())}"})
     unknown = gateway.settings.model_copy(update={"bucket": "nobodys"})
     for store, name in ((gateway.store, fresh()), (open_s3(away), NAME), (open_s3(unknown), NAME)):

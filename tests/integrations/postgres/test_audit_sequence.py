@@ -69,7 +69,7 @@ async def subjects(sequence: PostgresAuditSequence, first: int, end: int) -> lis
     return [json.loads(entry.leaf)["body"].get("subject", "") for entry in await sequence.entries(first, end)]
 
 
-async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSequence, staffing: asyncpg.Pool):
+async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSequence, staffing: asyncpg.Pool) -> None:
     before = await sequenced(sequence)
     async with writing(staffing) as subject:
         pass
@@ -84,7 +84,7 @@ async def test_an_entry_gets_a_place_once_and_keeps_it(sequence: PostgresAuditSe
 
 async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtakes_it(
     sequence: PostgresAuditSequence, staffing: asyncpg.Pool
-):
+) -> None:
     before = await sequenced(sequence)
     async with writing(staffing) as late:
         async with writing(staffing) as early:
@@ -99,7 +99,7 @@ async def test_a_transaction_that_commits_late_is_waited_for_and_nobody_overtake
 
 async def test_it_is_known_for_how_long_an_entry_waits_behind_an_open_transaction(
     sequence: PostgresAuditSequence, staffing: asyncpg.Pool
-):
+) -> None:
     async with writing(staffing):
         async with writing(staffing):
             pass  # waits for the one that is open
@@ -111,7 +111,7 @@ async def test_it_is_known_for_how_long_an_entry_waits_behind_an_open_transactio
     assert await sequence.waited() == timedelta()
 
 
-async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequence, staffing: asyncpg.Pool):
+async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequence, staffing: asyncpg.Pool) -> None:
     before = await sequenced(sequence)
     with pytest.raises(RuntimeError):
         async with writing(staffing) as undone:
@@ -124,7 +124,7 @@ async def test_what_is_rolled_back_leaves_no_hole(sequence: PostgresAuditSequenc
     assert undone not in found
 
 
-async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSequence, staffing: asyncpg.Pool):
+async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSequence, staffing: asyncpg.Pool) -> None:
     before = await sequenced(sequence)
     written: list[str] = []
 
@@ -145,7 +145,7 @@ async def test_many_write_and_many_give_places_at_once(sequence: PostgresAuditSe
     assert await sequence.passed_over(0, after) == await sequence.passed_over(before, after) == ""
 
 
-async def test_transactions_are_in_the_order_of_their_numbers(owner_pool: OwnerPool):
+async def test_transactions_are_in_the_order_of_their_numbers(owner_pool: OwnerPool) -> None:
     pool = await owner_pool(CELL)
     async with pool.acquire() as connection:
         undone = connection.transaction()
@@ -159,7 +159,7 @@ async def test_transactions_are_in_the_order_of_their_numbers(owner_pool: OwnerP
     assert [row["number"] for row in rows] == ["9", "10", "99", "100"]
 
 
-async def test_places_are_never_taken_back(sequence: PostgresAuditSequence, owner_pool: OwnerPool):
+async def test_places_are_never_taken_back(sequence: PostgresAuditSequence, owner_pool: OwnerPool) -> None:
     await sequenced(sequence)
     pool = await owner_pool(CELL)
     for statement in ("UPDATE audit.leaf SET leaf_index = -1", "DELETE FROM audit.leaf", "TRUNCATE audit.leaf"):
@@ -169,7 +169,7 @@ async def test_places_are_never_taken_back(sequence: PostgresAuditSequence, owne
 
 async def test_a_role_writes_entries_or_gives_places_and_chooses_nothing_of_them(
     audit_pool: asyncpg.Pool, staffing: asyncpg.Pool
-):
+) -> None:
     forbidden = (
         (staffing, "INSERT INTO audit.entry (xid, kind, body) VALUES ('1', 'x', '{}')"),
         (staffing, "INSERT INTO audit.entry (entry_id, kind, body) VALUES (gen_random_uuid(), 'x', '{}')"),
@@ -187,7 +187,7 @@ async def test_a_role_writes_entries_or_gives_places_and_chooses_nothing_of_them
 
 async def test_an_entry_smuggled_in_behind_the_others_is_named(
     sequence: PostgresAuditSequence, staffing: asyncpg.Pool, owner_pool: OwnerPool
-):
+) -> None:
     async with writing(staffing):
         pass
     await sequenced(sequence)
@@ -210,7 +210,9 @@ async def removed(pool: asyncpg.Pool, ident: UUID) -> None:
 
 
 @pytest.mark.parametrize("body", ['{"n": 1e5000}', f"{'[' * 5_000}{']' * 5_000}"])
-async def test_an_entry_that_can_be_no_leaf_is_named(sequence: PostgresAuditSequence, owner_pool: OwnerPool, body: str):
+async def test_an_entry_that_can_be_no_leaf_is_named(
+    sequence: PostgresAuditSequence, owner_pool: OwnerPool, body: str
+) -> None:
     await sequenced(sequence)
     pool, ident = await owner_pool(CELL), uuid4()
     await pool.execute("INSERT INTO audit.entry (entry_id, kind, body) VALUES ($1, 'planted', $2)", ident, body)
@@ -222,7 +224,7 @@ async def test_an_entry_that_can_be_no_leaf_is_named(sequence: PostgresAuditSequ
         await removed(pool, ident)
 
 
-async def test_an_entry_out_of_its_transaction_is_not_written(staffing: asyncpg.Pool):
+async def test_an_entry_out_of_its_transaction_is_not_written(staffing: asyncpg.Pool) -> None:
     async with staffing.acquire() as connection:
         with pytest.raises(AssertionError):
             await write(connection)

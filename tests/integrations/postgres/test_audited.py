@@ -192,21 +192,21 @@ async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str,
         ("roll", [K.ROLL_ENROLLED]),
     ],
 )
-async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerPool, act: str, kinds: list[K]):
+async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerPool, act: str, kinds: list[K]) -> None:
     subject = await getattr(acts, act)()
     found = await entries(await owner_pool("eu"), subject)
     assert [kind for kind, _ in found] == kinds
     assert "v_eu_" not in json.dumps([body for _, body in found])
 
 
-async def test_the_end_of_a_survey_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool):
+async def test_the_end_of_a_survey_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool) -> None:
     found = await entries(await owner_pool("catalogue"), await acts.certified())
     assert [kind for kind, _ in found][-3:] == [K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED]
     assert dict(found)[K.SURVEY_CERTIFIED]["after"] == bytes(range(32)).hex()
     assert len(found) == 5  # and of its beginning
 
 
-async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool):
+async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool) -> None:
     keys, key_id = PostgresCatalogueKeys(acts.surveys), f"kek/tests-{secrets.token_hex(4)}/2027-01-01/1"
     for event in (KeyEvent.MADE, KeyEvent.MADE, KeyEvent.DESTROYED, KeyEvent.DESTROYED):
         await keys.note(key_id, event)
@@ -215,14 +215,14 @@ async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_p
     assert {body["actor"] for _, body in found} == {"process:rotate-keys"}
 
 
-async def test_a_decision_commits_to_what_it_was_judged_by(acts: Acts, owner_pool: OwnerPool):
+async def test_a_decision_commits_to_what_it_was_judged_by(acts: Acts, owner_pool: OwnerPool) -> None:
     pool = await owner_pool("eu")
     ((_, one),) = await entries(pool, await acts.login_decided())
     assert (one["outcome"], one["facts"]) == ("deny", {"policyVersion": 1})
     assert len(bytes.fromhex(one["after"])) == 32
 
 
-async def test_what_is_rolled_back_leaves_no_entry(acts: Acts, owner_pool: OwnerPool):
+async def test_what_is_rolled_back_leaves_no_entry(acts: Acts, owner_pool: OwnerPool) -> None:
     deletion = new_deletion_id("eu")
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await PostgresAccountEnds(acts.identity).request(deletion, new_voter_id("eu"))

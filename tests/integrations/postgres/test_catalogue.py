@@ -76,13 +76,13 @@ async def code_of(call: Any) -> ErrorCode:
     return refused.value.code
 
 
-async def test_what_is_kept_comes_back(catalogue: PostgresCatalogue):
+async def test_what_is_kept_comes_back(catalogue: PostgresCatalogue) -> None:
     entry = await drafted(catalogue, regions=("UK",), minimum_age=18, finish_at=NOW)
     assert await catalogue.get(entry.survey.id) == entry
     assert await catalogue.get(new_survey_id()) is None
 
 
-async def test_freezing_many_times_at_once_is_freezing_once(catalogue: PostgresCatalogue, pool: asyncpg.Pool):
+async def test_freezing_many_times_at_once_is_freezing_once(catalogue: PostgresCatalogue, pool: asyncpg.Pool) -> None:
     survey_id = (await drafted(catalogue)).survey.id
     found = await asyncio.gather(*(catalogue.freeze(freezing(survey_id)) for _ in range(10)))
     assert {entry.survey.version for entry in found} == {2}
@@ -93,7 +93,7 @@ async def test_freezing_many_times_at_once_is_freezing_once(catalogue: PostgresC
         assert (await catalogue.freeze(freezing(survey_id, version))).stage is SurveyStage.PUBLISHING
 
 
-async def test_freezing_is_refused(catalogue: PostgresCatalogue):
+async def test_freezing_is_refused(catalogue: PostgresCatalogue) -> None:
     entry = await drafted(catalogue)
     assert await code_of(catalogue.freeze(freezing(entry.survey.id, 9))) is ErrorCode.PRECONDITION_FAILED
     assert await code_of(catalogue.freeze(freezing(new_survey_id()))) is ErrorCode.SURVEY_NOT_FOUND
@@ -102,7 +102,7 @@ async def test_freezing_is_refused(catalogue: PostgresCatalogue):
     assert (await catalogue.get(entry.survey.id)) == entry
 
 
-async def test_the_first_keys_stay(catalogue: PostgresCatalogue):
+async def test_the_first_keys_stay(catalogue: PostgresCatalogue) -> None:
     survey_id = (await drafted(catalogue)).survey.id
     assert await code_of(catalogue.keep_keys(keys(survey_id))) is ErrorCode.SURVEY_NOT_FOUND  # a draft has none
     await catalogue.freeze(freezing(survey_id))
@@ -112,7 +112,7 @@ async def test_the_first_keys_stay(catalogue: PostgresCatalogue):
     assert await catalogue.keys(survey_id) == found[0]
 
 
-async def test_the_first_window_and_the_first_end_stay(catalogue: PostgresCatalogue):
+async def test_the_first_window_and_the_first_end_stay(catalogue: PostgresCatalogue) -> None:
     entry = await opened(catalogue)
     survey_id = entry.survey.id
     later = NOW + timedelta(hours=1)
@@ -131,7 +131,7 @@ async def test_the_first_window_and_the_first_end_stay(catalogue: PostgresCatalo
     assert {(found.stage, found.finished_from) for found in ended} == {(SurveyStage.FINISHED, entry.survey.version)}
 
 
-async def test_a_correction_is_made_once_and_only_of_what_was_seen(catalogue: PostgresCatalogue):
+async def test_a_correction_is_made_once_and_only_of_what_was_seen(catalogue: PostgresCatalogue) -> None:
     entry = await opened(catalogue)
     right = entry.survey.model_copy(update={"title": "Luncheon", "version": entry.survey.version + 1})
     request = CorrectSurveyInput(survey=right, actor=ACTOR, expected_version=entry.survey.version)
@@ -144,7 +144,7 @@ async def test_a_correction_is_made_once_and_only_of_what_was_seen(catalogue: Po
     assert await code_of(catalogue.correct(wrong)) is ErrorCode.SURVEY_FROZEN
 
 
-async def test_a_correction_keeps_what_it_replaced_for_good(catalogue: PostgresCatalogue, pool: asyncpg.Pool):
+async def test_a_correction_keeps_what_it_replaced_for_good(catalogue: PostgresCatalogue, pool: asyncpg.Pool) -> None:
     entry = await opened(catalogue)
     right = entry.survey.model_copy(update={"title": "Luncheon", "version": entry.survey.version + 1})
     request = CorrectSurveyInput(survey=right, actor=ACTOR, expected_version=entry.survey.version)
@@ -166,7 +166,7 @@ async def test_a_correction_keeps_what_it_replaced_for_good(catalogue: PostgresC
             await pool.execute(change)
 
 
-async def test_a_catalogue_that_is_away_is_said_to_be(settings_for: SettingsFor, unused_tcp_port: int):
+async def test_a_catalogue_that_is_away_is_said_to_be(settings_for: SettingsFor, unused_tcp_port: int) -> None:
     settings = settings_for(SURVEYS)
     assert settings.catalogue is not None
     nowhere = settings.catalogue.model_copy(update={"port": unused_tcp_port})
@@ -190,7 +190,7 @@ async def test_a_catalogue_that_is_away_is_said_to_be(settings_for: SettingsFor,
     await pool.close()
 
 
-async def test_an_export_is_registered_and_completed_once(pool: asyncpg.Pool, catalogue: PostgresCatalogue):
+async def test_an_export_is_registered_and_completed_once(pool: asyncpg.Pool, catalogue: PostgresCatalogue) -> None:
     exports = PostgresExports(pool)
     survey_id = (await drafted(catalogue)).survey.id
     request = ExportRequest(
@@ -223,7 +223,9 @@ async def test_an_export_is_registered_and_completed_once(pool: asyncpg.Pool, ca
     assert await code_of(exports.register(unknown)) is ErrorCode.SURVEY_NOT_FOUND
 
 
-async def test_the_service_owns_nothing(pool: asyncpg.Pool, owner_pool: OwnerPool, catalogue: PostgresCatalogue):
+async def test_the_service_owns_nothing(
+    pool: asyncpg.Pool, owner_pool: OwnerPool, catalogue: PostgresCatalogue
+) -> None:
     survey_id = (await drafted(catalogue)).survey.id
     for statement in (
         "DELETE FROM catalogue.staff_action WHERE survey_id = $1",

@@ -56,7 +56,7 @@ async def windows(database: asyncpg.Pool, survey_id: str) -> list[tuple[datetime
     return [(row["start_at"], row["finish_at"]) for row in rows if row is not None]
 
 
-async def test_an_installed_survey_is_not_open(cell: PostgresCellSurveys, database: asyncpg.Pool):
+async def test_an_installed_survey_is_not_open(cell: PostgresCellSurveys, database: asyncpg.Pool) -> None:
     wanted = request()
     await cell.install(wanted)
     assert await windows(database, wanted.survey.id) == [(None, None), (None, None)]
@@ -65,7 +65,7 @@ async def test_an_installed_survey_is_not_open(cell: PostgresCellSurveys, databa
     assert await cell.get(new_survey_id()) is None
 
 
-async def test_installing_again_keeps_keys_and_window(cell: PostgresCellSurveys, database: asyncpg.Pool):
+async def test_installing_again_keeps_keys_and_window(cell: PostgresCellSurveys, database: asyncpg.Pool) -> None:
     first = request()
     start = datetime.now(UTC)
     await cell.install(first)
@@ -80,7 +80,7 @@ async def test_installing_again_keeps_keys_and_window(cell: PostgresCellSurveys,
     assert keys == b"wrapped"
 
 
-async def test_an_older_definition_that_comes_late_changes_nothing(cell: PostgresCellSurveys):
+async def test_an_older_definition_that_comes_late_changes_nothing(cell: PostgresCellSurveys) -> None:
     newer = request("newer", 5)
     await cell.install(newer)
     await cell.install(request("older", 4, newer.survey.id))
@@ -89,7 +89,9 @@ async def test_an_older_definition_that_comes_late_changes_nothing(cell: Postgre
     assert found.title == "newer"
 
 
-async def test_a_window_is_the_same_for_votes_and_for_admission(cell: PostgresCellSurveys, database: asyncpg.Pool):
+async def test_a_window_is_the_same_for_votes_and_for_admission(
+    cell: PostgresCellSurveys, database: asyncpg.Pool
+) -> None:
     wanted = request()
     await cell.install(wanted)
     start, finish = datetime.now(UTC), datetime.now(UTC) + timedelta(days=1)
@@ -100,7 +102,7 @@ async def test_a_window_is_the_same_for_votes_and_for_admission(cell: PostgresCe
 
 async def test_an_end_holds_from_when_the_cell_has_it_and_never_moves_again(
     cell: PostgresCellSurveys, database: asyncpg.Pool
-):
+) -> None:
     wanted = request()
     await cell.install(wanted)
     start = datetime.now(UTC) - timedelta(hours=1)
@@ -116,7 +118,9 @@ async def test_an_end_holds_from_when_the_cell_has_it_and_never_moves_again(
     assert await windows(database, wanted.survey.id) == first
 
 
-async def test_an_end_comes_after_the_vote_that_is_being_recorded(cell: PostgresCellSurveys, database: asyncpg.Pool):
+async def test_an_end_comes_after_the_vote_that_is_being_recorded(
+    cell: PostgresCellSurveys, database: asyncpg.Pool
+) -> None:
     wanted = request()
     await cell.install(wanted)
     start = datetime.now(UTC) - timedelta(hours=1)
@@ -136,7 +140,9 @@ async def test_an_end_comes_after_the_vote_that_is_being_recorded(cell: Postgres
     assert (await windows(database, wanted.survey.id))[0][1] > recorded_at
 
 
-async def test_a_busy_survey_is_corrected_and_closed_all_the_same(cell: PostgresCellSurveys, database: asyncpg.Pool):
+async def test_a_busy_survey_is_corrected_and_closed_all_the_same(
+    cell: PostgresCellSurveys, database: asyncpg.Pool
+) -> None:
     wanted = request()
     await cell.install(wanted)
     start = datetime.now(UTC) - timedelta(hours=1)
@@ -165,13 +171,13 @@ async def test_a_busy_survey_is_corrected_and_closed_all_the_same(cell: Postgres
     assert (await windows(database, wanted.survey.id))[0][1] is not None
 
 
-async def test_a_window_needs_an_installed_survey(cell: PostgresCellSurveys):
+async def test_a_window_needs_an_installed_survey(cell: PostgresCellSurveys) -> None:
     with pytest.raises(DomainError) as refused:
         await cell.set_window(window(new_survey_id(), datetime.now(UTC)))
     assert refused.value.code is ErrorCode.SURVEY_NOT_FOUND
 
 
-async def test_a_cell_that_is_away_is_said_to_be(settings_for: SettingsFor, unused_tcp_port: int):
+async def test_a_cell_that_is_away_is_said_to_be(settings_for: SettingsFor, unused_tcp_port: int) -> None:
     settings = settings_for(SURVEYS)
     nowhere = settings.cells[CELL].database.model_copy(update={"port": unused_tcp_port})
     pool = await pool_on_demand(nowhere, settings, SURVEYS)

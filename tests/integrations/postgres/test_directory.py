@@ -16,6 +16,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.ids import new_client_id, new_survey_id, new_voter_id
 from domain.tokens import Assurance, Role
 from integrations.postgres import api_clients, electorates
+from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.directory import Directory
@@ -116,7 +117,7 @@ async def test_admission_reads_by_index_alone(world: IdentityWorld, owner_pool: 
     assert "pk_roll" in plan
 
 
-async def test_person_has_one_open_account(directory: Directory, owner_pool: OwnerPool) -> None:
+async def test_person_has_one_open_account(world: IdentityWorld, directory: Directory, owner_pool: OwnerPool) -> None:
     pool = await owner_pool("eu")
     voter = (await directory.create_voters(1, "DE"))[0]
     again = (
@@ -125,7 +126,7 @@ async def test_person_has_one_open_account(directory: Directory, owner_pool: Own
     )
     with pytest.raises(asyncpg.UniqueViolationError, match="uq_voter_person"):
         await pool.execute(again, voter, new_voter_id("eu"))
-    await directory.set_status(voter, VoterStatus.CLOSED)
+    await PostgresAccounts(world.identity["eu"], "eu").set_status(voter, VoterStatus.CLOSED, "test")
     await asyncio.gather(*(pool.execute(again, voter, new_voter_id("eu")) for _ in range(3)), return_exceptions=True)
     open_accounts = await pool.fetchval(
         "SELECT count(*) FROM identity.voter WHERE status <> 'closed' AND person_id ="
@@ -190,7 +191,6 @@ async def test_directory_that_is_away_says_so(settings_for: SettingsFor) -> None
     for call in (
         directory.candidates([Asked(new_voter_id("eu"), new_survey_id())]),
         directory.create_voters(1, "DE"),
-        directory.set_status(new_voter_id("eu"), VoterStatus.CLOSED),
     ):
         with pytest.raises(DomainError) as raised:
             await call

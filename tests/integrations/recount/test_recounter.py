@@ -98,7 +98,7 @@ def kinds(recount: CellRecount) -> list[tuple[str, str]]:
     return [(found.kind, found.row) for found in recount.differences]
 
 
-async def test_what_was_recorded_comes_out_with_the_roots_of_its_rows(polls: Polls):
+async def test_what_was_recorded_comes_out_with_the_roots_of_its_rows(polls: Polls) -> None:
     await polls.vote("1", "2", "1")
     await polls.vote("3")
     await polls.seal()
@@ -117,7 +117,7 @@ async def test_what_was_recorded_comes_out_with_the_roots_of_its_rows(polls: Pol
     assert kept[-1].ballots == 4
 
 
-async def test_processes_of_their_own_count_the_same(polls: Polls, settings_for: SettingsFor, tmp_path: Path):
+async def test_processes_of_their_own_count_the_same(polls: Polls, settings_for: SettingsFor, tmp_path: Path) -> None:
     await polls.vote("1", "2", "1")
     await polls.seal()
     expected, _ = await polls.recount()
@@ -130,7 +130,7 @@ async def test_processes_of_their_own_count_the_same(polls: Polls, settings_for:
     await pool.close()
 
 
-async def test_an_interrupted_recount_goes_on_where_it_was(polls: Polls):
+async def test_an_interrupted_recount_goes_on_where_it_was(polls: Polls) -> None:
     await polls.vote("1", "2", "1", "3", "2")
     await polls.seal()
     whole, kept = await polls.recount()
@@ -140,7 +140,7 @@ async def test_an_interrupted_recount_goes_on_where_it_was(polls: Polls):
         assert again == whole
 
 
-async def test_a_survey_without_votes_is_counted_too(polls: Polls):
+async def test_a_survey_without_votes_is_counted_too(polls: Polls) -> None:
     await polls.seal()
     recount, _ = await polls.recount()
     assert (recount.participations, recount.ballots, recount.batches, recount.regions) == (0, 0, 0, ())
@@ -150,7 +150,7 @@ async def test_a_survey_without_votes_is_counted_too(polls: Polls):
     assert (published.files, published.ballots) == ((), 0)
 
 
-async def test_a_ballot_that_was_changed_is_named(polls: Polls):
+async def test_a_ballot_that_was_changed_is_named(polls: Polls) -> None:
     batch = await polls.vote("1", "2")
     await polls.seal()
     row = await polls.owner.fetchrow(
@@ -166,7 +166,7 @@ async def test_a_ballot_that_was_changed_is_named(polls: Polls):
     ]
 
 
-async def test_a_ballot_that_was_stuffed_is_named_by_its_batch(polls: Polls):
+async def test_a_ballot_that_was_stuffed_is_named_by_its_batch(polls: Polls) -> None:
     batch, other = await polls.vote("1"), await polls.vote("2")
     await polls.seal()
     gateway, _, number = batch.rpartition("-")
@@ -188,7 +188,7 @@ async def test_a_ballot_that_was_stuffed_is_named_by_its_batch(polls: Polls):
     assert other not in str(recount.differences)
 
 
-async def test_counts_that_were_taken_out_are_named_by_their_batch(polls: Polls):
+async def test_counts_that_were_taken_out_are_named_by_their_batch(polls: Polls) -> None:
     batch = await polls.vote("1")
     await polls.vote("2")
     await polls.seal()
@@ -197,14 +197,16 @@ async def test_counts_that_were_taken_out_are_named_by_their_batch(polls: Polls)
     assert ("batch_counts_differ", f"batch {batch}") in kinds(recount)
 
 
-async def test_a_survey_that_is_not_sealed_is_not_counted(polls: Polls):
+async def test_a_survey_that_is_not_sealed_is_not_counted(polls: Polls) -> None:
     await polls.vote("1")
     with pytest.raises(DomainError) as refused:
         await polls.recount()
     assert refused.value.code is ErrorCode.SURVEY_NOT_FOUND
 
 
-async def test_published_ballots_say_what_was_counted_in_an_order_that_is_not_the_ledgers(polls: Polls, tmp_path: Path):
+async def test_published_ballots_say_what_was_counted_in_an_order_that_is_not_the_ledgers(
+    polls: Polls, tmp_path: Path
+) -> None:
     choices = [secrets.choice("123") for _ in range(30)]
     await polls.vote(*choices)
     await polls.seal()
@@ -235,7 +237,7 @@ async def test_published_ballots_say_what_was_counted_in_an_order_that_is_not_th
     assert totals_document(recount.regions)["ballots"] == 30
 
 
-async def test_the_role_that_counts_again_changes_nothing(settings_for: SettingsFor, booth: Booth):
+async def test_the_role_that_counts_again_changes_nothing(settings_for: SettingsFor, booth: Booth) -> None:
     settings = settings_for(CERTIFICATION)
     pool = await open_pool(settings.cells[CELL].database, settings, CERTIFICATION, size=1)
     for statement in (
@@ -250,7 +252,7 @@ async def test_the_role_that_counts_again_changes_nothing(settings_for: Settings
     await pool.close()
 
 
-async def test_a_sealed_survey_stays_sealed_and_takes_no_vote(polls: Polls, settings_for: SettingsFor):
+async def test_a_sealed_survey_stays_sealed_and_takes_no_vote(polls: Polls, settings_for: SettingsFor) -> None:
     await polls.seal()
     survey_id = polls.booth.survey.id
     for statement in (

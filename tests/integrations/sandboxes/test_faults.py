@@ -48,7 +48,7 @@ async def counted(client: httpx.AsyncClient) -> int:
     return found
 
 
-async def test_a_status_comes_as_often_as_was_asked_and_without_the_effect(client: httpx.AsyncClient):
+async def test_a_status_comes_as_often_as_was_asked_and_without_the_effect(client: httpx.AsyncClient) -> None:
     await switch(client, kind="status", status=429, retryAfterS=7, count=2)
     for _ in range(2):
         answer = await client.post("/count")
@@ -56,7 +56,7 @@ async def test_a_status_comes_as_often_as_was_asked_and_without_the_effect(clien
     assert await counted(client) == 1
 
 
-async def test_only_what_is_named_goes_wrong(client: httpx.AsyncClient):
+async def test_only_what_is_named_goes_wrong(client: httpx.AsyncClient) -> None:
     await switch(client, kind="status", method="get")
     await switch(client, kind="status", path="^/other$")
     assert await counted(client) == 1
@@ -68,14 +68,16 @@ async def test_only_what_is_named_goes_wrong(client: httpx.AsyncClient):
 
 
 @pytest.mark.parametrize(("when", "then"), [("before", 1), ("after", 2)])
-async def test_a_connection_is_dropped_before_or_after_the_effect(client: httpx.AsyncClient, when: str, then: int):
+async def test_a_connection_is_dropped_before_or_after_the_effect(
+    client: httpx.AsyncClient, when: str, then: int
+) -> None:
     await switch(client, kind="drop", after=when == "after")
     with pytest.raises(httpx.TransportError):
         await client.post("/count")
     assert await counted(client) == then
 
 
-async def test_an_answer_may_be_late_or_never_come(client: httpx.AsyncClient):
+async def test_an_answer_may_be_late_or_never_come(client: httpx.AsyncClient) -> None:
     await switch(client, kind="slow", delayS=0.05)
     await switch(client, kind="never")
     started = asyncio.get_running_loop().time()
@@ -85,7 +87,7 @@ async def test_an_answer_may_be_late_or_never_come(client: httpx.AsyncClient):
         await client.post("/count", timeout=0.1)
 
 
-async def test_a_body_may_be_anything(client: httpx.AsyncClient):
+async def test_a_body_may_be_anything(client: httpx.AsyncClient) -> None:
     for kind in ("truncated", "garbage", "html", "huge"):
         await switch(client, kind=kind, bytes=300_000)
     truncated, garbage, html, huge = [await client.post("/count") for _ in range(4)]
@@ -97,6 +99,6 @@ async def test_a_body_may_be_anything(client: httpx.AsyncClient):
     assert await counted(client) == 2
 
 
-async def test_a_switch_that_cannot_be_is_refused(client: httpx.AsyncClient):
+async def test_a_switch_that_cannot_be_is_refused(client: httpx.AsyncClient) -> None:
     for fault in ({"kind": "nothing"}, {"kind": "status", "path": "["}, {"kind": "status", "count": 0}, {"kind": 1}):
         assert (await client.post("/_control/faults", json=fault)).status_code == 422

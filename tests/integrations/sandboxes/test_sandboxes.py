@@ -30,7 +30,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": scope["root_path"].encode() + b" " + target})
 
 
-async def test_each_is_served_under_its_prefix_and_sees_the_target_as_it_was_sent():
+async def test_each_is_served_under_its_prefix_and_sees_the_target_as_it_was_sent() -> None:
     async with serve_sandboxes(mount({"one": echo})) as address, httpx.AsyncClient(base_url=address) as client:
         assert (await client.get("/livez")).json() == {"sandboxes": ["one"]}
         answer = await client.get("/one/-;id=a%2Fb%20c/one?x=%20+;")
@@ -38,30 +38,30 @@ async def test_each_is_served_under_its_prefix_and_sees_the_target_as_it_was_sen
         assert (await client.get("/other")).status_code == 404
 
 
-async def test_one_can_drop_its_connection():
+async def test_one_can_drop_its_connection() -> None:
     async with serve_sandboxes(mount({"one": echo})) as address, httpx.AsyncClient(base_url=address) as client:
         with pytest.raises(httpx.TransportError):
             await client.get("/one/?drop")
         assert (await client.get("/one/")).status_code == 200
 
 
-async def test_production_has_none():
+async def test_production_has_none() -> None:
     async with AsyncExitStack() as lifetime:
         with pytest.raises(SandboxesRefusedError):
             await open_sandboxes(Settings(environment=Environment.PRODUCTION), lifetime)
 
 
-def test_every_name_leads_to_a_sandbox():
+def test_every_name_leads_to_a_sandbox() -> None:
     assert all(callable(find_sandbox(name)) for name in SANDBOXES)
 
 
-def test_the_process_refuses_production(monkeypatch: pytest.MonkeyPatch):
+def test_the_process_refuses_production(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMITIA_ENVIRONMENT", "production")
     with pytest.raises(SystemExit, match="production refuses sandboxes"):
         main()
 
 
-def test_the_process_serves_until_it_is_told_to_stop():
+def test_the_process_serves_until_it_is_told_to_stop() -> None:
     command = [sys.executable, "-m", "integrations.sandboxes"]
     environment = {**os.environ, "COMITIA_LISTEN_PORT": "0"}
     with subprocess.Popen(

@@ -33,7 +33,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
         thread.join()
 
 
-def test_spans_reach_the_collector_before_the_process_ends(collector: tuple[str, list[tuple[str, bytes]]]):
+def test_spans_reach_the_collector_before_the_process_ends(collector: tuple[str, list[tuple[str, bytes]]]) -> None:
     address, received = collector
     settings = Settings(environment=Environment.TEST, otlp_endpoint=address + "/", trace_sample_ratio=1.0, build="abc")
     telemetry = make_telemetry(settings, "votes")
@@ -48,7 +48,7 @@ def test_spans_reach_the_collector_before_the_process_ends(collector: tuple[str,
         assert text in sent
 
 
-def test_a_missing_collector_does_not_hold_the_process():
+def test_a_missing_collector_does_not_hold_the_process() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"

@@ -30,7 +30,7 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
 
 
-async def test_a_worker_is_asked(telemetry: Telemetry):
+async def test_a_worker_is_asked(telemetry: Telemetry) -> None:
     async with health_server("127.0.0.1", 0, telemetry) as (_, port):
         assert await ask(port, get("/livez")) == (200, b"ok\n")
         assert (await ask(port, get("/readyz")))[0] == 503
@@ -56,13 +56,13 @@ async def test_a_worker_is_asked(telemetry: Telemetry):
         (b"\x00\xff\x80 \r\n\r\n", 400),
     ],
 )
-async def test_nonsense_gets_no_5xx(telemetry: Telemetry, request_bytes: bytes, status: int):
+async def test_nonsense_gets_no_5xx(telemetry: Telemetry, request_bytes: bytes, status: int) -> None:
     async with health_server("127.0.0.1", 0, telemetry) as (_, port):
         assert (await ask(port, request_bytes))[0] == status
         assert (await ask(port, get("/livez")))[0] == 200
 
 
-async def test_readiness_names_what_is_wrong():
+async def test_readiness_names_what_is_wrong() -> None:
     readiness = Readiness(timeout_s=0.05, keep_s=0.0)
     broken = {"raises": False}
 
@@ -96,7 +96,7 @@ async def test_readiness_names_what_is_wrong():
     assert readiness.stopping
 
 
-async def test_many_askers_are_one_round_of_checks():
+async def test_many_askers_are_one_round_of_checks() -> None:
     readiness = Readiness(keep_s=60)
     rounds: list[int] = []
 

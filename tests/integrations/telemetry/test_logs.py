@@ -36,7 +36,7 @@ def read(stream: StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_the_shape_of_a_line(lines: StringIO):
+def test_the_shape_of_a_line(lines: StringIO) -> None:
     tracing, _ = make(0.0)
     trace = tracing.begin_request(None, 0.0)
     with request_context(trace), structlog.contextvars.bound_contextvars(request_id="r-1"):
@@ -63,13 +63,13 @@ def test_the_shape_of_a_line(lines: StringIO):
     ("method", "level"),
     [("debug", None), ("info", "INFO"), ("warning", "WARN"), ("error", "ERROR"), ("critical", "ERROR")],
 )
-def test_levels_are_those_that_dashboards_know(lines: StringIO, method: str, level: str | None):
+def test_levels_are_those_that_dashboards_know(lines: StringIO, method: str, level: str | None) -> None:
     getattr(structlog.get_logger("x"), method)("something_happened")
     getattr(logging.getLogger("lib"), method)("something_happened")
     assert [line["level"] for line in read(lines)] == ([level, level] if level else [])
 
 
-def test_libraries_log_in_the_same_form(lines: StringIO):
+def test_libraries_log_in_the_same_form(lines: StringIO) -> None:
     logging.getLogger("temporalio.worker").warning("Failed for %s", JWT, extra={"workflow": "SubmitVotes"})
     logging.getLogger("workflows").info("batch_recorded", extra={"votes_count": 3, "nullifier": b"1"})
     first, second = read(lines)
@@ -79,7 +79,7 @@ def test_libraries_log_in_the_same_form(lines: StringIO):
     assert "text" not in second
 
 
-async def test_activities_log_events_with_their_place(lines: StringIO):
+async def test_activities_log_events_with_their_place(lines: StringIO) -> None:
     async def record() -> None:
         activity.logger.info("votes_recorded", extra={"votes_count": 2, "choice": "7"})
 
@@ -89,14 +89,14 @@ async def test_activities_log_events_with_their_place(lines: StringIO):
     assert line["temporal_activity"]["workflow_type"]  # type: ignore[index]
 
 
-def test_one_line_whatever_is_logged(lines: StringIO):
+def test_one_line_whatever_is_logged(lines: StringIO) -> None:
     structlog.get_logger("x").info("odd_value", value="a\nb\x00c", thing=object(), when={"deep": [b"12", {"token": 1}]})
     (line,) = read(lines)
     assert line["value"] == "a\nb\x00c"
     assert line["when"] == {"deep": ["<2 bytes>", {"token": REDACTED}]}
 
 
-def test_exceptions_keep_places_and_lose_texts(lines: StringIO):
+def test_exceptions_keep_places_and_lose_texts(lines: StringIO) -> None:
     try:
         try:
             raise KeyError("Key (nullifier)=(abc) exists")
@@ -117,7 +117,7 @@ def test_exceptions_keep_places_and_lose_texts(lines: StringIO):
     assert line["level"] == "ERROR"
 
 
-def test_a_logger_follows_what_is_configured_after_its_first_line(lines: StringIO):
+def test_a_logger_follows_what_is_configured_after_its_first_line(lines: StringIO) -> None:
     log = structlog.get_logger("x")
     log.info("vote_recorded")
     structlog.reset_defaults()
@@ -127,7 +127,7 @@ def test_a_logger_follows_what_is_configured_after_its_first_line(lines: StringI
     assert len(read(lines)) == 1
 
 
-def test_warnings_become_lines(lines: StringIO):
+def test_warnings_become_lines(lines: StringIO) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old thing", DeprecationWarning, stacklevel=1)
@@ -143,7 +143,7 @@ def test_warnings_become_lines(lines: StringIO):
         "phone_number",
     ],
 )  # fmt: skip
-def test_secret_names(name: str):
+def test_secret_names(name: str) -> None:
     assert names_secret(name)
     assert redact({"outer": [{name: "v"}]}) == {"outer": [{name: REDACTED}]}
 
@@ -151,7 +151,7 @@ def test_secret_names(name: str):
 @pytest.mark.parametrize(
     "name", ["election_id", "voter_id", "duration_ms", "payload_bytes", "key_id", "votes", "code", "tokens_count"]
 )
-def test_harmless_names(name: str):
+def test_harmless_names(name: str) -> None:
     assert not names_secret(name)
 
 
@@ -159,7 +159,7 @@ def test_harmless_names(name: str):
     "text",
     [f"got {JWT} here", "Authorization: Bearer abc.def", "DPoP xyz", "postgresql://u:hunter2@h/db", "\\x" + "ab" * 32],
 )
-def test_secrets_inside_text(text: str):
+def test_secrets_inside_text(text: str) -> None:
     found = redact(text)
     assert REDACTED in found
     for secret in (JWT, "abc.def", "xyz", "hunter2", "ab" * 32):
@@ -167,5 +167,5 @@ def test_secrets_inside_text(text: str):
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.binary(), st.lists))
-def test_anything_can_be_redacted(value: object):
+def test_anything_can_be_redacted(value: object) -> None:
     json.dumps(redact(value))

@@ -32,7 +32,7 @@ def samples(telemetry: Telemetry) -> dict[tuple[str, tuple[tuple[str, str], ...]
     }
 
 
-def test_votes(telemetry: Telemetry):
+def test_votes(telemetry: Telemetry) -> None:
     metrics = VoteMetrics(telemetry.registry)
     metrics.requested()
     metrics.not_cast(ErrorCode.OVERLOADED)
@@ -57,7 +57,7 @@ def test_votes(telemetry: Telemetry):
     assert samples(telemetry)["vote_queue_votes", (("cell", "eu"),)] == 0
 
 
-def test_risk(telemetry: Telemetry):
+def test_risk(telemetry: Telemetry) -> None:
     metrics = RiskMetrics(telemetry.registry)
     metrics.decided(RiskDecision.DENY, 0.003, 900)
     metrics.decided(RiskDecision.ALLOW, 0.001)
@@ -69,7 +69,7 @@ def test_risk(telemetry: Telemetry):
     assert found["risk_score_permille_sum", ()] == 900
 
 
-def test_streams(telemetry: Telemetry):
+def test_streams(telemetry: Telemetry) -> None:
     metrics = StreamMetrics(telemetry.registry, telemetry.region)
     metrics.opened(resumed=True)
     metrics.opened(resumed=False)
@@ -80,7 +80,7 @@ def test_streams(telemetry: Telemetry):
     assert found["stream_connection_seconds_sum", ()] == 61
 
 
-def test_tally(telemetry: Telemetry):
+def test_tally(telemetry: Telemetry) -> None:
     metrics = TallyMetrics(telemetry.registry)
     metrics.folded("eu", 2, 480, repeats=1)
     metrics.lagging("eu", 7)
@@ -96,7 +96,7 @@ def test_tally(telemetry: Telemetry):
     assert found["tally_rebuilds_total", (("cell", "eu"), ("reason", "lost"))] == 1
 
 
-def test_dependencies(telemetry: Telemetry):
+def test_dependencies(telemetry: Telemetry) -> None:
     database, auth = DatabaseMetrics(telemetry.registry), AuthMetrics(telemetry.registry)
     database.watch_pool("ledger", lambda: 8, lambda: 3)
     database.query("ledger", "record").observe(0.01)
@@ -111,7 +111,7 @@ def test_dependencies(telemetry: Telemetry):
     assert found["auth_failures_total", (("code", "rate_limited"),)] == 1
 
 
-def test_http_by_template_with_an_exemplar(telemetry: Telemetry):
+def test_http_by_template_with_an_exemplar(telemetry: Telemetry) -> None:
     metrics = HttpMetrics(telemetry.registry)
     route = metrics.route("POST", "/v1/surveys/{id}/vote")
     route.answered(201, 0.01, "0af7651916cd43dd8448eb211c80319c")
@@ -132,13 +132,13 @@ def test_http_by_template_with_an_exemplar(telemetry: Telemetry):
     assert exemplars == [{"trace_id": "0af7651916cd43dd8448eb211c80319c"}]
 
 
-def test_the_build_and_the_process_are_named(telemetry: Telemetry):
+def test_the_build_and_the_process_are_named(telemetry: Telemetry) -> None:
     found = samples(telemetry)
     assert found["comitia_build_info", (("build", "abc"), ("service", "votes"))] == 1
     assert found["process_resident_memory_bytes", ()] > 0
 
 
-def test_no_registry_is_shared(telemetry: Telemetry):
+def test_no_registry_is_shared(telemetry: Telemetry) -> None:
     VoteMetrics(telemetry.registry)
     VoteMetrics(CollectorRegistry())
     with pytest.raises(ValueError, match="Duplicated"):

@@ -27,7 +27,7 @@ class TracedWorkflow:
         return [local, regular]
 
 
-async def test_a_request_is_followed_into_activities(servers: StackState):
+async def test_a_request_is_followed_into_activities(servers: StackState) -> None:
     tracing, exporter = make(0.0)
     address = servers.settings_for().cells["eu"].temporal
     client = await Client.connect(

@@ -49,7 +49,7 @@ def named(spans: tuple[ReadableSpan, ...], name: str) -> ReadableSpan:
     return next(span for span in spans if span.name == name)
 
 
-def test_unsampled_success_leaves_nothing(never: tuple[Tracing, InMemorySpanExporter]):
+def test_unsampled_success_leaves_nothing(never: tuple[Tracing, InMemorySpanExporter]) -> None:
     tracing, exporter = never
     trace = tracing.begin_request(None, time.perf_counter())
     trace.step(SpanName.PERSIST_VOTE, 1.0, 2.0)
@@ -58,7 +58,7 @@ def test_unsampled_success_leaves_nothing(never: tuple[Tracing, InMemorySpanExpo
 
 
 @pytest.mark.parametrize("why", ["error", "slow", "flagged", "parent"])
-def test_kept_whole_though_unsampled(never: tuple[Tracing, InMemorySpanExporter], why: str):
+def test_kept_whole_though_unsampled(never: tuple[Tracing, InMemorySpanExporter], why: str) -> None:
     tracing, exporter = never
     started = time.perf_counter() - (11.0 if why == "slow" else 0.02)
     trace = tracing.begin_request(PARENT if why == "parent" else None, started)
@@ -90,7 +90,7 @@ def test_kept_whole_though_unsampled(never: tuple[Tracing, InMemorySpanExporter]
 
 
 @pytest.mark.parametrize(("ratio", "parent", "kept"), [(0.0, PARENT, 1), (0.0, UNSAMPLED, 0), (1.0, UNSAMPLED, 1)])
-def test_a_caller_can_ask_for_a_trace_and_not_against_one(ratio: float, parent: bytes, kept: int):
+def test_a_caller_can_ask_for_a_trace_and_not_against_one(ratio: float, parent: bytes, kept: int) -> None:
     tracing, exporter = make(ratio)
     trace = tracing.begin_request(parent, time.perf_counter())
     assert trace.finish(200) is bool(kept)
@@ -98,7 +98,7 @@ def test_a_caller_can_ask_for_a_trace_and_not_against_one(ratio: float, parent: 
     assert trace.trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 
-def test_a_step_that_raises_is_marked(never: tuple[Tracing, InMemorySpanExporter]):
+def test_a_step_that_raises_is_marked(never: tuple[Tracing, InMemorySpanExporter]) -> None:
     tracing, exporter = never
     trace = tracing.begin_request(PARENT, time.perf_counter())
     with pytest.raises(KeyError), trace.span("vote.persist"):
@@ -123,17 +123,17 @@ def test_a_step_that_raises_is_marked(never: tuple[Tracing, InMemorySpanExporter
         b"\xff" * 55,
     ],
 )
-def test_malformed_traceparent_is_ignored(never: tuple[Tracing, InMemorySpanExporter], value: bytes):
+def test_malformed_traceparent_is_ignored(never: tuple[Tracing, InMemorySpanExporter], value: bytes) -> None:
     assert parse_traceparent(value) is None
     trace = never[0].begin_request(value, time.perf_counter())
     assert trace.trace_id != "0af7651916cd43dd8448eb211c80319c"
 
 
-def test_future_version_is_read():
+def test_future_version_is_read() -> None:
     assert parse_traceparent(b"01" + PARENT[2:] + b"-more") == parse_traceparent(PARENT)
 
 
-def test_spans_made_inside_are_children(never: tuple[Tracing, InMemorySpanExporter]):
+def test_spans_made_inside_are_children(never: tuple[Tracing, InMemorySpanExporter]) -> None:
     tracing, exporter = never
     trace = tracing.begin_request(PARENT, time.perf_counter())
     with request_context(trace):
@@ -149,13 +149,13 @@ def test_spans_made_inside_are_children(never: tuple[Tracing, InMemorySpanExport
     assert named(spans, "db.query").attributes == {"query": "voter"}
 
 
-def test_timed_outside_a_request_is_free():
+def test_timed_outside_a_request_is_free() -> None:
     with timed(SpanName.DB_QUERY):
         assert current_request() is None
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(1.0, 1), (0.0, 0)])
-def test_a_kept_trace_goes_on_behind_kafka(ratio: float, kept: int):
+def test_a_kept_trace_goes_on_behind_kafka(ratio: float, kept: int) -> None:
     tracing, exporter = make(ratio)
     trace = tracing.begin_request(None, time.perf_counter())
     with request_context(trace):
@@ -178,11 +178,11 @@ def test_a_kept_trace_goes_on_behind_kafka(ratio: float, kept: int):
     "headers",
     [[], [("traceparent", b"\xff\x00")], [("traceparent", None)], [("other", PARENT)], [("traceparent", UNSAMPLED)]],
 )
-def test_messages_whose_trace_nobody_keeps(headers: list[tuple[str, bytes | None]]):
+def test_messages_whose_trace_nobody_keeps(headers: list[tuple[str, bytes | None]]) -> None:
     assert kept_trace(headers) == b""
 
 
-def test_texts_of_exceptions_never_leave():
+def test_texts_of_exceptions_never_leave() -> None:
     tracing, exporter = make(1.0)
 
     def query() -> None:
@@ -201,7 +201,7 @@ def test_texts_of_exceptions_never_leave():
     assert "abc" not in text.replace('"service.version": "abc"', "")
 
 
-def test_a_statement_is_a_span_only_where_a_trace_is_recorded():
+def test_a_statement_is_a_span_only_where_a_trace_is_recorded() -> None:
     tracing, exporter = make(1.0)
     with query_span(tracing.tracer, "record_votes"):
         pass
