@@ -202,7 +202,7 @@ def changing_routes(console: Console) -> set[str]:
         (method, route.path)
         for route in console.router.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
     back = ("GET", f"{console.pages.site.base}/back")
     return {f"{method} {path}" for method, path in routes if method not in {"GET", "HEAD"} or (method, path) == back}

@@ -5,7 +5,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
@@ -121,6 +121,7 @@ class Booth:
             "(SELECT coalesce(sum(ballots), 0) FROM voting.batch_count WHERE survey_id = $1) AS counted",
             self.survey.id,
         )
+        assert row is not None
         return {name: int(value) for name, value in row.items()}
 
     async def settled(self, expected: int) -> dict[str, int]:
@@ -131,12 +132,31 @@ class Booth:
         return await self.counts()
 
 
+class OpenBooth(Protocol):
+    """`open_booth` in a cell of the test's."""
+
+    async def __call__(
+        self,
+        survey: Survey | None = None,
+        *,
+        start_at: datetime | None = LONG_AGO,
+        finish_at: datetime | None = None,
+    ) -> Booth: ...
+
+
 async def open_booth(
-    cell: str, pool: asyncpg.Pool, owner: asyncpg.Pool, keys: FileKms, survey: Survey | None = None, **window: Any
+    cell: str,
+    pool: asyncpg.Pool,
+    owner: asyncpg.Pool,
+    keys: FileKms,
+    survey: Survey | None = None,
+    *,
+    start_at: datetime | None = LONG_AGO,
+    finish_at: datetime | None = None,
 ) -> Booth:
     """Install a survey and return its booth."""
     survey = survey or small_survey()
-    await install(owner, keys, survey, **window)
+    await install(owner, keys, survey, start_at=start_at, finish_at=finish_at)
     surveys = VotingSurveys(pool, keys)
     known = await surveys.get(survey.id)
     assert known is not None

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -20,9 +21,9 @@ from benchmarks.vendors import vendors
 from comitia.demo.people import Person
 from comitia.demo.people import Vendors as Pages
 from comitia.tokens import open_access_tokens
-from domain.access import Role
 from domain.accounts import LookupKind
 from domain.ids import verify_identity_workflow_id
+from domain.tokens import Role
 from integrations.keys.file_kms import FileKms
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import LOOKUP
@@ -153,7 +154,7 @@ async def _search(client: httpx.AsyncClient, filled: str) -> Line:
         await ask(parameter, value, cases)
     took.clear()
     right = 0
-    await _together([lambda each=each: ask(*each) for each in asked])
+    await _together([partial(ask, *each) for each in asked])
     checked = check_equal("searches", asked=len(asked), right=right)
     every = sorted(one for each in took.values() for one in each)
     kinds = ", ".join(f"{kind} {percentile(sorted(each), 0.99):.0f} ms" for kind, each in took.items())

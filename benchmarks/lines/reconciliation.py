@@ -205,6 +205,6 @@ async def _plant_counts(ground: Ground, filler: Filler) -> None:
     redis = open_redis(ground.settings.cells[filler.cell].redis)
     try:
         totals = TallyKeys.of(filler.cell).totals(filler.survey.id)
-        await redis.hincrby(totals, field_of("ward-1", "1"), 1)  # type: ignore[misc]  # the driver's own annotation
+        await redis.hincrby(totals, field_of("ward-1", "1"), 1)
     finally:
         await redis.aclose()

@@ -97,7 +97,8 @@ def read_records(path: Path) -> list[Answered]:
     flat = array("d")
     flat.frombytes(path.read_bytes())
     path.unlink()
-    return [Answered(*flat[at : at + 3], int(flat[at + 3])) for at in range(0, len(flat), 4)]
+    columns = zip(flat[0::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+    return [Answered(due, sent, done, int(kind)) for due, sent, done, kind in columns]
 
 
 class _Connection(asyncio.Protocol):

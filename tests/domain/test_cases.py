@@ -1,5 +1,7 @@
 """A case is where its id says; what is not its own leads nowhere."""
 
+from collections.abc import Callable
+
 import pytest
 
 from domain.case_targets import TARGETS
@@ -31,7 +33,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "case_id", "workflow_id"), CASES, ids=[kind.value for kind, _, _ in CASES])
-def test_a_case_is_found_by_its_id_and_by_its_workflow(kind: CaseKind, case_id: str, workflow_id: object) -> None:
+def test_a_case_is_found_by_its_id_and_by_its_workflow(
+    kind: CaseKind, case_id: str, workflow_id: Callable[[str, str], str]
+) -> None:
     address = case_at(case_id)
     assert address is not None
     cell = case_id.split("_")[1]

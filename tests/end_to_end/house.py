@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import httpx
 import psutil
+from asyncpg.connect_utils import SessionAttribute
 from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 
@@ -219,7 +220,7 @@ class House:
         """Wait until ledger and tally both have exactly so many votes, and see that neither has more."""
 
         async def told() -> bool:
-            return (await self.results(survey))["totalResponses"] >= votes
+            return bool((await self.results(survey))["totalResponses"] >= votes)
 
         await eventually(told, what=f"{votes} votes in the results")
         assert await self.counts(survey) == (votes, votes, votes)
@@ -349,7 +350,7 @@ async def open_house(
             owners[name] = await asyncpg.create_pool(
                 host=[server.host for server in address.servers],
                 port=[server.port for server in address.servers],
-                target_session_attrs="primary",
+                target_session_attrs=SessionAttribute.primary,
                 database=address.name,
                 user=OWNER,
                 password=servers.state.password(OWNER),

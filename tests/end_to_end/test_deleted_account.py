@@ -32,8 +32,8 @@ async def test_a_deleted_account_is_gone_and_its_vote_stays(house: House) -> Non
     deletion = begun.json()["deletionId"]
 
     async def completed() -> bool:
-        answer = await auth.get(f"/v1/account/deletions/{deletion}")
-        return answer.json()["stage"] == DeletionStage.COMPLETED and answer.json()["sessionsEnded"] == 1
+        found = (await auth.get(f"/v1/account/deletions/{deletion}")).json()
+        return bool(found["stage"] == DeletionStage.COMPLETED and found["sessionsEnded"] == 1)
 
     await eventually(completed)
 
@@ -45,6 +45,7 @@ async def test_a_deleted_account_is_gone_and_its_vote_stays(house: House) -> Non
     row = await house.owners["eu"].fetchrow(
         "SELECT status, person_id FROM identity.voter WHERE voter_id = $1", voter_id
     )
+    assert row is not None
     assert row["status"] == VoterStatus.CLOSED
     assert row["person_id"] is not None
     late = await house.ask_to_vote(survey.id, access)  # a token of another session, not expired yet

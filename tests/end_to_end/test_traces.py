@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from functools import partial
 from typing import Any
 
 import httpx
@@ -236,7 +237,7 @@ async def test_what_is_stored_is_as_long_for_every_choice(house: House) -> None:
         submission = voted.json()["submissionId"]
         digits = len(batch_of(submission, "eu").rpartition("-")[2])  # of the batch's number, which is no secret
         execution = house.execution(submission, "eu")
-        await eventually(lambda execution=execution: _closed(execution), what="the batch's execution closed")
+        await eventually(partial(_closed, execution), what="the batch's execution closed")
         history = await execution.fetch_history()
         for event in history.events:
             if event.HasField("workflow_execution_started_event_attributes"):

@@ -13,9 +13,9 @@ from tests.end_to_end.house import House, OpenSurvey, eventually
 VOTES = 3
 
 
-async def voted(house: House, **fields: object) -> OpenSurvey:
+async def voted(house: House, title: str, visibility: str) -> OpenSurvey:
     """Return a survey with votes in it that staff can see."""
-    survey = await house.open_survey(**fields)
+    survey = await house.open_survey(title, visibility=visibility)
     for number in range(VOTES):
         assert (await house.cast(survey, house.token(survey), survey.ballot(number % 2))).status_code == 201
     await house.settled(survey, VOTES)
@@ -147,7 +147,7 @@ async def test_an_export_has_what_staff_may_see_and_nobody_else_can_fetch_it(hou
     async def finished() -> bool:
         found = await house.clients["surveys"].get(export, headers=house.admin())
         assert found.status_code == 200, found.text
-        return found.json()["status"] == "finished"
+        return bool(found.json()["status"] == "finished")
 
     await eventually(finished, what="the export finished")
     file = await house.clients["surveys"].get(f"{export}?download=true", headers=house.admin())

@@ -118,8 +118,8 @@ class Crowd:
                 await self._hang_up(visit, ballot, key)
                 await self._send(visit, ballot, key)
             case Habit.DOUBLE_CLICK:  # two processes at the same moment, with two keys
-                other = secrets.token_urlsafe(12)
-                await asyncio.gather(self._send(visit, ballot, key), self._send(visit, ballot, other))
+                keys = key, secrets.token_urlsafe(12)
+                await asyncio.gather(*(self._send(visit, ballot, each) for each in keys))
             case Habit.SECOND_THOUGHTS:
                 if await self._send(visit, ballot, key):
                     other = self._survey.other_answers(voter.ballot)
@@ -133,13 +133,18 @@ class Crowd:
             access = self._access.voter(voter.voter_id, voter.cell, voter.ballot.region)
             answer = await _answer(self._eligibility, "POST", self._survey.token_path, access)
             if isinstance(answer, Answer) and answer.status == CONFIRMED:
-                break
+                token: str = answer.json()["votingToken"]
+                self._note(number, voter, token)
+                return token
             if isinstance(answer, Answer) and answer.status not in {429, 503}:
                 if problem_code(answer) in self._refused:
                     return ""
                 self._surprise("admission", answer)
             await _come_back(answer, tries)
-        token: str = answer.json()["votingToken"]
+        return ""
+
+    def _note(self, number: int, voter: Voter, token: str) -> None:
+        """Write down who may vote, and the ballot that is to count."""
         claims = claims_of(token)
         paper = voter.ballot
         chosen = zip(self._survey.questions, ((paper.first,), paper.others), strict=True)
@@ -153,7 +158,6 @@ class Crowd:
                 tuple((question, tuple(parties)) for question, parties in chosen),
             )
         )
-        return token
 
     async def _hang_up(self, visit: "_Visit", ballot: object, key: str) -> None:
         door = next(self._turn)

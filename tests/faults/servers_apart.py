@@ -73,7 +73,7 @@ class ServersApart(Servers):
         upstream |= {broker_way(broker): chosen[f"{broker}-inside"] for broker in BROKERS}
         async with self._starting:
             if self.proxies is None:
-                ways = [Way(*name.split("~"), chosen[name], port) for name, port in upstream.items()]
+                ways = [_way(name, chosen[name], port) for name, port in upstream.items()]
                 self.proxies = Proxies(chosen["toxiproxy"], ways, self._log("toxiproxy"))
                 await self.proxies.start()
 
@@ -91,6 +91,11 @@ class ServersApart(Servers):
             again = partial(kafka.ready, broker, chosen[broker.name])
             await self._run(broker.name, broker, again, wait=False)
         await asyncio.gather(*(kafka.ready(broker, chosen[broker.name], brokers=len(BROKERS)) for broker in brokers))
+
+
+def _way(name: str, listen: int, upstream: int) -> Way:
+    process, server = name.split("~")
+    return Way(process, server, listen, upstream)
 
 
 def _listening(broker: str, chosen: Mapping[str, int]) -> list[str]:

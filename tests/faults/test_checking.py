@@ -28,8 +28,9 @@ def said(status: int, code: str = "") -> Said:
 )
 def test_who_was_only_turned_away_is_in_no_ledger(tmp_path: Path, attempts: list[Said], wrong: int) -> None:
     with Notebook(tmp_path / "notes") as notebook:
-        for note in (ASKED, *attempts):
-            notebook.write(note)
+        notebook.write(ASKED)
+        for attempt in attempts:
+            notebook.write(attempt)
     survey = PublishedElection(survey_id="s", questions=(), options=())
 
     verdict = judge(Notes.read(tmp_path / "notes"), KEPT, Totals(), survey, closing=True)

@@ -100,7 +100,7 @@ async def test_processes_that_start_while_a_cell_is_away_serve_the_other_one(hou
         assert (await house.cast(survey, admitted.json()["votingToken"])).status_code == 201
 
         async def counted() -> bool:
-            return (await house.results(survey))["totalResponses"] == 1
+            return bool((await house.results(survey))["totalResponses"] == 1)
 
         await eventually(counted, what="the other cell's vote in the results")
 

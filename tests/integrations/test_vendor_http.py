@@ -120,7 +120,7 @@ async def test_what_is_packed_or_no_object_or_elsewhere_is_unavailable(http: Ven
 
 
 async def test_a_byte_now_and_then_is_no_answer() -> None:
-    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
         for _ in range(100):
             writer.write(b" ")

@@ -30,7 +30,7 @@ async def test_an_honest_ledger_under_load_never_differs(world: World) -> None:
             await place.record(*votes, announce=number % 4 != 3)  # some wait for the tally, and come to it late
 
     async def reconcile() -> list[bool]:
-        agreed = []
+        agreed: list[bool] = []
         while not done.is_set():
             complete = len(agreed) % 3 == 2
             report = await world.reconcile_now(complete=complete, tally_grace_s=0.0 if complete else 3600.0)

@@ -333,4 +333,5 @@ async def _a_participation(place: PollingPlace, batch: BatchId) -> tuple[bytes, 
         "WHERE gateway_id = $1 AND number = $2 LIMIT 1",
         *_key(batch),
     )
+    assert found is not None
     return found["nullifier"], found["region"]

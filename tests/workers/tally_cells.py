@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 import pytest_asyncio
@@ -127,12 +128,12 @@ class TallyCell:
         return None if view.totals is None else view.totals.counts
 
     async def equals_ledger(self, survey_id: str) -> bool:
-        return await self.counts(survey_id) == dict(self.expected.get(survey_id, {}))
+        return await self.counts(survey_id) == dict(self.expected.get(survey_id, Counter()))
 
     async def tallied(self, *survey_ids: str) -> None:
         """Wait until the tally says what the ledger says."""
         for survey_id in survey_ids:
-            await until(lambda survey_id=survey_id: self.equals_ledger(survey_id), "tally equals ledger")
+            await until(partial(self.equals_ledger, survey_id), "tally equals ledger")
 
     async def watermarked(self) -> None:
         """Wait until the cell has a watermark."""

@@ -44,7 +44,7 @@ async def test_a_kept_trace_ends_in_the_tally(tally_cell: TallyCell) -> None:
         await tally_cell.tallied(survey.id)
     followed = announced.get_span_context()
     spans = exporter.get_finished_spans()  # more than one where what was folded is read again after a rebuild
-    assert {(span.name, span.context.trace_id, span.parent.span_id) for span in spans} == {
+    assert {(span.name, span.context.trace_id, span.parent and span.parent.span_id) for span in spans} == {
         ("tally.fold", followed.trace_id, followed.span_id)
     }
 
@@ -71,9 +71,13 @@ async def test_a_crash_before_the_offsets_are_noted_counts_nothing_twice(tally_c
     async with tally_cell.folding():
         await tally_cell.vote(survey.id)
         await tally_cell.tallied(survey.id)
-        await until(lambda: tally_cell.redis.exists(_offsets(tally_cell)), "offsets are noted")
-    noted = dict.fromkeys(await tally_cell.redis.hgetall(_offsets(tally_cell)), b"0")
-    await tally_cell.redis.hset(_offsets(tally_cell), mapping=noted)
+
+        async def noted() -> bool:
+            return await tally_cell.redis.exists(_offsets(tally_cell)) == 1
+
+        await until(noted, "offsets are noted")
+    parts = await tally_cell.redis.hgetall(_offsets(tally_cell))
+    await tally_cell.redis.hset(_offsets(tally_cell), mapping=dict.fromkeys(parts, b"0"))
     async with tally_cell.folding():
         await tally_cell.vote(survey.id, "2")
         await tally_cell.tallied(survey.id)
@@ -152,6 +156,7 @@ async def test_totals_of_an_older_epoch_are_not_believed(tally_cell: TallyCell) 
         await tally_cell.tallied(survey.id)
     totals = f"{tally_cell.name}:tally:{{{tally_cell.name}}}:totals:{survey.id}"
     old = await tally_cell.redis.dump(totals)
+    assert old is not None
     await tally_cell.redis.delete(totals)
     async with tally_cell.folding():
         await tally_cell.tallied(survey.id)  # a later epoch now

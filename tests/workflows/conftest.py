@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -22,8 +23,8 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=str(SERVER), data_converter=pydantic_data_converter
     ) as environment:
-        kinds = {key.name: key.indexed_value_type for key in ALL}
+        kinds = {key.name: IndexedValueType.ValueType(key.indexed_value_type) for key in ALL}
         await environment.client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(search_attributes={name: int(kind) for name, kind in kinds.items()})
+            AddSearchAttributesRequest(search_attributes=kinds)
         )
         yield environment

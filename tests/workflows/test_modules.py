@@ -49,7 +49,8 @@ def faults(source: str) -> list[str]:
 
 def _faults(tree: ast.Module) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
     for node in ast.walk(tree):
-        yield from ((node, what) for what in _uses(node))
+        if isinstance(node, ast.expr | ast.stmt):
+            yield from ((node, what) for what in _uses(node))
         if isinstance(node, ast.ClassDef):
             yield from _kept(node.body, f"class {node.name}")
     yield from _kept(tree.body, "module")
@@ -59,7 +60,7 @@ def _faults(tree: ast.Module) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
             yield from _writes(node, own | {"cls"})
 
 
-def _uses(node: ast.AST) -> Iterator[str]:
+def _uses(node: ast.expr | ast.stmt) -> Iterator[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
         outside = [name for name in names if name.partition(".")[0] not in _ROOTS or name in _BESIDE]

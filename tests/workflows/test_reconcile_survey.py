@@ -65,7 +65,8 @@ class Pass:
 
     async def transactions(self, *, everywhere: bool) -> AsyncIterator[list[LedgerTransaction]]:
         assert not everywhere
-        for chunk in ():
+        none: tuple[list[LedgerTransaction], ...] = ()
+        for chunk in none:
             yield chunk
 
     async def existing(self, batches: Collection[BatchId]) -> frozenset[BatchId]:

@@ -66,6 +66,16 @@ def nothing_is_left(world: Registering) -> None:
     assert world.account is None or world.account.status is VoterStatus.CLOSED
 
 
+async def sent_codes(world: Registering, number: int) -> None:
+    """Wait until so many codes were sent."""
+    await happens(lambda: world.counted["send_contact_code"] == number)
+
+
+async def rejected(world: Registering, case_no: int) -> None:
+    """Wait until this case was rejected."""
+    await happens(lambda: (world.row.stage, world.row.case_no) == (RegistrationStage.REJECTED, case_no))
+
+
 async def test_who_never_types_the_code_is_reminded_once_and_given_up_after_three_days(client: Client) -> None:
     async with registering(client) as world:
         handle = await world.start()
@@ -84,7 +94,7 @@ async def test_a_code_is_good_for_five_tries_and_four_codes_are_sent(client: Cli
     async with registering(client) as world:
         handle = await world.start()
         for sent in range(1, CODES_MAX + 1):
-            await happens(lambda sent=sent: world.counted["send_contact_code"] == sent)
+            await sent_codes(world, sent)
             for _ in range(CODE_TRIES_MAX):
                 assert await refused(world.prove("00000000")) == ErrorCode.CODE_WRONG
             if sent == 1:
@@ -257,7 +267,7 @@ async def test_two_appeals_are_all(client: Client) -> None:
         handle = await world.start()
         await world.proved()
         for number in (1, 2):
-            await happens(lambda n=number: (world.row.stage, world.row.case_no) == (RegistrationStage.REJECTED, n))
+            await rejected(world, number)
             await handle.execute_update(RegisterVoterWorkflow.appeal)
         ended = await handle.result()
     assert (ended.stage, ended.case_no) == (RegistrationStage.REJECTED, 3)

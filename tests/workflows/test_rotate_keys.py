@@ -55,7 +55,6 @@ from workflows.rotate_keys import RotateKeysWorkflow
 
 CELLS = ("eu", "us")
 SURVEY_KEYS = (KEK_BALLOT, KEK_ELIGIBILITY)
-PERSONAL = {"purposes": KEY_ENCRYPTION_KEYS, "personal_purpose": KEK_PERSONAL}
 
 
 class Wrapped:
@@ -164,6 +163,10 @@ class Vault:
             key = await kms.generate_data_key(KEK_PERSONAL, voter)
             self.personal[cell].keys[voter], made[voter] = key.wrapped, key.plaintext
         return made
+
+    async def rotate_personal(self, name: str = "", **fields: Any) -> RotatedKeys:
+        """Run a rotation that wraps people's keys anew, too."""
+        return await self.rotate(name, purposes=KEY_ENCRYPTION_KEYS, personal_purpose=KEK_PERSONAL, **fields)
 
     async def rotate(self, name: str = "", **fields: Any) -> RotatedKeys:
         """Run a rotation with the permissions of the platform's worker, which show no key; replay it."""
@@ -288,7 +291,7 @@ async def test_personal_keys_follow_and_the_old_version_is_destroyed(vault: Vaul
     made = {cell: await vault.register(cell, 3) for cell in CELLS}
     old = {voter: wrapped for cell in CELLS for voter, wrapped in vault.personal[cell].keys.items()}
     vault.today = datetime.now(UTC).date()
-    rotated = await vault.rotate("rotate-keys-personal", **PERSONAL, grace_days=0, settle_s=1)
+    rotated = await vault.rotate_personal("rotate-keys-personal", grace_days=0, settle_s=1)
     assert (rotated.voters, rotated.failed) == (6, 0)
     (version,) = [key_id for key_id in rotated.made if key_id.startswith(KEK_PERSONAL)]
     opener = vault.kms(KEK_PERSONAL)
@@ -309,7 +312,7 @@ async def test_a_cell_away_in_the_middle_is_gone_on_with_where_it_was(
     await vault.register("us", 5)
     vault.today = datetime.now(UTC).date()
     vault.personal["us"].away = 1  # after the first page
-    rotated = await vault.rotate(**PERSONAL)
+    rotated = await vault.rotate_personal()
     assert (rotated.voters, rotated.failed) == (5, 0)
     assert vault.personal["us"].pages == [2, 2, 1, 0]
     assert {key_id_of(wrapped) for wrapped in vault.personal["us"].keys.values()} < set(rotated.made)
@@ -320,7 +323,7 @@ async def test_a_personal_key_that_cannot_be_rewrapped_keeps_its_version_and_hol
     stranger, victim = sorted(vault.personal["eu"].keys)
     vault.personal["eu"].keys[victim] = vault.personal["eu"].keys[stranger]  # the context is another voter's
     vault.today = datetime.now(UTC).date()
-    rotated = await vault.rotate(**PERSONAL, grace_days=0)
+    rotated = await vault.rotate_personal(grace_days=0)
     assert (rotated.voters, rotated.failed) == (1, 1)
     old = key_id_of(vault.personal["eu"].keys[victim])
     assert old not in rotated.destroyed

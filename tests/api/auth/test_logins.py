@@ -420,6 +420,7 @@ async def test_who_is_known_at_a_provider_logs_in_there(town: LoginTown) -> None
     row = await town.auth.cells.of("us").pool.fetchrow(
         "SELECT provider, provider_session FROM identity.session WHERE session_id = $1", claims["sid"]
     )
+    assert row is not None
     assert row["provider"] == "sandbox"
     assert len(row["provider_session"]) == 32
 

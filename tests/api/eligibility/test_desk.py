@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from api.eligibility.desk import GROUP_MAX, GROUPS_IN_FLIGHT, Application, Desk
 from api.eligibility.voting_tokens import VotingToken, VotingTokens
@@ -15,7 +16,6 @@ from domain.ids import new_voter_id
 from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict
 from domain.tokens import VOTER_ACCESS, Assurance, VoterClaims
 from integrations.keys import base64url
-from integrations.keys.signing import crypto_sign, crypto_sign_seed_keypair
 
 SURVEY, GONE = "s_aaaaaaaaaaaaaaaa", "s_bbbbbbbbbbbbbbbb"
 ELECTORATE = Electorate(SURVEY, frozenset(), 0, False, None, None, b"k" * 32)  # noqa: FBT003

@@ -1,6 +1,7 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -66,9 +67,9 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
-    document = response.json()
+    document: dict[str, Any] = response.json()
     assert (document["status"], document["code"]) == (status, code)
     assert document["type"] == f"urn:comitia:problem:{code}"
     assert document["requestId"] == response.headers["x-request-id"]
@@ -111,7 +112,7 @@ async def test_bodies_are_camel_case(client: httpx.AsyncClient) -> None:
 async def test_malformed_bodies(client: httpx.AsyncClient, body: str, pointer: str, code: str) -> None:
     response = await client.post("/v1/things/1", content=body, headers={"content-type": "application/json"})
     document = problem(response, 400, "malformed_request")
-    (error,) = document["errors"]  # type: ignore[misc]
+    (error,) = document["errors"]
     assert (error["pointer"], error["code"]) == (pointer, code)
     assert "secret7" not in error["detail"]
     assert "input" not in error

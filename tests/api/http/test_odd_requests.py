@@ -112,7 +112,7 @@ def test_an_odd_target_gets_no_other_place_in_the_order_of_work(target: bytes) -
         async def note(scope: dict[str, Any], _receive: Any, _send: Any) -> None:
             work.append(scope["state"]["work"])
 
-        protocol.app = note  # type: ignore[assignment]
+        protocol.app = note
         protocol.data_received(b"POST %b HTTP/1.1\r\nhost: x\r\n\r\n" % target)
         await asyncio.gather(*protocol.tasks)
         sink.close()

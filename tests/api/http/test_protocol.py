@@ -145,7 +145,7 @@ async def test_arriving_byte_by_byte() -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("behind", [False, True])
-def test_a_body_over_the_limit(chunked: bool, behind: bool):  # noqa: FBT001
+def test_a_body_over_the_limit(chunked: bool, behind: bool) -> None:  # noqa: FBT001
     async def scenario() -> None:
         async with serving() as served:
             wire = await served.connect()
@@ -296,7 +296,7 @@ async def test_slow_clients_are_told_and_closed() -> None:
     ],
 )
 @pytest.mark.parametrize("behind", [False, True])
-def test_what_cannot_be_read_is_400(nonsense: bytes, behind: bool):  # noqa: FBT001
+def test_what_cannot_be_read_is_400(nonsense: bytes, behind: bool) -> None:  # noqa: FBT001
     async def scenario() -> None:
         async with serving() as served:
             wire = await served.connect()
@@ -410,12 +410,12 @@ async def test_a_client_that_does_not_read_is_not_read_either() -> None:
 
     async with serving([LeanRoute("GET", "/big", big)], write_s=10) as served:
         wire = await served.connect()
-        wire.writer.transport.pause_reading()
+        wire.transport.pause_reading()
         wire.send(get("/big") * 2000)
         await asyncio.sleep(0.1)
         waiting = len(calls)
         assert 0 < waiting < 200
-        wire.writer.transport.resume_reading()
+        wire.transport.resume_reading()
         for _ in range(200):
             assert len((await wire.answer()).body) == 200_000
 
@@ -425,7 +425,7 @@ async def test_a_client_that_never_reads_is_cut_off() -> None:
     route = LeanRoute("GET", "/big", lambda request: request.respond(200, b"x" * 4_000_000))
     async with serving([route], write_s=0.1) as served:
         wire = await served.connect()
-        wire.writer.transport.pause_reading()
+        wire.transport.pause_reading()
         wire.send(get("/big") * 20)
         await until(lambda: served.connections() == 0)
 

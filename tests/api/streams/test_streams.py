@@ -75,7 +75,7 @@ class Reader:
 
     async def until_votes(self, votes: int) -> list[int]:
         """Read until this many responses are shown; return what was shown on the way."""
-        shown = []
+        shown: list[int] = []
         while not shown or shown[-1] != votes:
             event = await self.event()
             if event.name == "results":

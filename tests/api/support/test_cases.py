@@ -209,7 +209,7 @@ async def test_what_waits_is_listed_by_stage_and_what_is_late_with_what_it_tries
         async def listed() -> Any:
             found, cursor = [], None
             while True:
-                more = {} if cursor is None else {"cursor": cursor}
+                more: dict[str, str] = {} if cursor is None else {"cursor": cursor}
                 page = await support.found("cases", stage="contact_proof", limit=5, **more)
                 found += page["cases"]
                 cursor = page.get("nextCursor")

@@ -124,7 +124,7 @@ class Totals:
 class NoProofs:
     """Staff tokens of these tests are not bound."""
 
-    def verify(self, _proof: bytes, **_: Any) -> None:
+    def verify(self, proof: bytes, **_: Any) -> None:
         raise DomainError(ErrorCode.PROOF_INVALID)
 
 

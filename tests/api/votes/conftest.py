@@ -1,13 +1,13 @@
 """The votes service as it runs, served in the test's own process, with its stand-alone worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import httpx
-import pytest
 import pytest_asyncio
 
 from api.http.serving import serve
@@ -17,7 +17,7 @@ from integrations.postgres.roles import VOTING
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
 from tests.conftest import OwnerPool, SettingsFor
-from tests.voting_world import Booth, TokenDesk, open_booth, voting_keys
+from tests.voting_world import Booth, OpenBooth, TokenDesk, open_booth, voting_keys
 from workers import voting
 
 CELL = "eu"
@@ -120,15 +120,9 @@ async def booth_elsewhere(settings: Settings, owner_pool: OwnerPool) -> AsyncIte
         await pool.close()
 
 
-OpenBooth = Callable[..., Awaitable[Booth]]
-
-
-@pytest.fixture
-def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, votes_settings: Settings) -> OpenBooth:
-    async def make(**fields: object) -> Booth:
-        return await open_booth(CELL, voting_pool, await owner_pool(CELL), voting_keys(votes_settings), **fields)
-
-    return make
+@pytest_asyncio.fixture
+async def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, votes_settings: Settings) -> OpenBooth:
+    return partial(open_booth, CELL, voting_pool, await owner_pool(CELL), voting_keys(votes_settings))
 
 
 @pytest_asyncio.fixture

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from domain.contracts.surveys import Survey
-from tests.api.votes.conftest import CELL, OpenBooth, Votes
+from tests.api.votes.conftest import CELL, Votes
 from tests.audited import leaves
 from tests.conftest import OwnerPool
-from tests.voting_world import Booth, TokenDesk, small_survey
+from tests.voting_world import Booth, OpenBooth, TokenDesk, small_survey
 
 
 def problem(response: httpx.Response) -> tuple[int, str]:

@@ -324,7 +324,8 @@ async def test_a_vote_that_nobody_waits_for_gets_no_place_in_a_batch() -> None:
     async with gateway(service) as (made, _):
         first = cast(made)
         await until(lambda: bool(service.started))
-        caller, answers = Gone(), []
+        caller = Gone()
+        answers: list[Verdict] = []
         gone, late, wanted = vote("s_gone"), vote("s_late"), vote("s_wanted")
         made.submit(gone, answers.append, caller=caller)
         made.submit(late, answers.append, wait_s=0.01)
@@ -343,7 +344,8 @@ async def test_a_vote_that_nobody_waits_for_gets_no_place_in_a_batch() -> None:
 async def test_what_is_in_a_batch_stays_there_when_its_caller_goes() -> None:
     service = Service()
     async with gateway(service) as (made, _):
-        caller, answers = Gone(), []
+        caller = Gone()
+        answers: list[Verdict] = []
         made.submit(vote(), answers.append, caller=caller)
         await until(lambda: bool(service.started))
         caller.disconnected = True

@@ -9,9 +9,9 @@ import httpx
 
 from domain.errors import ErrorCode
 from integrations.settings import Settings
-from tests.api.votes.conftest import CELL, OTHER, OpenBooth, Votes, booth_elsewhere, votes_service
+from tests.api.votes.conftest import CELL, OTHER, Votes, booth_elsewhere, votes_service
 from tests.conftest import OwnerPool
-from tests.voting_world import Booth, TokenDesk
+from tests.voting_world import Booth, OpenBooth, TokenDesk
 
 
 @asynccontextmanager

@@ -7,10 +7,10 @@ from collections import Counter
 import httpx
 
 from integrations.settings import Settings
-from tests.api.votes.conftest import CELL, OTHER, OpenBooth, Votes, booth_elsewhere, votes_service
+from tests.api.votes.conftest import CELL, OTHER, Votes, booth_elsewhere, votes_service
 from tests.api.votes.test_outages import ledger_standing_still
 from tests.conftest import OwnerPool
-from tests.voting_world import Booth, TokenDesk
+from tests.voting_world import Booth, OpenBooth, TokenDesk
 
 FEW = {"vote_queue_max": 60, "vote_intake_min": 40, "vote_start_timeout_s": 20.0, "vote_confirm_timeout_s": 1.0}
 

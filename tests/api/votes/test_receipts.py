@@ -24,10 +24,10 @@ from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT, SURVEYS
 from integrations.settings import Settings
 from tests.answers import code_of
-from tests.api.votes.conftest import CELL, OpenBooth, Votes
+from tests.api.votes.conftest import CELL, Votes
 from tests.conftest import OwnerPool, SettingsFor
 from tests.sealing_world import Seal, log_keys, sealing
-from tests.voting_world import REGION, Booth, TokenDesk, voting_keys
+from tests.voting_world import REGION, Booth, OpenBooth, TokenDesk, voting_keys
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -34,7 +34,8 @@ class Service:
     """Says what it was told to, by the end of the path; the last saying goes on."""
 
     def __init__(self, **says: list[Said]) -> None:
-        self.says = {"voting-token": [TOKEN], **{name.replace("_", "-"): list(said) for name, said in says.items()}}
+        self.says: dict[str, list[Said]] = {"voting-token": [TOKEN]}
+        self.says |= {name.replace("_", "-"): list(said) for name, said in says.items()}
         self.heard: Counter[str] = Counter()
         self.keys: list[str] = []
         self.bodies: list[object] = []

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from comitia.restore import back_up
 from comitia.stack import postgres
+from comitia.stack.account import give
 from comitia.stack.pair_restore import RestoreError, Target, restoring
 from comitia.stack.pair_state import Mode, read_pair_state
 from comitia.stack.pair_watch import PairWatch
@@ -228,14 +229,14 @@ async def test_the_standby_takes_over_and_the_old_primary_acknowledges_nothing(
     )
     (revived / "postmaster.pid").unlink(missing_ok=True)
     for file in (revived, *revived.rglob("*")):
-        postgres.give(file, pair.place.account)
+        give(file, pair.place.account)
     await zombie.start()
     try:
 
         async def answers() -> bool:
             try:
                 async with administrator(pair, port) as connection:
-                    return await connection.fetchval("SELECT NOT pg_is_in_recovery()")
+                    return bool(await connection.fetchval("SELECT NOT pg_is_in_recovery()"))
             except (OSError, asyncpg.PostgresError):
                 return False
 

@@ -163,7 +163,7 @@ async def test_an_event_that_is_not_readable_or_not_complete_yet_is_waited_for(
 ) -> None:
     event_id = await event_of(vendor, "rooted", readableAfterMs=150, completeAfterMs=200)
     event = await devices.event(event_id)
-    assert (event.complete, event.flags) == (True, {DeviceFlag.ROOTED})
+    assert (event.complete, event.flags) == (True, frozenset({DeviceFlag.ROOTED}))
 
 
 async def test_one_that_stays_incomplete_says_nothing_of_the_device(vendor: Vendor) -> None:

@@ -45,7 +45,7 @@ async def test_what_the_vendor_seals_is_opened_under_every_key(vendor: Vendor) -
     for key in (KEY, OLD_KEY):
         answer = await vendor.control("POST", f"events/{event_id}/sealed", key=key)
         event = EVENTS.open(answer["sealed"])
-        assert (event.event_id, event.flags) == (event_id, {DeviceFlag.ROOTED})
+        assert (event.event_id, event.flags) == (event_id, frozenset({DeviceFlag.ROOTED}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.ids import new_registration_id, proofing_case_id
 from integrations.identity.letters.client import LettersProofing
@@ -111,7 +111,8 @@ def settings_for(address: str, webhook_timeout_s: float) -> Settings:
 
 @asynccontextmanager
 async def open_world(*, webhook_timeout_s: float = WITHIN_S) -> AsyncIterator[World]:
-    receiver, mounted = Receiver(), {}
+    receiver = Receiver()
+    mounted: dict[str, ASGIApp] = {}
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
         await mounted["app"](scope, receive, send)

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -84,7 +85,7 @@ async def test_the_register_decides_what_is_asked_again_and_what_is_refused(
 ) -> None:
     reference = await letters.open_case(case_id)
     person = await person_of(letters, letters_client, case_id)
-    wanted = [
+    wanted: list[tuple[dict[str, object], ProofingState, str]] = [
         ({"known": False}, ProofingState.RETRY, "not_in_register"),
         ({"bornOn": "1990-02-04"}, ProofingState.RETRY, "data_mismatch"),
         ({"revoked": True}, ProofingState.REJECTED, "document_revoked"),
@@ -168,7 +169,7 @@ async def test_every_call_bears_every_fault(
     reference = await letters.open_case(case_id)
     control = Control(letters_client)
     await control("POST", f"/cases/{case_id}/failing")
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "open": lambda: proofing.open_case(case_id),
         "access": lambda: proofing.client_access(case_id),
         "read": lambda: proofing.read_case(reference),

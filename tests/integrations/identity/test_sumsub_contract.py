@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ async def test_erasure_is_asked_for_and_confirmed_when_there_is_nothing_left(sum
     [{"secret_key": "wrong"}, {"app_token": "sbx:no.such"}, {"app_token": "nonsense"}, {"level": "no such level"}],
     ids="-".join,
 )
-async def test_our_own_mistakes_are_refused_for_good(sumsub: Sumsub, case_id: str, changes: dict[str, str]) -> None:
+async def test_our_own_mistakes_are_refused_for_good(sumsub: Sumsub, case_id: str, changes: dict[str, Any]) -> None:
     assert await code_of(sumsub.with_(**changes).open_case(case_id)) is ErrorCode.PROOFING_REFUSED
 
 

@@ -93,7 +93,7 @@ def test_a_verdict_of_an_unknown_kind_decides_nothing(result: dict[str, Any]) ->
         ([], {"crossCheck": ["manyAccountDuplicates"], "device": None}, False),
     ],
 )
-def test_a_face_seen_before_is_told(labels: list[str], risk_labels: Any, same_face: bool):  # noqa: FBT001
+def test_a_face_seen_before_is_told(labels: list[str], risk_labels: Any, same_face: bool) -> None:  # noqa: FBT001
     finding = finding_of(applicant(result=red("FINAL", *labels), riskLabels=risk_labels))
     assert finding.same_face is same_face
 

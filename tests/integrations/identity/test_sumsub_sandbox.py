@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from datetime import date
 from typing import Any
 
@@ -56,7 +57,7 @@ async def test_every_call_bears_every_fault(
 ) -> None:
     proofing = sumsub_only.with_(timeout_s=0.15 if fault["kind"] in {"never", "slow"} else WITHIN_S)
     reference = await sumsub_only.proofing.open_case(case_id)
-    calls = [
+    calls: list[Callable[[], Awaitable[object]]] = [
         lambda: proofing.open_case(case_id),
         lambda: proofing.client_access(case_id),
         lambda: proofing.read_case(reference),

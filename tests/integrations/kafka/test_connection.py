@@ -5,7 +5,7 @@ from integrations.addresses import KafkaAddress
 from integrations.kafka.connection import connection_options
 from integrations.settings import Environment, Settings
 
-CELL = {
+CELL: dict[str, dict[str, int | str]] = {
     "database": {"port": 1, "name": "eu"},
     "redis": {"port": 2},
     "temporal": {"port": 3, "namespace": "eu"},

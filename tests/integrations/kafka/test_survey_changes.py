@@ -43,7 +43,7 @@ async def test_a_change_is_told_under_the_surveys_id(announcer: SurveyChangeProd
     await ensure_topic(address, topic, SURVEYS_CHANGED)
     consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **connection_options(address))
     await consumer.start()
-    heard = []
+    heard: list[object] = []
     try:
         async with asyncio.timeout(20):
             while len(heard) < 2:

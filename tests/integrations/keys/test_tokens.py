@@ -116,8 +116,14 @@ def test_the_second_token_under_a_remembered_header_is_checked_like_the_first(
 def test_other_libraries_agree(issuer: Issuer, verifier: VotingTokenVerifier) -> None:
     token = issuer.token(wire())
     public_key = Ed25519PublicKey.from_public_bytes(issuer.public_key)
-    options = {"verify_exp": False, "verify_iat": False}
-    found = jwt.decode(token, public_key, algorithms=["EdDSA"], audience="votes", issuer=VOTING.issuer, options=options)
+    found = jwt.decode(
+        token,
+        public_key,
+        algorithms=["EdDSA"],
+        audience="votes",
+        issuer=VOTING.issuer,
+        options={"verify_exp": False, "verify_iat": False},
+    )
     assert found["survey"] == SURVEY
     theirs = jwt.encode(found, _private(issuer), algorithm="EdDSA", headers={"kid": issuer.key_id, "typ": VOTING.typ})
     assert verifier.verify(theirs.encode(), NOW).nullifier == NULLIFIER

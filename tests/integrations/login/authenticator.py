@@ -50,9 +50,9 @@ class Authenticator:
         return self._answer(answer)
 
     def _data(self, more: int, **wrong: Any) -> bytes:
-        rp_id = wrong.get("rp_id", RP_ID)
+        rp_id: str = wrong.get("rp_id", RP_ID)
         flags = more | wrong.get("flags", _PRESENT | _VERIFIED)
-        counter = wrong.get("counter", self.signatures)
+        counter: int = wrong.get("counter", self.signatures)
         return hashlib.sha256(rp_id.encode()).digest() + bytes([flags]) + counter.to_bytes(4, "big")
 
     @staticmethod

@@ -165,13 +165,13 @@ async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(BOUND_S)
 
 
-async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for _ in range(40):
         writer.write(b"220-still here\r\n")
         await asyncio.sleep(0.1)
 
 
-async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for _ in range(1000):
         writer.write(b"220-" + b"x" * 1000 + b"\r\n")
         await writer.drain()

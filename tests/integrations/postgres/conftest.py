@@ -1,5 +1,6 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -11,9 +12,7 @@ from integrations.keys.purposes import DOCUMENT, INBOX, KEK_PERSONAL, LOOKUP
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY, STAFFING, VOTING
 from tests.conftest import OwnerPool, SettingsFor
-from tests.voting_world import Booth, open_booth, voting_keys
-
-OpenBooth = Callable[..., Awaitable[Booth]]
+from tests.voting_world import Booth, OpenBooth, open_booth, voting_keys
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -79,14 +78,10 @@ def identity_keys(tmp_path: Path) -> FileKms:
     return FileKms(tmp_path / "keys", frozenset({DOCUMENT, INBOX, KEK_PERSONAL, LOOKUP}))
 
 
-@pytest.fixture
-def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, keys: FileKms) -> OpenBooth:
+@pytest_asyncio.fixture
+async def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, keys: FileKms) -> OpenBooth:
     """`await booth_of(survey=..., start_at=..., finish_at=...)`: an installed survey in cell `eu`."""
-
-    async def make(**fields: object) -> Booth:
-        return await open_booth("eu", voting_pool, await owner_pool("eu"), keys, **fields)
-
-    return make
+    return partial(open_booth, "eu", voting_pool, await owner_pool("eu"), keys)
 
 
 @pytest_asyncio.fixture

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from domain.account_ends import DeletionStage
+from domain.account_ends import Deletion, DeletionStage
 from domain.accounts import LookupKind
 from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus
@@ -128,7 +128,8 @@ async def test_what_is_not_completed_is_found_page_by_page(
     for step in (ends.stop, ends.close):
         await step(deletions[3])
     await ends.complete(deletions[3], 0)
-    soon, after, found = datetime.now(UTC) + timedelta(minutes=1), "", []
+    soon, after = datetime.now(UTC) + timedelta(minutes=1), ""
+    found: list[Deletion] = []
     while page := await ends.unfinished(soon, after, 2):
         assert len(page) <= 2
         found += page

@@ -7,8 +7,7 @@ from domain.answer_sessions import Choice
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres.answer_sessions import KEPT_AFTER_END, SESSIONS_MAX, AnswerSession, AnswerSessions
 from tests.conftest import OwnerPool
-from tests.integrations.postgres.conftest import OpenBooth
-from tests.voting_world import Booth
+from tests.voting_world import Booth, OpenBooth
 
 CHOICES = (Choice("1", "1", ""),)
 

@@ -59,11 +59,11 @@ from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
 from tests.audited import ACTIVITIES, leaves, promised
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.account_rows import make_account
-from tests.integrations.postgres.conftest import OpenBooth
 from tests.integrations.postgres.test_audited import certificate_of
 from tests.integrations.postgres.test_catalogue import ACTOR, drafted, freezing, keys, opened
 from tests.integrations.postgres.test_entry_writers import connected
 from tests.integrations.postgres.test_logins import login
+from tests.voting_world import OpenBooth
 
 NOW, LONG_AGO = datetime(2027, 1, 1, tzinfo=UTC), date(2026, 1, 1)
 PROMISING = sorted(name for name in ACTIVITIES if promised(name))
@@ -80,8 +80,9 @@ class NothingLive:
         return 0
 
     async def live(self) -> AsyncIterator[Any]:
-        for never in ():
-            yield never
+        none: tuple[Any, ...] = ()
+        for each in none:
+            yield each
 
 
 @dataclass

@@ -17,8 +17,7 @@ from integrations.postgres.closing_ledger import PostgresClosingLedger
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import CERTIFICATION
 from tests.conftest import OwnerPool, SettingsFor
-from tests.integrations.postgres.conftest import OpenBooth
-from tests.voting_world import Booth
+from tests.voting_world import Booth, OpenBooth
 
 CELL = "eu"
 NOW = datetime.now(UTC)

@@ -279,6 +279,7 @@ async def test_machine_client_is_known_by_its_key_until_disabled(
     assert (found.client_id, found.requests_per_minute) == (client_id, 60)
     assert found.roles == {Role.ADMIN, Role.AUDITOR}
     row = await (await owner_pool("eu")).fetchrow("SELECT * FROM identity.api_client WHERE client_id = $1", client_id)
+    assert row is not None
     assert row["key_hash"] == api_key_hash(api_key)
     assert api_key not in str(dict(row))
     await making.disable("eu", client_id, actor=by)

@@ -84,7 +84,7 @@ async def test_a_role_writes_its_own_kinds_in_its_own_names_and_no_others(
         for kind in (*AuditKind, "planted"):
             for actor in actors:
                 said = await takes(connection, kind, actor, mark)
-                if actor in map(named, own.get(kind, ())):  # type: ignore[call-overload]
+                if actor in map(named, own.get(kind, ())):
                     assert said == "", (kind, actor)
                 else:
                     assert said == f'{role} writes no audit entry of kind "{kind}" by "{actor}"'

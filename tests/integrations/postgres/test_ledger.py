@@ -20,8 +20,7 @@ from integrations.postgres import ledger as module
 from integrations.postgres.ledger import PostgresLedger
 from integrations.postgres.voting_surveys import VotingSurveys
 from tests.conftest import OwnerPool
-from tests.integrations.postgres.conftest import OpenBooth
-from tests.voting_world import Booth, small_survey
+from tests.voting_world import Booth, OpenBooth, small_survey
 
 NOW = datetime.now(UTC)
 IN_TIME = datetime(2025, 6, 1, tzinfo=UTC)
@@ -333,6 +332,7 @@ async def test_the_roots_commit_to_the_rows(booth: Booth, owner_pool: OwnerPool)
         "SELECT body FROM audit.entry WHERE kind = 'votes.recorded' AND body->>'batch' = $1",
         str(BatchId(batch.gateway_id, batch.number)),
     )
+    assert audit is not None
     assert row["ballots_root"].hex() in audit["body"]
 
 

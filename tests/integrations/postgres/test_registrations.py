@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import asyncpg
 import pytest
@@ -29,12 +30,12 @@ async def begun(registrations: PostgresRegistrations) -> tuple[str, str]:
 
 def notes(registration: str) -> list[StageNote]:
     """Return what a process says, in order: a case, its rejection, an appeal that ends well."""
-    first = {"case_no": 1, "provider": "letters", "reference": f"{registration}-first"}
-    second = {"case_no": 2, "provider": "letters", "reference": f"{registration}-second"}
+    first = partial(StageNote, registration, case_no=1, provider="letters", reference=f"{registration}-first")
+    second = partial(StageNote, registration, case_no=2, provider="letters", reference=f"{registration}-second")
     return [
-        StageNote(registration, 1, RegistrationStage.PROOFING, expires_at=SOON, **first),
-        StageNote(registration, 2, RegistrationStage.REJECTED, ("forgery",), ("screenshot", "forgery"), **first),
-        StageNote(registration, 3, RegistrationStage.ACTIVE, **second),
+        first(1, RegistrationStage.PROOFING, expires_at=SOON),
+        first(2, RegistrationStage.REJECTED, ("forgery",), ("screenshot", "forgery")),
+        second(3, RegistrationStage.ACTIVE),
     ]
 
 

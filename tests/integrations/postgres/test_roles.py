@@ -233,11 +233,11 @@ async def test_what_only_the_release_before_needs_stays_until_it_has_ended(
     rights_before = {row[0] for row in await pool.fetch(_GRANTED, SURVEYS)}
     assert rights_before - rights_now
 
-    async def look(*, finish: bool) -> tuple[set[str], set[tuple[str, ...]]]:
+    async def look(*, finish: bool) -> tuple[set[str], frozenset[tuple[str, ...]]]:
         address, password = servers.database(database), SecretStr(servers.password(OWNER))
         await asyncio.to_thread(migrate, address, password, tree, finish=finish)
-        rows = {tuple(row) for row in await pool.fetch("SELECT role, kind, actor FROM audit.entry_writer")}
-        return {row[0] for row in await pool.fetch(_GRANTED, SURVEYS)}, rows
+        rows = await pool.fetch("SELECT role, kind, actor FROM audit.entry_writer")
+        return {row[0] for row in await pool.fetch(_GRANTED, SURVEYS)}, frozenset(map(tuple, rows))
 
     assert await look(finish=False) == (rights_before, writers | {(SURVEYS, kind, "")})
     for _ in range(2):

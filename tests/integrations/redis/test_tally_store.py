@@ -26,8 +26,9 @@ def fold(*additions: Addition, epoch: int = 1, next_offset: int = 1, step: int =
 
 
 async def no_bitmaps() -> AsyncIterator[tuple[str, int, bytes]]:
-    for none in ():
-        yield none
+    none: tuple[tuple[str, int, bytes], ...] = ()
+    for each in none:
+        yield each
 
 
 async def install(store: TallyStore, epoch: int, ballots: int = 0, ends: dict[int, int] | None = None) -> bool:

@@ -3,6 +3,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from io import StringIO
+from typing import Any
 
 import pytest
 import structlog
@@ -32,7 +33,7 @@ def lines() -> Iterator[StringIO]:
     logging.captureWarnings(capture=False)
 
 
-def read(stream: StringIO) -> list[dict[str, object]]:
+def read(stream: StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -86,7 +87,7 @@ async def test_activities_log_events_with_their_place(lines: StringIO) -> None:
     await ActivityEnvironment().run(record)
     (line,) = read(lines)
     assert (line["message"], line["votes_count"], line["choice"]) == ("votes_recorded", 2, REDACTED)
-    assert line["temporal_activity"]["workflow_type"]  # type: ignore[index]
+    assert line["temporal_activity"]["workflow_type"]
 
 
 def test_one_line_whatever_is_logged(lines: StringIO) -> None:

@@ -49,6 +49,23 @@ def named(spans: tuple[ReadableSpan, ...], name: str) -> ReadableSpan:
     return next(span for span in spans if span.name == name)
 
 
+def parent_of(span: ReadableSpan) -> int:
+    assert span.parent is not None
+    return span.parent.span_id
+
+
+def times_of(span: ReadableSpan) -> tuple[int, int]:
+    """Return when it began and ended, in nanoseconds."""
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return span.start_time, span.end_time
+
+
+def duration_of(span: ReadableSpan) -> int:
+    began, ended = times_of(span)
+    return ended - began
+
+
 def test_unsampled_success_leaves_nothing(never: tuple[Tracing, InMemorySpanExporter]) -> None:
     tracing, exporter = never
     trace = tracing.begin_request(None, time.perf_counter())
@@ -72,21 +89,22 @@ def test_kept_whole_though_unsampled(never: tuple[Tracing, InMemorySpanExporter]
     spans = exporter.get_finished_spans()
     assert sorted(span.name for span in spans) == ["auth.validate_token", "http.request", "vote.persist"]
     request = named(spans, "http.request")
+    came, answered = times_of(request)
     for span in spans:
         assert span.context.trace_id == request.context.trace_id
         assert span.context.trace_flags.sampled
         if span is not request:
-            assert span.parent.span_id == request.context.span_id
-            assert request.start_time <= span.start_time <= span.end_time <= request.end_time
+            assert parent_of(span) == request.context.span_id
+            began, ended = times_of(span)
+            assert came <= began <= ended <= answered
     assert format(request.context.span_id, "016x") == trace.span_id
     assert request.status.is_ok is (why != "error")
     assert request.resource.attributes["service.name"] == "votes"
-    token = named(spans, "auth.validate_token")
-    assert token.end_time - token.start_time == pytest.approx(1e6, abs=1000)
-    assert abs(request.end_time - time.time_ns()) < 5e9
+    assert duration_of(named(spans, "auth.validate_token")) == pytest.approx(1e6, abs=1000)
+    assert abs(answered - time.time_ns()) < 5e9
     if why == "parent":
         assert format(request.context.trace_id, "032x") == "0af7651916cd43dd8448eb211c80319c"
-        assert format(request.parent.span_id, "016x") == "b7ad6b7169203331"
+        assert format(parent_of(request), "016x") == "b7ad6b7169203331"
 
 
 @pytest.mark.parametrize(("ratio", "parent", "kept"), [(0.0, PARENT, 1), (0.0, UNSAMPLED, 0), (1.0, UNSAMPLED, 1)])
@@ -145,7 +163,7 @@ def test_spans_made_inside_are_children(never: tuple[Tracing, InMemorySpanExport
     assert current_ids() is None
     trace.finish(200)
     spans = exporter.get_finished_spans()
-    assert {span.parent.span_id for span in spans if span.name != "http.request"} == {int(trace.span_id, 16)}
+    assert {parent_of(span) for span in spans if span.name != "http.request"} == {int(trace.span_id, 16)}
     assert named(spans, "db.query").attributes == {"query": "voter"}
 
 
@@ -167,11 +185,11 @@ def test_a_kept_trace_goes_on_behind_kafka(ratio: float, kept: int) -> None:
     spans = exporter.get_finished_spans()
     assert [span.name for span in spans] == ["tally.fold"] * kept
     for span in spans:
-        assert (format(span.context.trace_id, "032x"), format(span.parent.span_id, "016x")) == (
+        assert (format(span.context.trace_id, "032x"), format(parent_of(span), "016x")) == (
             trace.trace_id,
             trace.span_id,
         )
-        assert 5_000_000 <= span.end_time - span.start_time < 5_000_000_000
+        assert 5_000_000 <= duration_of(span) < 5_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -196,7 +214,7 @@ def test_texts_of_exceptions_never_leave() -> None:
     (found,) = exporter.get_finished_spans()
     text = found.to_json()
     assert not found.status.is_ok
-    assert found.events[0].attributes["exception.type"] == "ValueError"
+    assert (found.events[0].attributes or {})["exception.type"] == "ValueError"
     assert "secret-bytes" not in text
     assert "abc" not in text.replace('"service.version": "abc"', "")
 
@@ -210,5 +228,5 @@ def test_a_statement_is_a_span_only_where_a_trace_is_recorded() -> None:
         pass
     query, activity = exporter.get_finished_spans()
     assert query.name == "db.query"
-    assert query.attributes["db.operation.name"] == "record_votes"
-    assert query.parent.span_id == activity.context.span_id
+    assert (query.attributes or {})["db.operation.name"] == "record_votes"
+    assert parent_of(query) == activity.context.span_id

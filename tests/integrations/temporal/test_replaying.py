@@ -105,7 +105,7 @@ async def test_the_first_event_that_differs_is_named_and_nothing_is_done(
     history = await world.histories.read(execution.workflow_id)
     assert history is not None
     kind = f"{recorded.split(maxsplit=1)[0]}_event_attributes"
-    assert found.event_id == [event.event_id for event in history.events if event.HasField(kind)][-1]
+    assert found.event_id == [event.event_id for event in history.events if event.WhichOneof("attributes") == kind][-1]
     assert WHOM not in str(found.document())
     assert world.traces.lines() == done
 
