@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 import asyncpg
 import psutil
@@ -161,7 +160,7 @@ async def ground_on(state: StackState, settings: Settings) -> AsyncIterator[Grou
 
 
 async def _make_databases(ground: Ground) -> None:
-    connection: Any = await asyncpg.connect(ground.baseline_url("postgres"))
+    connection = await asyncpg.connect(ground.baseline_url("postgres"))
     try:
         for name in BASELINES:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):

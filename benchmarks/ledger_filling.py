@@ -6,7 +6,6 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import asyncpg
 
@@ -158,7 +157,9 @@ class Filler:
         )
 
     @staticmethod
-    async def _note(connection: Any, batch: BatchId, votes: int, roots: tuple[bytes, bytes]) -> None:
+    async def _note(
+        connection: asyncpg.pool.PoolConnectionProxy, batch: BatchId, votes: int, roots: tuple[bytes, bytes]
+    ) -> None:
         body = {
             "batch": str(batch),
             "participations": votes,

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
@@ -58,7 +57,7 @@ async def cast_votes_at_peer(ground: Ground, peer: Peer, load: VoteLoad) -> Vote
         "BASELINE_PUBLIC_URL": polling.url,
         "BASELINE_POOL_SIZE": str(peer.pool_size),
     }
-    connection: Any = await asyncpg.connect(environment["BASELINE_DSN"])
+    connection = await asyncpg.connect(environment["BASELINE_DSN"])
     async with AsyncExitStack() as lifetime:
         lifetime.push_async_callback(connection.close)
         lifetime.callback(path.unlink, missing_ok=True)
@@ -82,6 +81,7 @@ async def cast_votes_at_peer(ground: Ground, peer: Peer, load: VoteLoad) -> Vote
         )
         cores = watch.cores()
         row = await connection.fetchrow(_COUNTS, polling.survey_id)
+        assert row is not None
         await connection.execute("TRUNCATE plain_vote")
     checked = check_equal(str(peer), sent=result.sent, answered=result.answered, confirmed=result.good, **dict(row))
     return VotesMeasured(result, cores, checked, polling.survey_id)

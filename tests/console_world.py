@@ -24,7 +24,7 @@ from domain.console import SessionKind
 from domain.ids import new_staff_id
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
-from integrations.keys.file_kms import open_keys
+from integrations.keys.file_kms import FileKms, open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import CONSOLE, LOOKUP
 from integrations.login.issuer_sandbox.sandbox import create_sandbox
@@ -153,7 +153,7 @@ class ConsoleWorld:
     provider: httpx.AsyncClient
     staff: dict[str, PostgresStaffAccounts]
     hashes: KeyedLookupHashes
-    keys: Any
+    keys: FileKms
     transport: httpx.AsyncBaseTransport | None = None
 
     @property

@@ -163,7 +163,13 @@ class PollingPlace:
         await self.announce([summary])
         return batch
 
-    async def stuff_ballot(self, connection: Any, batch: BatchId, ident: uuid.UUID, sealed: bytes) -> str:
+    async def stuff_ballot(
+        self,
+        connection: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy,
+        batch: BatchId,
+        ident: uuid.UUID,
+        sealed: bytes,
+    ) -> str:
         """Insert a ballot, as the voting role may; return how it is named."""
         await connection.execute(
             "INSERT INTO voting.ballot (survey_id, ballot_id, gateway_id, number, sealed) VALUES ($1, $2, $3, $4, $5)",

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -16,6 +15,7 @@ from benchmarks.products import VoteLoad
 from benchmarks.report import CheckFailedError
 from comitia.stack.state import StackState
 from integrations.postgres.roles import OWNER, SURVEYS
+from tests.conftest import SettingsFor
 
 PEER = Peer("plain", processes=1, pool_size=4)
 LOAD = VoteLoad(clients=16, seconds=1.0, warmup_s=0.0, expected=2000)
@@ -31,14 +31,14 @@ END
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def ground(servers: StackState, settings_for: Any) -> AsyncIterator[Ground]:
+async def ground(servers: StackState, settings_for: SettingsFor) -> AsyncIterator[Ground]:
     async with ground_on(servers, settings_for(SURVEYS, OWNER)) as found:
         yield found
 
 
 @asynccontextmanager
 async def liar(ground: Ground, body: str) -> AsyncIterator[None]:
-    connection: Any = await asyncpg.connect(ground.baseline_url(BASELINES[0]))
+    connection = await asyncpg.connect(ground.baseline_url(BASELINES[0]))
     try:
         await connection.execute(TABLE)
         await connection.execute("ALTER TABLE plain_vote DROP CONSTRAINT uq_plain_vote_survey_nullifier")

@@ -11,6 +11,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
+import pytest
 import pytest_asyncio
 import uvicorn
 from cryptography import x509
@@ -84,7 +85,7 @@ class Staff:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def staff(town: Town, tmp_path_factory: Any) -> AsyncIterator[Staff]:
+async def staff(town: Town, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff]:
     queue = f"unmasking-{secrets.token_hex(4)}"
     async with AsyncExitStack() as lifetime:
         listener, address = listening()

@@ -16,7 +16,15 @@ from domain.contracts.login import (
     LoginFeature,
     LoginSignals,
 )
-from domain.login_risk import CURRENT_LOGIN_POLICY, LOGIN_POLICIES, LoginReason, judge_login, log_ratio, travel_kmh
+from domain.login_risk import (
+    CURRENT_LOGIN_POLICY,
+    LOGIN_POLICIES,
+    LoginPolicy,
+    LoginReason,
+    judge_login,
+    log_ratio,
+    travel_kmh,
+)
 
 POLICY = CURRENT_LOGIN_POLICY
 ALL_LOGINS = 100_000
@@ -126,7 +134,7 @@ def test_another_policy_judges_the_same_signals_otherwise() -> None:
 
 
 @pytest.mark.parametrize("policy", LOGIN_POLICIES.values(), ids=lambda policy: f"version-{policy.version}")
-def test_no_absence_of_a_vendor_opens_a_door(policy: Any) -> None:
+def test_no_absence_of_a_vendor_opens_a_door(policy: LoginPolicy) -> None:
     for fields in ({"challenge": ChallengeOutcome.ABSENT}, {"device_absent": True}, {"leak": CredentialLeak.ABSENT}):
         assert judge_login(signals(**fields), policy).decision is not LoginDecision.ALLOW
     assert all(sum(weights) < 1 for weights in policy.level_weights.values())

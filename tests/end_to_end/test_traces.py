@@ -9,6 +9,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from temporalio.api.common.v1 import Payload
+from temporalio.client import WorkflowHandle
 
 from comitia.stack.ports import HOST
 from integrations.addresses import RedisAddress
@@ -261,5 +262,5 @@ def _length(payload: Payload, digits: int) -> int:
     return len(payload.data) - (digits if len(payload.data) > _NOTHING_BYTES else 0)
 
 
-async def _closed(execution: Any) -> bool:
+async def _closed(execution: WorkflowHandle[Any, Any]) -> bool:
     return (await execution.describe()).close_time is not None

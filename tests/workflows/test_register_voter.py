@@ -90,7 +90,9 @@ async def test_who_never_types_the_code_is_reminded_once_and_given_up_after_thre
     await world.replayed("contact-expired", cases=0)
 
 
-async def test_a_code_is_good_for_five_tries_and_four_codes_are_sent(client: Client, skipping: Any) -> None:
+async def test_a_code_is_good_for_five_tries_and_four_codes_are_sent(
+    client: Client, skipping: WorkflowEnvironment
+) -> None:
     async with registering(client) as world:
         handle = await world.start()
         for sent in range(1, CODES_MAX + 1):
@@ -113,7 +115,9 @@ async def test_a_code_is_good_for_five_tries_and_four_codes_are_sent(client: Cli
     await world.replayed("codes-used-up", cases=0)
 
 
-async def test_a_code_is_good_twice_and_a_later_code_makes_it_worthless(client: Client, skipping: Any) -> None:
+async def test_a_code_is_good_twice_and_a_later_code_makes_it_worthless(
+    client: Client, skipping: WorkflowEnvironment
+) -> None:
     async with registering(client) as world:
         handle = await world.start()
         await happens(lambda: world.counted["send_contact_code"] == 1)

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -243,7 +243,7 @@ def worker_of(
     queue: str,
     hashes: KeyedLookupHashes,
     mail: Mail,
-    providers: Any,
+    providers: Mapping[str, IdentityProofing],
     claims: dict[str, Any],
 ) -> Worker:
     known: dict[str, IdentityProofing] = dict(providers)

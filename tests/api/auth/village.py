@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +25,7 @@ from api.http.limits_opening import open_limits
 from api.webhooks.app import create_app
 from domain.ids import new_session_id
 from domain.mailing import MessageKind
+from domain.proofing import IdentityProofing
 from domain.sessions import LoginMethod, NewSession
 from domain.tokens import ACCESS_ISSUER, Assurance, Confirmation, RiskBand, VoterClaims
 from integrations.challenges.client import open_turnstile
@@ -226,7 +227,12 @@ async def settle(
 
 
 def worker_of(
-    town: Town, name: str, queue: str, hashes: KeyedLookupHashes, providers: Any, devices: FingerprintDevices
+    town: Town,
+    name: str,
+    queue: str,
+    hashes: KeyedLookupHashes,
+    providers: Mapping[str, IdentityProofing],
+    devices: FingerprintDevices,
 ) -> Worker:
     cell = town.cells[name]
     return Worker(

@@ -188,7 +188,7 @@ async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) ->
     ],
     ids=str,
 )
-async def test_what_is_no_question_is_refused(officers: Officers, order: dict[str, Any], code: Any) -> None:
+async def test_what_is_no_question_is_refused(officers: Officers, order: dict[str, Any], code: tuple[int, str]) -> None:
     assert code_of(await officers.ask(order)) == code
 
 

@@ -116,7 +116,7 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
         yield Office(world, pools, client, address)
 
 
-async def bodies(owner: Any, kind: str, actor: str) -> list[dict[str, Any]]:
+async def bodies(owner: asyncpg.Pool, kind: str, actor: str) -> list[dict[str, Any]]:
     return [json.loads(row["body"]) for row in await owner.fetch(_ENTRIES, kind, actor)]
 
 

@@ -11,6 +11,7 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, cast
 
+import asyncpg
 import httpx
 import pytest
 
@@ -38,7 +39,7 @@ SELECT count(*) FROM identity.login_transaction WHERE kind = 'console' AND subje
 """
 
 
-async def grow_older(owner: Any, actor: str, seconds: float) -> None:
+async def grow_older(owner: asyncpg.Pool, actor: str, seconds: float) -> None:
     assert await owner.execute(_OLDER, f"{staff_of(actor)} %", int(seconds)) == "UPDATE 1"
 
 

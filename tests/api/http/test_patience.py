@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -18,6 +17,7 @@ from api.http.serving import serve
 from api.http.shared import ServingLimits
 from domain.errors import DomainError, ErrorCode
 from integrations.deadlines import current_deadline, until, within
+from integrations.telemetry.telemetry import Telemetry
 from tests.api.http.wire import BODY, Served, post, run, telemetry_for_tests
 from tests.api.http.wire import until as comes_true
 
@@ -44,7 +44,7 @@ class Work:
         return name
 
 
-def application(work: Work, telemetry: Any) -> FastAPI:
+def application(work: Work, telemetry: Telemetry) -> FastAPI:
     app = create_application("test", telemetry)
 
     @app.get("/v1/read")

@@ -280,7 +280,9 @@ async def test_nothing_is_sealed_here(codec: Codec) -> None:
         (None, (400, "malformed_request")),
     ],
 )
-async def test_a_namespace_that_is_no_cells_is_refused(codec: Codec, namespace: str | None, code: Any) -> None:
+async def test_a_namespace_that_is_no_cells_is_refused(
+    codec: Codec, namespace: str | None, code: tuple[int, str]
+) -> None:
     assert code_of(await codec.ask(await codec.sealed(DECIDED), namespace=namespace)) == code
 
 

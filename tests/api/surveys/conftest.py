@@ -33,6 +33,7 @@ from domain.contracts.surveys import AnnounceSurveyInput, InstallSurveyInput, Su
 from domain.errors import DomainError, ErrorCode
 from domain.tally import MergedTotals
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
+from integrations.addresses import DatabaseAddress
 from integrations.keys import purposes
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.file_kms import FileKms
@@ -232,7 +233,7 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
     )
     async with AsyncExitStack() as opened:
 
-        async def pool(address: Any, role: str = SURVEYS) -> asyncpg.Pool:
+        async def pool(address: DatabaseAddress, role: str = SURVEYS) -> asyncpg.Pool:
             made = await open_pool(address, settings, role)
             opened.push_async_callback(made.close)
             return made

@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from domain.tally import BALLOTS, MergedTotals
 from tests.answers import code_of
+from tests.api.surveys.conftest import Platform
 from tests.audited import leaves
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
@@ -32,7 +33,7 @@ TOTALS = MergedTotals(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def survey(working: Any) -> AsyncIterator[str]:
+async def survey(working: Platform) -> AsyncIterator[str]:
     """The path of a published survey, staff-only, with some votes."""
     working.results.merged = TOTALS
     options = [{"text": "=SUM(A1)"}, {"text": "Salad, green"}]
@@ -112,7 +113,7 @@ async def test_filters_narrow_the_file(admin: httpx.AsyncClient, survey: str) ->
     assert len(document["regions"]) == 1
 
 
-async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, survey: str, platform: Any) -> None:
+async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, survey: str, platform: Platform) -> None:
     platform.results.is_down = True
     answer = await admin.post(f"{survey}/exports", json={"format": "json"})
     url = answer.headers["location"]
@@ -123,7 +124,7 @@ async def test_an_outage_of_the_tally_is_waited_out(admin: httpx.AsyncClient, su
 
 
 async def test_a_cancelled_export_stays_so_and_is_written_down_once(
-    admin: httpx.AsyncClient, survey: str, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, survey: str, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     platform.results.is_down = True
     url = (await admin.post(f"{survey}/exports", json={"format": "json"})).headers["location"]

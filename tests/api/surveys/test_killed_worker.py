@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest_asyncio
@@ -16,6 +15,7 @@ from comitia.stack.process import ManagedProcess
 from comitia.stack.state import StackState
 from integrations.platform import SURVEYS_QUEUE
 from integrations.settings import Environment
+from tests.api.surveys.conftest import Platform
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 INTERNAL = "/v1/internal/surveys"
@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def worker(
-    servers: StackState, platform: Any, tmp_path: Path, unused_tcp_port: int
+    servers: StackState, platform: Platform, tmp_path: Path, unused_tcp_port: int
 ) -> AsyncIterator[ManagedProcess]:
     """`python -m workers platform`, ready."""
     (application,) = (found for found in WORKERS if found.service == "platform")
@@ -43,7 +43,7 @@ async def worker(
 
 
 async def test_a_publication_survives_the_death_of_its_worker(
-    worker: ManagedProcess, platform: Any, owner_pool: OwnerPool
+    worker: ManagedProcess, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     catalogue = await owner_pool("catalogue")
     body = {"title": "Lunch", "questions": [{"title": "What?", "min": 1, "max": 1, "options": [{"text": "Soup"}]}]}

@@ -13,6 +13,7 @@ import pytest
 from domain.checkpoints import read_verifier_keys
 from domain.tokens import Role
 from tests.answers import code_of
+from tests.api.surveys.conftest import Platform
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 INTERNAL = "/v1/internal/surveys"
@@ -251,7 +252,9 @@ async def test_no_such_survey(admin: httpx.AsyncClient, anyone: httpx.AsyncClien
     assert {answer.status_code for answer in answers} <= {400, 404, 405}
 
 
-async def test_only_admins_manage_surveys(admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any) -> None:
+async def test_only_admins_manage_surveys(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Platform
+) -> None:
     path, _, _ = await created(admin)
     calls = [
         ("POST", INTERNAL, body()),

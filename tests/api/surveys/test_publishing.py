@@ -14,6 +14,7 @@ from temporalio.api.enums.v1 import EventType
 
 from domain.ids import run_survey_workflow_id
 from tests.answers import code_of
+from tests.api.surveys.conftest import Platform
 
 OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 INTERNAL = "/v1/internal/surveys"
@@ -71,7 +72,7 @@ def moment(text: str) -> datetime:
 
 
 async def test_a_published_survey_is_in_every_cell_with_one_opening_time(
-    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await drafted(admin, regions=["UK"], minimumAge=18, rollRequired=True)
     answer = await admin.put(f"{path}/publish")
@@ -89,7 +90,7 @@ async def test_a_published_survey_is_in_every_cell_with_one_opening_time(
 
 
 async def test_publishing_at_once_many_times_publishes_once(
-    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await drafted(admin)
     async with platform.http(platform.staff()) as other:
@@ -102,7 +103,11 @@ async def test_publishing_at_once_many_times_publishes_once(
 
 
 async def test_nothing_opens_while_one_cell_has_not_got_it(
-    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient,
+    hasty: httpx.AsyncClient,
+    anyone: httpx.AsyncClient,
+    platform: Platform,
+    owner_pool: OwnerPool,
 ) -> None:
     path, survey_id = await drafted(admin)
     platform.cells["us"].is_cut = True
@@ -133,7 +138,7 @@ async def test_nothing_opens_while_one_cell_has_not_got_it(
 
 
 async def test_it_opens_by_itself_once_the_cell_is_back(
-    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any
+    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Platform
 ) -> None:
     path, survey_id = await drafted(admin)
     platform.cells["eu"].is_cut = True
@@ -181,7 +186,7 @@ async def test_a_refused_publication_can_be_tried_again(admin: httpx.AsyncClient
 
 
 async def test_texts_are_corrected_in_every_cell_and_nothing_else_changes(
-    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
@@ -238,7 +243,7 @@ async def test_corrections_at_once_are_made_in_turn(admin: httpx.AsyncClient, ow
 
 
 async def test_a_correction_does_not_wait_for_a_cell_that_is_away(
-    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
@@ -256,7 +261,7 @@ async def test_a_correction_does_not_wait_for_a_cell_that_is_away(
 
 
 async def test_finishing_closes_every_cell_once(
-    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await published(admin)
     answers = await asyncio.gather(*(admin.put(f"{path}/finish") for _ in range(10)))
@@ -277,7 +282,7 @@ async def test_finishing_closes_every_cell_once(
 
 
 async def test_what_temporal_lost_goes_on_from_the_catalogue(
-    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await published(admin)
     survey = (await admin.get(path)).json()
@@ -297,7 +302,7 @@ async def test_what_temporal_lost_goes_on_from_the_catalogue(
 
 
 async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
-    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, hasty: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await published(admin)
     platform.cells["us"].is_cut = True
@@ -319,7 +324,7 @@ async def test_finishing_with_a_cell_away_closes_the_others_and_goes_on(
     assert found["us"]["finish_at"] > moment(answer.json()["finishDate"])  # it holds from when the cell has it
 
 
-async def test_a_broker_that_is_down_delays_nobody(admin: httpx.AsyncClient, platform: Any) -> None:
+async def test_a_broker_that_is_down_delays_nobody(admin: httpx.AsyncClient, platform: Platform) -> None:
     platform.announcements.is_down = True
     path, survey_id = await published(admin)
     assert (await admin.put(f"{path}/finish")).status_code == 200
@@ -356,7 +361,9 @@ async def test_a_schedule_is_installed_with_the_survey(admin: httpx.AsyncClient,
     assert answer.json()["startDate"] == answer.json()["finishDate"] < "2090"
 
 
-async def test_a_scheduled_end_needs_no_message(admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool) -> None:
+async def test_a_scheduled_end_needs_no_message(
+    admin: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
+) -> None:
     finish = datetime.now(UTC) + timedelta(seconds=4)
     path, survey_id = await published(admin, finishDate=finish.isoformat())
     platform.cells["eu"].is_cut = platform.cells["us"].is_cut = True
@@ -375,7 +382,7 @@ async def test_a_scheduled_end_needs_no_message(admin: httpx.AsyncClient, platfo
         assert copy["finish_at"] == finish
 
 
-async def test_without_a_worker_nothing_is_lost(platform: Any, owner_pool: OwnerPool) -> None:
+async def test_without_a_worker_nothing_is_lost(platform: Platform, owner_pool: OwnerPool) -> None:
     platform_queue = f"{platform.queue}-idle"
     async with platform.http(platform.staff(), queue=platform_queue, patience_s=0.3) as admin:
         path, survey_id = await drafted(admin)
@@ -385,7 +392,7 @@ async def test_without_a_worker_nothing_is_lost(platform: Any, owner_pool: Owner
 
 
 async def test_histories_hold_no_key_and_are_encrypted(
-    admin: httpx.AsyncClient, platform: Any, owner_pool: OwnerPool
+    admin: httpx.AsyncClient, platform: Platform, owner_pool: OwnerPool
 ) -> None:
     path, survey_id = await published(admin, title="Whispered lunch")
     await admin.put(f"{path}/finish")
@@ -398,13 +405,13 @@ async def test_histories_hold_no_key_and_are_encrypted(
     keys = [
         await platform.kms.unwrap(copy[name], survey_id) for name in ("wrapped_ballot_key", "wrapped_eligibility_key")
     ]
+    codec = platform.client.data_converter.payload_codec
+    assert codec is not None
     results = [
         payload
         for event in history.events
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
-        for payload in await platform.client.data_converter.payload_codec.decode(
-            event.activity_task_completed_event_attributes.result.payloads
-        )
+        for payload in await codec.decode(event.activity_task_completed_event_attributes.result.payloads)
     ]
     plain = b"".join(payload.data for payload in results)
     assert b"Whispered" in plain  # decoding works, so what is not found is not there

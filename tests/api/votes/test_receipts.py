@@ -39,8 +39,11 @@ async def seal(settings_for: SettingsFor) -> AsyncIterator[Seal]:
         yield run
 
 
+LogKeys = Mapping[tuple[str, bytes], bytes]
+
+
 @pytest_asyncio.fixture
-async def keys(settings_for: SettingsFor) -> Mapping[tuple[str, bytes], bytes]:
+async def keys(settings_for: SettingsFor) -> LogKeys:
     return await log_keys(settings_for(AUDIT), CELL)
 
 
@@ -50,7 +53,7 @@ async def asked(votes: Votes, submission: str, token: str) -> httpx.Response:
 
 
 async def test_a_voter_gets_one_file_that_anybody_can_check(
-    votes: Votes, booth: Booth, desk: TokenDesk, seal: Seal, keys: Any
+    votes: Votes, booth: Booth, desk: TokenDesk, seal: Seal, keys: LogKeys
 ) -> None:
     voter = secrets.token_bytes(32)
     token = desk.token(booth.survey.id, CELL, nullifier=voter)
@@ -85,7 +88,7 @@ async def test_a_voter_gets_one_file_that_anybody_can_check(
 
 
 async def test_every_vote_of_a_full_batch_is_proved_apart(
-    votes: Votes, booth_of: OpenBooth, desk: TokenDesk, seal: Seal, keys: Any
+    votes: Votes, booth_of: OpenBooth, desk: TokenDesk, seal: Seal, keys: LogKeys
 ) -> None:
     booths = [await booth_of(), await booth_of()]
     voters = [(booths[n % 2], desk.token(booths[n % 2].survey.id, CELL)) for n in range(60)]
@@ -124,7 +127,7 @@ async def test_no_file_tells_what_was_chosen(votes: Votes, booth: Booth, desk: T
 
 
 async def test_a_repeat_is_proved_by_the_first_vote_and_a_refused_one_is_not(
-    votes: Votes, booth: Booth, desk: TokenDesk, seal: Seal, keys: Any
+    votes: Votes, booth: Booth, desk: TokenDesk, seal: Seal, keys: LogKeys
 ) -> None:
     voter = secrets.token_bytes(32)
     token = desk.token(booth.survey.id, CELL, nullifier=voter)

@@ -185,7 +185,7 @@ async def test_every_call_bears_every_fault(
     assert await letters.open_case(case_id) == reference
 
 
-async def unavailable(call: Any, retry_after_s: int | None) -> None:
+async def unavailable(call: Awaitable[object], retry_after_s: int | None) -> None:
     async with asyncio.timeout(WITHIN_S):
         with pytest.raises(DomainError) as caught:
             await call

@@ -27,7 +27,7 @@ def sumsub_only(sumsub: Sumsub, world: World) -> Sumsub:
     return sumsub
 
 
-async def unavailable(call: Any) -> DomainError:
+async def unavailable(call: Awaitable[object]) -> DomainError:
     async with asyncio.timeout(WITHIN_S):
         with pytest.raises(DomainError) as caught:
             await call

@@ -4,12 +4,13 @@ import base64
 import hashlib
 import hmac
 import json
+from pathlib import Path
 from typing import Any
 
 import jwt
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from domain.errors import DomainError, ErrorCode
@@ -129,9 +130,7 @@ def test_other_libraries_agree(issuer: Issuer, verifier: VotingTokenVerifier) ->
     assert verifier.verify(theirs.encode(), NOW).nullifier == NULLIFIER
 
 
-def _private(issuer: Issuer) -> Any:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
+def _private(issuer: Issuer) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(issuer.secret)
 
 
@@ -288,7 +287,7 @@ def test_malleable_signature_is_refused(issuer: Issuer, verifier: VotingTokenVer
     assert not is_signed(signed, signature[:-1], issuer.public_key)
 
 
-async def test_three_kinds_of_token_open_nothing_of_each_other(tmp_path: Any) -> None:
+async def test_three_kinds_of_token_open_nothing_of_each_other(tmp_path: Path) -> None:
     keys = FileKms(tmp_path, frozenset({ACCESS_TOKEN, STAFF_TOKEN, VOTING_TOKEN}))
     access = AccessTokens(keys, now=lambda: NOW)
     await access.refresh()

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -43,7 +42,7 @@ def staffing(staffing_pools: dict[str, asyncpg.Pool]) -> asyncpg.Pool:
     return staffing_pools[CELL]
 
 
-async def write(connection: Any) -> str:
+async def write(connection: asyncpg.pool.PoolConnectionProxy) -> str:
     """Write an entry; return the subject that it is known by."""
     staff = new_staff_id(CELL)
     await append(connection, AuditEntry(AuditKind.STAFF_DISABLED, "comitia:tests", staff))

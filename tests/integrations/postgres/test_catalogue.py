@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,7 +70,7 @@ def keys(survey_id: str, name: bytes = b"a") -> SurveyKeys:
     return SurveyKeys(survey_id=survey_id, wrapped_ballot_key=name, wrapped_eligibility_key=name + b"b")
 
 
-async def code_of(call: Any) -> ErrorCode:
+async def code_of(call: Awaitable[object]) -> ErrorCode:
     with pytest.raises(DomainError) as refused:
         await call
     return refused.value.code

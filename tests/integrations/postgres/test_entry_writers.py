@@ -45,7 +45,7 @@ def named(form: str) -> str:
     return form.replace("*", "u_x")
 
 
-async def takes(connection: Any, kind: str, actor: str, mark: str) -> str:
+async def takes(connection: asyncpg.pool.PoolConnectionProxy, kind: str, actor: str, mark: str) -> str:
     """Write an entry and take it back where it was written; return "" for that, or else what the database said."""
     attempt = connection.transaction()
     await attempt.start()

@@ -41,7 +41,9 @@ CELL = "eu"
 class Polls:
     """A sealed survey with votes, and whoever counts them again."""
 
-    def __init__(self, booth: Booth, owner: asyncpg.Pool, recounter: LedgerRecounter, closing: Any) -> None:
+    def __init__(
+        self, booth: Booth, owner: asyncpg.Pool, recounter: LedgerRecounter, closing: PostgresCellClosing
+    ) -> None:
         self.booth = booth
         self.owner = owner
         self.recounter = recounter
