@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from api.http.application import create_application
 from api.http.lean import LeanRequest, LeanRoute
 from api.http.limits import Limits, limited
+from domain.access import MachineClient, new_api_key
 from domain.errors import DomainError, ErrorCode
 from domain.limits import (
     SURVEY_ADDRESS,
@@ -115,6 +116,16 @@ def test_the_cell_of_a_voter_counts_and_no_other() -> None:
     for route in routes:
         with pytest.raises(DomainError):
             route.take(Asked(), b"same")
+
+
+def test_a_machine_client_counts_in_the_cell_that_knows_it() -> None:
+    limits, client = lonely_limits(), MachineClient("c_1", frozenset(), requests_per_minute=1)
+    keys = [new_api_key(cell) for cell in ("eu", "us")]
+    for key in keys:
+        limits.take_client(Asked(), key, client)
+    for key in keys:
+        with pytest.raises(DomainError):
+            limits.take_client(Asked(), key, client)
 
 
 @pytest.fixture
