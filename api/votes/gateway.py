@@ -230,7 +230,7 @@ class Gateway:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("batch_lost_from_sight", error=repr(error))
+            log.error("batch_lost_from_sight", exc_info=error)
 
     async def _run(self, batch: _Batch) -> None:
         number = batch.input.number

@@ -133,7 +133,7 @@ class VotingSurveys:
     def _loaded(self, survey_id: str, task: asyncio.Task[VotingSurvey | None]) -> None:
         del self._loading[survey_id]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("survey_not_loaded", election_id=survey_id, error=str(error))
+            log.warning("survey_not_loaded", election_id=survey_id, exc_info=error)
 
     async def _load(self, survey_id: str) -> VotingSurvey | None:
         with ledger_failures():

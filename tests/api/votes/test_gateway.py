@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from structlog.testing import capture_logs
+
 from api.votes.gateway import BATCH_BYTES_MAX, Gateway, GatewayLimits
 from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
@@ -224,11 +226,15 @@ async def test_whatever_breaks_nobody_is_left_without_an_answer() -> None:
     service = Service()
 
     async def broken(cell: str, batch_id: BatchId) -> RecordedVotes | None:
-        raise RuntimeError(cell, batch_id)
+        raise RuntimeError(f"a driver quotes a row of {cell}")
 
     service.find = broken  # type: ignore[method-assign]
-    async with gateway(service) as (made, _):
-        assert await cast(made) == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
+    with capture_logs() as said:
+        async with gateway(service) as (made, _):
+            assert await cast(made) == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
+    (lost,) = (line for line in said if line["event"] == "batch_lost_from_sight")
+    assert isinstance(lost.pop("exc_info"), RuntimeError)  # whose type and places are logged, and not its text
+    assert "a row of eu" not in repr(lost)
 
 
 async def test_a_caller_that_cannot_be_answered_keeps_no_other_from_its_answer() -> None:
