@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 
 from api.http.lean import LeanRoute
+from domain.priorities import Work
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
 
@@ -20,12 +21,14 @@ class Service:
     """A wired service: the application, and the routes that are answered, or at least refused, without it.
 
     Readiness checks are added to `telemetry.readiness` while the service is composed.
-    `on_stop` functions are called when the process begins to stop, before open requests are waited for.
+    `on_stop` functions are called when the process begins to stop, before open requests are waited for; `on_refused`
+    hears ten times a second of what was refused for load, by kind of work.
     """
 
     app: FastAPI
     lean_routes: Sequence[LeanRoute] = ()
     on_stop: Sequence[Callable[[], None]] = field(default=())
+    on_refused: Callable[[Work, int], None] | None = None
 
 
 Compose = Callable[[Settings, AsyncExitStack, Telemetry], Awaitable[Service]]

@@ -86,7 +86,7 @@ async def serve(
     limits = replace(limits, connections=connections_within(limits.connections))
     metrics = service.app.state.http_metrics
     gates = {id(route.gate): route.gate for route in service.lean_routes if route.gate is not None}
-    shedder = LoadShedder(WorkMetrics(telemetry.registry), gates=list(gates.values()))
+    shedder = LoadShedder(WorkMetrics(telemetry.registry), gates=list(gates.values()), on_refused=service.on_refused)
     shared = Shared(LeanRoutes(service.lean_routes), limits, metrics, ClientAddresses(trusted_proxies), shedder)
     try:
         listener = open_listener(host, port, listen)

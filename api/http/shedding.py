@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from api.http.loop_delay import LoopDelay
@@ -34,8 +34,16 @@ class Gate(Protocol):
 class LoadShedder:
     """One per process."""
 
-    def __init__(self, metrics: WorkMetrics, delay: LoopDelay | None = None, gates: Sequence[Gate] = ()) -> None:
+    def __init__(
+        self,
+        metrics: WorkMetrics,
+        delay: LoopDelay | None = None,
+        gates: Sequence[Gate] = (),
+        *,
+        on_refused: Callable[[Work, int], None] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._on_refused = on_refused
         self._delay = delay or LoopDelay()
         self._gates = tuple(gates)
         self._in_flight = dict.fromkeys(Work, 0)
@@ -89,6 +97,8 @@ class LoadShedder:
             self._metrics.admitted(work, count)
         for (work, reason), count in refused.items():
             self._metrics.refused(work, reason, count)
+            if self._on_refused is not None:
+                self._on_refused(work, count)
         for work, count in self._in_flight.items():
             self._metrics.in_flight(work, count)
         self._metrics.delay_seconds.set(self._delay.standing_s)

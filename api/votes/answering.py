@@ -15,6 +15,8 @@ from domain.tokens import VotingClaims
 from integrations.deadlines import current_deadline
 from integrations.postgres.answer_sessions import AnswerSession, AnswerSessions
 from integrations.postgres.voting_surveys import VotingSurvey
+from integrations.telemetry.span_names import SpanName
+from integrations.telemetry.tracing import kept_context, timed
 
 
 class Answering:
@@ -49,17 +51,26 @@ class Answering:
         session = await sessions.change(session_id, claims.survey_id, claims.nullifier, change)
         return session, number, False
 
-    async def finish(self, claims: VotingClaims, session_id: str) -> tuple[AnswerSession, str]:
+    async def finish(self, claims: VotingClaims, session_id: str, client: str) -> tuple[AnswerSession, str]:
         """Cast the session's ballot; return the session and the submission's id, empty where it was finished before.
 
         Safe to repeat, also after the end: the session's id is the vote's idempotency key. `finished_at` is None
-        while the vote is accepted and not yet confirmed.
+        while the vote is accepted and not yet confirmed. `client` is the address that asks: each time is an attempt.
 
         Raises:
             DomainError: a rule of the survey, its window, `overloaded` or `cell_unavailable` (the session is then as
                 it was); `already_voted` or `vote_refused` (it is gone); `outcome_unknown`.
         """
         cell = self._cells.of(claims.cell)
+        try:
+            session, submission_id = await self._finish(cell, claims, session_id)
+        except DomainError as error:
+            cell.attempts.note(claims, client, error.code)
+            raise
+        cell.attempts.note(claims, client, "accepted" if session.finished_at is None else "confirmed")
+        return session, submission_id
+
+    async def _finish(self, cell: VotingCell, claims: VotingClaims, session_id: str) -> tuple[AnswerSession, str]:
         sessions = cell.sessions
         survey = await self._survey(claims)
         if (closed := window_refusal(survey)) is not None:
@@ -74,9 +85,11 @@ class Answering:
         cell.gateway.submit(
             vote,
             lambda found: None if verdict.done() else verdict.set_result(found),
+            kept_context(),
             wait_s=current_deadline() - time.monotonic(),
         )
-        found = await verdict
+        with timed(SpanName.PERSIST_VOTE):
+            found = await verdict
         try:
             status, confirmation = confirm(found, claims, cell.submission_ids, survey)
         except DomainError:

@@ -18,6 +18,7 @@ from api.votes.cells import VotingCells
 from api.votes.endpoint import CastVotes
 from api.votes.receipts import Receipts
 from api.votes.submissions import Submissions
+from api.votes.telemetry import VoteTelemetry
 from domain.answer_sessions import Choice
 from domain.contracts.voting import OUTCOME_ERRORS
 from domain.errors import ErrorCode
@@ -174,10 +175,11 @@ def add_routes(
     *,
     submissions: Submissions,
     receipts: Receipts,
+    telemetry: VoteTelemetry,
 ) -> None:
     """Add the service's routes to its application."""
     app.include_router(_casting_router())
-    app.include_router(_answering_router(authority, cells, answering))
+    app.include_router(_answering_router(authority, cells, answering, telemetry))
     app.include_router(_submissions_router(authority, cells, submissions, receipts))
 
 
@@ -222,7 +224,9 @@ def _whole_second(at: datetime) -> datetime:
     return at.replace(microsecond=0)
 
 
-def _answering_router(authority: VotingAuthority, cells: VotingCells, answering: Answering) -> APIRouter:
+def _answering_router(
+    authority: VotingAuthority, cells: VotingCells, answering: Answering, telemetry: VoteTelemetry
+) -> APIRouter:
     router = APIRouter(prefix="/v1/surveys/{id}/answers", tags=["answers"])
 
     async def answering_voter(
@@ -272,9 +276,11 @@ def _answering_router(authority: VotingAuthority, cells: VotingCells, answering:
         response: Response,
         authorization: VotingToken = None,
     ) -> SurveyAnswerBody:
-        claims = authority.admit(signed, id)
-        cells.limits[claims.cell].cast.take(signed, claims.nullifier, claims.jkt or claims.device)
-        session, submission_id = await answering.finish(claims, answer_id)
+        with telemetry.finishing() as finished:
+            claims = authority.admit(signed, id)
+            cells.limits[claims.cell].cast.take(signed, claims.nullifier, claims.jkt or claims.device)
+            session, submission_id = await answering.finish(claims, answer_id, signed.client)
+            finished.is_confirmed = session.finished_at is not None
         if submission_id:
             response.headers["location"] = f"/v1/submissions/{submission_id}"
         if session.finished_at is None:

@@ -53,9 +53,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     )
     submissions = Submissions(cells)
     receipts = Receipts(cells, submissions, _logs(settings, keys))
-    add_routes(app, authority, cells, Answering(cells), submissions=submissions, receipts=receipts)
-    cast = CastVotes(authority, cells, VoteTelemetry(cells.metrics, telemetry.tracing))
-    return Service(app, lean_routes(cast, cells.gate))
+    counted = VoteTelemetry(cells.metrics, telemetry.tracing)
+    add_routes(app, authority, cells, Answering(cells), submissions=submissions, receipts=receipts, telemetry=counted)
+    cast = CastVotes(authority, cells, counted)
+    return Service(app, lean_routes(cast, cells.gate), on_refused=cells.metrics.turned_away)
 
 
 async def _has_keys(keys: VerificationKeys) -> bool:

@@ -1,11 +1,14 @@
 """What casting shows of itself: counters of the seed's names, and a trace that costs little unless it is kept."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 from opentelemetry.context import Context
 
 from api.http.lean import LeanRequest
-from domain.errors import ErrorCode
+from domain.errors import DomainError, ErrorCode
 from integrations.telemetry.metrics import VoteMetrics
 from integrations.telemetry.request_trace import RequestTrace
 from integrations.telemetry.span_names import SpanName
@@ -66,6 +69,26 @@ class VoteTelemetry:
         self._metrics.requested()
         trace = self._tracing.begin_request(request.get(b"traceparent"), request.received_at)
         return CastTrace(trace, self._metrics)
+
+    @contextmanager
+    def finishing(self) -> Iterator["FinishedVote"]:
+        """Count a request to cast the ballot of an answer session, and what comes of it."""
+        self._metrics.requested()
+        began, finished = perf_counter(), FinishedVote()
+        try:
+            yield finished
+        except DomainError as error:
+            self._metrics.not_cast(error.code)
+            raise
+        taken = self._metrics.confirm_seconds if finished.is_confirmed else self._metrics.accept_seconds
+        taken.observe(perf_counter() - began)
+
+
+@dataclass(slots=True)
+class FinishedVote:
+    """What came of a request that casts the ballot of a session."""
+
+    is_confirmed: bool = False
 
 
 class GatewayTelemetry:

@@ -11,12 +11,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from domain.errors import CATALOGUE, ErrorCode
 from domain.limits import Policy
 from domain.ports import RiskDecision
+from domain.priorities import Work
 
 LATENCY_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 DECISION_BUCKETS_S: Final = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 STREAM_BUCKETS_S: Final = (1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
 _SERVER_FAULT: Final = 500
+_WANTED: Final = frozenset({ErrorCode.SURVEY_PAUSED})  # by staff: nothing that anybody is to be called for
 
 
 class VoteMetrics:
@@ -29,7 +31,7 @@ class VoteMetrics:
             "vote_refusals", "Votes refused for a reason of the caller's, by code.", ["code"], registry=registry
         )
         self._by_code = {
-            code: (errors if spec.status >= _SERVER_FAULT else refusals).labels(str(code))
+            code: (errors if spec.status >= _SERVER_FAULT and code not in _WANTED else refusals).labels(str(code))
             for code, spec in CATALOGUE.items()
         }
         self.accept_seconds = Histogram(
@@ -72,6 +74,12 @@ class VoteMetrics:
     def not_cast(self, code: ErrorCode) -> None:
         """Count a vote that was answered with a code: a fault of ours as an error, anything else as a refusal."""
         self._by_code[code].inc()
+
+    def turned_away(self, work: Work, count: int) -> None:
+        """Count requests that were refused for load before anybody looked at them, where they were votes."""
+        if work is Work.VOTE:
+            self._requests.inc(count)
+            self._by_code[ErrorCode.OVERLOADED].inc(count)
 
     def recorded(self, cell: str, outcome: str, votes: int) -> None:
         """Count the votes of a recorded batch with one outcome."""

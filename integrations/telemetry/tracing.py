@@ -133,6 +133,12 @@ def current_request() -> RequestTrace | None:
     return _current.get()
 
 
+def kept_context() -> Context | None:
+    """Return the context that makes what follows a part of the current request's trace, where that is kept already."""
+    trace = _current.get()
+    return trace.context() if trace is not None and trace.sampled else None
+
+
 @contextmanager
 def timed(name: str, **attributes: str | int | bool) -> Iterator[None]:
     """Time a step of the current request as a child span; free of charge outside a request."""

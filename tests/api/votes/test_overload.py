@@ -30,6 +30,18 @@ async def refused_soon(tasks: list[asyncio.Task[httpx.Response]], *, at_least: i
     return True
 
 
+async def counted(votes: Votes) -> Counter[str]:
+    """Return what the process says of votes: answers on their route, requests, and errors by code."""
+    found: Counter[str] = Counter()
+    for line in (await votes.client.get("/metrics")).text.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name.startswith("http_requests_total") and 'route="/v1/surveys/{id}/vote"' in name:
+            found["answers"] += int(float(value))
+        elif name.startswith(("vote_requests_total", 'vote_errors_total{code="overloaded"}')):
+            found[name] = int(float(value))
+    return found
+
+
 async def test_a_cell_whose_database_stands_still_costs_the_other_nothing(
     votes_settings: Settings, booth_of: OpenBooth, desk: TokenDesk, owner_pool: OwnerPool
 ) -> None:
@@ -75,7 +87,12 @@ async def test_a_hot_survey_leaves_a_cold_one_its_share_while_the_cell_is_full(
             await asyncio.sleep(1)
             assert not any(task.done() and task.result().status_code == 503 for task in few)
         assert {answer.status_code for answer in await asyncio.gather(*few)} <= {201, 202}
-        await asyncio.gather(*crowd)
+        refused = [answer for answer in await asyncio.gather(*crowd) if answer.status_code == 503]
+        assert refused
+        async with asyncio.timeout(15):  # whoever was turned away unread is counted within a moment
+            while (found := await counted(votes))["vote_requests_total"] != found["answers"]:
+                await asyncio.sleep(0.05)
+        assert found['vote_errors_total{code="overloaded"}'] >= len(refused)
         assert (await cold.settled(11))["counted"] == 11
 
 

@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from domain.errors import ErrorCode
 from domain.ports import RiskDecision
+from domain.priorities import Work
 from integrations.settings import Environment, Settings
 from integrations.telemetry.http_metrics import HttpMetrics
 from integrations.telemetry.metrics import (
@@ -37,6 +38,9 @@ def test_votes(telemetry: Telemetry) -> None:
     metrics.requested()
     metrics.not_cast(ErrorCode.OVERLOADED)
     metrics.not_cast(ErrorCode.ALREADY_VOTED)
+    metrics.not_cast(ErrorCode.SURVEY_PAUSED)
+    metrics.turned_away(Work.VOTE, 7)
+    metrics.turned_away(Work.READ, 100)
     metrics.accept_seconds.observe(0.01)
     metrics.confirm_seconds.observe(0.02)
     metrics.batch_votes.observe(240)
@@ -45,10 +49,12 @@ def test_votes(telemetry: Telemetry) -> None:
     waiting = [1, 2]
     metrics.watch_queue("eu", lambda: len(waiting), lambda: 100, lambda: 0.5)
     found = samples(telemetry)
-    assert found["vote_requests_total", ()] == 1
-    assert found["vote_errors_total", (("code", "overloaded"),)] == 1
+    assert found["vote_requests_total", ()] == 8
+    assert found["vote_errors_total", (("code", "overloaded"),)] == 8
     assert found["vote_refusals_total", (("code", "already_voted"),)] == 1
-    assert ("vote_errors_total", (("code", "already_voted"),)) not in found
+    assert found["vote_refusals_total", (("code", "survey_paused"),)] == 1  # as staff wished
+    for code in ("already_voted", "survey_paused"):
+        assert ("vote_errors_total", (("code", code),)) not in found
     assert found["vote_confirm_seconds_count", ()] == 1
     assert found["votes_recorded_total", (("cell", "eu"), ("outcome", "recorded"))] == 240
     assert ("votes_recorded_total", (("cell", "eu"), ("outcome", "refused"))) not in found
