@@ -275,12 +275,11 @@ async def accounts(client: Client) -> AsyncIterator[AccountWorld]:
 
 async def killed_after(
     client: Client, step: int, live: Callable[[AccountWorld], Any], prepare: Callable[[AccountWorld], Any]
-) -> AccountWorld:
-    """Live through it with a worker that dies after the effect of its `step`-th activity, before it is reported."""
+) -> tuple[AccountWorld, str]:
+    """Live through it with a worker that dies as `live_with_a_death` says; return after which activity, too."""
     world = AccountWorld(client)
     await prepare(world)
-    await live_with_a_death(world, step, live(world))
-    return world
+    return world, await live_with_a_death(world, step, live(world))
 
 
 async def kept(handle: WorkflowHandle[Any, Any], name: str) -> None:

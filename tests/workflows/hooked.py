@@ -1,8 +1,11 @@
 """A worker whose activities tell of themselves, so that a test can stop the world after any step."""
 
+import ast
 import asyncio
+import importlib.util
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, Protocol
 
 from temporalio.client import Client
@@ -54,14 +57,21 @@ def hooked_worker(
     )
 
 
-async def live_with_a_death(world: World, step: int, living: Awaitable[Any]) -> None:
-    """Live with a worker that dies after the effect of its `step`-th activity, before it is reported."""
-    died, begun = asyncio.Event(), 0
+async def live_with_a_death(world: World, step: int, living: Awaitable[Any], *, of: str = "") -> str:
+    """Live with a worker that dies after the effect of its `step`-th activity, before it is reported.
 
-    async def stall(_name: str) -> None:
-        nonlocal begun
+    Counted are those `of` a name, where one is given. Return which activity that was, or nothing where life was over
+    before it came to so many.
+    """
+    died, begun, last = asyncio.Event(), 0, ""
+
+    async def stall(name: str) -> None:
+        nonlocal begun, last
+        if of not in {"", name}:
+            return
         begun += 1
         if begun == step and not died.is_set():
+            last = name
             died.set()
             await asyncio.Event().wait()  # the effect is there, and nobody will ever report it
 
@@ -76,3 +86,24 @@ async def live_with_a_death(world: World, step: int, living: Awaitable[Any]) -> 
     await running
     async with world.worker():
         await life
+    return last
+
+
+def named_steps(workflow: type) -> set[str]:
+    """Return every activity that a workflow can call: those that its module names, or one that it imports."""
+    found: set[str] = set()
+    modules, seen = [workflow.__module__], {"workflows"}
+    while modules:
+        name = modules.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("workflows."):
+                modules.append(node.module)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                found |= {node.attr} if node.value.id.endswith("Activities") else set()
+    return found

@@ -37,7 +37,7 @@ from domain.login_risk import CURRENT_LOGIN_POLICY, LoginReason
 from domain.logins import STEP_UP_FAILURES_MAX, rejudge
 from domain.sessions import LoginMethod
 from integrations.temporal.worker import sandbox
-from tests.workflows.hooked import live_with_a_death
+from tests.workflows.hooked import live_with_a_death, named_steps
 from tests.workflows.login_world import LoggingIn
 from tests.workflows.registration_world import happens
 from workflows.assess_login import AssessLoginWorkflow
@@ -301,20 +301,32 @@ async def test_a_directory_that_is_away_ends_in_a_record(client: Client) -> None
     assert world.kept.added == [world.attempt_id]
 
 
-async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client) -> None:
-    worlds = await asyncio.gather(*(killed_after(client, step) for step in range(1, 3)))
-    assert {step for world in worlds for step in world.counted} == {"assess_login", "end_login"}
-    for world in worlds:
+STEPS = {
+    "one step": {"assess_login", "end_login"},
+    **{looks: steps | {"record_login", "end_login"} for looks, steps in LOOKS.items()},
+}
+
+
+def test_every_step_of_a_login_is_in_a_walk() -> None:
+    assert set().union(*STEPS.values()) == named_steps(AssessLoginWorkflow)
+
+
+@pytest.mark.parametrize("looks", STEPS)
+async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client, looks: str) -> None:
+    steps = STEPS[looks]
+    lived = await asyncio.gather(*(killed_after(client, step, looks) for step in range(1, len(steps) + 1)))
+    assert {died_after for _, died_after in lived} == steps
+    for world, _ in lived:
         assert world.row.outcome is LoginOutcome.STEPPED_UP
         assert world.kept.added == [world.attempt_id]
         assert len(world.vendors.keys) == 1  # the vendor sees one and the same request
         await world.replayed()
 
 
-async def killed_after(client: Client, step: int) -> LoggingIn:
-    """Live through a challenged login with a worker that dies after the effect of its `step`-th activity."""
+async def killed_after(client: Client, step: int, looks: str) -> tuple[LoggingIn, str]:
+    """Live through a challenged login with a worker that dies as `live_with_a_death` says."""
     world = LoggingIn(client)
-    world.kept.knows_device = False
+    world.one_step, world.one_look, world.kept.knows_device = looks == "one step", looks == "one look", False
 
     async def live() -> None:
         await world.start()
@@ -328,8 +340,7 @@ async def killed_after(client: Client, step: int) -> LoggingIn:
         await world.handle.result()
 
     async with asyncio.timeout(60):
-        await live_with_a_death(world, step, live())
-    return world
+        return world, await live_with_a_death(world, step, live())
 
 
 async def test_a_recorded_login_is_judged_again_and_under_another_policy(client: Client) -> None:

@@ -14,7 +14,9 @@ from domain.errors import ErrorCode
 from domain.mailing import MessageKind
 from domain.registrations import RegistrationStage
 from tests.workflows.account_world import PERSON, AccountWorld, accounts, kept, killed_after
+from tests.workflows.hooked import named_steps
 from tests.workflows.registration_world import happens
+from workflows.delete_account import DeleteAccountWorkflow
 
 STEPS = [
     "stop_account",
@@ -148,4 +150,6 @@ async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client)
         nothing_is_left(world, done)
 
     async with asyncio.timeout(60):
-        await asyncio.gather(*(killed_after(client, step, live, prepare) for step in range(1, len(STEPS) + 1)))
+        lived = await asyncio.gather(*(killed_after(client, step, live, prepare) for step in range(1, len(STEPS) + 1)))
+    assert [died_after for _, died_after in lived] == STEPS
+    assert set(STEPS) == named_steps(DeleteAccountWorkflow)

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import secrets
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -18,6 +20,7 @@ from domain.mailing import MessageKind
 from domain.recovery import LINK_LIFETIME, cell_of_recovery_token, recovery_token_hash
 from domain.support_actions import RESENDS_MAX, SupportAction
 from tests.workflows.account_world import PAGE, AccountWorld, accounts, kept, killed_after
+from tests.workflows.hooked import named_steps
 from tests.workflows.registration_world import happens
 from workflows.recover_account import RecoverAccountWorkflow
 
@@ -129,6 +132,14 @@ async def test_a_directory_that_is_away_for_a_while_holds_the_link_up(quick: Cli
     await kept(handle, "recover-account-directory-away")
 
 
+USED = ("find_account", "send_recovery_link", "look_at_link", "send_message")
+CANCELLED = ("find_account", "send_recovery_link", "cancel_recovery")
+
+
+def test_every_step_of_a_recovery_is_in_a_walk() -> None:
+    assert {*USED, *CANCELLED} == named_steps(RecoverAccountWorkflow)
+
+
 async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client) -> None:
     async def live(world: AccountWorld) -> None:
         world.links.used.add(world.request_id)
@@ -137,15 +148,33 @@ async def test_a_worker_that_dies_after_any_step_changes_nothing(client: Client)
         await handle.signal("link_used")
         assert (await handle.result()).end is RecoveryEnd.RECOVERED
 
-    steps = ("find_account", "send_recovery_link", "look_at_link", "send_message")
-    async with asyncio.timeout(60):
-        worlds = await asyncio.gather(
-            *(killed_after(client, step, live, AccountWorld.known) for step in range(1, len(steps) + 1))
-        )
-    for world in worlds:
-        assert set(world.steps) == set(steps)
+    for world in await killed_after_each(client, USED, live):
         assert world.links.kept == {world.request_id: recovery_token_hash(token_of(world))}
         assert len(world.mail.of(MessageKind.RECOVERED)) == 1
+
+
+async def test_a_worker_that_dies_after_any_step_leaves_a_cancelled_link_good_for_nothing(client: Client) -> None:
+    async def live(world: AccountWorld) -> None:
+        handle = await world.recover()
+        await happens(lambda: bool(world.links_sent()))
+        await sent(handle)
+        await handle.execute_update(RecoverAccountWorkflow.take_action, asked(SupportAction.CANCEL))
+        assert (await handle.result()).end is RecoveryEnd.CANCELLED
+
+    for world in await killed_after_each(client, CANCELLED, live):
+        assert world.links.cancelled == {world.request_id}
+        assert not world.mail.of(MessageKind.RECOVERED)
+
+
+async def killed_after_each(
+    client: Client, steps: Sequence[str], live: Callable[[AccountWorld], Any]
+) -> list[AccountWorld]:
+    async with asyncio.timeout(60):
+        lived = await asyncio.gather(
+            *(killed_after(client, step, live, AccountWorld.known) for step in range(1, len(steps) + 1))
+        )
+    assert [died_after for _, died_after in lived] == list(steps)
+    return [world for world, _ in lived]
 
 
 def asked(action: SupportAction) -> CaseAction:

@@ -13,7 +13,7 @@ from activities.unlocking import UnlockingActivities
 from domain.contracts.support import CaseActionTaken, UnlockAccountInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import derived_id, new_attempt_id, new_voter_id, unlock_account_workflow_id
-from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death
+from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death, named_steps
 from tests.workflows.registration_world import replayed
 from workflows.unlock_account import UnlockAccountWorkflow
 
@@ -88,5 +88,6 @@ async def test_a_worker_that_dies_with_it_leaves_it_done_once(client: Client) ->
     world = World(client)
     handle = await world.start()
     async with asyncio.timeout(60):
-        await live_with_a_death(world, 1, handle.result())
+        died_after = await live_with_a_death(world, 1, handle.result())
+    assert {died_after} == named_steps(UnlockAccountWorkflow)
     assert len(world.done) == 1
