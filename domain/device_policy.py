@@ -90,17 +90,13 @@ class UseRules:
 
 @dataclass(frozen=True, slots=True)
 class DevicePolicy:
-    """The rules of every use, and what an event must be to count; a change is a new version.
-
-    `origins` lists where our clients run, in the form of `DeviceEvent.origin`; empty means that it is not looked at.
-    """
+    """The rules of every use, and what an event must be to count; a change is a new version."""
 
     version: int
     rules: Mapping[DeviceUse, UseRules]
     event_age_max: timedelta = timedelta(minutes=5)
     clock_skew_max: timedelta = timedelta(seconds=30)
     confidence_min: float = 0.5
-    origins: frozenset[str] = frozenset()
     risky_from_permille: int = CHALLENGE_PERMILLE
 
 
@@ -199,7 +195,7 @@ def _untrue(event: DeviceEvent, circumstances: DeviceCircumstances, policy: Devi
         yield DeviceReason.EVENT_USED
     if not circumstances.nonce or not hmac.compare_digest(event.linked_id.encode(), circumstances.nonce.encode()):
         yield DeviceReason.NONCE_MISMATCH
-    if policy.origins and event.origin not in policy.origins:
+    if not event.is_ours:
         yield DeviceReason.ORIGIN_UNEXPECTED
     if not event.complete:
         yield DeviceReason.EVENT_INCOMPLETE

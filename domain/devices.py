@@ -36,8 +36,9 @@ class DeviceEvent:
 
     `device_id` is the vendor's stable id (empty where it could not identify), `linked_id` the nonce that we issued
     for this request, `confidence` 0 to 1, `country` ISO 3166 alpha-2 of the address, with its position in degrees.
-    `origin` is where our client ran: `https://vote.example`, `android:{package}`, `ios:{bundle}`, or empty.
-    Without `complete` the vendor has not finished, and what the flags say is not all.
+    `origin` is where the client ran: `https://vote.example`, `android:{package}`, `ios:{bundle}`, or empty; it is
+    `is_ours` unless our clients are known to run elsewhere. Without `complete` the vendor has not finished, and what
+    the flags say is not all.
     """
 
     event_id: str
@@ -53,6 +54,7 @@ class DeviceEvent:
     longitude: float | None = field(default=None, repr=False)
     asn: str = ""
     origin: str = ""
+    is_ours: bool = True
     complete: bool = True
 
 

@@ -191,6 +191,10 @@ class Settings(BaseSettings):
             raise ValueError(f"production refuses vendors without TLS: {', '.join(bare)}")
         if self.turnstile is not None and self.turnstile.is_testing:
             raise ValueError("production refuses the testing keys of bot challenges")
+        if self.sumsub is not None and self.sumsub.is_testing:
+            raise ValueError("production refuses an app token whose verdicts can be simulated")
+        if self.fingerprint is not None and not self.fingerprint.origins:
+            raise ValueError("production has to know where its clients run: COMITIA_FINGERPRINT__ORIGINS")
         if self.mail is not None and self.mail.is_plain_between_hosts:
             raise ValueError(f"production refuses plaintext mail to {self.mail.host}")
         return self

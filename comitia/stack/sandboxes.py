@@ -106,7 +106,11 @@ def _variables(url: str, mail_port: int, secret: str) -> dict[str, str]:
             "API_KEY": own("letters requests"),
             "WEBHOOK_SECRET": own("letters webhooks"),
         },
-        "FINGERPRINT": {"BASE_URL": f"{url}/fingerprint/eu/v4", "API_KEY": own("fingerprint requests")},
+        "FINGERPRINT": {
+            "BASE_URL": f"{url}/fingerprint/eu/v4",
+            "API_KEY": own("fingerprint requests"),
+            "ORIGINS": json.dumps(["https://vote.example", "android:org.example.vote", "ios:org.example.vote"]),
+        },
         "TURNSTILE": {
             "BASE_URL": f"{url}/turnstile/v0",
             "SECRET": own("turnstile"),

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -37,16 +37,24 @@ async def open_fingerprint(
     headers = {"authorization": f"Bearer {settings.api_key.get_secret_value()}"}
     calls = None if metrics is None else metrics.of("fingerprint")
     async with open_vendor_client(settings.base_url, headers=headers, calls=calls) as client:
-        yield FingerprintDevices(VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=settings.timeout_s))
+        http = VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=settings.timeout_s)
+        yield FingerprintDevices(http, origins=settings.origins)
 
 
 class FingerprintDevices:
     """Implements `DeviceIntelligence`. Safe to share and to repeat."""
 
     def __init__(
-        self, http: VendorHttp, *, pauses_s: Sequence[float] = _PAUSES_S, now: Callable[[], float] = time.time
+        self,
+        http: VendorHttp,
+        *,
+        origins: Collection[str] = (),
+        pauses_s: Sequence[float] = _PAUSES_S,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`origins` are where our clients run; without any it is not looked at."""
         self._http = http
+        self._origins = origins
         self._pauses_s = pauses_s
         self._now = now
 
@@ -90,7 +98,7 @@ class FingerprintDevices:
                 raise DomainError(ErrorCode.DEVICE_EVENT_INVALID, "not the id of an event")
             raise self._failure(answer, code)
         try:
-            event = read_event(content)
+            event = read_event(content, self._origins)
         except GarbledEventError as error:
             raise self._http.unavailable(str(error)) from error
         if event.event_id != event_id:

@@ -4,6 +4,7 @@ Fields and values that are not known here are ignored: the vendor adds some. A k
 whole event garbled, since taking it for "not measured" would let a manipulated device pass.
 """
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -112,8 +113,12 @@ _FLAGS: Final = {
 }
 
 
-def read_event(content: dict[str, Any]) -> DeviceEvent:
-    """Return the event in the vendor's JSON object. Raises GarbledEventError."""
+def read_event(content: dict[str, Any], origins: Collection[str] = ()) -> DeviceEvent:
+    """Return the event in the vendor's JSON object; without `origins`, those of our clients, every one is ours.
+
+    Raises:
+        GarbledEventError.
+    """
     try:
         event = _Event.model_validate(content)
     except ValidationError as error:
@@ -123,7 +128,7 @@ def read_event(content: dict[str, Any]) -> DeviceEvent:
     identification = event.identification or _Identification()
     address = _address(event)
     place = address.geolocation or _Geolocation()
-    country = place.country_code or ""
+    country, origin = place.country_code or "", _origin(event)
     return DeviceEvent(
         event_id=event.event_id,
         at=datetime.fromtimestamp(event.timestamp / 1000, UTC),
@@ -137,7 +142,8 @@ def read_event(content: dict[str, Any]) -> DeviceEvent:
         latitude=place.latitude,
         longitude=place.longitude,
         asn=str(address.asn or ""),
-        origin=_origin(event),
+        origin=origin,
+        is_ours=not origins or origin in origins,
         complete=complete,
     )
 

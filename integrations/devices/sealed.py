@@ -6,7 +6,7 @@ Layout: 4 bytes header, 12 bytes nonce, AES-256-GCM ciphertext, 16 bytes tag; in
 import json
 import zlib
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -28,13 +28,16 @@ _RAW_DEFLATE: Final = -15
 class FingerprintSealedEvents:
     """Implements `SealedDeviceEvents` with every key that is good now, newest first."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    def __init__(self, keys: Sequence[bytes], origins: Collection[str] = ()) -> None:
+        """`origins` are where our clients run; without any it is not looked at."""
+        self._origins = origins
         self._ciphers = [AESGCM(key) for key in keys]
 
     @classmethod
     def of(cls, settings: FingerprintSettings) -> "FingerprintSealedEvents":
         """Return what opens the results sealed for us. Raises ValueError where a key is none."""
-        return cls([b64decode(key.get_secret_value(), validate=True) for key in settings.sealed_keys])
+        keys = [b64decode(key.get_secret_value(), validate=True) for key in settings.sealed_keys]
+        return cls(keys, settings.origins)
 
     def open(self, sealed: str) -> DeviceEvent:
         """Return the event in a sealed result, bounded in size before and after it is unpacked."""
@@ -42,7 +45,7 @@ class FingerprintSealedEvents:
             content = json.loads(_inflate(self._decrypt(_decode(sealed))))
             if not isinstance(content, dict):
                 raise _invalid("no event inside")
-            return read_event(content)
+            return read_event(content, self._origins)
         except (ValueError, RecursionError, GarbledEventError):
             raise _invalid("no event inside") from None
 

@@ -176,6 +176,7 @@ def vendors_of(address: str) -> dict[str, Any]:
             base_url=f"{address}/fingerprint/eu/v4",
             api_key="sk-eu",
             timeout_s=20,
+            origins=frozenset({"https://vote.example", "android:org.example.vote"}),
             sealed_keys=("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",),
         ),
         "turnstile": TurnstileSettings(

@@ -171,7 +171,12 @@ def vendors_of(address: str) -> dict[str, Any]:
             webhook_secret="another secret",
         ),
         "letters": LettersSettings(base_url=f"{address}/letters", api_key="a key", webhook_secret="a third secret"),
-        "fingerprint": FingerprintSettings(base_url=f"{address}/fingerprint/eu/v4", api_key="sk-eu", timeout_s=20),
+        "fingerprint": FingerprintSettings(
+            base_url=f"{address}/fingerprint/eu/v4",
+            api_key="sk-eu",
+            timeout_s=20,
+            origins=frozenset({"https://vote.example", "android:org.example.vote"}),
+        ),
         "turnstile": TurnstileSettings(
             base_url=f"{address}/turnstile/v0",
             secret="a fourth secret",

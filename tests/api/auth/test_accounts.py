@@ -224,9 +224,10 @@ async def test_asking_looks_nothing_up_and_asks_every_cell_that_is_there(village
         ({"challengeNonce": "another nonce, another"}, 403, "challenge_failed"),
         ({"deviceEventId": "1700000000000.made1p"}, 422, "device_event_invalid"),
         ({"profile": "bot"}, 403, "device_refused"),
+        ({"profile": "clean_ios"}, 422, "device_event_invalid"),
         ({"mail": "no address"}, 400, "malformed_request"),
     ],
-    ids=["no token", "token of another request", "no event", "bot", "no address"],
+    ids=["no token", "token of another request", "no event", "bot", "another app", "no address"],
 )
 async def test_who_shows_no_person_gets_no_link(
     village: Village, change: dict[str, Any], status: int, code: str

@@ -235,8 +235,9 @@ async def test_a_vendor_that_is_away_leads_to_a_further_factor(
         ({}, {"profile": "bot"}),
         ({}, {"linkedId": "the nonce of another request"}),
         ({}, {"ageMs": 600_000}),
+        ({}, {"changes": {"url": "https://vote.example.evil/login"}}),
     ],
-    ids=["no token", "no event", "a bot", "event of another request", "old event"],
+    ids=["no token", "no event", "a bot", "event of another request", "old event", "another page"],
 )
 async def test_a_login_that_the_policy_refuses_is_denied(
     town: LoginTown, change: dict[str, Any], event: dict[str, Any]

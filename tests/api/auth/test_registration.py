@@ -142,9 +142,10 @@ async def alone(town: Town, ends: list[dict[str, Any]], owner_pool: OwnerPool) -
         ({"challengeNonce": "another nonce, another"}, 403, "challenge_failed"),
         ({"deviceEventId": "1700000000000.made1p"}, 422, "device_event_invalid"),
         ({"profile": "rooted"}, 403, "device_refused"),
+        ({"profile": "clean_ios"}, 422, "device_event_invalid"),
         ({"mail": "no address"}, 400, "malformed_request"),
     ],
-    ids=["no token", "token of another request", "no event", "rooted", "no address"],
+    ids=["no token", "token of another request", "no event", "rooted", "another app", "no address"],
 )
 async def test_who_shows_no_person_on_a_device_of_their_own_does_not_begin(
     town: Town, change: dict[str, Any], status: int, code: str

@@ -118,6 +118,21 @@ async def test_what_the_vendor_does_not_know_is_no_event(vendor: Vendor, subject
         assert raised.value.code is ErrorCode.DEVICES_MISCONFIGURED
 
 
+async def test_an_event_is_ours_where_our_clients_run(vendor: Vendor) -> None:
+    ours = frozenset({"https://vote.example", "android:org.example.vote"})
+    elsewhere = [
+        {"changes": {"url": "https://vote.example.evil/register"}},
+        {"changes": {"url": "http://vote.example/register"}},
+        {"changes": {"url": None}},
+        {"profile": "clean_ios"},
+    ]
+    async with open_fingerprint(_settings(vendor, origins=ours)) as devices:
+        for known in ({}, {"profile": "clean_android"}):
+            assert (await devices.event(await event_of(vendor, **known))).is_ours
+        for strange in elsewhere:
+            assert not (await devices.event(await event_of(vendor, **strange))).is_ours
+
+
 async def test_every_field_that_we_use_is_mapped(vendor: Vendor, devices: DeviceIntelligence) -> None:
     event_id = await event_of(
         vendor, linkedId="nonce-1", ipAddress="2001:db8::7", country="FR", device="one", ageMs=5000

@@ -40,6 +40,14 @@ def test_the_published_form_is_opened() -> None:
     assert (event.event_id, event.device_id) == ("1700000000000.TESTab", "AbCdEfGhIjKlMnOpQrSt")
 
 
+def test_a_sealed_event_is_ours_where_our_clients_run() -> None:
+    plain = b'{"event_id":"e","timestamp":1700000000000,"url":"https://vote.example/register"}'
+    assert EVENTS.open(sealed(plain)).is_ours  # nobody says where that is
+    for origin, is_ours in (("https://vote.example", True), ("https://other.example", False)):
+        known = SETTINGS.model_copy(update={"origins": frozenset({origin})})
+        assert FingerprintSealedEvents.of(known).open(sealed(plain)).is_ours is is_ours
+
+
 async def test_what_the_vendor_seals_is_opened_under_every_key(vendor: Vendor) -> None:
     event_id = (await vendor.control("POST", "events", profile="rooted"))["eventId"]
     for key in (KEY, OLD_KEY):
