@@ -6,7 +6,7 @@ A secret is looked at here and goes no further: what comes after knows that it w
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,8 +17,7 @@ from domain.breaches import BreachedPasswords
 from domain.contracts.login import CredentialLeak
 from domain.credentials import CredentialKind, may_try
 from domain.errors import DomainError, ErrorCode
-from domain.federation import ProviderIdentity, cell_of_state
-from domain.ids import cell_of_voter
+from domain.federation import ProviderIdentity, Transaction, cell_of_state
 from domain.logins import VENDOR_WITHIN_S
 from domain.sessions import MAY_LOG_IN, LoginMethod
 from integrations.login.oidc import OidcLogins
@@ -46,12 +45,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What came of an offer: whose account it is about, as far as that is known, and whether it was good."""
+    """What came of an offer: whose account it is about, as far as that is known, and whether it was good.
+
+    `failure` says why some cell could not be asked: one that is not good may then be good there.
+    """
 
     account: Account | None
     good: bool
     leak: CredentialLeak = CredentialLeak.NOT_APPLICABLE
     identity: ProviderIdentity | None = None
+    failure: BaseException | None = None
 
 
 class PasswordFactor:
@@ -104,17 +107,18 @@ class LoginProofs:
         }
         proof = await checks[offer.method](offer)
         if proof.account is None or proof.account.status not in MAY_LOG_IN:
-            return Proof(proof.account, good=False)
+            return replace(proof, good=False)
         return proof
 
     async def _password(self, offer: Offer) -> Proof:
-        account = await self._accounts.find(LookupKind.MAIL, offer.mail, offer.cell)
+        found = await self._accounts.look(LookupKind.MAIL, offer.mail, offer.cell)
+        account = found.account
         cell = None if account is None else self._cells.of(account.cell)
         voter_id = _NOBODY if account is None else account.voter_id
         right, leak = await asyncio.gather(
             self._passwords.check(cell, voter_id, offer.password), self._leak(offer.password)
         )
-        return Proof(account, right, leak)
+        return Proof(account, right, leak, failure=found.failure)
 
     async def _leak(self, password: str) -> CredentialLeak:
         if self._breaches is None:
@@ -131,22 +135,35 @@ class LoginProofs:
         return CredentialLeak.LEAKED if seen else CredentialLeak.NONE
 
     async def _mail_code(self, offer: Offer) -> Proof:
-        account = await self._accounts.find(LookupKind.MAIL, offer.mail, offer.cell)
-        cell = self._cells.of(self._names[0] if account is None else account.cell)
+        found = await self._accounts.look(LookupKind.MAIL, offer.mail, offer.cell)
+        account = found.account
+        if account is None and found.failure is not None:  # the first cell may be the one that is away
+            return Proof(None, good=False, failure=found.failure)
+        cell = self._cells.of(offer.cell or self._names[0] if account is None else account.cell)
         voter_id = _NOBODY if account is None else account.voter_id
-        return Proof(account, await cell.sent_codes.redeem(code_subject(voter_id, offer.nonce), offer.code))
+        good = await cell.sent_codes.redeem(code_subject(voter_id, offer.nonce), offer.code)
+        return Proof(account, good, failure=found.failure)
 
     async def _passkey(self, offer: Offer) -> Proof:
         """A challenge is of one cell, and the passkey that answers it may be of another."""
         asked = self._cells.of(cell_of_state(challenge_in(offer.passkey)) or self._names[0]).passkeys
         begun = None if asked is None else await asked.taken(offer.passkey)
+        failure = None
         for name in self._names if begun is not None else ():
-            passkeys = self._cells.of(name).passkeys
-            voter_id = None if passkeys is None else await passkeys.answered(offer.passkey, begun)
-            if voter_id is not None:
-                account = await self._cells.of(cell_of_voter(voter_id)).accounts.get(voter_id)
-                return Proof(account, account is not None)
-        return Proof(None, good=False)
+            try:
+                account = await self._passkey_in(name, offer, begun)
+            except DomainError as error:
+                failure = error
+                continue
+            if account is not None:
+                return Proof(account, good=True)
+        return Proof(None, good=False, failure=failure)
+
+    async def _passkey_in(self, name: str, offer: Offer, begun: Transaction | None) -> Account | None:
+        """Return the account of a cell whose passkey answers what was begun, or None."""
+        cell = self._cells.of(name)
+        voter_id = None if cell.passkeys is None else await cell.passkeys.answered(offer.passkey, begun)
+        return None if voter_id is None else await cell.accounts.get(voter_id)
 
     async def _oidc(self, offer: Offer) -> Proof:
         transactions = self._cells.of(cell_of_state(offer.state) or self._names[0]).transactions

@@ -73,7 +73,7 @@ class LoginDesk:
         metrics: LoginMetrics,
         first_cell: str,
     ) -> None:
-        """Failures without an account are counted in `first_cell`."""
+        """Failures without an account are counted in the cell that was named, or else in `first_cell`."""
         self._cells = cells
         self._identity = identity
         self._proofs = proofs
@@ -88,11 +88,12 @@ class LoginDesk:
         """Return what a login comes to.
 
         Raises:
-            DomainError: `login_failed`, the same and as late for every reason; `risk_denied` also where a further
-                factor is needed that the voter has not; `overloaded` before anything was looked at;
-                `workflows_unavailable`, and what says that something is away.
+            DomainError: `login_failed`, the same and as late for every reason, or in its place that a cell is away;
+                `risk_denied` also where a further factor is needed that the voter has not; `overloaded` before
+                anything was looked at; `workflows_unavailable`, and what says that something is away.
         """
         began, began_at = asyncio.get_running_loop().time(), datetime.now(UTC)
+        refusal: BaseException
         try:
             async with self._room.place():
                 proof = await self._proofs.check(offer)
@@ -188,12 +189,24 @@ class LoginDesk:
             ]
         )
 
-    async def _refusal(self, offer: Offer, visit: Visit, proof: Proof) -> DomainError:
-        """Count a failure and return how it is told: without a human's token nobody learns whether a proof was good."""
-        voter_id = "" if proof.account is None else proof.account.voter_id
-        cell = self._identity.of(self._first_cell if proof.account is None else proof.account.cell)
-        network = await self._cells.hashes.newest(LookupKind.FEATURE, network_value(visit.client_address))
+    async def _refusal(self, offer: Offer, visit: Visit, proof: Proof) -> BaseException:
+        """Count a failure and return how it is told: without a human's token nobody learns whether a proof was good.
+
+        While a cell is away, whoever is refused hears that, known elsewhere or not: else it would tell who is known.
+        """
         _, passed = await asyncio.gather(
-            cell.logins.failed(voter_id, network), self._humans.is_human(visit.challenge_token, offer.nonce)
+            self._count_failure(offer, visit, proof), self._humans.is_human(visit.challenge_token, offer.nonce)
         )
-        return DomainError(ErrorCode.LOGIN_FAILED if passed else ErrorCode.RISK_DENIED)
+        if not passed:
+            return DomainError(ErrorCode.RISK_DENIED)
+        return proof.failure or DomainError(ErrorCode.LOGIN_FAILED)
+
+    async def _count_failure(self, offer: Offer, visit: Visit, proof: Proof) -> None:
+        account = proof.account
+        try:
+            cell = self._identity.of(offer.cell or self._first_cell if account is None else account.cell)
+            network = await self._cells.hashes.newest(LookupKind.FEATURE, network_value(visit.client_address))
+            await cell.logins.failed("" if account is None else account.voter_id, network)
+        except DomainError:
+            if proof.failure is None:  # else the first cell may be the one that is away, which is told
+                raise
