@@ -136,7 +136,7 @@ async def _register(person: Person, vendors: Vendors, webhooks: httpx.AsyncClien
     await vendors.control("mail", "faults", stage="recipient", kind="reply", count=1)
     await vendors.fail("sumsub", kind="status", status=429, count=1)
     await vendors.fail("sumsub", kind="status", status=500, count=1)
-    await vendors.fail("sumsub", kind="drop", count=1)
+    await vendors.fail("sumsub", kind="never", count=1)
     for kind in ("applicantPending", "applicantReviewed"):
         await vendors.control("sumsub", "webhook-faults", kind="lost", type=kind)
     await person.register(cell)
