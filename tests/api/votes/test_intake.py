@@ -33,6 +33,18 @@ def test_below_the_limit_everybody_is_taken() -> None:
     intake.leave("hot")
     assert intake.takes("hot")
     assert not intake.full
+    intake.leave("hot")
+    intake.enter("cold")
+    assert intake.takes("hot")  # whoever has the most of what is there: nobody is kept out by a share
+
+
+def test_at_the_limit_it_is_full_whatever_came_last() -> None:
+    intake = filled(10)
+    intake.enter("cold")
+    intake.leave("cold")
+    assert intake.full
+    intake.adapt(0.1)
+    assert intake.full
 
 
 def test_a_hot_survey_leaves_a_cold_one_its_share() -> None:
@@ -43,6 +55,23 @@ def test_a_hot_survey_leaves_a_cold_one_its_share() -> None:
     assert not intake.takes("cold")  # half of ten is its share of two
     assert not intake.takes("hot")
     assert intake.takes("third")
+
+
+def test_a_share_is_had_again_once_its_votes_are_answered() -> None:
+    intake = filled(10)
+    for _ in range(5):
+        intake.enter("cold")
+    for _ in range(3):
+        intake.leave("cold")
+        assert intake.takes("cold")
+        intake.enter("cold")
+        assert not intake.takes("cold")
+    intake.enter("third")
+    for _ in range(2):
+        intake.leave("cold")
+    assert not intake.takes("cold")  # a third of ten is three, now that three surveys have votes here
+    intake.leave("third")
+    assert intake.takes("cold")  # half of ten is five: nothing is kept for who has none
 
 
 def test_however_many_surveys_there_are_there_is_an_end() -> None:
