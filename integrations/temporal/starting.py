@@ -10,6 +10,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from domain.errors import DomainError, ErrorCode
+from integrations.deadlines import within
 
 TASK_TIMEOUT: Final = timedelta(seconds=3)  # how long a killed worker holds an execution up
 
@@ -28,14 +29,15 @@ async def start_once(
     """Return once an execution is durably on its way, or was. Safe to repeat.
 
     `failed_again` begins one anew whose execution failed or was ended from outside. `eager` asks for the first task
-    with the answer, for a worker of this very process.
+    with the answer, for a worker of this very process. It takes `patience_s` at most, or as long as the caller waits.
 
     Raises:
-        DomainError: `workflows_unavailable`; it may have started or not.
+        DomainError: `workflows_unavailable`; it may have started or not. `deadline_exceeded` where the caller waits no
+            longer; it was not begun.
     """
     again = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(within(patience_s)):
             await client.start_workflow(
                 workflow,
                 request,

@@ -11,20 +11,22 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import DomainError, ErrorCode
+from integrations.deadlines import within
 
 CANCELLING: Final = "cancel"  # the id of the update that ends long work: whoever else asks has the first one's answer
 
 
 @asynccontextmanager
 async def answered(patience_s: float, ended: DomainError) -> AsyncIterator[None]:
-    """Wait for an update within the block for so long.
+    """Wait for an update within the block for so long, or as long as the caller waits.
 
     Raises:
         DomainError: what the workflow refused it with; `ended` where there is no such execution any more;
-            `workflows_unavailable` where nobody answers: asking again is safe.
+            `workflows_unavailable` where nobody answers: asking again is safe; `deadline_exceeded` where the caller
+            waits no longer, and then nobody was asked.
     """
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(within(patience_s)):
             yield
     except (TimeoutError, UpdateNotAnsweredError) as error:
         raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "no answer yet; asking again is safe") from error
