@@ -1,15 +1,9 @@
 """An account deleted over the running services: its token is refused everywhere, its vote stays."""
 
-import time
-
 from domain.account_ends import DeletionStage
 from domain.eligibility import VoterStatus
-from domain.ids import new_session_id
-from domain.sessions import LoginMethod, NewSession, new_refresh_token
-from domain.tokens import Assurance, RiskBand
-from integrations.keys.dpop_keys import ProofKey, make_proof
-from integrations.postgres.sessions import PostgresSessions
-from tests.end_to_end.house import REGION, House, eventually
+from tests.end_to_end.account_owner import AccountOwner
+from tests.end_to_end.house import House, eventually
 
 
 async def test_a_deleted_account_is_gone_and_its_vote_stays(house: House) -> None:
@@ -17,28 +11,17 @@ async def test_a_deleted_account_is_gone_and_its_vote_stays(house: House) -> Non
     voter_id, access = await house.voter()
     token = (await house.ask_to_vote(survey.id, access)).json()["votingToken"]
     assert (await house.cast(survey, token)).status_code in {201, 202}
-    key, session_id = ProofKey.generate(), new_session_id("eu")
-    login = NewSession(session_id, voter_id, key.jkt, LoginMethod.PASSWORD, Assurance.SUBSTANTIAL, RiskBand.LOW)
-    await PostgresSessions(house.owners["eu"]).open(login, new_refresh_token("eu"))
-    bound = house.access.voter(voter_id, "eu", REGION, jkt=key.jkt, session_id=session_id)
-
-    def headers(method: str, path: str) -> dict[str, str]:
-        url = house.supervisor.url("auth") + path
-        return {"authorization": f"DPoP {bound}", "dpop": make_proof(key, method, url, time.time(), token=bound)}
-
-    auth = house.clients["auth"]
-    begun = await auth.delete("/v1/account", headers=headers("DELETE", "/v1/account"))
-    assert begun.status_code == 202, begun.text
-    deletion = begun.json()["deletionId"]
+    owner = await AccountOwner.logged_in(house, voter_id)
+    deletion = await owner.delete_account()
 
     async def completed() -> bool:
-        found = (await auth.get(f"/v1/account/deletions/{deletion}")).json()
+        found = (await house.clients["auth"].get(f"/v1/account/deletions/{deletion}")).json()
         return bool(found["stage"] == DeletionStage.COMPLETED and found["sessionsEnded"] == 1)
 
     await eventually(completed)
 
     async def refused() -> bool:
-        answer = await auth.get("/v1/auth/sessions", headers=headers("GET", "/v1/auth/sessions"))
+        answer = await owner.ask("GET", "/v1/auth/sessions")
         return (answer.status_code, answer.json().get("code")) == (401, "session_revoked")
 
     await eventually(refused)

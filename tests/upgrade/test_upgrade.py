@@ -21,6 +21,7 @@ from comitia.stack.addresses import DATABASES
 from comitia.stack.applications import API, VOTING_WORKER, present_source
 from comitia.stack.state import CATALOGUE, CELLS, PLATFORM
 from comitia.stack.supervisor import Supervisor
+from domain.account_ends import DeletionStage
 from domain.ids import run_survey_workflow_id
 from integrations.keys.purposes import in_flight
 from integrations.postgres.ledger_audit import LOCK_SPACE
@@ -32,6 +33,7 @@ from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import Release as BuildRelease
 from integrations.temporal.worker import open_executions, sandbox
 from integrations.voting_cell import DEPLOYMENT
+from tests.end_to_end.account_owner import AccountOwner
 from tests.end_to_end.house import House, OpenSurvey, eventually, open_house
 from tests.end_to_end.test_certificate import certification, reached
 from tests.faults.load import Load
@@ -146,7 +148,11 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
         held = await house.open_survey(title="Held back")
         ended = await house.open_survey(title="Ended by the one, certified by the other")
         waiting = Load.of(house, held, 1, ["us"])
-        async with unreconciled(house, ended, "us"), house.locked_ledger(held, "us"):
+        async with (
+            unreconciled(house, ended, "us"),
+            house.locked_ledger(held, "us"),
+            half_deleted(house, "us") as deletion,
+        ):
             await waiting.run()
             assert waiting.accepted, waiting.statuses()  # durable, unrecorded, and the old release's to do
             assert not await house.participations(held)
@@ -161,7 +167,7 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
                 await upgrade.lead_to(application.service)
                 await steady.more_votes(5)
                 await upgrade.retire(application.name, grace_s=2 if application.service == "votes" else 0)
-            for name in ("workers-reconciliation", "workers-certification"):
+            for name in ("workers-reconciliation", "workers-certification", "workers-identity", "workers-audit"):
                 await upgrade.bring(name)
                 await upgrade.retire(name)
             assert not await upgrade.drained()
@@ -181,6 +187,7 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
     await house.finish(survey)
     await steady.all_recorded_once()
     await reached(house, ended, "certified")
+    await deleted_to(house, DeletionStage.COMPLETED, deletion)
     await upgrade.replay()
     for each in (survey, ended):
         await goes_on(house, each)
@@ -193,6 +200,29 @@ async def unreconciled(house: House, survey: OpenSurvey, cell: str) -> AsyncIter
         await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", LOCK_SPACE, survey.id)
         await house.finish(survey)
         yield
+
+
+@asynccontextmanager
+async def half_deleted(house: House, cell: str) -> AsyncIterator[str]:
+    """Have an account deleted, and keep that from its last step: nobody writes of keys of personal data meanwhile."""
+    voter_id, _ = await house.voter(cell)
+    owner = await AccountOwner.logged_in(house, voter_id, cell)
+    async with house.owners[cell].acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE identity.personal_key IN EXCLUSIVE MODE")
+        deletion = await owner.delete_account()
+        await deleted_to(house, DeletionStage.CLOSED, deletion)
+        yield deletion
+        await deleted_to(house, DeletionStage.CLOSED, deletion)
+
+
+async def deleted_to(house: House, stage: DeletionStage, deletion: str) -> None:
+    """Wait until a deletion has come so far, and no further."""
+
+    async def there() -> bool:
+        answer = await house.clients["auth"].get(f"/v1/account/deletions/{deletion}")
+        return bool(answer.raise_for_status().json()["stage"] == stage)
+
+    await eventually(there, what=f"the deletion is {stage}")
 
 
 async def leave_histories(upgrade: Upgrade, steady: Steady) -> None:
