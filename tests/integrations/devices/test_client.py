@@ -120,14 +120,15 @@ async def test_what_the_vendor_does_not_know_is_no_event(vendor: Vendor, subject
 
 async def test_an_event_is_ours_where_our_clients_run(vendor: Vendor) -> None:
     ours = frozenset({"https://vote.example", "android:org.example.vote"})
-    elsewhere = [
+    here: list[dict[str, Any]] = [{}, {"profile": "clean_android"}]
+    elsewhere: list[dict[str, Any]] = [
         {"changes": {"url": "https://vote.example.evil/register"}},
         {"changes": {"url": "http://vote.example/register"}},
         {"changes": {"url": None}},
         {"profile": "clean_ios"},
     ]
     async with open_fingerprint(_settings(vendor, origins=ours)) as devices:
-        for known in ({}, {"profile": "clean_android"}):
+        for known in here:
             assert (await devices.event(await event_of(vendor, **known))).is_ours
         for strange in elsewhere:
             assert not (await devices.event(await event_of(vendor, **strange))).is_ours
