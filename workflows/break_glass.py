@@ -69,7 +69,7 @@ class BreakGlassWorkflow:
     def _can_be_decided(self, decision: DecideUnmasking) -> None:
         if decision.actor == self._request.actor:
             raise refused(ErrorCode.FORBIDDEN, "whoever asks cannot agree: that is a second person's")
-        if self._decision is not None or self._stage is not UnmaskingStage.WAITING:
+        if self._decision is not None or not self._is_at(UnmaskingStage.WAITING):
             raise refused(ErrorCode.UNMASKING_STAGE, "it does not wait for anybody")
 
     @workflow.update
@@ -85,7 +85,7 @@ class BreakGlassWorkflow:
     def _can_be_read(self, reader: ReadUnmasking) -> None:
         if reader.actor != self._request.actor:
             raise refused(ErrorCode.FORBIDDEN, "it is shown to whoever asked for it alone")
-        if self._stage is not UnmaskingStage.APPROVED or self._reads >= READS_MAX:
+        if not self._is_at(UnmaskingStage.APPROVED) or self._reads >= READS_MAX:
             raise refused(ErrorCode.UNMASKING_STAGE, "it cannot be read, or not any more")
 
     @workflow.query
@@ -103,6 +103,10 @@ class BreakGlassWorkflow:
             expires_at=self._expires_at,
             reads=self._reads,
         )
+
+    def _is_at(self, stage: UnmaskingStage) -> bool:
+        """Tell whether it stands there in time: after an outage what was asked late comes before the timer does."""
+        return self._stage is stage and workflow.now() < self._expires_at
 
     async def _let_read(self, decision: DecideUnmasking) -> None:
         await self._note(UnmaskingStep.APPROVED, decision.actor, decision.role)

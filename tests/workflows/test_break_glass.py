@@ -80,9 +80,9 @@ class Unmasking:
             task_timeout=timedelta(seconds=3),
         )
 
-    def worker(self) -> Worker:
+    def worker(self, **options: Any) -> Worker:
         activities = UnmaskingActivities(self.entries, self.mail, WATCH).all()
-        return hooked_worker(self, [BreakGlassWorkflow], activities)
+        return hooked_worker(self, [BreakGlassWorkflow], activities, **options)
 
     @property
     def told(self) -> list[str]:
@@ -156,6 +156,41 @@ async def test_nobody_agrees_in_time(skipping: WorkflowEnvironment) -> None:
     assert ended.stage is UnmaskingStage.EXPIRED
     assert world.entries.outcomes == [("asked", ASKER), ("expired", "process:break-glass")]
     await replayed(handle, "break-glass-expired")
+
+
+@pytest.mark.parametrize(
+    ("decision", "late", "limit", "outcomes"),
+    [
+        (YES, (BreakGlassWorkflow.read, ReadUnmasking(actor=ASKER)), READABLE_FOR, ["asked", "approved", "ended"]),
+        (None, (BreakGlassWorkflow.decide, YES), APPROVAL_WITHIN, ["asked", "expired"]),
+    ],
+)
+async def test_what_comes_late_is_refused_though_no_worker_was_there_to_end_it(
+    skipping: WorkflowEnvironment,
+    decision: DecideUnmasking | None,
+    late: tuple[Any, Any],
+    limit: timedelta,
+    outcomes: list[str],
+) -> None:
+    world = Unmasking(skipping.client)
+    async with asyncio.timeout(60):
+        async with world.worker(max_cached_workflows=0):
+            handle = await world.start()
+            await happens(lambda: len(world.told) == 1)
+            if decision is not None:
+                await handle.execute_update(BreakGlassWorkflow.decide, decision)
+                await happens(lambda: len(world.told) == 2)
+            ends_at = (await handle.query(BreakGlassWorkflow.state)).expires_at
+            assert ends_at is not None
+            await skipping.sleep(limit - timedelta(seconds=2))
+        while await skipping.get_current_time() < ends_at:
+            await asyncio.sleep(0.05)
+        asking = asyncio.create_task(refused(handle, *late))
+        await asyncio.sleep(0.5)  # it waits at the server beside the timer: one task has both
+        async with world.worker(max_cached_workflows=0):
+            assert await asking == ErrorCode.UNMASKING_STAGE
+            await handle.result()
+    assert [outcome for outcome, _ in world.entries.outcomes] == outcomes
 
 
 async def test_what_is_read_is_bounded(skipping: WorkflowEnvironment) -> None:
