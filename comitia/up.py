@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from comitia.stack.applications import APPLICATIONS, CONSOLES
 from comitia.stack.control import Say, controlled
@@ -168,7 +168,7 @@ def allow_many_files() -> None:
 
 def address_table(stack: Stack) -> Table:
     """Return the addresses of what runs, for a person."""
-    table = Table("what", "address", "more")
+    table = Table("what", *(Column(name, overflow="fold") for name in ("address", "more")))  # to be copied whole
     if stack.supervisor is not None:
         for application in stack.supervisor.applications:
             url = stack.supervisor.url(application.name)
