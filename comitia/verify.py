@@ -20,6 +20,7 @@ from domain.errors import DomainError
 from domain.log_proofs import read_proof, verify_entry
 from domain.log_verification import verify_log
 from domain.receipts import verify_receipt
+from domain.stored_zip import BYTES_MAX
 from domain.verification import (
     BallotLines,
     Check,
@@ -57,8 +58,8 @@ def certificate(
     """
     console = Console(soft_wrap=True)
     try:
-        envelope = read_certificate(b"".join(_pieces(source)))
-        keys = read_keys(b"".join(_pieces(key)))
+        envelope = read_certificate(_whole(source))
+        keys = read_keys(_whole(key))
         files = [BallotLines(name, _pieces(name)) for name in ballots or ()]
         checks = verify_certificate(envelope, keys, files, is_signed)
     except (OSError, UnreadableError, typer.BadParameter) as error:
@@ -95,7 +96,7 @@ def log(
     """
     console, files = Console(soft_wrap=True), LogFolder(folder)
     try:
-        kept = [head.read_bytes() for head in heads or ()]
+        kept = [_whole(head) for head in heads or ()]
         checks, newest = verify_log(files, _log_keys(key), is_signed, kept)
         if against_database and newest is not None and all(check.holds for check in checks):
             checks += asyncio.run(compare(files, newest.size, against_database, data))
@@ -118,7 +119,7 @@ def entry(
 ) -> None:
     """Check that one entry is in an audit log: the signature of the tree head, and the way up to its root."""
     _report(
-        lambda: verify_entry(file.read_bytes(), read_proof(proof.read_bytes()), _log_keys(key), is_signed),
+        lambda: verify_entry(_whole(file), read_proof(_whole(proof)), _log_keys(key), is_signed),
         good="This entry is in the log.",
         bad="This entry is NOT in the log.",
     )
@@ -136,7 +137,7 @@ def receipt(
     the log does not control.
     """
     _report(
-        lambda: verify_receipt(file.read_bytes(), _log_keys(key), is_signed),
+        lambda: verify_receipt(_whole(file), _log_keys(key), is_signed),
         good="This participation is recorded.",
         bad="This receipt is NOT good.",
     )
@@ -154,7 +155,7 @@ def bundle(
     control.
     """
     _report(
-        lambda: verify_bundle(file.read_bytes(), read_bundle_keys(b"".join(_pieces(keys))), is_signed),
+        lambda: verify_bundle(_whole(file), read_bundle_keys(_whole(keys)), is_signed),
         good="This bundle is good.",
         bad="This bundle is NOT good.",
     )
@@ -176,7 +177,7 @@ def _report(verify: Callable[[], list[Check]], *, good: str, bad: str) -> None:
 
 
 def _log_keys(source: str) -> dict[tuple[str, bytes], bytes]:
-    return read_verifier_keys(b"".join(_pieces(source)).decode().splitlines())
+    return read_verifier_keys(_whole(source).decode().splitlines())
 
 
 def show(checks: list[Check], console: Console) -> None:
@@ -196,6 +197,21 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """Go nowhere."""
         return
+
+
+def _whole(source: str | Path) -> bytes:
+    """Return what a file or an address on this machine has, up to the size of a bundle, the largest of what is made.
+
+    Raises:
+        typer.BadParameter: it has more, or no end; and as `_pieces`.
+    """
+    pieces, size = list[bytes](), 0
+    for piece in _pieces(str(source)):
+        pieces.append(piece)
+        size += len(piece)
+        if size > BYTES_MAX:
+            raise typer.BadParameter(f"larger than anything that is checked: {source}")
+    return b"".join(pieces)
 
 
 def _pieces(source: str) -> Iterator[bytes]:

@@ -53,8 +53,11 @@ class CookieVerdict(StrEnum):
 
 
 def judge_cookie(session: ConsoleSession, turn: int) -> CookieVerdict:
-    """Return what to make of the cookie with this number."""
-    held_for = session.seen_at - session.turned_at
+    """Return what to make of the cookie with this number.
+
+    A clock that was set back since makes it no younger: else a copy would be good again for as long as that.
+    """
+    held_for = abs(session.seen_at - session.turned_at)
     if turn == session.turn:
         return CookieVerdict.TURN if held_for >= TURN_AFTER else CookieVerdict.HOLDS
     if turn == session.turn - 1 and held_for < TURN_GRACE:

@@ -12,7 +12,7 @@ from zlib import crc32
 Files = Sequence[tuple[str, bytes]]
 
 FILES_MAX: Final = 65_535
-BYTES_MAX: Final = (1 << 32) - 1  # of the archive; what is larger has another form
+BYTES_MAX: Final = 1 << 30  # of the archive, which is held in memory by whoever makes or checks it
 _NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9-]+)?(?:/[a-z0-9_-]+(?:\.[a-z0-9-]+)?)*")
 _VERSION: Final = 20
 _EPOCH: Final = (1 << 5) | 1  # 1980-01-01, the first day that the format knows

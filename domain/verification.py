@@ -78,7 +78,7 @@ def read_keys(content: bytes) -> dict[str, bytes]:
     """
     try:
         return {key["keyId"]: bytes.fromhex(key["publicKey"]) for key in json.loads(content)["keys"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableError("not a list of keys") from error
 
 

@@ -88,6 +88,37 @@ def test_a_copy_with_something_else_in_a_files_place_is_not_good(tmp_path: Path,
     assert "is good" not in said.output
 
 
+@pytest.mark.parametrize("nested", ["[", '{"keys":['])
+def test_keys_that_are_nested_without_end_are_no_keys(tmp_path: Path, nested: str) -> None:
+    (tmp_path / "deep").write_text(nested * 100_000)
+    for kind, option in (("bundle", "--keys"), ("certificate", "--key")):
+        said = run(kind, certificate(tmp_path, "k"), option, tmp_path / "deep")
+        assert (said.exit_code, said.output.startswith("not checked: ")) == (1, True), said.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("certificate", "large", "--key", "keys"),
+        ("certificate", "c.json", "--key", "large"),
+        ("bundle", "large", "--keys", "keys"),
+        ("receipt", "large", "--key", "keys"),
+        ("entry", "keys", "--proof", "large", "--key", "keys"),
+        ("log", ".", "--key", "keys", "--head", "large"),
+    ],
+)
+def test_a_file_without_end_is_not_read_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("comitia.verify.BYTES_MAX", 1 << 20)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys").write_text("")
+    certificate(tmp_path, "k")
+    (tmp_path / "large").symlink_to("/dev/zero")
+    said = run(*arguments)
+    assert (said.exit_code, "larger than anything that is checked: large" in said.output) == (1, True), said.output
+
+
 def test_folders_that_lead_into_themselves_have_an_end(tmp_path: Path) -> None:
     checkpoints = tmp_path / "log" / "checkpoints"
     checkpoints.mkdir(parents=True)
