@@ -102,7 +102,8 @@ class VotingTokenRoute:
             else:
                 self._metrics.issued()
                 request.respond(_CREATED, encode_token(result))
-            trace.finish(request.status, attributes={"http.route": PATH, "election_id": request.parameter})
+            about = {"http.route": PATH, "election_id": request.parameter, "request_id": request.request_id}
+            trace.finish(request.status, attributes=about)
 
         try:
             waiting = still_waiting(request)
@@ -124,6 +125,8 @@ class _Asked(FrameworkRequest):
 
 class _NoTrace:
     """Stands in where nothing traces the request."""
+
+    trace_id = ""
 
     def step(self, name: str, started_at: float, ended_at: float) -> None:
         """Forget it."""

@@ -34,6 +34,11 @@ log = structlog.get_logger()
 class Trace(Protocol):
     """The trace of one request; times are `time.perf_counter()`."""
 
+    @property
+    def trace_id(self) -> str:
+        """Return what log lines call it, in hexadecimal."""
+        ...
+
     def step(self, name: str, started_at: float, ended_at: float) -> None:
         """Remember a step that is over."""
         ...
@@ -229,6 +234,7 @@ class Desk:
             if verdict.decision is RiskDecision.DENY:
                 log.warning(
                     "admission_denied_for_risk",
+                    trace_id=application.trace.trace_id,  # a group has many: none is the current one
                     election_id=attempt.survey_id,
                     voter_id=attempt.voter_pseudonym.hex(),
                     score_permille=verdict.score_permille,

@@ -99,9 +99,9 @@ class HttpMiddleware:
         template = getattr(scope.get("route"), "path", UNMATCHED)
         if template in _UNTRACED:
             return
-        kept = trace.finish(
-            status, ended_at=ended_at, attributes={"http.request.method": scope["method"], "http.route": template}
-        )
+        about = {"http.request.method": scope["method"], "http.route": template}
+        about["request_id"] = scope["state"]["request_id"]
+        kept = trace.finish(status, ended_at=ended_at, attributes=about)
         self._metrics.route(scope["method"], template).answered(
             status, ended_at - trace.started_at, trace.trace_id if kept else ""
         )

@@ -18,9 +18,10 @@ from integrations.telemetry.tracing import Tracing
 class CastTrace:
     """Timestamps of one cast vote."""
 
-    __slots__ = ("_authenticated_at", "_metrics", "_submitted_at", "_survey_id", "_trace")
+    __slots__ = ("_authenticated_at", "_metrics", "_request", "_submitted_at", "_survey_id", "_trace")
 
-    def __init__(self, trace: RequestTrace, metrics: VoteMetrics) -> None:
+    def __init__(self, request: LeanRequest, trace: RequestTrace, metrics: VoteMetrics) -> None:
+        self._request = request
         self._trace = trace
         self._metrics = metrics
         self._authenticated_at = 0.0
@@ -54,7 +55,8 @@ class CastTrace:
             trace.step(SpanName.VALIDATE_TOKEN, trace.started_at, self._authenticated_at)
         if self._submitted_at:
             trace.step(SpanName.PERSIST_VOTE, self._submitted_at, now)
-        trace.finish(status, ended_at=now, attributes={"http.route": "cast_vote", "election_id": self._survey_id})
+        about = {"http.route": "cast_vote", "election_id": self._survey_id, "request_id": self._request.request_id}
+        trace.finish(status, ended_at=now, attributes=about)
 
 
 class VoteTelemetry:
@@ -68,7 +70,7 @@ class VoteTelemetry:
         """Count a request to vote and begin its trace."""
         self._metrics.requested()
         trace = self._tracing.begin_request(request.get(b"traceparent"), request.received_at)
-        return CastTrace(trace, self._metrics)
+        return CastTrace(request, trace, self._metrics)
 
     @contextmanager
     def finishing(self) -> Iterator["FinishedVote"]:

@@ -6,7 +6,7 @@ suspicious requests still get their whole trace, because nothing is decided befo
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import getrandbits
@@ -127,7 +127,7 @@ class RequestTrace:
         self.step(name, started_at, time.perf_counter(), attributes)
 
     def finish(
-        self, status: int, *, ended_at: float | None = None, attributes: dict[str, Attribute] | None = None
+        self, status: int, *, ended_at: float | None = None, attributes: Mapping[str, Attribute] | None = None
     ) -> bool:
         """End the request with its HTTP status; emit `http.request` and its steps where the trace is kept.
 
@@ -155,7 +155,7 @@ class RequestTrace:
         flags = TraceFlags(TraceFlags.SAMPLED if self.sampled or kept else TraceFlags.DEFAULT)
         return SpanContext(self._trace_id, span_id, is_remote=False, trace_flags=flags)
 
-    def _emit(self, status: int, ended_at: float, attributes: dict[str, Attribute]) -> None:
+    def _emit(self, status: int, ended_at: float, about: Mapping[str, Attribute]) -> None:
         _, span_id = self._ids()
         # perf_counter has no date; one offset, taken now: a clock set meanwhile shifts no step against another
         offset = time.time_ns() - time.perf_counter_ns()
@@ -164,7 +164,7 @@ class RequestTrace:
         for step in self._steps:
             context = self._span_context(getrandbits(64) or 1, kept=True)
             self._send(step, offset, context, own, SpanKind.INTERNAL)
-        attributes = {**attributes, "http.response.status_code": status}
+        attributes: dict[str, Attribute] = {**about, "http.response.status_code": status}
         if self.flagged:
             attributes["fraud.flagged"] = True
         request: _Step = (SpanName.HTTP_REQUEST, self.started_at, ended_at, attributes, status >= _SERVER_FAULT)

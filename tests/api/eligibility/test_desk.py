@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+from structlog.testing import capture_logs
 
 from api.eligibility.desk import GROUP_MAX, GROUPS_IN_FLIGHT, Application, Desk
 from api.eligibility.voting_tokens import VotingToken, VotingTokens
@@ -101,6 +102,10 @@ class World:
 
     def flag(self) -> None:
         self.flags += 1
+
+    @property
+    def trace_id(self) -> str:
+        return "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture
@@ -225,10 +230,15 @@ async def test_risk_decides(
     desk: Desk, world: World, decision: RiskDecision, reasons: tuple[str, ...], code: ErrorCode
 ) -> None:
     world.verdict = RiskVerdict(decision, 950, 1, reasons)
-    (result,) = await ask(desk, [application(world)])
+    denied = application(world)
+    with capture_logs() as lines:
+        (result,) = await ask(desk, [denied])
     assert isinstance(result, DomainError)
     assert result.code is code
     assert world.flags == 1
+    logged = [(line["event"], line["trace_id"]) for line in lines]
+    assert logged == [("admission_denied_for_risk", world.trace_id)] * (decision is RiskDecision.DENY)
+    assert denied.claims.sub not in str(lines)  # a pseudonym, as everywhere outside of identity
 
 
 async def test_risk_hears_what_the_directory_knows_of_the_session_device(desk: Desk, world: World) -> None:

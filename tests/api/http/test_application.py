@@ -1,5 +1,5 @@
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import Field
 from api.http.application import create_application, problem_responses
 from api.http.models import ApiModel, QueryText, Timestamp
 from domain.errors import CATALOGUE, DomainError, ErrorCode
+from integrations.telemetry.request_trace import RequestTrace
 from integrations.telemetry.telemetry import Telemetry
 from integrations.telemetry.tracing import current_request, timed
 from tests.api.http.wire import telemetry_for_tests
@@ -210,6 +211,22 @@ async def test_a_fault_says_nothing(client: httpx.AsyncClient, capsys: pytest.Ca
 @pytest.mark.parametrize("offered", ["req-00000001", "A.b_c-1234"])
 async def test_request_ids_are_returned(client: httpx.AsyncClient, offered: str) -> None:
     assert (await client.get("/v1/things", headers={"x-request-id": offered})).headers["x-request-id"] == offered
+
+
+async def test_a_request_id_is_in_the_log_line_and_in_the_span(
+    client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Mapping[str, Any]] = []
+    finish = RequestTrace.finish
+
+    def noted(trace: RequestTrace, status: int, **about: Any) -> bool:
+        ended.append(about["attributes"])
+        return finish(trace, status, **about)
+
+    monkeypatch.setattr(RequestTrace, "finish", noted)
+    await client.get("/v1/fail", headers={"x-request-id": "req-00000001"})
+    assert "request_id=req-00000001" in capsys.readouterr().out
+    assert [about["request_id"] for about in ended] == ["req-00000001"]
 
 
 @pytest.mark.parametrize("offered", ["short", "x" * 65, "<script>alert(1)", "a b c d e f g"])
