@@ -1,10 +1,11 @@
 """Opens the limits of a process: a client of every cell's Redis, none of which has to be there."""
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from api.background import run_beside
 from api.http.limiting import CellLimits
 from api.http.limits import Limits
+from domain.errors import DomainError
 from domain.limits import policies_with
 from domain.ports import KeyManagement
 from integrations.keys.purposes import LIMITS
@@ -35,6 +36,14 @@ async def open_limits(
         watch = telemetry.waiting.watch_redis(f"limits-{cell}")
         redis = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S, connections=1, watch=watch)
         lifetime.push_async_callback(redis.aclose)
-        cells[cell] = CellLimits(cell, RedisBuckets(redis, cell, telemetry.service, key), policies, metrics)
+        buckets = RedisBuckets(redis, cell, telemetry.service, key)
+        lifetime.push_async_callback(_leave, buckets)
+        cells[cell] = CellLimits(cell, buckets, policies, metrics)
         run_beside(lifetime, cells[cell].run())
     return Limits(cells)
+
+
+async def _leave(buckets: RedisBuckets) -> None:
+    """Tell the others that this process has stopped; where that cannot be told they see it in a moment."""
+    with suppress(DomainError):
+        await buckets.leave()

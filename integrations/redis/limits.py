@@ -39,6 +39,7 @@ class RedisBuckets:
 
     def __init__(self, redis: Redis, cell: str, service: str, key: bytes) -> None:
         """Name buckets by a hash under a 32-byte `key`; `service` is what shares are counted among."""
+        self._redis = redis
         self._script = redis.register_script(_SCRIPT)
         self._prefix = f"{cell}:limits:"
         self._processes = f"{cell}:limits:processes:{service}"
@@ -57,6 +58,15 @@ class RedisBuckets:
         with redis_failures(ErrorCode.LIMITS_UNAVAILABLE):
             processes, *full_in = await self._script(keys=keys, args=arguments)
         return Standing(processes, [microseconds / _MICROSECONDS for microseconds in full_in])
+
+    async def leave(self) -> None:
+        """Give up this process's share at once, which the others else do without for `GONE_AFTER_S`. Safe to repeat.
+
+        Raises:
+            DomainError: `limits_unavailable`.
+        """
+        with redis_failures(ErrorCode.LIMITS_UNAVAILABLE):
+            await self._redis.zrem(self._processes, self._process)
 
     def _name(self, taken: Taken) -> str:
         """Return the key of a bucket; with other numbers it is another bucket, so no old debt meets a new limit."""

@@ -292,3 +292,11 @@ async def test_many_addresses_do_not_grow_a_process(cell: Cell) -> None:
     await limits.tell()
     assert limits.kept() <= 1000
     assert limits.owed() == 0
+
+
+async def test_a_process_that_stops_leaves_its_share_to_the_others_at_once(cell: Cell) -> None:
+    stays, goes = cell.store(), cell.store()
+    assert [(await each.book([])).processes for each in (stays, goes)] == [1, 2]
+    for _ in range(2):
+        await goes.leave()
+        assert (await stays.book([])).processes == 1
