@@ -1,11 +1,12 @@
 import re
 from pathlib import Path
+from typing import cast
 
 import asyncpg
 import pytest
 
 import integrations.postgres
-from integrations.postgres.pool import NotDurableError, open_pool
+from integrations.postgres.pool import NotDurableError, durability, open_pool
 from integrations.postgres.roles import CERTIFICATION, VOTING
 from tests.conftest import SettingsFor
 
@@ -18,6 +19,31 @@ async def test_a_server_that_acknowledges_what_a_crash_can_undo_is_refused(setti
     settings = settings_for(VOTING)
     with pytest.raises(NotDurableError, match="synchronous_commit"):
         await open_pool(settings.cells["eu"].database, settings, VOTING, size=1, setup=forgetful)
+
+
+class Server:
+    """Answers `SHOW` as one that is durable, but for one setting."""
+
+    def __init__(self, setting: str, value: str) -> None:
+        self._shown = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", setting: value}
+
+    async def fetchval(self, statement: str) -> str:
+        return self._shown[statement.removeprefix("SHOW ")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("fsync", "off"),
+        ("full_page_writes", "off"),
+        ("synchronous_commit", "off"),
+        ("synchronous_commit", "local"),
+        ("synchronous_commit", "remote_write"),
+    ],
+)
+async def test_no_setting_may_be_less_than_durable(setting: str, value: str) -> None:
+    with pytest.raises(NotDurableError, match=f"'{setting}': '{value}'"):
+        await durability(cast("asyncpg.Pool", Server(setting, value)))
 
 
 async def test_no_role_changes_for_others_what_a_commit_is_worth(settings_for: SettingsFor) -> None:
