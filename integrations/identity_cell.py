@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import asyncpg
-from temporalio.client import Client, Interceptor
+from temporalio.client import Client
 
 from domain.ports import KeyManagement
 from integrations.keys.inbox import InboxSeal
@@ -29,6 +29,7 @@ from integrations.postgres.roles import IDENTITY
 from integrations.postgres.webhook_inbox import PostgresWebhookInbox
 from integrations.reaching import any_answers, reach_cells, reached
 from integrations.settings import Settings
+from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec, keep_refreshed
@@ -88,13 +89,13 @@ class IdentityCells:
     """The cells of this process that have been reached."""
 
     def __init__(
-        self, settings: Settings, keys: KeyManagement, interceptor: Interceptor, *, connections: int = _CONNECTIONS
+        self, settings: Settings, keys: KeyManagement, telemetry: Telemetry, *, connections: int = _CONNECTIONS
     ) -> None:
         """Have at most so many `connections` to the database of each cell."""
         self._settings = settings
         self._connections = connections
         self._keys = keys
-        self._interceptor = interceptor
+        self._telemetry = telemetry
         self._opened: dict[str, IdentityCell] = {}
 
     async def open(
@@ -109,7 +110,7 @@ class IdentityCells:
         pools = await identity_pools(self._settings, lifetime, size=self._connections)
 
         async def open_cell(name: str, stack: AsyncExitStack) -> None:
-            cell = await open_identity_cell(name, self._settings, self._keys, pools[name], self._interceptor)
+            cell = await open_identity_cell(name, self._settings, self._keys, pools[name], self._telemetry)
             stack.callback(asyncio.create_task(keep_refreshed(cell.codec)).cancel)
             if serve is not None:
                 await serve(cell, stack)
@@ -136,7 +137,7 @@ def document_claims(pools: Mapping[str, asyncpg.Pool]) -> dict[str, PostgresDocu
 
 
 async def open_identity_cell(
-    cell: str, settings: Settings, keys: KeyManagement, pool: asyncpg.Pool, interceptor: Interceptor | None = None
+    cell: str, settings: Settings, keys: KeyManagement, pool: asyncpg.Pool, telemetry: Telemetry | None = None
 ) -> IdentityCell:
     """Open a cell's Temporal under the keys of histories that last, and the stores on its pool.
 
@@ -146,8 +147,7 @@ async def open_identity_cell(
     """
     codec = EncryptionCodec(keys, history(cell))
     await codec.refresh()
-    interceptors = [] if interceptor is None else [interceptor]
-    temporal = await connect(settings.cells[cell].temporal, codec, interceptors=interceptors)
+    temporal = await connect(settings.cells[cell].temporal, codec, telemetry)
     return IdentityCell(
         name=cell,
         pool=pool,

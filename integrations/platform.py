@@ -4,13 +4,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import asyncpg
-from temporalio.client import Client, Interceptor
+from temporalio.client import Client
 
 from domain.ports import KeyManagement
 from integrations.keys.purposes import in_flight
 from integrations.postgres.pool import open_pool, pool_on_demand
 from integrations.postgres.roles import SURVEYS
 from integrations.settings import Settings
+from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 
@@ -41,7 +42,7 @@ async def open_platform(
     settings: Settings,
     keys: KeyManagement,
     lifetime: AsyncExitStack,
-    interceptor: Interceptor,
+    telemetry: Telemetry,
     *,
     role: str = SURVEYS,
 ) -> PlatformClients:
@@ -59,7 +60,7 @@ async def open_platform(
     return PlatformClients(
         catalogue=pool,
         codec=codec,
-        temporal=await connect(settings.platform_temporal, codec, interceptors=[interceptor]),
+        temporal=await connect(settings.platform_temporal, codec, telemetry),
     )
 
 

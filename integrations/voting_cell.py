@@ -42,7 +42,7 @@ async def open_voting_cell(
     Raises:
         NotDurableError: PostgreSQL would acknowledge what a crash can undo.
     """
-    addresses, tracing = settings.cells[cell], telemetry.tracing
+    addresses = settings.cells[cell]
     pool = await open_pool(addresses.database, settings, VOTING, command_timeout=_STATEMENT_TIMEOUT_S)
     lifetime.push_async_callback(pool.close)
     surveys = VotingSurveys(pool, keys)
@@ -53,8 +53,8 @@ async def open_voting_cell(
     return VotingCellClients(
         pool=pool,
         surveys=surveys,
-        ledger=PostgresLedger(pool, surveys, tracing.tracer),
+        ledger=PostgresLedger(pool, surveys, telemetry.tracing.tracer),
         summaries=summaries,
         codec=codec,
-        temporal=await connect(addresses.temporal, codec, interceptors=[tracing.temporal_interceptor()]),
+        temporal=await connect(addresses.temporal, codec, telemetry),
     )

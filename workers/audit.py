@@ -54,8 +54,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     """
     objects = await open_writable_log_objects(settings)
     keys = open_keys(settings, AUDIT_LOG, IN_FLIGHT)
-    interceptor = telemetry.tracing.temporal_interceptor()
-    clients = await open_platform(settings, keys, lifetime, interceptor, role=AUDIT)
+    clients = await open_platform(settings, keys, lifetime, telemetry, role=AUDIT)
     pools = {
         **await cell_pools(settings, lifetime, AUDIT, statement_timeout_s=_STATEMENT_TIMEOUT_S),
         CATALOGUE_LOG: clients.catalogue,

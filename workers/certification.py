@@ -47,7 +47,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     keys = open_keys(settings, KEK_BALLOT, CERTIFICATE, IN_FLIGHT)
     codec = EncryptionCodec(keys, IN_FLIGHT)
     await codec.refresh()
-    temporal = await connect(settings.platform_temporal, codec, interceptors=[telemetry.tracing.temporal_interceptor()])
+    temporal = await connect(settings.platform_temporal, codec, telemetry)
     pools = await cell_pools(settings, lifetime, CERTIFICATION, statement_timeout_s=_STATEMENT_TIMEOUT_S)
     closing: dict[str, ClosingCell] = {}
 

@@ -118,8 +118,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     checks: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def open_cell(name: str, stack: AsyncExitStack) -> None:
-        interceptor = telemetry.tracing.temporal_interceptor()
-        cell = await open_identity_cell(name, settings, keys, pools[name], interceptor)
+        cell = await open_identity_cell(name, settings, keys, pools[name], telemetry)
         activities = [
             *registration_activities(cell, hashes, providers, mailer),
             *account_activities(cell, hashes, mailer, devices, settings.recovery_page),

@@ -70,7 +70,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         *(manage(purpose) for purpose in (*HASH_KEYS, *SHORT_LIVED_KEYS)),
         IN_FLIGHT,
     )
-    clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
+    clients = await open_platform(settings, keys, lifetime, telemetry)
     announcer = SurveyChangeProducer(
         {cell: addresses.kafka for cell, addresses in settings.cells.items()}, metrics=telemetry.waiting
     )

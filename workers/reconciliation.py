@@ -49,8 +49,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     A cell that is away delays what is meant for it, and nothing else: its servers are asked for when they are needed.
     """
     keys = open_keys(settings, public(EVIDENCE), IN_FLIGHT)
-    interceptor = telemetry.tracing.temporal_interceptor()
-    clients = await open_platform(settings, keys, lifetime, interceptor, role=RECONCILIATION)
+    clients = await open_platform(settings, keys, lifetime, telemetry, role=RECONCILIATION)
     pools = await open_cell_pools(settings, lifetime)
     metrics = ReconciliationMetrics(telemetry.registry)
     tally_metrics = TallyMetrics(telemetry.registry)

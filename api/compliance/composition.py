@@ -86,7 +86,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         passes=staff_passes(keys, pools),
         sign_ins=SignIns("compliance", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
-    cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
+    cells = IdentityCells(settings, keys, telemetry)
     judge = PooledJudge(NamespaceHistories(settings, keys), partial(ReplayPool, WORKFLOWS, processes=1))
     lifetime.callback(judge.close)
     await cells.open(lifetime, ReplayWorkers(settings, judge).serve)

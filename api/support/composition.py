@@ -75,7 +75,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         passes=staff_passes(keys, pools),
         sign_ins=SignIns("support", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
-    cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
+    cells = IdentityCells(settings, keys, telemetry)
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
     signatures, ids = all_signatures(), SubmissionIds((await keys.current(SUBMISSION)).secret)

@@ -54,7 +54,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     public_keys = map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE, AUDIT_LOG))
     keys = open_keys(settings, *public_keys, IN_FLIGHT, LIMITS, CONSOLE_KEY, LOOKUP)
-    clients = await open_platform(settings, keys, lifetime, telemetry.tracing.temporal_interceptor())
+    clients = await open_platform(settings, keys, lifetime, telemetry)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     certificate_keys, log_keys = VerificationKeys(keys, CERTIFICATE), VerificationKeys(keys, AUDIT_LOG)
     for held in (staff_keys, voter_keys, certificate_keys, log_keys):

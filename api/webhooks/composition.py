@@ -21,7 +21,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     keys = open_keys(settings, INBOX, HISTORY, LIMITS)
     limits = await open_limits(settings, keys, lifetime, telemetry)
     policy = registration_policy(settings)
-    cells = IdentityCells(settings, keys, telemetry.tracing.temporal_interceptor())
+    cells = IdentityCells(settings, keys, telemetry)
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
 

@@ -31,6 +31,9 @@ class WaitingMetrics:
         self._commands = Gauge(
             "redis_commands_in_flight", "Commands that wait for Redis.", ["client"], registry=registry
         )
+        self._calls = Gauge(
+            "temporal_calls_waiting", "Calls that wait until Temporal is back.", ["namespace"], registry=registry
+        )
         self._sending = Gauge("kafka_sends_in_flight", "Sends that wait for Kafka.", ["client"], registry=registry)
         self._not_sent = Counter("kafka_sends_failed", "Sends that Kafka did not take.", ["client"], registry=registry)
         self._spans = Gauge("spans_waiting", "Spans that wait to be exported.", registry=registry)
@@ -41,6 +44,10 @@ class WaitingMetrics:
     def watch_redis(self, client: str) -> Callable[[Callable[[], float]], None]:
         """Return what a client tells how its commands in flight are read, whenever metrics are read."""
         return self._commands.labels(client).set_function
+
+    def watch_temporal(self, namespace: str, waiting: Callable[[], float]) -> None:
+        """Read how many calls wait for the return of a namespace, whenever metrics are read."""
+        self._calls.labels(namespace).set_function(waiting)
 
     def sends(self, client: str) -> SendMetrics:
         """Return the counts of one client of Kafka."""

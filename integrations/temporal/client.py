@@ -1,14 +1,15 @@
 """Clients of Temporal whose histories only we can read."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from temporalio.client import Client, GrpcCompression, Interceptor
+from temporalio.client import Client, GrpcCompression
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
-from temporalio.service import TLSConfig
+from temporalio.service import ConnectConfig, TLSConfig
 
 from integrations.addresses import TemporalAddress, Tls
+from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.calls import BudgetedCalls
 
 
 def data_converter(codec: PayloadCodec | None) -> DataConverter:
@@ -23,23 +24,29 @@ def data_converter(codec: PayloadCodec | None) -> DataConverter:
 async def connect(
     address: TemporalAddress,
     codec: PayloadCodec,
+    telemetry: Telemetry | None = None,
     *,
-    interceptors: Sequence[Interceptor] = (),
     identity: str | None = None,
 ) -> Client:
-    """Return a client of the namespace of an address.
+    """Return a client of the namespace of an address; `telemetry` traces its calls and counts those that wait.
 
     Raises:
         RuntimeError: the frontend cannot be reached.
     """
-    return await Client.connect(
+    config = ConnectConfig(
         f"{address.host}:{address.port}",
+        tls=_tls(address.tls),
+        identity=identity or "",
+        grpc_compression=GrpcCompression.NONE,  # ciphertext does not shrink: both ends would only pay for trying
+    )
+    calls = await BudgetedCalls.open(config, address.namespace)
+    if telemetry is not None:
+        telemetry.waiting.watch_temporal(address.namespace, lambda: calls.retries.waiting)
+    return Client(
+        calls,
         namespace=address.namespace,
         data_converter=data_converter(codec),
-        interceptors=list(interceptors),
-        tls=_tls(address.tls),
-        identity=identity,
-        grpc_compression=GrpcCompression.NONE,  # ciphertext does not shrink: both ends would only pay for trying
+        interceptors=[] if telemetry is None else [telemetry.tracing.temporal_interceptor()],
     )
 
 

@@ -215,7 +215,7 @@ async def open_town(settings: Settings, lifetime: AsyncExitStack, address: str) 
     providers = await open_providers(settings, lifetime)
     queue, cells = f"identity-{secrets.token_hex(4)}", {}
     for name in CELLS:
-        opened = await open_identity_cell(name, settings, keys, pools[name], telemetry.tracing.temporal_interceptor())
+        opened = await open_identity_cell(name, settings, keys, pools[name], telemetry)
         cells[name] = replace(
             opened, processes=TemporalRegistrations(opened.temporal, name, queue=queue, patience_s=20)
         )

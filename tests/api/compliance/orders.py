@@ -75,8 +75,7 @@ async def open_orders(
     async with AsyncExitStack() as lifetime:
         pool = await open_pool(settings.cells["eu"].database, settings, IDENTITY, size=3)
         lifetime.push_async_callback(pool.close)
-        interceptor = telemetry.tracing.temporal_interceptor()
-        cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), pool, interceptor)
+        cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), pool, telemetry)
         app = create_application("compliance", telemetry)
         app.include_router(routes(cell, queue))
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
