@@ -91,6 +91,7 @@ async def compose(
     await identity.open(lifetime, workers.serve)
     voter, key = access.require_voter(), KeyProofs(proofs, limits)
     passwords, breaches = Passwords(), None
+    telemetry.waiting.watch_passwords(lambda: passwords.waiting)
     if settings.breaches is not None:
         breaches = await lifetime.enter_async_context(open_breaches(settings.breaches, vendor_calls))
     room = room or LoginRoom()

@@ -29,6 +29,6 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         cell = cells.of(name)
         return EvidenceDelivery(cell.registrations, cell.inbox, cell.processes, policy)
 
-    intake = WebhookIntake(webhook_verifiers(settings), delivery_of)
+    intake = WebhookIntake(webhook_verifiers(settings), delivery_of, telemetry.waiting.watch_webhooks)
     lifetime.push_async_callback(intake.close)
     return Service(create_app(intake, limits, telemetry=telemetry, public_url=settings.public_url))

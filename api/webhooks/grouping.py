@@ -20,6 +20,11 @@ class GroupedStore:
         self._waiting: deque[tuple[Delivery, asyncio.Future[bool]]] = deque()
         self._storing: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Return how many wait for their transaction to begin."""
+        return len(self._waiting)
+
     async def store(self, delivery: Delivery) -> bool:
         """Return once a delivery is durable, whoever stored it; False where it came before.
 

@@ -26,11 +26,18 @@ class WebhookIntake:
     """
 
     def __init__(
-        self, verifiers: Mapping[str, WebhookVerifier], cell_of: Callable[[str | None], EvidenceDelivery]
+        self,
+        verifiers: Mapping[str, WebhookVerifier],
+        cell_of: Callable[[str | None], EvidenceDelivery],
+        watch: Callable[[str, Callable[[], float]], None] = lambda *_: None,
     ) -> None:
-        """`cell_of` raises DomainError `wrong_cell` or `cell_unavailable`."""
+        """`cell_of` raises DomainError `wrong_cell` or `cell_unavailable`.
+
+        `watch` is told of each cell how many wait there is read.
+        """
         self._verifiers = verifiers
         self._cell_of = cell_of
+        self._watch = watch
         self._stores: dict[str, GroupedStore] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -54,9 +61,7 @@ class WebhookIntake:
             if error.code is ErrorCode.WRONG_CELL:  # of a deployment that shares the vendor's account with us
                 return False
             raise
-        if cell not in self._stores:
-            self._stores[cell] = GroupedStore(delivery.inbox.store)
-        is_new = await self._stores[cell].store(Delivery(event))
+        is_new = await self._store_of(cell, delivery).store(Delivery(event))
         if is_new:
             self._tell(delivery, event)
         return is_new
@@ -68,6 +73,12 @@ class WebhookIntake:
         for task in list(self._telling):
             task.cancel()
         await asyncio.gather(*self._telling, return_exceptions=True)
+
+    def _store_of(self, cell: str, delivery: EvidenceDelivery) -> GroupedStore:
+        if cell not in self._stores:
+            store = self._stores[cell] = GroupedStore(delivery.inbox.store)
+            self._watch(cell, lambda: store.waiting)
+        return self._stores[cell]
 
     def _tell(self, delivery: EvidenceDelivery, event: WebhookEvent) -> None:
         if len(self._telling) >= _TELLING_MAX:

@@ -38,6 +38,7 @@ class Passwords:
     def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES) -> None:
         self._hasher = PasswordHasher(passes, memory_kib, LANES, TAG_BYTES, SALT_BYTES, type=Type.ID)
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self.waiting = 0
         self._nobody = self._hasher.hash("the password of nobody")
 
     async def hash(self, password: str) -> bytes:
@@ -55,7 +56,11 @@ class Passwords:
 
     async def _in_turn(self, work: Callable[[], Result]) -> Result:
         """Work in a thread, which nobody can stop: its turn lasts until it is done, whoever waits for it."""
-        await self._turn.acquire()
+        self.waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self.waiting -= 1
         working = asyncio.ensure_future(asyncio.to_thread(work))
         working.add_done_callback(lambda _: self._turn.release())
         return await asyncio.shield(working)

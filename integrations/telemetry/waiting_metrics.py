@@ -1,4 +1,4 @@
-"""What waits inside clients of other servers, and what was dropped: commands, messages, spans."""
+"""What waits inside of a process for a turn or for other servers, and what was dropped."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -36,6 +36,8 @@ class WaitingMetrics:
         )
         self._sending = Gauge("kafka_sends_in_flight", "Sends that wait for Kafka.", ["client"], registry=registry)
         self._not_sent = Counter("kafka_sends_failed", "Sends that Kafka did not take.", ["client"], registry=registry)
+        self._webhooks = Gauge("webhooks_waiting", "Webhooks that wait to be kept.", ["cell"], registry=registry)
+        self._passwords = Gauge("passwords_waiting", "Passwords that wait to be hashed.", registry=registry)
         self._spans = Gauge("spans_waiting", "Spans that wait to be exported.", registry=registry)
         self.spans_dropped = Counter(
             "spans_dropped", "Spans dropped because too many waited to be exported.", registry=registry
@@ -52,6 +54,14 @@ class WaitingMetrics:
     def sends(self, client: str) -> SendMetrics:
         """Return the counts of one client of Kafka."""
         return SendMetrics(self._sending.labels(client), self._not_sent.labels(client))
+
+    def watch_webhooks(self, cell: str, waiting: Callable[[], float]) -> None:
+        """Read how many webhooks of a cell wait, whenever metrics are read."""
+        self._webhooks.labels(cell).set_function(waiting)
+
+    def watch_passwords(self, waiting: Callable[[], float]) -> None:
+        """Read how many passwords wait for their turn, whenever metrics are read."""
+        self._passwords.set_function(waiting)
 
     def watch_spans(self, waiting: Callable[[], float]) -> None:
         """Read how many spans wait, whenever metrics are read."""

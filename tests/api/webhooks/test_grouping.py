@@ -46,11 +46,13 @@ async def test_what_comes_meanwhile_is_stored_together_and_told_apart() -> None:
     others = waiting(store, "b", "a", "c", "b")
     await asyncio.sleep(0.01)
     assert inbox.groups == [["a"]]
+    assert store.waiting == 4
     assert not any(task.done() for task in (*first, *others))
     inbox.go.release()
     inbox.go.release()
     assert await asyncio.gather(*first, *others) == [True, True, False, True, False]
     assert inbox.groups == [["a"], ["b", "a", "c", "b"]]
+    assert store.waiting == 0
 
 
 async def test_a_failure_reaches_everybody_of_its_group_and_nobody_else() -> None:

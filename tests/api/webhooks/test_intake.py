@@ -1,7 +1,7 @@
 """A rush of webhooks: all are kept and answered, and few are told at once: nobody waits for the telling."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,11 +44,13 @@ class HeldCell:
 
 async def test_a_rush_is_kept_and_answered_while_few_are_told() -> None:
     cell: Any = HeldCell()
-    intake = WebhookIntake({"vendor": Vendor()}, lambda _name: cell)
+    waiting: dict[str, Callable[[], float]] = {}
+    intake = WebhookIntake({"vendor": Vendor()}, lambda _name: cell, waiting.__setitem__)
     names = [str(number) for number in range(200)]
     async with asyncio.timeout(10):
         assert all(await asyncio.gather(*(intake.take("vendor", {}, name.encode()) for name in names)))
     assert sorted(cell.kept) == sorted(names)
+    assert [read() for read in waiting.values()] == [0]
     await asyncio.sleep(0)
     assert 0 < cell.telling <= 16
     told = cell.telling

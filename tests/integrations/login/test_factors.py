@@ -132,10 +132,12 @@ async def test_a_hash_that_nobody_waits_for_keeps_its_turn_until_it_is_done() ->
             await asyncio.wait({leaving})
         waiting = asyncio.create_task(passwords.check(PASSWORD, None))
         assert not await passwords.begins(5, within_s=0.1)  # four work, though nobody waits for them
+        assert passwords.waiting == 1
     finally:
         passwords.go_on.set()
     assert not (await waiting).right
     assert passwords.begun == 5
+    assert passwords.waiting == 0
 
 
 async def test_keyboards_agree_on_a_password() -> None:
