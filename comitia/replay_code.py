@@ -1,8 +1,10 @@
 """Replays with one code, or each execution with the code that its history says has carried it out."""
 
 import asyncio
-from collections import defaultdict
+import os
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import Future
 from contextlib import ExitStack, aclosing
 from typing import Final, Protocol, Self
 
@@ -73,6 +75,7 @@ class RecordedCode:
     def __init__(self, releases: Releases, processes: int) -> None:
         self._releases = releases
         self._processes = processes
+        self._ahead = 2 * (processes or len(os.sched_getaffinity(0)))  # so that no process is idle
         self._pools: dict[str, ReplayPool | None] = {}
         self._lifetime = ExitStack()
 
@@ -88,6 +91,7 @@ class RecordedCode:
         self, histories: ReadableHistories, executions: AsyncIterator[Execution]
     ) -> AsyncGenerator[tuple[ReplayVerdict, str]]:
         """Return a verdict on each of these executions; `cannot` where its code is not known or not at hand."""
+        running: deque[tuple[str, Future[list[ReplayVerdict]]]] = deque()
         async for page in pages_of(executions):
             cannot, readable = await read_page(histories, page)
             for verdict in cannot:
@@ -96,25 +100,38 @@ class RecordedCode:
             for found in readable:
                 by_build[_newest_build(found)].append(found)
             for build, some in by_build.items():
-                for verdict in await self._judged(build, some):
-                    yield verdict, build
+                running.append((build, self._begun(build, some)))
+            while len(running) > self._ahead:
+                for judged in await _ended(*running.popleft()):
+                    yield judged
+        while running:
+            for judged in await _ended(*running.popleft()):
+                yield judged
 
-    async def _judged(self, build: str, some: list[Readable]) -> list[ReplayVerdict]:
-        if not build:
-            return [_cannot(found, BUILD_UNKNOWN) for found in some]
+    def _begun(self, build: str, some: list[Readable]) -> Future[list[ReplayVerdict]]:
+        pool = self.pool(build)
+        if pool is not None:
+            return pool.submit(some)
+        cannot: Future[list[ReplayVerdict]] = Future()
+        cannot.set_result([_cannot(found, RELEASE_MISSING if build else BUILD_UNKNOWN) for found in some])
+        return cannot
+
+    def pool(self, build: str) -> ReplayPool | None:
+        """Return what replays with the code of a build; None where that is not known or not at hand."""
         if build not in self._pools:
-            self._pools[build] = self._opened(build)
-        pool = self._pools[build]
-        if pool is None:
-            return [_cannot(found, RELEASE_MISSING) for found in some]
-        try:
-            return await asyncio.wrap_future(pool.submit(some))
-        except ReplayDiedError as error:
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, f"a process that replays {build} has died") from error
+            self._pools[build] = self._opened(build) if build else None
+        return self._pools[build]
 
     def _opened(self, build: str) -> ReplayPool | None:
         code = self._releases.of_build(build)
         return None if code is None else self._lifetime.enter_context(_pool(code, self._processes))
+
+
+async def _ended(build: str, judged: Future[list[ReplayVerdict]]) -> list[tuple[ReplayVerdict, str]]:
+    try:
+        return [(verdict, build) for verdict in await asyncio.wrap_future(judged)]
+    except ReplayDiedError as error:
+        raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, f"a process that replays {build} has died") from error
 
 
 def replayer(name: str, releases: Releases, own_build: str, processes: int) -> OneCode | RecordedCode:
