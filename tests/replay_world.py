@@ -93,6 +93,17 @@ class PayBadly:
         raise RuntimeError(f"{whom} would be named")
 
 
+@workflow.defn(name="Pay")
+class PayAloud:
+    """Says something where it runs, and has the same bug."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        print("paying")  # noqa: T201 - as somebody does who looks for a fault
+        await _do("pay", whom)
+        raise RuntimeError(f"{whom} would be named")
+
+
 @workflow.defn(name="Tell")
 class Tell:
     """Another type."""

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer
 
-from activities.history_archive import HistoryArchiveActivities
+from activities.history_archive import OVERLAP, SETTLE, HistoryArchiveActivities
 from domain.archive_ports import ArchiveCell, ArchiveCounts, SealedHistory
 from domain.contracts.archive import (
     ArchivedHistories,
@@ -29,7 +29,7 @@ from domain.contracts.archive import (
     PlanArchiveInput,
 )
 from domain.errors import ErrorCode
-from domain.history_packs import GONE, READABLE
+from domain.history_packs import GONE, READABLE, pack, unpack
 from domain.ids import archive_histories_workflow_id
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.pool import open_pool
@@ -197,13 +197,24 @@ async def test_what_the_server_forgot_after_it_was_written_is_archived_all_the_s
     assert await world.reading().read(kept.workflow_id) is not None
 
 
-async def test_a_file_that_was_changed_is_named_and_not_noted(world: ArchiveWorld, client: Client) -> None:
+def flipped(path: Path) -> None:
+    flip(path, b"encryption-key-id")
+
+
+def without_the_last(path: Path) -> None:
+    path.write_bytes(pack(unpack(path.read_bytes())[:-1]))  # as good a file as any
+
+
+@pytest.mark.parametrize("changed", [flipped, without_the_last])
+async def test_a_file_that_was_changed_is_named_and_not_noted(
+    world: ArchiveWorld, client: Client, changed: Callable[[Path], None]
+) -> None:
     executions = await world.pay(2)
 
     def change(name: str) -> None:
         if name == "write_history_pack":
             (path,) = world.folder.rglob("*.pack")
-            flip(path, b"encryption-key-id")
+            changed(path)
 
     world.after = change
     with pytest.raises(WorkflowFailureError) as failed:
@@ -214,7 +225,8 @@ async def test_a_file_that_was_changed_is_named_and_not_noted(world: ArchiveWorl
     assert (cause.type, cause.non_retryable) == (ErrorCode.ARCHIVE_CONTRADICTED, True)
     assert world.watch.heard == [cause.message]
     assert cause.message.startswith(f"histories/{CELL}/")
-    assert await world.archive.place(executions[0].workflow_id) is None
+    for execution in executions:
+        assert await world.archive.place(execution.workflow_id) is None
 
 
 async def test_a_file_that_stands_in_the_way_is_not_taken_for_ours(world: ArchiveWorld) -> None:
@@ -240,6 +252,7 @@ class Many:
             for number, at in enumerate(instants)
         ]
         self.noted: list[str] = []
+        self.complete_until: datetime | None = None
 
     async def retention(self) -> timedelta:
         return timedelta(days=3)
@@ -256,7 +269,7 @@ class Many:
         raise AssertionError(execution)
 
     async def counts(self) -> ArchiveCounts:
-        return ArchiveCounts(len(self.noted), 0, None)
+        return ArchiveCounts(len(self.noted), 0, self.complete_until)
 
     async def missing(self, executions: Sequence[ClosedExecution]) -> list[ClosedExecution]:
         return [each for each in executions if each.workflow_id not in self.noted]
@@ -291,6 +304,25 @@ async def test_the_oldest_come_first_and_every_one_comes_once(apart: timedelta, 
     assert sorted(many.noted) == sorted(each.workflow_id for each in many.executions)
     if apart:
         assert many.noted == [each.workflow_id for each in many.executions]
+
+
+async def test_what_was_listed_late_is_looked_for_again_and_what_may_be_listed_late_is_not_yet(tmp_path: Path) -> None:
+    now, moment = datetime.now(UTC), timedelta(seconds=20)
+    complete_until = now - timedelta(hours=1)
+    many = Many(
+        [
+            complete_until - OVERLAP - moment,  # long ago: it would have been listed
+            complete_until - OVERLAP + moment,
+            now - SETTLE - moment,
+            now - SETTLE + moment,  # others that closed before it may not be listed yet
+        ]
+    )
+    many.complete_until = complete_until
+    archiving = HistoryArchiveActivities({CELL: ArchiveCell(many, many)}, FileObjectStore(tmp_path), Watch())
+    plan: ArchivePlan = await ActivityEnvironment().run(archiving.plan_archive, PlanArchiveInput(cell=CELL))
+    taken = [each.workflow_id for planned in plan.packs for each in planned.executions]
+    assert (taken, plan.is_last) == (["w/1", "w/2"], True)
+    assert now - SETTLE <= plan.until < now - SETTLE + moment
 
 
 async def test_a_schedule_of_an_earlier_release_gets_the_input_of_this_one(client: Client) -> None:

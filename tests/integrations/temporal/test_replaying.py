@@ -6,6 +6,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -21,12 +22,13 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import ENCODING, EncryptionCodec
 from integrations.temporal.histories import Execution, Histories
 from integrations.temporal.payloads import payloads_in
+from integrations.temporal.replay_judging import PooledJudge
 from integrations.temporal.replay_pool import ReplayDiedError, ReplayPool
 from integrations.temporal.replay_process import Readable
 from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
-from tests.replay_world import Pay, PayAndEnd, PayAtOnce, PayBadly, PayTwice, Tell, Traces
+from tests.replay_world import Pay, PayAloud, PayAndEnd, PayAtOnce, PayBadly, PayTwice, Tell, Traces
 from workflows.registry import WORKFLOWS
 
 STORED = Path(__file__).parents[2] / "replay" / "histories"
@@ -187,6 +189,51 @@ async def test_a_process_that_dies_is_said_and_nobody_waits_for_it(world: World)
         broken = pool.submit([("broken", b"no history")])
         with pytest.raises(ReplayDiedError):
             await asyncio.wrap_future(broken)
+
+
+async def test_whoever_judges_goes_on_after_a_process_has_died(world: World) -> None:
+    (execution,) = await world.run(Pay)
+    pools: list[ReplayPool] = []
+
+    def new_pool() -> ReplayPool:
+        pools.append(ReplayPool([Pay], processes=1))
+        return pools[-1]
+
+    judge = PooledJudge(cast("Any", Anywhere(world.histories)), new_pool)
+    try:
+        for _ in range(2):
+            assert (await judge.one("eu", execution.workflow_id, "")).verdict is Verdict.SAME
+            os.kill(pools[-1].pids[0], signal.SIGKILL)
+            with pytest.raises(DomainError) as failed:
+                await judge.one("eu", execution.workflow_id, "")
+            assert failed.value.code is ErrorCode.WORKFLOWS_UNAVAILABLE
+    finally:
+        judge.close()
+    assert len(pools) == 2
+
+
+class Anywhere:
+    """The same histories in every namespace."""
+
+    def __init__(self, histories: Histories) -> None:
+        self._histories = histories
+
+    async def of(self, _: str) -> Histories:
+        return self._histories
+
+
+async def test_what_a_workflow_says_is_no_verdict_and_its_errors_are_told_to_nobody(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    executions = await world.run(Pay, 2)
+    with ReplayPool([PayAloud], processes=1) as pool:
+        verdicts = [found async for found in pool.over(world.histories, each(executions))]
+    assert [(found.verdict, found.wanted) for found in verdicts] == [
+        (Verdict.DIFFERENT, "to fail with an error outside of the catalogue")
+    ] * 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert WHOM not in said.err
 
 
 async def test_every_payload_of_a_history_is_opened(world: World) -> None:
