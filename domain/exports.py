@@ -23,7 +23,7 @@ COLUMNS = (
     "option",
     "votes",
 )
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - some read the wide ones too
 
 
 def export_filter(request: ExportRequest) -> Filter:

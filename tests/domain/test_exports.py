@@ -65,6 +65,18 @@ def test_texts_survive_and_compute_nothing() -> None:
     assert {row["region"] for row in of_before} == {"ES", "UK", "'=1+1"}
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])  # noqa: RUF001
+def test_no_text_is_a_formula_in_any_spreadsheet(start: str) -> None:
+    text, region = f"{start}1+1", f"{start}UK"
+    question = SURVEY.questions[1]
+    option = question.options[0].model_copy(update={"text": text})
+    asked = question.model_copy(update={"title": text, "options": (option,)})
+    survey = SURVEY.model_copy(update={"questions": (asked,), "regions": (region,)})
+    snapshot = snapshot_of(survey, MergedTotals(positions={}, counts={}))
+    (row,) = rows(b"".join(export_pieces(snapshot, request(ExportFormat.CSV))).decode())
+    assert (row["region"], row["question"], row["option"]) == (f"'{region}", f"'{text}", f"'{text}")
+
+
 @pytest.mark.parametrize(
     ("region", "option", "votes"), [("UK", "1", 2), ("UK", "2", 0), ("ES", "1", 0), (None, "2", 1)]
 )
