@@ -91,7 +91,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class PendingActivity:
-    """An activity that has not succeeded yet; `code` is the last attempt's error, `again_at` when it is tried again."""
+    """An activity that has not succeeded yet; `code` is the last attempt's error, `again_at` when it is tried again.
+
+    `scheduled_at` is of the attempt that is under way or comes next: of the first one there is an event alone.
+    """
 
     name: str
     attempts: int
@@ -111,6 +114,7 @@ class Standing:
     ended_at: datetime | None = None
     stage: str = ""
     pending: tuple[PendingActivity, ...] = ()
+    children: tuple[str, ...] = ()  # workflow ids of those that it started and that are open
 
 
 class StepKind(StrEnum):

@@ -67,7 +67,9 @@ class PendingBody(ApiModel):
 
     name: str
     attempts: int
-    scheduled_at: Timestamp
+    scheduled_at: Timestamp = Field(
+        description="RFC 3339, UTC. Of the attempt that is under way or comes next; the timeline has the first."
+    )
     code: str = _some("The error of the last attempt.")
     again_at: Timestamp | None = _sometimes("When it is tried again.")
 
@@ -115,7 +117,7 @@ class CaseFileBody(ApiModel):
             case=CaseBody.of(file.case),
             workflow=file.address.workflow_id,
             status="" if standing is None else standing.status,
-            pending=() if standing is None else tuple(map(PendingBody.of, standing.pending)),
+            pending=tuple(map(PendingBody.of, file.pending)),
             contact=file.contact,
             vote=None if file.submission is None else VoteBody.of(file.submission),
         )

@@ -3,25 +3,25 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from api.named_cells import none_such
 from api.support.cells import SupportCell
 from api.support.cursors import behind, in_cell, read_page, read_place
+from api.support.waiting import Waiting
 from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
-from domain.cases import Case, CaseAddress, CaseKind, Standing, Step, case_at, case_of_workflow
+from domain.cases import Case, CaseAddress, CaseKind, PendingActivity, Standing, Step, case_at, case_of_workflow
 from domain.errors import DomainError, ErrorCode
 from domain.ids import VOTER_ID, cell_in
 from domain.masking import masked_contact
-from domain.registrations import ENDED, RegistrationStage
 from domain.submissions import claimed_place
 from integrations.temporal.submissions import SubmissionCase
 
 
 class Way(StrEnum):
-    """What cases are found by, besides their stage."""
+    """What cases are found by, besides what open ones are listed by (`Waiting`)."""
 
     VOTER = "voter"
     MAIL = "mail"
@@ -33,7 +33,6 @@ class Way(StrEnum):
 
 _AWAY: Final = frozenset({ErrorCode.CELL_UNAVAILABLE, ErrorCode.DIRECTORY_UNAVAILABLE, ErrorCode.WORKFLOWS_UNAVAILABLE})
 _CONTACTS: Final = {Way.MAIL: LookupKind.MAIL, Way.PHONE: LookupKind.PHONE}
-_PROCESSES: Final = {RegistrationStage.CONTACT_PROOF: "RegisterVoter"}  # at any other stage the proofing of one waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """One case: how it stands, how its voter is reached (masked), or the one vote that it is about."""
+    """One case: how it stands, how its voter is reached (masked), or the one vote that it is about.
+
+    `pending` is of its process and of those that it started.
+    """
 
     address: CaseAddress
     case: Case
     standing: Standing | None
+    pending: tuple[PendingActivity, ...] = ()
     contact: dict[str, str] = field(default_factory=dict)
     submission: SubmissionCase | None = None
 
@@ -116,35 +119,31 @@ class CaseDesk:
                 return False, None
             raise
 
-    async def at_stage(self, stage: RegistrationStage, older_than: timedelta, cursor: str | None, limit: int) -> Page:
-        """Return registrations that have been at a stage for longer; a page may hold fewer than there is room for.
+    async def waiting(self, sought: Waiting, cursor: str | None, limit: int) -> Page:
+        """Return open cases that wait, or are marked for somebody; a page may hold fewer than there is room for.
 
         A page is of one cell. Where that one is away, the page names it, and the next one is another cell's.
 
         Raises:
-            DomainError: `malformed_request` for a stage that nothing stays at; of the only cell there is
-                `cell_unavailable`, `directory_unavailable`, `workflows_unavailable`.
+            DomainError: `malformed_request`; of the only cell there is `cell_unavailable`, `directory_unavailable`,
+                `workflows_unavailable`.
         """
-        if stage in ENDED:
-            raise DomainError(ErrorCode.MALFORMED_REQUEST, "stage: nothing waits there")
-        before = datetime.now(UTC) - older_than
         name, token = read_page(cursor, self._cells) or (self._cells[0], b"")
         try:
-            found, following = await self._at_stage(name, stage, before, token, limit)
+            found, following = await self._waiting(name, sought, token, limit)
         except DomainError as error:
             if error.code not in _AWAY or len(self._cells) == 1:
                 raise
             return Page((), self._following(name, b""), [name])
         return Page(found, self._following(name, following))
 
-    async def _at_stage(
-        self, name: str, stage: RegistrationStage, before: datetime, token: bytes, limit: int
-    ) -> tuple[Sequence[Case], bytes]:
-        cell, process = self._cell(name), _PROCESSES.get(stage, "VerifyIdentity")
-        found, following = await cell.standings.open_since(process, stage.value, before, limit, token)
-        addresses = {address.case_id for address in map(case_of_workflow, found) if address is not None}
-        rows = await cell.cases.registrations(addresses)
-        waiting = [row for row in rows if row.stage == stage and row.changed_at <= before]
+    async def _waiting(self, name: str, sought: Waiting, token: bytes, limit: int) -> tuple[Sequence[Case], bytes]:
+        cell, before = self._cell(name), datetime.now(UTC) - sought.older_than
+        found, following = await cell.standings.open_since(
+            sought.processes, sought.stage or "", before, limit, token, escalated=sought.escalated
+        )
+        rows = await cell.cases.every({address for address in map(case_of_workflow, found) if address is not None})
+        waiting = [row for row in rows if sought.takes(row, before)]
         return sorted(waiting, key=lambda row: (row.changed_at, row.case_id)), following
 
     def _following(self, name: str, token: bytes) -> str | None:
@@ -176,7 +175,8 @@ class CaseDesk:
             raise DomainError(ErrorCode.CASE_NOT_FOUND)
         case = row or _unnamed(address, standing)
         data = await cell.records.get(case.voter_id) if case.voter_id else None
-        return CaseFile(address, case, standing, masked_contact(data.fields) if data is not None else {})
+        contact = masked_contact(data.fields) if data is not None else {}
+        return CaseFile(address, case, standing, await _pending(cell, standing), contact)
 
     async def timeline(self, case_id: str) -> Sequence[Step]:
         """Return the steps of a case, oldest first. Raises DomainError as `open`, also where its history is gone."""
@@ -206,12 +206,20 @@ class CaseDesk:
                 began = found.steps[0].at
                 changed = max(step.ended_at or step.at for step in found.steps)
                 case = Case(CaseKind.SUBMISSION, submission_id, "", found.stage, began, changed)
-                return CaseFile(CaseAddress(CaseKind.SUBMISSION, submission_id, name, ""), case, None, {}, found)
+                return CaseFile(CaseAddress(CaseKind.SUBMISSION, submission_id, name, ""), case, None, submission=found)
         raise away or DomainError(ErrorCode.CASE_NOT_FOUND)
 
     def _cell(self, name: str) -> SupportCell:
         with none_such(DomainError(ErrorCode.CASE_NOT_FOUND)):
             return self._cell_of(name)
+
+
+async def _pending(cell: SupportCell, standing: Standing | None) -> tuple[PendingActivity, ...]:
+    """Return what a process waits for, and those that it started: while a registration is proofed, that one does."""
+    if standing is None:
+        return ()
+    begun = await cell.standings.of_all(standing.children)
+    return (*standing.pending, *(pending for child in begun for pending in child.pending))
 
 
 def _unnamed(address: CaseAddress, standing: Standing | None) -> Case:

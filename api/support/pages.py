@@ -13,6 +13,7 @@ from api.support.acting import ActionDesk
 from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
 from api.support.desk import CaseDesk, Way
 from api.support.stuck import StuckDesk
+from api.support.waiting import Waiting
 from domain.errors import DomainError, ErrorCode
 from domain.registrations import ENDED, RegistrationStage
 from domain.support_actions import RULES, SupportAction, SupportReason, may_act
@@ -23,6 +24,7 @@ STEPS: Final = 200  # of a page
 CASES: Final = 25
 _HOURS_MAX: Final = 87_600
 _RUNNING: Final = "running"
+_YES: Final = "yes"
 _STAGES: Final = tuple(stage.value for stage in RegistrationStage if stage not in ENDED)
 _WAYS: Final = {
     Way.REGISTRATION.value: "Registration, login, recovery or deletion id",
@@ -51,7 +53,7 @@ class SupportPages:
 
         What was looked for is in no address: a mail address would stay in the browser's memory and in logs.
         """
-        shown: dict[str, Any] = {"by": "", "value": "", "stage": "", "hours": "24", **asked}
+        shown: dict[str, Any] = {"by": "", "value": "", "stage": "", "hours": "24", "escalated": "", **asked}
         return self._pages.page(
             "find.html",
             visit,
@@ -59,7 +61,7 @@ class SupportPages:
             ways=_WAYS,
             stages=_STAGES,
             asked=asked,
-            again="waiting" if "stage" in asked else "find",
+            again="waiting" if "hours" in asked else "find",
             **shown,
         )
 
@@ -70,13 +72,14 @@ class SupportPages:
         return self.first(visit, CasePage.of(page), by=way.value, value=value)
 
     async def waiting(self, visit: Visit) -> Response:
-        """Return the registrations that have been at a stage for so many hours."""
-        stage, hours = choice(RegistrationStage, visit, "stage"), visit.value("hours")
+        """Return the open cases that have waited for so many hours: at a stage, or for whatever they wait for."""
+        stage = choice(RegistrationStage, visit, "stage") if visit.form.get("stage") else None
+        hours, escalated = visit.value("hours"), visit.form.get("escalated", "")
         if not hours.isascii() or not hours.isdigit() or int(hours) > _HOURS_MAX:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "hours: not a number of hours")
-        older_than, cursor = timedelta(hours=int(hours)), visit.form.get("cursor") or None
-        page = await self._desk.at_stage(stage, older_than, cursor, CASES)
-        return self.first(visit, CasePage.of(page), stage=stage.value, hours=hours)
+        sought = Waiting(stage, timedelta(hours=int(hours)), escalated == _YES)
+        page = await self._desk.waiting(sought, visit.form.get("cursor") or None, CASES)
+        return self.first(visit, CasePage.of(page), stage=stage or "", hours=hours, escalated=escalated)
 
     async def late(self, visit: Visit) -> Response:
         """Return what stays longer than it should."""

@@ -13,6 +13,7 @@ from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
 from api.support.cursors import CURSOR_MAX
 from api.support.desk import CaseDesk, Way
 from api.support.stuck import StuckDesk
+from api.support.waiting import Waiting
 from domain.errors import DomainError, ErrorCode
 from domain.registrations import RegistrationStage
 
@@ -51,11 +52,14 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
         registration: Wanted = None,
         workflow: Wanted = None,
         stage: RegistrationStage | None = None,
-        older_than: Annotated[int, Query(ge=0, le=_AGE_MAX_S, description="With `stage`: seconds at it.")] = 0,
+        older_than: Annotated[
+            int | None, Query(ge=0, le=_AGE_MAX_S, description="Seconds at `stage`, or without one since it began.")
+        ] = None,
+        escalated: Annotated[bool, Query(description="Those alone that somebody else should look at.")] = False,
         cursor: Cursor = None,
         limit: Limit = 20,
     ) -> CasePage:
-        """Find cases by exactly one of these; `older_than` goes with `stage`.
+        """Find cases by exactly one of these, or open ones by any of `stage`, `older_than` and `escalated`.
 
         Votes are found by their own submission ids alone: there is no list of who voted, or where.
         """
@@ -68,10 +72,12 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
             Way.WORKFLOW: workflow,
         }
         wanted = [(way, value) for way, value in ways.items() if value is not None]
-        if len(wanted) + (stage is not None) != 1:
-            raise DomainError(ErrorCode.MALFORMED_REQUEST, f"give one of {', '.join(ways)}, stage")
-        if stage is not None:
-            return CasePage.of(await desk.at_stage(stage, timedelta(seconds=older_than), cursor, limit))
+        lists_open = stage is not None or older_than is not None or escalated
+        if len(wanted) + lists_open != 1:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, f"give one of {', '.join(ways)}, or say which are open")
+        if lists_open:
+            sought = Waiting(stage, timedelta(seconds=older_than or 0), escalated)
+            return CasePage.of(await desk.waiting(sought, cursor, limit))
         return CasePage.of(await desk.find(*wanted[0], cursor, limit))
 
     @router.get("/cases/{case_id}", summary="Read a case", responses=_CASE)

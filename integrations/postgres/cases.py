@@ -70,6 +70,13 @@ class PostgresCases:
         found = await self._identified(address.kind, [address.case_id])
         return found[0] if found else None
 
+    async def every(self, addresses: Collection[CaseAddress]) -> Sequence[Case]:
+        """Return the cases at these addresses that there are. Raises DomainError `directory_unavailable`."""
+        found: list[Case] = []
+        for kind in sorted({address.kind for address in addresses}):
+            found += await self._identified(kind, [address.case_id for address in addresses if address.kind is kind])
+        return found
+
     async def registrations(self, registration_ids: Collection[str]) -> Sequence[Case]:
         """Return the registrations of these ids that there are. Raises DomainError `directory_unavailable`."""
         return await self._identified(CaseKind.REGISTRATION, registration_ids)

@@ -40,16 +40,24 @@ class Standings:
         return _standing(found)
 
     async def open_since(
-        self, process: str, stage: str, before: datetime, limit: int, token: bytes = b""
+        self,
+        processes: Sequence[str],
+        stage: str,
+        before: datetime,
+        limit: int,
+        token: bytes = b"",
+        *,
+        escalated: bool = False,
     ) -> tuple[Sequence[str], bytes]:
         """Return workflow ids of open executions that began before an instant, and the token of the next page.
 
-        `stage` empty is any; the page holds `limit` at most, and may be seconds behind.
+        `stage` empty is any; `escalated` takes those alone that are marked so. The page holds `limit` at most, and may
+        be seconds behind.
 
         Raises:
             DomainError: `workflows_unavailable`, `malformed_request` for a token that is none.
         """
-        query = _open_before(process, stage, before)
+        query = _open_before(processes, stage, before) + (" AND Escalated = true" if escalated else "")
         pages = self._client.list_workflows(query, page_size=limit, next_page_token=token or None, rpc_timeout=_TIMEOUT)
         try:
             await pages.fetch_next_page()
@@ -69,7 +77,7 @@ class Standings:
         Raises:
             DomainError: `workflows_unavailable`.
         """
-        query, began = _open_before(process, stage, before), dict[str, datetime]()
+        query, began = _open_before((process,), stage, before), dict[str, datetime]()
         pages = self._client.list_workflows(query, page_size=min(most, _PAGE), rpc_timeout=_TIMEOUT)
         try:
             async for found in pages:
@@ -92,10 +100,11 @@ class Standings:
         return [standing for standing in found if standing is not None]
 
 
-def _open_before(process: str, stage: str, before: datetime) -> str:
+def _open_before(processes: Sequence[str], stage: str, before: datetime) -> str:
+    types = ", ".join(f"'{process}'" for process in processes)
     of_stage = f" AND ProcessStage = '{stage}'" if stage else ""
     began = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return f"WorkflowType = '{process}' AND ExecutionStatus = 'Running' AND StartTime < '{began}'{of_stage}"
+    return f"WorkflowType IN ({types}) AND ExecutionStatus = 'Running' AND StartTime < '{began}'{of_stage}"
 
 
 def code_of(failure: Failure) -> str:
@@ -121,6 +130,7 @@ def _standing(found: WorkflowExecutionDescription) -> Standing:
         ended_at=found.close_time,
         stage=found.typed_search_attributes.get(_STAGE, ""),
         pending=tuple(map(_pending, found.raw_description.pending_activities)),
+        children=tuple(child.workflow_id for child in found.raw_description.pending_children),
     )
 
 

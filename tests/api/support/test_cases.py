@@ -16,6 +16,7 @@ from activities.voting import VotingActivities
 from api.support.cells import SupportCell
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
+from api.support.waiting import Waiting
 from domain.case_targets import Target
 from domain.cases import Step, StepKind
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
@@ -296,17 +297,19 @@ async def test_a_cell_that_is_away_hides_no_case_of_another(town: Town) -> None:
 
     registration: str = (await town.begin(cell="us")).json()["registrationId"]
 
+    at_contact = Waiting(RegistrationStage.CONTACT_PROOF)
+
     async def listed() -> Any:
-        page = await desk.at_stage(RegistrationStage.CONTACT_PROOF, timedelta(0), None, 100)
+        page = await desk.waiting(at_contact, None, 100)
         assert (page.cases, page.missing_cells) == ((), ["eu"])
-        page = await desk.at_stage(RegistrationStage.CONTACT_PROOF, timedelta(0), page.next_cursor, 100)
+        page = await desk.waiting(at_contact, page.next_cursor, 100)
         assert page.missing_cells == ()
         return registration in {case.case_id for case in page.cases}
 
     await eventually(listed)
     alone = CaseDesk(["eu"], cell_of, KeyedLookupHashes(open_keys(town.settings, *KEYS)))
     with pytest.raises(DomainError):
-        await alone.at_stage(RegistrationStage.CONTACT_PROOF, timedelta(0), None, 100)
+        await alone.waiting(at_contact, None, 100)
 
 
 async def test_a_voters_cases_come_page_by_page(

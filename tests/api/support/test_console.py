@@ -130,8 +130,9 @@ async def test_registrations_that_wait_are_listed(town: Town) -> None:
         late = await browser.get("/stuck")
         assert late.status_code == 200
 
-        async def listed() -> Any:
-            page = await browser.submit(await browser.get(), "/waiting", stage="contact_proof", hours="0")
+        async def listed(stage: str = "contact_proof", escalated: str = "") -> Any:
+            asked = {"stage": stage, "hours": "0", "escalated": escalated}
+            page = await browser.submit(await browser.get(), "/waiting", **asked)
             while registration not in page.text:
                 more = [form for form in forms_of(page) if "cursor" in form.fields]
                 if not more:
@@ -140,6 +141,8 @@ async def test_registrations_that_wait_are_listed(town: Town) -> None:
             return page
 
         assert await eventually(listed)
+        assert await listed(stage="")
+        assert await listed(escalated="yes") is None
         for hours in ("-1", "x", "99999999"):
             page = await browser.submit(await browser.get(), "/waiting", stage="contact_proof", hours=hours)
             assert page.status_code == 400

@@ -1,0 +1,144 @@
+"""Open cases over HTTP, listed by how long they wait or since somebody should look, with what they try in vain."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from domain.accounts import LookupKind
+from domain.errors import ErrorCode
+from domain.ids import (
+    new_deletion_id,
+    new_recovery_id,
+    new_voter_id,
+    recover_account_workflow_id,
+)
+from integrations.identity_cell import KEYS
+from integrations.keys.file_kms import open_keys
+from integrations.keys.lookups import KeyedLookupHashes
+from tests.answers import code_of
+from tests.api.auth.registration_town import Town
+from tests.api.support.staff_desk import StaffDesk, staff_desk
+from tests.api.support.support_world import Support, eventually
+from tests.api.support.test_acting import at_provider
+from tests.conftest import OwnerPool
+from tests.integrations.postgres.account_rows import make_account
+
+Look = Callable[[dict[str, str]], Awaitable[Any]]
+
+
+async def listed(look: Look, case_id: str, **query: str) -> Any:
+    """Look for a case on every page of a list."""
+    cursor: dict[str, str] = {}
+    while True:
+        page = await look({"limit": "20", **query, **cursor})
+        for case in page["cases"]:
+            if case["caseId"] == case_id:
+                return case
+        if "nextCursor" not in page:
+            return None
+        cursor = {"cursor": page["nextCursor"]}
+
+
+async def read(desk: StaffDesk, path: str) -> Any:
+    answer = await desk.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_open_cases_of_any_kind_are_listed_by_their_age(town: Town, support: Support) -> None:
+    async def look(params: dict[str, str]) -> Any:
+        return await support.found("cases", **params)
+
+    cell, request = town.cells["eu"], new_recovery_id("eu")
+    await cell.recoveries.begin(request, await make_account(cell.pool), f"rk_eu_{'b' * 43}", datetime.now(UTC))
+    # Nobody works there: it stays open
+    handle = await cell.temporal.start_workflow(
+        "RecoverAccount",
+        id=recover_account_workflow_id("eu", request),
+        task_queue=f"nobody-{secrets.token_hex(4)}",
+    )
+    registration: str = (await town.begin(cell="us")).json()["registrationId"]
+    try:
+        for case_id, kind, stage in ((request, "recovery", "sent"), (registration, "registration", "contact_proof")):
+            case = await eventually(partial(listed, look, case_id, older_than="0"))
+            assert (case["kind"], case["stage"]) == (kind, stage)
+            assert await listed(look, case_id, older_than="3600") is None
+            assert await listed(look, case_id, escalated="true") is None
+            assert await listed(look, case_id, stage="review", older_than="0") is None
+    finally:
+        await handle.terminate()
+
+    async def is_over() -> bool:
+        return await listed(look, request, older_than="0") is None
+
+    await eventually(is_over)
+
+
+async def test_what_was_escalated_is_found_by_whoever_should_look(town: Town, owner_pool: OwnerPool) -> None:
+    registration, other = await at_provider(town), await at_provider(town)
+    async with staff_desk(town, await owner_pool("eu")) as desk:
+
+        async def look(params: dict[str, str]) -> Any:
+            return await read(desk, f"cases?{urlencode(params)}")
+
+        order = {"action": "escalate", "reason": "complaint"}
+        assert (await desk.post(f"cases/{registration}/actions", **order)).status_code == 200
+        case = await eventually(partial(listed, look, registration, escalated="true"))
+        assert (case["kind"], case["stage"]) == ("registration", "proofing")
+        assert await eventually(partial(listed, look, registration, escalated="true", stage="proofing"))
+        assert await listed(look, registration, escalated="true", stage="contact_proof") is None
+        assert await listed(look, registration, escalated="true", older_than="3600") is None
+        assert await eventually(partial(listed, look, other, stage="proofing"))
+        assert await listed(look, other, escalated="true") is None
+
+
+async def test_a_case_says_what_the_processes_that_it_started_try_in_vain(town: Town, owner_pool: OwnerPool) -> None:
+    registration = await at_provider(town)
+    reference = (await town.row(registration)).reference
+    fault = {"kind": "status", "status": 500, "count": 1000, "method": "GET", "path": reference}
+    assert (await town.vendor.post("/sumsub/_control/faults", json=fault)).is_success
+    try:
+        async with staff_desk(town, await owner_pool("eu")) as desk:
+            order = {"action": "look_now", "reason": "stuck"}
+            assert (await desk.post(f"cases/{registration}/actions", **order)).status_code == 200
+
+            async def tried() -> Any:
+                file = await read(desk, f"cases/{registration}")
+                return [each for each in file["pending"] if each["attempts"] > 1]
+
+            (pending,) = await eventually(tried)
+            assert (pending["name"], pending["code"]) == ("read_case", ErrorCode.PROOFING_UNAVAILABLE)
+            steps = (await read(desk, f"cases/{registration}/timeline"))["steps"]
+            began = [step["at"] for step in steps if step["name"] == "read_case" and step["state"] == "scheduled"]
+            assert began[-1] < pending["againAt"]
+    finally:
+        await town.vendor.delete("/sumsub/_control/faults")
+
+
+async def test_somebody_is_found_by_the_telephone_number_that_is_theirs(town: Town, support: Support) -> None:
+    cell, voter, deletion = town.cells["us"], new_voter_id("us"), new_deletion_id("us")
+    number = f"+49 151 {secrets.randbelow(10**8):08}"
+    hashes = await KeyedLookupHashes(open_keys(town.settings, *KEYS)).every(LookupKind.PHONE, number)
+    assert await cell.accounts.open(voter, "DE", {LookupKind.PHONE: hashes})
+    await cell.ends.request(deletion, voter)
+    (case,) = (await support.found("cases", phone=number.replace(" ", "")))["cases"]
+    assert (case["caseId"], case["kind"], case["voter"]) == (deletion, "deletion", voter)
+    assert (await support.found("cases", phone="+4930123456"))["cases"] == []
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"registration": "x", "older_than": "0"},
+        {"mail": "a@b.org", "escalated": "true"},
+        {"escalated": "perhaps"},
+        {"escalated": "false"},
+    ],
+)
+async def test_lists_of_open_cases_are_no_way_to_find_one(support: Support, params: dict[str, str]) -> None:
+    assert code_of(await support.get("cases", **params)) == (400, "malformed_request")
