@@ -4,6 +4,7 @@ import pytest
 
 from domain.cases import CaseKind
 from domain.masking import MaskedField, masked_contact
+from domain.registrations import RegistrationStage
 from domain.support_actions import RULES, SupportAction, SupportReason, action_id_of, may_act
 from domain.tokens import Role
 from domain.unmasking import approving_role, asking_role, unmasking_id_of
@@ -25,6 +26,22 @@ def test_nothing_is_done_to_a_vote_or_a_login_and_nothing_to_what_has_ended() ->
         for stage in ("active", "rejected", "refused", "expired", "cancelled"):
             assert not may_act(action, CaseKind.REGISTRATION, stage)
         assert not may_act(action, CaseKind.DELETION, "completed")
+
+
+@pytest.mark.parametrize(
+    ("action", "stages"),
+    [
+        (SupportAction.RESEND, {"contact_proof", "proofing", "retry"}),
+        (SupportAction.LOOK_NOW, {"proofing", "review", "retry", "activation"}),
+        (SupportAction.ASK_AGAIN, {"proofing", "retry"}),  # in review the provider has what there is
+        (SupportAction.CANCEL, {"contact_proof", "proofing", "review", "retry", "activation"}),
+        (SupportAction.ESCALATE, {"contact_proof", "proofing", "review", "retry", "activation"}),
+        (SupportAction.UNLOCK, {"active"}),
+        (SupportAction.REINSTATE, {"rejected"}),
+    ],
+)
+def test_each_action_has_its_stages_of_a_registration(action: SupportAction, stages: set[str]) -> None:
+    assert {stage for stage in RegistrationStage if may_act(action, CaseKind.REGISTRATION, stage)} == stages
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.AUDITOR])

@@ -1,0 +1,91 @@
+"""What counts as late, and in which order it is told; what Temporal and a database say of it is made up here."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from api.support.bodies import StuckPage
+from api.support.cells import SupportCell
+from api.support.stuck import StuckDesk
+from api.support.waiting import Waiting
+from domain.case_targets import Target
+from domain.cases import Case, CaseKind, Standing
+from domain.ids import new_registration_id, verify_identity_workflow_id
+from domain.registrations import RegistrationStage
+
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+REVIEW, PROOFING = Target("VerifyIdentity", 2 * HOUR, "review"), Target("VerifyIdentity", 9 * HOUR, "proofing")
+
+
+@dataclass
+class Cell:
+    """A cell with what its readers say; each process began a month ago."""
+
+    rows: dict[str, Case] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    name: str = "eu"
+
+    @property
+    def standings(self) -> "Cell":
+        return self
+
+    @property
+    def cases(self) -> "Cell":
+        return self
+
+    def at(self, stage: str, hours: float) -> str:
+        case_id = new_registration_id("eu")
+        changed = NOW - hours * HOUR
+        self.rows[case_id] = Case(CaseKind.REGISTRATION, case_id, "v", stage, NOW - timedelta(days=30), changed)
+        return case_id
+
+    async def every_open_since(self, *_asked: Any) -> tuple[Mapping[str, datetime], bool]:
+        began = NOW - timedelta(days=30)
+        return {verify_identity_workflow_id("eu", case_id, 1): began for case_id in self.rows}, False
+
+    async def registrations(self, case_ids: Collection[str]) -> Sequence[Case]:
+        return [self.rows[case_id] for case_id in case_ids]
+
+    async def of_all(self, workflow_ids: Sequence[str]) -> list[Standing]:
+        return [
+            Standing(each, "VerifyIdentity", "running", NOW, NOW if each.split("/")[2] in self.ended else None)
+            for each in workflow_ids
+        ]
+
+
+def desk(cell: Cell, *targets: Target) -> StuckDesk:
+    return StuckDesk(["eu"], lambda _: cast("SupportCell", cell), targets)
+
+
+async def test_a_case_is_late_by_the_time_at_its_stage_and_not_by_its_age() -> None:
+    cell = Cell()
+    late, _young, elsewhere = cell.at("review", 3), cell.at("review", 1), cell.at("proofing", 3)
+    over = cell.at("review", 4)
+    cell.ended.add(over)  # since it was listed
+    page = StuckPage.of(await desk(cell, REVIEW, PROOFING).look(10))
+    assert [each.case_id for each in page.stuck] == [late]
+    (stuck,) = page.stuck
+    assert (stuck.stage, stuck.since, stuck.target_s) == ("review", cell.rows[late].changed_at, 7200)
+    assert elsewhere not in page.model_dump_json()
+
+
+async def test_those_come_first_that_are_late_for_longest_against_their_own_targets() -> None:
+    cell = Cell()
+    barely, long = cell.at("proofing", 10), cell.at("review", 5)  # one hour late, and three
+    page = await desk(cell, REVIEW, PROOFING).look(10)
+    assert [each.case.case_id for each in page.found if each.case is not None] == [long, barely]
+    first = await desk(cell, REVIEW, PROOFING).look(1)
+    assert ([each.case.case_id for each in first.found if each.case is not None], first.has_more) == ([long], True)
+
+
+def test_a_registration_waits_by_the_time_at_its_stage_and_any_other_case_by_its_age() -> None:
+    cell = Cell()
+    case = cell.rows[cell.at("review", 1)]
+    at_review = Waiting(RegistrationStage.REVIEW)
+    assert at_review.takes(case, NOW - HOUR / 2)
+    assert not at_review.takes(case, NOW - 2 * HOUR)
+    assert not Waiting(RegistrationStage.RETRY).takes(case, NOW)
+    assert Waiting().takes(case, NOW - timedelta(days=20))
+    assert not Waiting().takes(case, NOW - timedelta(days=40))
