@@ -114,6 +114,7 @@ class ErrorCode(StrEnum):
     TALLY_UNAVAILABLE = "tally_unavailable"
     VELOCITY_UNAVAILABLE = "velocity_unavailable"
     LIMITS_UNAVAILABLE = "limits_unavailable"
+    USED_PROOFS_UNAVAILABLE = "used_proofs_unavailable"
     BROKER_UNAVAILABLE = "broker_unavailable"
     OBJECTS_UNAVAILABLE = "objects_unavailable"
     AUDIT_LOG_UNAVAILABLE = "audit_log_unavailable"
@@ -242,6 +243,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.TALLY_UNAVAILABLE: ErrorSpec(503, "The tally cannot be reached", retryable=True),
     ErrorCode.VELOCITY_UNAVAILABLE: ErrorSpec(503, "The velocity counters cannot be reached", retryable=True),
     ErrorCode.LIMITS_UNAVAILABLE: ErrorSpec(503, "The common limits cannot be reached", retryable=True),
+    ErrorCode.USED_PROOFS_UNAVAILABLE: ErrorSpec(503, "The common memory of proofs cannot be reached", retryable=True),
     ErrorCode.BROKER_UNAVAILABLE: ErrorSpec(503, "The message broker cannot be reached", retryable=True),
     ErrorCode.OBJECTS_UNAVAILABLE: ErrorSpec(503, "The object store cannot be reached", retryable=True),
     ErrorCode.AUDIT_LOG_UNAVAILABLE: ErrorSpec(503, "The audit log cannot be reached", retryable=True),

@@ -23,6 +23,7 @@ from api.composition import Service
 from api.http.access import Access
 from api.http.lean import LeanRoute, by_framework
 from api.http.limits_opening import open_limits
+from api.http.used_proofs_opening import open_used_proofs
 from domain.priorities import Work
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells
@@ -69,11 +70,12 @@ async def compose(
     cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
-    proofs = RequestProofs(DpopVerifier(), public_url)
+    proofs, used = RequestProofs(DpopVerifier(), public_url), open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, access_keys),
         proofs=proofs,
+        used=used,
         limits=limits,
         metrics=AuthMetrics(telemetry.registry),
         revoked=cells.revoked,
@@ -89,7 +91,7 @@ async def compose(
     release = Release(IDENTITY_DEPLOYMENT, settings.build)
     workers = LoginWorkers(release, cells.hashes, recorded, devices=vendors.devices, challenges=vendors.challenges)
     await identity.open(lifetime, workers.serve)
-    voter, key = access.require_voter(), KeyProofs(proofs, limits)
+    voter, key = access.require_voter(), KeyProofs(proofs, used, limits)
     passwords, breaches = Passwords(), None
     telemetry.waiting.watch_passwords(lambda: passwords.waiting)
     if settings.breaches is not None:

@@ -25,6 +25,7 @@ from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
+from api.http.used_proofs_opening import open_used_proofs
 from domain.audit import CATALOGUE_LOG
 from domain.submissions import SubmissionIds
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
@@ -80,6 +81,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
+        used=open_used_proofs(settings, lifetime, telemetry),
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),

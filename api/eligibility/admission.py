@@ -84,7 +84,7 @@ class Admission:
         """
         began = perf_counter()
         try:
-            claims = self._authenticate(request)
+            claims, proof = self._authenticate(request)
         except DomainError:
             self._failures.count(request)
             raise
@@ -102,7 +102,7 @@ class Admission:
         desk = self._desks.get(claims.cell)
         if desk is None:
             raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
-        desk.submit(Application(survey_id, claims, network, trace, is_wanted), answer)
+        desk.submit(Application(survey_id, claims, network, trace, is_wanted, proof), answer)
 
     def _network(self, client: str) -> str:
         network = self._networks.get(client)
@@ -112,11 +112,11 @@ class Admission:
             network = self._networks[client] = network_of(client)
         return network
 
-    def _authenticate(self, request: AdmissionRequest) -> VoterClaims:
+    def _authenticate(self, request: AdmissionRequest) -> tuple[VoterClaims, bytes]:
         now = self._now()
         sent = credentials(request.headers)
         claims = self._voters.verify(sent.token, now)
-        sent.check_binding(
+        proof = sent.check_binding(
             self._proofs,
             claims.jkt,
             method=request.method,
@@ -133,7 +133,7 @@ class Admission:
         # A key that the device holds says more than a name that anybody can send; there the login has read the device
         if claims.device and not claims.jkt and not hmac.compare_digest(_device(request.headers), claims.device):
             raise DomainError(ErrorCode.DEVICE_MISMATCH)
-        return claims
+        return claims, proof
 
 
 def _route_limits(limits: Limits, cell: str) -> RouteLimits:

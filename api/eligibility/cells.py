@@ -9,6 +9,7 @@ from api.eligibility.desk import Desk
 from api.eligibility.telemetry import DeskMetrics
 from api.eligibility.velocity_risk import ProcessVelocity, VelocityRisk
 from api.eligibility.voting_tokens import VotingTokens
+from api.http.used_proofs import UsedProofs
 from domain.ports import KeyManagement
 from domain.risk import Threshold
 from domain.sessions import RevokedSessions
@@ -50,6 +51,7 @@ class Cells:
         settings: Settings,
         *,
         keys: KeyManagement,
+        used: UsedProofs,
         tokens: VotingTokens,
         pseudonym_key: bytes,
         database: DatabaseMetrics,
@@ -59,6 +61,7 @@ class Cells:
     ) -> None:
         self._settings = settings
         self._keys = keys
+        self._used = used
         self._tokens = tokens
         self._pseudonym_key = pseudonym_key
         self._database = database
@@ -100,6 +103,7 @@ class Cells:
             directory=Directory(pool, name),
             electorates=CachedElectorates(pool, self._keys),
             risk=VelocityRisk(RedisVelocity(redis, name), own, policy),
+            used=self._used.of(name),
             tokens=self._tokens,
             pseudonym_key=self._pseudonym_key,
             telemetry=DeskMetrics(name, self._database, self._risk),

@@ -11,6 +11,7 @@ from api.eligibility.telemetry import AdmissionMetrics
 from api.eligibility.voting_tokens import VotingTokens
 from api.http.application import create_application
 from api.http.limits_opening import open_limits
+from api.http.used_proofs_opening import open_used_proofs
 from domain.tokens import VOTER_ACCESS, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.keys.file_kms import open_keys
@@ -36,6 +37,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     cells = Cells(
         settings,
         keys=keys,
+        used=open_used_proofs(settings, lifetime, telemetry),
         tokens=VotingTokens(*signers, pseudonym_key),
         pseudonym_key=pseudonym_key,
         database=DatabaseMetrics(telemetry.registry),

@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from api.eligibility.voting_tokens import VotingToken, VotingTokens
+from api.http.used_proofs import CellProofs, proof_used_before
 from domain.eligibility import Asked, Candidate, Electorate, Electorates, VoterDirectory, admit
 from domain.errors import DomainError, ErrorCode
 from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict, VoteRisk
@@ -50,13 +51,17 @@ class Trace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One voter's request for a voting token, token and binding already checked; `network` is the client's."""
+    """One voter's request for a voting token, token and binding already checked; `network` is the client's.
+
+    `proof` names the proof of the binding where there is one: other processes may have seen it.
+    """
 
     survey_id: str
     claims: VoterClaims
     network: str
     trace: Trace
     is_wanted: Callable[[], bool] = lambda: True  # whether somebody still waits for the answer
+    proof: bytes = b""
 
 
 Answer = Callable[[VotingToken | DomainError], None]
@@ -88,6 +93,7 @@ class Desk:
         directory: VoterDirectory,
         electorates: Electorates,
         risk: VoteRisk,
+        used: CellProofs,
         tokens: VotingTokens,
         pseudonym_key: bytes,
         telemetry: DeskTelemetry,
@@ -99,6 +105,7 @@ class Desk:
         self._directory = directory
         self._electorates = electorates
         self._risk = risk
+        self._used = used
         self._tokens = tokens
         self._pseudonym_key = pseudonym_key
         self._telemetry = telemetry
@@ -167,12 +174,16 @@ class Desk:
 
     async def _decide(self, applications: Sequence[Application]) -> list[VotingToken | DomainError]:
         surveys = await self._surveys({application.survey_id for application in applications})
-        candidates = await self._look_up(applications)
+        candidates, first_uses = await asyncio.gather(self._look_up(applications), self._use_proofs(applications))
         verdicts = await self._assess(applications, candidates)
         now = self._now()
         return [
             self._result(application, surveys[application.survey_id], candidate, verdict, now)
-            for application, candidate, verdict in zip(applications, candidates, verdicts, strict=True)
+            if is_first_use
+            else proof_used_before()
+            for application, candidate, verdict, is_first_use in zip(
+                applications, candidates, verdicts, first_uses, strict=True
+            )
         ]
 
     def _result(
@@ -206,6 +217,12 @@ class Desk:
             except DomainError as error:
                 found[survey_id] = error
         return found
+
+    async def _use_proofs(self, applications: Sequence[Application]) -> list[bool]:
+        """Return whose proof no process has seen before; who has none needs none."""
+        proofs = [one.proof for one in applications if one.proof]
+        is_new = iter(await self._used.use(proofs) if proofs else ())
+        return [not one.proof or next(is_new) for one in applications]
 
     async def _look_up(self, applications: Sequence[Application]) -> Sequence[Candidate | None]:
         began = perf_counter()

@@ -1,24 +1,18 @@
 """Implements `VoteRisk`: what login and directory know, and velocity as Redis has it, or this process without Redis."""
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import structlog
-
-from domain.errors import DomainError, ErrorCode
+from api.shared_calls import SharedCalls
 from domain.ports import AdmissionAttempt, RiskVerdict
 from domain.risk import Velocity, VelocityCounter
 from domain.vote_risk import VotePolicy, VoteSignals, judge_vote
 
 SHARED_LIMIT_S = 0.04  # less than half of the 100 ms that a decision may take
-PAUSE_S = 1.0  # after a failure, before the shared counters are asked again
 _MINUTE_S, _HOUR_S = 60, 3600
 _KEPT_MAX = 100_000  # voters, devices and networks, of each
 _DEVICE_VOTERS_MAX = 100
-
-log = structlog.get_logger()
 
 
 class ProcessVelocity:
@@ -93,15 +87,12 @@ class VelocityRisk:
         self._shared = shared
         self._own = own
         self._policy = policy
-        self._limit_s = limit_s
-        self._now = now
-        self._failed_at: float | None = None
-        self._given_up: set[asyncio.Future[Sequence[Velocity]]] = set()
+        self._calls = SharedCalls("velocity", limit_s=limit_s, now=now)
 
     @property
     def is_degraded(self) -> bool:
         """Whether the last count was this process's alone."""
-        return self._failed_at is not None
+        return self._calls.is_away
 
     async def assess(self, attempts: Sequence[AdmissionAttempt]) -> list[RiskVerdict]:
         """Return one verdict for each attempt, in order."""
@@ -113,44 +104,8 @@ class VelocityRisk:
 
     async def _observe(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[Velocity]:
         own = await self._own.observe(attempts)
-        if self._failed_at is not None and self._now() - self._failed_at < PAUSE_S:
-            return own
-        try:
-            shared = await self._ask_shared(attempts)
-        except DomainError as error:
-            if self._failed_at is None:
-                log.warning("velocity_degraded", code=error.code)
-            self._failed_at = self._now()
-            return own
-        if self._failed_at is not None:
-            self._failed_at = None
-            log.info("velocity_restored")
-        return [_larger(one, other) for one, other in zip(own, shared, strict=True)]
-
-    async def _ask_shared(self, attempts: Sequence[AdmissionAttempt]) -> Sequence[Velocity]:
-        """Return the shared counts, if they come within the limit.
-
-        What is late is cancelled and not waited for: a client may take a second to give up a connection that says
-        nothing, and by then a voter would have been sent to a step-up.
-
-        Raises:
-            DomainError: `velocity_unavailable`.
-        """
-        asked = asyncio.ensure_future(self._shared.observe(attempts))
-        try:
-            done, _ = await asyncio.wait({asked}, timeout=self._limit_s)
-            if done:
-                return asked.result()
-        finally:
-            if asked.cancel():
-                self._given_up.add(asked)  # keeps it from being collected before it has ended
-                asked.add_done_callback(self._ended)
-        raise DomainError(ErrorCode.VELOCITY_UNAVAILABLE, "no answer in time")
-
-    def _ended(self, asked: asyncio.Future[Sequence[Velocity]]) -> None:
-        self._given_up.discard(asked)
-        if not asked.cancelled():
-            asked.exception()  # whatever became of it, nobody waits for it any more
+        shared = await self._calls.ask(lambda: self._shared.observe(attempts))
+        return own if shared is None else [_larger(one, other) for one, other in zip(own, shared, strict=True)]
 
 
 def _larger(one: Velocity, other: Velocity) -> Velocity:

@@ -12,6 +12,7 @@ from api.http.application import problem_responses
 from api.http.authorization import Proofs, credentials
 from api.http.limits import FrameworkRequest, Limits
 from api.http.sign_ins import SignIns
+from api.http.used_proofs import UsedProofs
 from domain.access import MachineClient
 from domain.errors import DomainError, ErrorCode
 from domain.limits import STAFF
@@ -93,6 +94,7 @@ class Access:
         staff: TokenVerifier[StaffClaims],
         voters: TokenVerifier[VoterClaims],
         proofs: Proofs,
+        used: UsedProofs,
         limits: Limits,
         metrics: AuthMetrics,
         clients: MachineClients | None = None,
@@ -108,6 +110,7 @@ class Access:
         self._staff = staff
         self._voters = voters
         self._proofs = proofs
+        self._used = used
         self._clients = clients
         self._passes = passes
         self._sign_ins = sign_ins
@@ -206,7 +209,7 @@ class Access:
         now = self._now()
         sent = credentials(request.scope["headers"])
         claims = await verify(sent.token, now)
-        sent.check_binding(
+        proof = sent.check_binding(
             self._proofs,
             claims.jkt,
             method=request.method,
@@ -214,6 +217,7 @@ class Access:
             body=await request.body(),
             now=now,
         )
+        await self._used.use(proof, claims.cell if isinstance(claims, VoterClaims) else None)
         if claims.sid in self._revoked:
             raise DomainError(ErrorCode.SESSION_REVOKED)
         return claims

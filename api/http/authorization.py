@@ -13,8 +13,8 @@ _DPOP = b"dpop"
 class Proofs(Protocol):
     """Checks proofs of possession (RFC 9449)."""
 
-    def verify(self, proof: bytes, *, method: str, path: str, token: bytes, body: bytes, jkt: str, now: float) -> None:
-        """Accept a proof or raise DomainError `proof_invalid`."""
+    def verify(self, proof: bytes, *, method: str, path: str, token: bytes, body: bytes, jkt: str, now: float) -> bytes:
+        """Accept a proof and return what names it, or raise DomainError `proof_invalid`."""
         ...
 
 
@@ -51,10 +51,11 @@ class Credentials:
 
     def check_binding(
         self, proofs: Proofs, jkt: str | None, *, method: str, path: str, body: bytes, now: float
-    ) -> None:
+    ) -> bytes:
         """Accept a bound token with a proof of its key for this very request, and an unbound one without.
 
-        `jkt` is what the verified token is bound to, `path` without query, `body` as received.
+        `jkt` is what the verified token is bound to, `path` without query, `body` as received. Returns what names the
+        proof, by which other processes know that it was used, and nothing where there is none.
 
         Raises:
             DomainError: `proof_invalid`; `token_invalid` where an unbound token is sent as DPoP.
@@ -62,10 +63,10 @@ class Credentials:
         if jkt is None:
             if self.proof is not None:
                 raise DomainError(ErrorCode.TOKEN_INVALID, "the token is not bound to a key: send it as Bearer")
-            return
+            return b""
         if self.proof is None:
             raise DomainError(ErrorCode.PROOF_INVALID, "the token is bound to a key: send it as DPoP, with a proof")
-        proofs.verify(self.proof, method=method, path=path, token=self.token, body=body, jkt=jkt, now=now)
+        return proofs.verify(self.proof, method=method, path=path, token=self.token, body=body, jkt=jkt, now=now)
 
 
 def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Credentials:

@@ -7,6 +7,7 @@ from api.composition import Service
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
+from api.http.used_proofs_opening import open_used_proofs
 from api.results.app import create_app
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
@@ -37,6 +38,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
+        used=open_used_proofs(settings, lifetime, telemetry),
         limits=limits,
         metrics=AuthMetrics(telemetry.registry),
         clients=ApiClients(opened.pools),

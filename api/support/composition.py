@@ -11,6 +11,7 @@ from api.console.visits import Site
 from api.http.access import Access
 from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
+from api.http.used_proofs_opening import open_used_proofs
 from api.support.acting import ActionDesk
 from api.support.app import create_app
 from api.support.cells import SupportCell, support_cell
@@ -69,6 +70,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
+        used=open_used_proofs(settings, lifetime, telemetry),
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),

@@ -235,7 +235,7 @@ def _answering_router(
         authorization: VotingToken = None,
     ) -> VotingClaims:
         """Return whose token it is, before what they send is looked at; answers are counted for them."""
-        claims = authority.admit(signed, id)
+        claims = await authority.admit_once(signed, id)
         cells.limits[claims.cell].answer.take(signed, claims.nullifier, claims.jkt or claims.device)
         return claims
 
@@ -295,9 +295,9 @@ def _submissions_router(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
-    def looking(signed: _AsgiRequest) -> VotingClaims:
+    async def looking(signed: _AsgiRequest) -> VotingClaims:
         """Return whose token it is; looks are counted for them."""
-        claims = authority.admit(signed, None)
+        claims = await authority.admit_once(signed, None)
         cells.limits[claims.cell].look.take(signed, claims.nullifier, claims.jkt or claims.device)
         return claims
 
@@ -317,7 +317,7 @@ def _submissions_router(
         signed: Signed,
         authorization: VotingToken = None,
     ) -> Response:
-        return JSONResponse(await submissions.read(id, looking(signed)))
+        return JSONResponse(await submissions.read(id, await looking(signed)))
 
     @router.get(
         "/{id}/proof",
@@ -346,7 +346,7 @@ def _submissions_router(
     ) -> Response:
         """Answer with the way from the participation to a signed tree head of the cell's audit log, and no choice."""
         return Response(
-            await receipts.prove(id, looking(signed)),
+            await receipts.prove(id, await looking(signed)),
             media_type="application/json",
             headers={"Cache-Control": "private, no-store"},
         )

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from api.http.authorization import Proofs, SignedRequest, credentials
 from api.http.limits import FailureLimits, LimitedRequest
+from api.http.used_proofs import UsedProofs
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import VotingClaims
 from integrations.keys.tokens import VotingTokenVerifier
@@ -17,12 +18,14 @@ class VotingRequest(SignedRequest, LimitedRequest, Protocol):
 
 
 class VotingAuthority:
-    """Checks voting tokens and their proofs, without I/O."""
+    """Checks voting tokens and their proofs."""
 
     def __init__(
         self,
         tokens: VotingTokenVerifier,
+        *,
         proofs: Proofs,
+        used: UsedProofs,
         cells: Iterable[str],
         failures: FailureLimits,
         metrics: AuthMetrics,
@@ -31,12 +34,15 @@ class VotingAuthority:
         self._cells = frozenset(cells)
         self._tokens = tokens
         self._proofs = proofs
+        self._used = used
         self._failures = failures
         self._metrics = metrics
         self._accepted = metrics.accepted("voting")
 
     def admit(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
-        """Return the claims that permit this request; `survey_id` None means that the token names the survey.
+        """Return the claims that permit this vote; `survey_id` None means that the token names the survey.
+
+        No vote waits for what other processes have seen: one whose proof was used there changes nothing.
 
         Raises:
             DomainError: `unauthenticated`, `token_invalid`, `token_expired`, `proof_invalid`, `malformed_request`, or
@@ -44,20 +50,35 @@ class VotingAuthority:
                 this address were not admitted, this one included.
         """
         try:
-            claims = self._verified(request, survey_id)
+            claims, _ = self._verified(request, survey_id)
         except DomainError as error:
-            self._metrics.refused(error.code)
-            self._failures.count(request)
+            self._turned_away(request, error)
             raise
         self._accepted.inc()
         return claims
 
-    def _verified(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
+    async def admit_once(self, request: VotingRequest, survey_id: str | None) -> VotingClaims:
+        """Return the claims that permit any other request, whose proof no process has seen. Raises as `admit`."""
+        try:
+            claims, proof = self._verified(request, survey_id)
+            await self._used.use(proof, claims.cell)
+        except DomainError as error:
+            self._turned_away(request, error)
+            raise
+        self._accepted.inc()
+        return claims
+
+    def _turned_away(self, request: VotingRequest, error: DomainError) -> None:
+        self._metrics.refused(error.code)
+        self._failures.count(request)
+
+    def _verified(self, request: VotingRequest, survey_id: str | None) -> tuple[VotingClaims, bytes]:
         sent = credentials(request.headers)
         now = time.time()
         claims = self._tokens.verify(sent.token, now)
+        proof = b""
         if claims.jkt is not None or sent.proof is not None:
-            sent.check_binding(
+            proof = sent.check_binding(
                 self._proofs,
                 claims.jkt,
                 method=request.method,
@@ -69,4 +90,4 @@ class VotingAuthority:
             raise DomainError(ErrorCode.FORBIDDEN, "the voting token is for another survey")
         if claims.cell not in self._cells:
             raise DomainError(ErrorCode.WRONG_CELL, "the cell")
-        return claims
+        return claims, proof

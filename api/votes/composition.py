@@ -8,6 +8,7 @@ from api.background import run_beside
 from api.composition import Service
 from api.http.application import create_application
 from api.http.limits_opening import open_limits
+from api.http.used_proofs_opening import open_used_proofs
 from api.votes.answering import Answering
 from api.votes.app import add_routes, lean_routes
 from api.votes.authority import VotingAuthority
@@ -47,9 +48,13 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     app = create_application(
         "votes", telemetry, summary="Takes votes and says what became of them", public_url=settings.public_url
     )
-    proofs = RequestProofs(DpopVerifier(), public_url)
     authority = VotingAuthority(
-        VotingTokenVerifier(token_keys), proofs, settings.cells, limits.failures, AuthMetrics(telemetry.registry)
+        VotingTokenVerifier(token_keys),
+        proofs=RequestProofs(DpopVerifier(), public_url),
+        used=open_used_proofs(settings, lifetime, telemetry),
+        cells=settings.cells,
+        failures=limits.failures,
+        metrics=AuthMetrics(telemetry.registry),
     )
     submissions = Submissions(cells)
     receipts = Receipts(cells, submissions, _logs(settings, keys))

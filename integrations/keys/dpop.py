@@ -1,6 +1,7 @@
 """Proofs of possession (RFC 9449): whoever uses a bound token shows that he holds its key, for this request alone."""
 
 import hashlib
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +20,7 @@ from integrations.keys.signing import SIGNATURE_BYTES, is_signed
 PROOF_BYTES_MAX = 2048
 AGE_MAX_S = 60  # since the proof was made
 AHEAD_MAX_S = 10  # how far the client's clock may be ahead
+KEPT_S = AGE_MAX_S + 2 * AHEAD_MAX_S  # a proof may be taken for so long, by processes whose clocks differ like clients'
 _JTI_CHARACTERS_MAX = 128
 _KEY_BYTES = 32
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -43,6 +45,13 @@ def normal_url(url: str) -> str:
     return f"{scheme}://{parts.hostname}:{port}{parts.path or '/'}"
 
 
+class Proven(NamedTuple):
+    """What a good proof shows: the thumbprint of the key that is held, and 16 bytes that name this proof alone."""
+
+    jkt: str
+    proof: bytes
+
+
 class DpopVerifier:
     """Verifies proofs without I/O. Public keys are parsed anew each time: every client has his own."""
 
@@ -62,8 +71,8 @@ class DpopVerifier:
         body: bytes | None,
         jkt: str | None,
         now: float,
-    ) -> str:
-        """Return the thumbprint of the key that a proof shows to be held, once per proof.
+    ) -> Proven:
+        """Return what a proof shows, once per proof.
 
         `url` is the request's as clients see it; `token` what it is used with (its `ath` is then demanded); `body` as
         received, or None where the method has none (its `bdh` is else demanded); `jkt` the thumbprint that the token
@@ -93,7 +102,7 @@ class DpopVerifier:
         identifier = hashlib.sha256(f"{found}.{claims.jti}".encode()).digest()[:16]
         if not self._replays.add(identifier, claims.iat, int(now - AGE_MAX_S)):
             raise _invalid("the proof was used before")
-        return found
+        return Proven(found, identifier)
 
     def _open(self, proof: bytes) -> tuple[ProofClaims, str]:
         """Return the claims and the key's thumbprint of a proof that its own key has signed."""
@@ -171,16 +180,17 @@ class RequestProofs:
         self._verifier = verifier
         self._base = public_url.rstrip("/")
 
-    def verify(self, proof: bytes, *, method: str, path: str, token: bytes, body: bytes, jkt: str, now: float) -> None:
-        """Accept a proof of `jkt`'s key for this request, once.
+    def verify(self, proof: bytes, *, method: str, path: str, token: bytes, body: bytes, jkt: str, now: float) -> bytes:
+        """Accept a proof of `jkt`'s key for this request, once; return what names the proof.
 
         Raises:
             DomainError: `proof_invalid`.
         """
-        self._verifier.verify(proof, method=method, url=self._base + path, token=token, body=body, jkt=jkt, now=now)
+        url = self._base + path
+        return self._verifier.verify(proof, method=method, url=url, token=token, body=body, jkt=jkt, now=now).proof
 
-    def key_of(self, proof: bytes | None, *, method: str, path: str, body: bytes, now: float) -> str:
-        """Return the thumbprint of the key that this request proves to hold, once; no token is bound to it yet.
+    def key_of(self, proof: bytes | None, *, method: str, path: str, body: bytes, now: float) -> Proven:
+        """Return the key that this request proves to hold, once; no token is bound to it yet.
 
         Raises:
             DomainError: `proof_invalid`.

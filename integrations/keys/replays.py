@@ -5,8 +5,8 @@ class ReplayCache:
     """Remembers identifiers by the second of their issue.
 
     When it is full the oldest second is forgotten and everything issued at or before it is refused from then on:
-    a flood shortens how late a proof may come, it opens nothing. One per process, so a proof could be replayed to
-    another process while it is fresh; what it is a proof for must be idempotent.
+    a flood shortens how late a proof may come, it opens nothing. One per process: what other processes have seen is
+    asked of the cell's (`api/http/used_proofs.py`), or else what it is a proof for must be idempotent.
     """
 
     def __init__(self, *, capacity: int = 500_000) -> None:

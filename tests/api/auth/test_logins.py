@@ -19,7 +19,7 @@ from domain.eligibility import VoterStatus
 from domain.federation import TRANSACTION_LIFETIME, new_state
 from domain.ids import new_recovery_id, session_id_of
 from domain.recovery import recovery_token
-from domain.sessions import LoginMethod
+from domain.sessions import EndReason, LoginMethod
 from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.login.exchanges import AT_ONE
 from integrations.login.passkeys import Passkeys
@@ -145,6 +145,17 @@ async def test_a_login_that_waits_is_worthless_once_the_account_is_recovered(tow
     )
     await recoveries.begin(new_recovery_id("eu"), person.voter_id, token, datetime.now(UTC))
     assert await recoveries.finish(token, b"another") is not None
+    late = await town.step_up(thief, attempt_id, factor="totp", code=app.now())
+    assert code_of(late) == (404, "login_not_found")
+    assert await town.auth.desk.of_voter(person.voter_id) == []
+
+
+async def test_a_login_that_waits_is_worthless_once_its_voter_logs_out_everywhere(town: LoginTown) -> None:
+    person = await town.person(password=PASSWORD)
+    app = await town.totp(person)
+    thief = Person(person.voter_id, person.mail)
+    attempt_id = (await town.log_in(thief)).json()["attemptId"]
+    await town.auth.desk.end_all(person.voter_id, EndReason.LOGGED_OUT_EVERYWHERE)
     late = await town.step_up(thief, attempt_id, factor="totp", code=app.now())
     assert code_of(late) == (404, "login_not_found")
     assert await town.auth.desk.of_voter(person.voter_id) == []

@@ -1,87 +1,43 @@
 """The end of a session reaches other processes in under two seconds, with Redis and without."""
 
 import asyncio
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from contextlib import AsyncExitStack, suppress
 
-import httpx
 import pytest
 import pytest_asyncio
 
+from api.background import cancel
 from comitia.stack.state import StackState
-from domain.sessions import EndReason
-from integrations.keys.dpop_keys import make_proof
+from domain.sessions import EndReason, RevokedSessions
 from integrations.postgres.ended_sessions import EndedSessions
-from integrations.postgres.roles import IDENTITY
-from integrations.settings import Environment
-from tests.api.auth.conftest import PUBLIC_URL, Auth, LoggedIn
+from integrations.redis.connection import open_redis
+from integrations.redis.ended_sessions import EndedSessionsChannel
+from integrations.revocation import RevocationFeed
+from tests.api.auth.conftest import Auth, LoggedIn
+from tests.api.auth.elsewhere import Elsewhere, open_elsewhere
+from tests.conftest import SettingsFor
 
-ROOT = Path(__file__).parents[3]
 WITHIN_S = 2.0
+HEARD_WITHIN_S = 30.0
 TRIES = 3  # a machine that was busy with something else is given another
-SECONDS_TO_START = 60
-
-
-class Elsewhere:
-    """The service in a process of its own."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-
-    async def code(self, login: LoggedIn) -> str:
-        """Return what it says to an access token: empty, or the code of the refusal."""
-        path, token = "/v1/auth/sessions", login.tokens.access_token
-        proof = make_proof(login.key, "GET", PUBLIC_URL + path, time.time(), token=token)
-        answer = await self._client.get(path, headers={"authorization": f"DPoP {token}", "dpop": proof})
-        return "" if answer.status_code == 200 else str(answer.json()["code"])
-
-    async def refuses_after_s(self, login: LoggedIn, since: float) -> float:
-        """Return how long after `since` the first refusal came, at most a little over `WITHIN_S`."""
-        while time.monotonic() < since + WITHIN_S:
-            if await self.code(login) == "session_revoked":
-                break
-            await asyncio.sleep(0.05)
-        return time.monotonic() - since
-
-
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def elsewhere(servers: StackState) -> AsyncIterator[Elsewhere]:
-    """Another process, for which the Redis of the cell `us` is never there."""
-    environment = {
-        **os.environ,
-        **servers.settings_environment(IDENTITY, environment=Environment.TEST),
-        "COMITIA_PUBLIC_URL": PUBLIC_URL,
-        "COMITIA_STOP_LAME_DUCK_S": "0",
-        "COMITIA_CELLS__US__REDIS__PORT": str(closed_port()),
-    }
-    command = [sys.executable, "-m", "api", "auth"]
-    with subprocess.Popen(  # noqa: ASYNC220 - it is started once
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        address = await asyncio.wait_for(asyncio.to_thread(_address, process), SECONDS_TO_START)
-        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
-            yield Elsewhere(client)
-        process.terminate()
+    async with open_elsewhere(servers) as made:
+        yield made
 
 
-def _address(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("listening on "):
-            return line.split()[-1]
-    raise AssertionError("the process ended")
+async def refuses_after_s(elsewhere: Elsewhere, login: LoggedIn, since: float) -> float:
+    """Return how long after `since` the first refusal came, at most a little over `WITHIN_S`."""
+    while time.monotonic() < since + WITHIN_S:
+        if await elsewhere.code(login) == "session_revoked":
+            break
+        await asyncio.sleep(0.05)
+    return time.monotonic() - since
 
 
 async def took_s(auth: Auth, elsewhere: Elsewhere, cell: str, end: Callable[[LoggedIn], Awaitable[object]]) -> float:
@@ -91,7 +47,7 @@ async def took_s(auth: Auth, elsewhere: Elsewhere, cell: str, end: Callable[[Log
         login = await auth.log_in(cell=cell)
         assert await elsewhere.code(login) == ""
         assert await end(login)
-        fastest = min(fastest, await elsewhere.refuses_after_s(login, time.monotonic()))
+        fastest = min(fastest, await refuses_after_s(elsewhere, login, time.monotonic()))
         if fastest < WITHIN_S:
             break
     sys.stdout.write(f"{cell}: {fastest * 1000:.0f} ms\n")
@@ -134,6 +90,41 @@ async def test_the_first_look_finds_what_ended_before(auth: Auth) -> None:
     found = await EndedSessions(pool).news()
     assert login.tokens.session_id in found
     assert past.tokens.session_id not in found  # no token of it can be valid any more
+
+
+async def test_a_process_knows_what_has_ended_before_it_lets_anybody_in(auth: Auth, settings_for: SettingsFor) -> None:
+    login, revoked, beside = await auth.log_in(), RevokedSessions(), AsyncExitStack()
+    assert await auth.desk.end(login.voter_id, login.tokens.session_id, EndReason.LOGGED_OUT)
+    redis = open_redis(settings_for().cells["eu"].redis)
+    beside.push_async_callback(redis.aclose)
+    feed = RevocationFeed("eu", revoked, auth.cells.of("eu").pool, EndedSessionsChannel(redis, "eu"))
+    async with beside:
+        await feed.open(beside, lambda _, work: work.close())  # nothing of what goes on beside has begun
+        assert login.tokens.session_id in revoked
+
+
+async def test_an_end_is_announced_to_every_process_of_its_cell(auth: Auth, settings_for: SettingsFor) -> None:
+    heard, ended, arrived = set[str](), set[str](), asyncio.Event()
+
+    def hear(session_ids: list[str]) -> None:
+        heard.update(session_ids)
+        arrived.set()
+
+    redis = open_redis(settings_for().cells["eu"].redis)
+    listening = asyncio.create_task(EndedSessionsChannel(redis, "eu").listen(hear))
+    try:
+        async with asyncio.timeout(HEARD_WITHIN_S):
+            while True:  # until somebody listens, nothing is heard
+                login = await auth.log_in()
+                ended.add(login.tokens.session_id)
+                assert await auth.desk.end(login.voter_id, login.tokens.session_id, EndReason.LOGGED_OUT)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(arrived.wait(), 0.2)
+                    break
+        assert heard & ended
+    finally:
+        await cancel(listening)
+        await redis.aclose()
 
 
 async def test_what_is_old_is_swept(auth: Auth) -> None:

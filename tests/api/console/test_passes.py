@@ -23,6 +23,7 @@ from api.console.opening import staff_passes
 from api.http.access import Access, Principal
 from api.http.application import create_application
 from api.http.sign_ins import SignIns
+from api.http.used_proofs import UsedProofs
 from comitia.cli import app as commands
 from domain.console import SessionKind
 from domain.errors import DomainError, ErrorCode
@@ -99,6 +100,7 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
                 staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff),
                 voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voters),
                 proofs=RequestProofs(DpopVerifier(), public_url),
+                used=UsedProofs({}),
                 limits=lonely_limits(),
                 metrics=AuthMetrics(CollectorRegistry()),
                 passes=staff_passes(world.keys, pools),

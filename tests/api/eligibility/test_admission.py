@@ -22,9 +22,10 @@ from integrations.keys.signing import VerificationKeys
 from integrations.keys.tokens import VotingTokenVerifier
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.device_sightings import PostgresDeviceSightings
+from integrations.postgres.roles import IDENTITY
 from integrations.postgres.sessions import PostgresSessions
-from tests.api.eligibility.conftest import PUBLIC_URL, Eligibility, payload_of
-from tests.conftest import OwnerPool
+from tests.api.eligibility.conftest import PUBLIC_URL, Eligibility, eligibility_service, payload_of
+from tests.conftest import OwnerPool, SettingsFor
 from tests.identity_world import IdentityWorld
 
 
@@ -320,6 +321,19 @@ class TestBoundTokens:
         for scheme in ("DPoP", "Bearer"):
             refused = await eligibility.ask(survey_id, token, scheme)
             assert (refused.status_code, refused.json()["code"]) == (401, "proof_invalid")
+
+    async def test_a_proof_that_another_process_has_seen_is_refused(
+        self, eligibility: Eligibility, identity_world: IdentityWorld, settings_for: SettingsFor, key: ProofKey
+    ) -> None:
+        survey_id = await identity_world.survey()
+        token = identity_world.token(await identity_world.voter(), jkt=key.jkt)
+        url = f"{PUBLIC_URL}/v1/surveys/{survey_id}/voting-token"
+        used, fresh = (make_proof(key, "POST", url, time.time(), token=token) for _ in range(2))
+        assert (await eligibility.ask(survey_id, token, "DPoP", DPoP=used)).status_code == 201
+        async with eligibility_service(settings_for(IDENTITY, public_url=PUBLIC_URL)) as another:
+            refused = await another.ask(survey_id, token, "DPoP", DPoP=used)
+            assert (refused.status_code, refused.json()["code"]) == (401, "proof_invalid")
+            assert (await another.ask(survey_id, token, "DPoP", DPoP=fresh)).status_code == 201
 
     async def test_the_key_stands_for_the_device_that_the_login_has_read(
         self, eligibility: Eligibility, identity_world: IdentityWorld, key: ProofKey

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from api.eligibility.desk import GROUP_MAX, GROUPS_IN_FLIGHT, Application, Desk
 from api.eligibility.voting_tokens import VotingToken, VotingTokens
+from api.http.used_proofs import CellProofs
 from domain.eligibility import Asked, Candidate, Electorate, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_voter_id
@@ -51,6 +52,12 @@ class World:
     asked: list[Asked] = field(default_factory=list)
     attempts: list[AdmissionAttempt] = field(default_factory=list)
     device_flags: frozenset[str] = frozenset()
+    seen: set[bytes] = field(default_factory=set)
+
+    async def use(self, proofs: Sequence[bytes]) -> list[bool]:
+        new = [proof not in self.seen for proof in proofs]
+        self.seen |= set(proofs)
+        return new
 
     async def candidates(self, asked: Sequence[Asked]) -> list[Candidate | None]:
         self.asked += asked
@@ -120,6 +127,7 @@ def desk_over(world: World, **limits: float) -> Desk:
         directory=world,
         electorates=world,
         risk=world,
+        used=CellProofs("eu", world),
         tokens=VotingTokens(Key(), Key(), b"p" * 32),
         pseudonym_key=b"p" * 32,
         telemetry=world,
@@ -188,6 +196,16 @@ async def test_whoever_comes_between_the_end_of_all_groups_and_their_bookkeeping
         assert world.running == GROUPS_IN_FLIGHT
         world.gate.set()
         assert isinstance(await late, VotingToken)
+
+
+async def test_a_proof_that_another_process_has_seen_is_its_own_refusal_alone(desk: Desk, world: World) -> None:
+    world.seen = {b"b"}
+    asked = [replace(application(world), proof=proof) for proof in (b"a", b"b", b"", b"c", b"")]
+    results = await ask(desk, asked)
+    assert [isinstance(result, VotingToken) for result in results] == [True, False, True, True, True]
+    assert isinstance(results[1], DomainError)
+    assert results[1].code is ErrorCode.PROOF_INVALID
+    assert world.seen == {b"a", b"b", b"c"}
 
 
 async def test_directory_that_is_away_is_everybodys_answer(desk: Desk, world: World) -> None:

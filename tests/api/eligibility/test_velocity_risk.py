@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from api.eligibility.velocity_risk import PAUSE_S, ProcessVelocity, VelocityRisk
+from api.eligibility.velocity_risk import ProcessVelocity, VelocityRisk
+from api.shared_calls import PAUSE_S
 from domain.errors import DomainError, ErrorCode
 from domain.ports import AdmissionAttempt, RiskDecision
 from domain.risk import Threshold, Velocity, VelocityCounter

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from api.http.access import Access, Principal
 from api.http.application import create_application
 from api.http.limits import Limits
+from api.http.used_proofs import UsedProofs
 from domain.access import MachineClient
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.access_tokens import AccessTokens
@@ -67,6 +68,7 @@ async def served(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voters),
         proofs=RequestProofs(DpopVerifier(), URL),
+        used=UsedProofs({}),
         limits=limits,
         metrics=AuthMetrics(registry or CollectorRegistry()),
         clients=clients,

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from api.http.access import Access
 from api.http.application import create_application
 from api.http.sign_ins import SignIns
+from api.http.used_proofs import UsedProofs
 from domain.audit import AuditEntry, AuditKind
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_staff_id
@@ -78,6 +79,7 @@ async def opened(folder: Path) -> AsyncIterator[Door]:
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voters),
         proofs=RequestProofs(DpopVerifier(), URL),
+        used=UsedProofs({}),
         limits=lonely_limits(),
         metrics=AuthMetrics(CollectorRegistry()),
         sign_ins=SignIns("test", logs),

@@ -23,6 +23,7 @@ from activities.surveys import SurveyActivities
 from api.console.opening import Console
 from api.http.access import Access
 from api.http.limits import Limits
+from api.http.used_proofs import UsedProofs
 from api.surveys.app import create_app
 from api.surveys.certification_routes import Certifications
 from api.surveys.export_processes import ExportProcesses
@@ -125,7 +126,7 @@ class Totals:
 class NoProofs:
     """Staff tokens of these tests are not bound."""
 
-    def verify(self, proof: bytes, **_: Any) -> None:
+    def verify(self, proof: bytes, **_: Any) -> bytes:
         raise DomainError(ErrorCode.PROOF_INVALID)
 
 
@@ -228,6 +229,7 @@ async def platform(settings_for: Callable[..., Settings]) -> AsyncIterator[Platf
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=NoProofs(),
+        used=UsedProofs({}),
         limits=limits,
         metrics=AuthMetrics(CollectorRegistry()),
     )

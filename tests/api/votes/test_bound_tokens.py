@@ -100,6 +100,26 @@ async def test_every_address_takes_a_bound_token_with_a_proof_for_that_request_a
     assert (await booth.settled(votes))["participations"] == votes
 
 
+@pytest.mark.parametrize("address", ADDRESSES)
+async def test_another_process_refuses_a_used_proof_and_answers_a_repeated_vote_alike(
+    device: Device, booth: Booth, second_votes: Votes, address: str
+) -> None:
+    method, path, body = await request_of(address, device, booth)
+    good = device.proof(method, path, body)
+    first = await device.send(method, path, body, good)
+    await booth.settled(0 if address in {"answer", "submission"} else 1)
+    device.votes = second_votes
+    again = await device.send(method, path, body, good)
+    if address in {"answer", "submission"}:
+        assert problem(again) == (401, "proof_invalid")
+        return
+    if address == "finish":
+        assert again.json()["id"] == first.json()["id"]
+    else:  # without a key of its own
+        assert problem(again) == (409, "already_voted")
+    assert await booth.counts() == {"participations": 1, "ballots": 1, "counted": 1}
+
+
 def wrong_ways(device: Device, method: str, path: str, body: bytes) -> list[tuple[str, str | None, bytes]]:
     """Return scheme, proof and body of what must not pass."""
     other = body.replace(b'"1"', b'"2"') or b"{}"  # as well-formed, so that it is the proof which refuses it

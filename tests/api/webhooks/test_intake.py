@@ -63,3 +63,16 @@ async def test_a_rush_is_kept_and_answered_while_few_are_told() -> None:
         while "later" not in cell.told:
             await asyncio.sleep(0)
     await intake.close()
+
+
+async def test_what_comes_again_is_answered_and_not_told_again() -> None:
+    cell: Any = HeldCell()
+    cell.go.set()
+    intake = WebhookIntake({"vendor": Vendor()}, lambda _name: cell)
+    async with asyncio.timeout(10):
+        assert [await intake.take("vendor", {}, b"one") for _ in range(3)] == [True, False, False]
+        assert await intake.take("vendor", {}, b"last")
+        while "last" not in cell.told:
+            await asyncio.sleep(0)
+    assert cell.told == ["one", "last"]
+    await intake.close()

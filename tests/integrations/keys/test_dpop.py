@@ -43,7 +43,7 @@ def key(request: pytest.FixtureRequest) -> ProofKey:
 def check(verifier: DpopVerifier, proof: str | bytes | None, **changes: Any) -> str:
     arguments: dict[str, Any] = {"method": "POST", "url": URL, "token": TOKEN.encode(), "body": BODY, "jkt": None}
     sent = proof.encode() if isinstance(proof, str) else proof
-    return verifier.verify(sent, **{**arguments, "now": NOW, **changes})
+    return verifier.verify(sent, **{**arguments, "now": NOW, **changes}).jkt
 
 
 def refused(verifier: DpopVerifier, proof: str | bytes | None, **changes: Any) -> str:
