@@ -23,6 +23,7 @@ from comitia.stack import postgres
 from comitia.stack.applications import APPLICATIONS, Application, Source
 from comitia.stack.ports import HOST
 from comitia.stack.process import ManagedProcess
+from comitia.stack.sandboxes import Sandboxes
 from comitia.stack.servers import NAMESPACES, Servers
 from comitia.stack.state import CELLS, StackState
 from comitia.stack.supervisor import Supervisor
@@ -112,6 +113,7 @@ class House:
     access: AccessTokens
     desk: TokenDesk
     spans: SpanCollector
+    sandboxes: Sandboxes | None = None  # of vendors, where they were asked for
 
     @property
     def state(self) -> StackState:
@@ -315,10 +317,12 @@ async def open_house(
     servers: Servers | None = None,
     arrange: Callable[[Supervisor], Awaitable[None]] | None = None,
     traced: bool = True,
+    vendors: bool = False,
 ) -> AsyncIterator[House]:
     """Start everything in `folder`, and leave nothing behind; the code is ours unless another `source` is given.
 
-    `servers` are started instead of the usual ones; `arrange` is called before the first process starts.
+    `servers` are started instead of the usual ones; `arrange` is called before the first process starts. With `vendors`
+    people can register and log in.
     """
     async with AsyncExitStack() as lifetime:
         servers = servers or Servers(folder, environment={}, topology=topology, migrations=migrations)
@@ -334,13 +338,18 @@ async def open_house(
             "COMITIA_TRACE_SAMPLE_RATIO": "1",  # what is kept of one request in a hundred must be fit for all
             "OTEL_BSP_SCHEDULE_DELAY": "500",
         }
+        sandboxes = Sandboxes(servers.state, environment=Environment.TEST) if vendors else None
         supervisor = Supervisor(
             servers.state,
             environment=Environment.TEST,
             applications=applications,
             source=source,
-            more=SELDOM | (tracing if traced else {}),
+            more=SELDOM | (tracing if traced else {}) | (sandboxes.variables if sandboxes else {}),
+            reserved=sandboxes.ports if sandboxes else (),
         )
+        if sandboxes is not None:
+            sandboxes.webhooks_url = f"{supervisor.url('webhooks')}/v1/webhooks"
+            await lifetime.enter_async_context(sandboxes)
         if arrange is not None:
             await arrange(supervisor)
         await lifetime.enter_async_context(supervisor)
@@ -370,6 +379,6 @@ async def open_house(
             )
         port = servers.state.ports["temporal"]
         temporal = {name: await Client.connect(f"{HOST}:{port}", namespace=name) for name in NAMESPACES}
-        yield House(servers, supervisor, clients, owners, directories, temporal, access, desk, spans)
+        yield House(servers, supervisor, clients, owners, directories, temporal, access, desk, spans, sandboxes)
         await end_at_once(supervisor.processes.values())
         await end_at_once(servers.processes.values())

@@ -39,11 +39,13 @@ from tests.end_to_end.test_certificate import certification, reached
 from tests.faults.load import Load
 from tests.faults.steady import Steady
 from tests.upgrade.release import Release, unpack, without_coverage
+from tests.upgrade.unfinished import Unfinished, unfinished
 from tests.voting_world import voting_keys
 from workflows.registry import WORKFLOWS
 
 pytestmark = pytest.mark.long
 
+DRAINED_WITHIN_S = 60  # once the last login is decided
 MIGRATIONS_TRIED = 5  # one that waits for a lock gives up after 2 s and is run again
 
 
@@ -84,12 +86,12 @@ class Upgrade:
         client = httpx.AsyncClient(base_url=self.new.url(service), timeout=30, limits=limits, trust_env=False)
         self.house.clients[service] = await self.lifetime.enter_async_context(client)
 
-    async def retire(self, name: str, *, grace_s: float = 0) -> None:
-        """Stop a process of the old release in order; within `grace_s` where it may have to be killed."""
+    async def retire(self, name: str, *, grace_s: float = 0, within_s: float = 0) -> None:
+        """Stop a process of the old release in order, `within_s` or as usual; in `grace_s` where it may be killed."""
         process = self.house.supervisor.processes[name]
-        process.grace_s = grace_s or process.grace_s
+        process.grace_s = grace_s or within_s or process.grace_s
         await process.stop()
-        assert await process.wait() in ({0, -signal.SIGKILL} if grace_s else {0})
+        assert await process.wait() in ({0, -signal.SIGKILL} if grace_s else {0}), name
 
     async def drained(self) -> bool:
         """Tell whether no open batch needs the old release any more."""
@@ -125,9 +127,16 @@ async def upgrade() -> AsyncIterator[Upgrade]:
                 for name in os.environ.keys() - without_coverage(os.environ).keys():
                     patch.delenv(name)
                 house = await lifetime.enter_async_context(
-                    open_house(Path(data), migrations=old.migrate, applications=old.applications, source=old.source)
+                    open_house(
+                        Path(data),
+                        migrations=old.migrate,
+                        applications=old.applications,
+                        source=old.source,
+                        vendors=True,
+                    )
                 )
-            new = Supervisor(house.state, environment=Environment.TEST)
+            assert house.sandboxes is not None
+            new = Supervisor(house.state, environment=Environment.TEST, more=house.sandboxes.variables)
             lifetime.push_async_callback(new.__aexit__)
             yield Upgrade(house, old, new, lifetime)
 
@@ -138,6 +147,7 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
     steady = Steady(house, survey)
     async with steady.running():
         await steady.more_votes(20)
+        people = await upgrade.lifetime.enter_async_context(unfinished(house))
         await upgrade.migrate()
         steady.voters += [(await house.voter(cell))[1] for cell in CELLS for _ in range(20)]
         await steady.more_votes(20)  # the old release on the new schema
@@ -167,9 +177,10 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
                 await upgrade.lead_to(application.service)
                 await steady.more_votes(5)
                 await upgrade.retire(application.name, grace_s=2 if application.service == "votes" else 0)
-            for name in ("workers-reconciliation", "workers-certification", "workers-identity", "workers-audit"):
+            for name in ("workers-reconciliation", "workers-certification", "workers-audit"):
                 await upgrade.bring(name)
                 await upgrade.retire(name)
+            await replace_identity(upgrade, people)
             assert not await upgrade.drained()
             assert (await certification(house, ended))["stage"] in {"draining", "reconciling"}
         await eventually(upgrade.drained, what="the old release's batches are done")
@@ -187,10 +198,19 @@ async def test_everything_that_the_release_before_began_goes_on(upgrade: Upgrade
     await house.finish(survey)
     await steady.all_recorded_once()
     await reached(house, ended, "certified")
-    await deleted_to(house, DeletionStage.COMPLETED, deletion)
+    await asyncio.gather(deleted_to(house, DeletionStage.COMPLETED, deletion), people.finish())
     await upgrade.replay()
     for each in (survey, ended):
         await goes_on(house, each)
+
+
+async def replace_identity(upgrade: Upgrade, people: Unfinished) -> None:
+    """See that the old worker stays for a login that its build began, and goes once that is decided."""
+    await upgrade.bring("workers-identity")
+    leaving = asyncio.create_task(upgrade.retire("workers-identity", within_s=DRAINED_WITHIN_S))
+    assert not (await asyncio.wait({leaving}, timeout=2))[0]
+    await people.step_up()
+    await leaving
 
 
 @asynccontextmanager
