@@ -6,7 +6,7 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 from opentelemetry import context as otel_context
@@ -26,6 +26,7 @@ _START_RETRY_S = 0.1
 _START_RETRY_MAX_S = 2.0
 _SWEEP_S = 0.1
 _ANSWER_BEFORE_S = 0.02  # so long before a caller's deadline it is told what is known
+_ANSWERS_AT_ONCE: Final = 64  # some three milliseconds
 
 log = structlog.get_logger()
 
@@ -76,26 +77,59 @@ class GatewayLimits:
 
 
 class _Batch:
-    __slots__ = ("answered", "durable", "durable_since", "input", "recorded", "trace", "waiting")
+    __slots__ = (
+        "_is_decided",
+        "_on_answered",
+        "answered",
+        "durable",
+        "durable_since",
+        "ended",
+        "input",
+        "recorded",
+        "trace",
+        "waiting",
+    )
 
-    def __init__(self, batch: SubmitVotesInput, waiting: list[WaitingVote], recorded: asyncio.Future[bytes]) -> None:
+    def __init__(
+        self,
+        batch: SubmitVotesInput,
+        waiting: list[WaitingVote],
+        recorded: asyncio.Future[bytes],
+        on_answered: Callable[["_Batch"], None],
+    ) -> None:
         self.input = batch
         self.waiting: list[WaitingVote | None] = [*waiting]  # by index; None: answered before the others
         self.trace = waiting[0].trace or Context()
         self.recorded = recorded
-        self.answered = False
+        self._on_answered = on_answered
+        self._is_decided = False  # what everybody hears
+        self.answered = False  # everybody has heard it
+        self.ended = False  # it is recorded, or this process looks no further
         self.durable = False  # Temporal has it, or it is recorded
         self.durable_since = float("inf")
 
     def answer(self, verdict: Callable[[int], Verdict]) -> None:
-        """Answer every caller once; a later call is a no-op."""
-        if self.answered:
+        """Answer every caller once; a later call is a no-op.
+
+        In groups, between which the loop looks at who else came: all answers of a large batch together take tens of
+        milliseconds, and so long everybody who is to be refused would wait.
+        """
+        if self._is_decided:
+            return
+        self._is_decided = True
+        waiting, self.waiting = self.waiting, []
+        self._answer_from(0, waiting, verdict)
+
+    def _answer_from(self, begin: int, waiting: list[WaitingVote | None], verdict: Callable[[int], Verdict]) -> None:
+        end = min(begin + _ANSWERS_AT_ONCE, len(waiting))
+        for index in range(begin, end):
+            if (vote := waiting[index]) is not None:
+                vote.answer(verdict(index))
+        if end < len(waiting):
+            asyncio.get_running_loop().call_soon(self._answer_from, end, waiting, verdict)
             return
         self.answered = True
-        waiting, self.waiting = self.waiting, []
-        for index, vote in enumerate(waiting):
-            if vote is not None:
-                vote.answer(verdict(index))
+        self._on_answered(self)
 
     def answer_those(self, before: float, verdict: Callable[[int], Verdict]) -> None:
         """Answer the callers whose time is over before an instant; the others go on waiting."""
@@ -220,7 +254,7 @@ class Gateway:
                 number=self._number,
                 votes=tuple(vote.vote for vote in waiting),
             )
-            running = self._running[self._number] = _Batch(batch, waiting, self._loop.create_future())
+            running = self._running[self._number] = _Batch(batch, waiting, self._loop.create_future(), self._free)
             task = self._loop.create_task(self._run(running))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -254,8 +288,8 @@ class Gateway:
             batch.answer(lambda _: NotTaken(ErrorCode.OUTCOME_UNKNOWN))  # whatever it was, nobody is left waiting
             raise
         finally:
-            self._running.pop(number, None)
-            self._plan_pump()
+            batch.ended = True
+            self._free(batch)
 
     async def _tell_accepted(self, batch: _Batch) -> None:
         """Answer `accepted` while it is not recorded: each caller before its own deadline, all before ours."""
@@ -340,10 +374,17 @@ class Gateway:
             return
         if not batch.recorded.done():
             batch.recorded.set_result(outcomes)
+        batch.ended = True  # not only when it is announced: the next batch need not wait for that
         batch.answer(lambda index: Confirmed(self._place(number, index), Outcome(outcomes[index])))
-        # In flight until recorded, not until announced: the next batch need not wait.
-        del self._running[number]
-        self._plan_pump()
+        self._free(batch)
+
+    def _free(self, batch: _Batch) -> None:
+        """Give the place of a batch to the next one, if it has ended and everybody has an answer.
+
+        Who has just heard votes again, or another does: the next batch is larger for having waited for all answers.
+        """
+        if batch.ended and batch.answered and self._running.pop(batch.input.number, None) is not None:
+            self._plan_pump()
 
     def _place(self, number: int, index: int) -> Submission:
         return Submission(BatchId(self.gateway_id, number), index)

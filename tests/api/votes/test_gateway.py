@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from structlog.testing import capture_logs
 
-from api.votes.gateway import BATCH_BYTES_MAX, Gateway, GatewayLimits
-from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
+from api.votes.gateway import Gateway, GatewayLimits
+from api.votes.queue import Accepted, Confirmed, NotTaken, Verdict
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
@@ -148,6 +148,47 @@ async def test_each_caller_gets_the_outcome_of_its_own_index() -> None:
         made.recorded(service.started[0], RecordedVotes(outcomes=outcomes))
         found = [verdict.outcome for verdict in await asyncio.gather(*answers) if isinstance(verdict, Confirmed)]
         assert found == [Outcome.RECORDED, Outcome.ALREADY_VOTED, Outcome.REPLAYED]
+
+
+async def test_between_the_answers_of_a_large_batch_others_have_their_turn_and_the_next_one_begins_after_all() -> None:
+    async with gateway(service := Service(), replace(LIMITS, batch_max=500, queue_max=500)) as (made, meter):
+        rounds, answered_in, started = 0, list[int](), list[int]()
+        loop = asyncio.get_running_loop()
+
+        def count_rounds() -> None:
+            nonlocal rounds
+            rounds += 1
+            if len(answered_in) < 300:
+                loop.call_soon(count_rounds)
+
+        def note(verdict: Verdict) -> None:
+            assert isinstance(verdict, Confirmed)
+            answered_in.append(rounds)
+            started.append(len(service.started))
+
+        for _ in range(300):
+            made.submit(vote(), note)
+        await until(lambda: bool(service.started))
+        waits = cast(made)
+        count_rounds()
+        made.recorded(service.started[0], recorded(service.started[0]))
+        assert 0 < len(answered_in) < 100  # as many as hold nobody up
+        await until(lambda: len(answered_in) == 300 and len(service.started) == 2)
+        assert len(set(answered_in)) >= 4
+        assert set(started) == {1}
+        made.recorded(service.started[1], recorded(service.started[1]))
+        await waits
+        assert meter.batches == [300, 1]
+
+
+async def test_a_gateway_stops_when_the_last_of_a_large_batch_has_its_answer() -> None:
+    async with gateway(service := Service(), replace(LIMITS, batch_max=2000, queue_max=2000)) as (made, _):
+        answers = [cast(made) for _ in range(2000)]
+        await until(lambda: bool(service.started))
+        made.recorded(service.started[0], recorded(service.started[0]))
+        async with asyncio.timeout(5):
+            await made.stop()
+        assert all(answer.done() for answer in answers)
 
 
 async def test_a_batch_that_another_process_recorded_is_found_by_its_row() -> None:
@@ -296,29 +337,6 @@ async def test_a_stopped_gateway_starts_nothing_behind_a_number_that_nobody_know
         assert unknown.result() == NotTaken(ErrorCode.OUTCOME_UNKNOWN)
         assert isinstance(behind.result(), NotTaken)
         assert set(service.attempts) == {1}
-
-
-def waiting(survey: str, size: int = 100) -> WaitingVote:
-    return WaitingVote(vote(survey, size), lambda _: None, 0.0)
-
-
-def test_surveys_are_taken_in_turn() -> None:
-    queue = VoteQueue(1000)
-    for survey in ["s_hot"] * 100 + ["s_cold"] * 3:
-        queue.put(waiting(survey))
-    taken = [found.vote.survey_id for found in queue.take(8, BATCH_BYTES_MAX)[0]]
-    assert taken.count("s_cold") == 3
-    assert len(queue) == 95
-
-
-def test_a_batch_is_bounded_in_bytes_and_takes_one_vote_at_least() -> None:
-    queue = VoteQueue(1000)
-    for _ in range(10):
-        queue.put(waiting("s_one", size=4000))
-    assert len(queue.take(10, 3 * waiting("s_one", size=4000).bytes)[0]) == 3
-    assert len(queue.take(10, 1)[0]) == 1
-    assert len(queue) == 6
-    assert queue.bytes == 6 * waiting("s_one", size=4000).bytes
 
 
 class Gone:
