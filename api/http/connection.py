@@ -53,13 +53,14 @@ class Connection(HttpToolsProtocol):
         self.detached = False
         self.discarding = False  # the last answer is out; what still comes is thrown away
         self.last_words = b""  # a refusal that waits for earlier answers
+        self.held = b""  # what came and waits until the process has time to look at it
         self.stuck_since = 0.0
         self.evicted = False
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self.active is not None and not self.active.response_complete
+        """Whether a request is being answered, or waits to be looked at."""
+        return bool(self.held) or (self.active is not None and not self.active.response_complete)
 
     @property
     def idle(self) -> bool:
@@ -166,11 +167,6 @@ class Connection(HttpToolsProtocol):
         if self.reading is not Reading.BETWEEN:
             self.since = time.perf_counter()  # it could not go on while reading was paused
         self.flow.resume_reading()
-
-    def read_again(self) -> None:
-        """Go on reading after a rest."""
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read."""

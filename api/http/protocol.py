@@ -18,6 +18,7 @@ from domain.errors import ErrorCode
 from domain.priorities import Work
 
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
+HELD_BYTES_MAX: Final = 64 * 1024
 
 
 class LeanProtocol(Connection):
@@ -49,14 +50,37 @@ class LeanProtocol(Connection):
                 self._farewell(self.shared.refusal(self.server_state.default_headers, ErrorCode.OVERLOADED))
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, and end what it cannot read."""
+        """Read what came, or hold it where it may have to be refused."""
         if self.discarding or self.detached:
             self.discarded_bytes += len(data)
             if self.discarded_bytes > _DISCARD_LIMIT:
                 self.transport.abort()
             return
-        if self.shared.shedder.alert and self._turn_away(data):
+        if self.held:
+            self.held += data
+            if len(self.held) > HELD_BYTES_MAX:
+                self.look()
+        elif self.shared.shedder.alert and self._has_nothing_open():
+            self.held = data
+            self.shared.held.add(self)
+        else:
+            self._feed(data)
+
+    def look(self) -> None:
+        """Refuse what is held, or read it; a no-op where nothing is."""
+        data, self.held = self.held, b""
+        if not data or self.transport.is_closing():
             return
+        if self.shared.stopping or not self.shared.shedder.alert or not self._turn_away(data):
+            self._feed(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Look at what is held first: it came before the end."""
+        self.look()
+        return super().eof_received()
+
+    def _feed(self, data: bytes) -> None:
+        """Feed the parser, and end what it cannot read."""
         reading, headers, pieces = self.reading, self.headers, self.pieces
         try:
             self.parser.feed_data(data)
@@ -75,18 +99,18 @@ class LeanProtocol(Connection):
                 if self.head_bytes > self.shared.limits.head_bytes:
                     self.refuse(ErrorCode.HEADERS_TOO_LARGE)
 
+    def _has_nothing_open(self) -> bool:
+        """Tell whether what comes now begins a request, with nothing before it on this connection."""
+        return (
+            self.reading is Reading.BETWEEN
+            and not self.busy
+            and not self.pipeline
+            and not self.flow.write_paused
+            and not self.shared.stopping
+        )
+
     def _turn_away(self, data: bytes) -> bool:
-        """Refuse a whole request that has nothing before it on this connection; say whether that is done."""
-        if (
-            self.reading is not Reading.BETWEEN
-            or self.busy
-            or self.pipeline
-            or self.flow.write_paused
-            or self.half_closed
-            or self.last_words
-            or self.shared.stopping
-        ):
-            return False
+        """Refuse what is exactly one request; say whether that is done."""
         route = self.shared.refusals.of(data)
         if route is None:
             return False
@@ -95,8 +119,6 @@ class LeanProtocol(Connection):
         common = self.shared.common_lines(self.server_state.default_headers, cacheable=False)
         self.transport.write(self.shared.refusals.answer(common))
         self.shared.refused(route, 503)
-        self.flow.pause_reading()
-        self.shared.resting.rest(self)
         return True
 
     def on_message_begin(self) -> None:

@@ -8,11 +8,11 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.http.client_addresses import ClientAddresses
+from api.http.holding import HeldRequests
 from api.http.lean import LeanRequest, LeanRoute, LeanRoutes, by_framework
 from api.http.problems import PROBLEM_CONTENT_TYPE, problem_bytes
 from api.http.refusing import Refusals
 from api.http.request_ids import RequestIds
-from api.http.resting import RestingConnections
 from api.http.shedding import LoadShedder
 from domain.errors import ErrorCode
 from integrations.telemetry.http_metrics import UNMATCHED, HttpMetrics, RouteMetrics
@@ -58,7 +58,7 @@ class Shared:
         self.limits = limits
         self.addresses = addresses
         self.request_ids = RequestIds()
-        self.resting = RestingConnections()
+        self.held = HeldRequests()
         self.refusals = Refusals(routes, shedder, self.request_ids)
         self.turned_away = LeanRoute("OTHER", UNMATCHED, by_framework)  # what stands for any refused request of its
         self.stopping = False
