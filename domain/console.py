@@ -1,8 +1,9 @@
 """Sessions of staff in the console: short, and in one browser.
 
-A browser holds one cookie, whose content changes while it is used. The use of one that was replaced before ends the
-session, since then two have it: whoever took a copy, and whoever it was taken from. Requests that a browser had sent
-before it saw the new one come within `TURN_GRACE`.
+A browser holds one cookie, which names a key of the browser where that has one: then each request shows it, and a copy
+of the cookie is worth nothing. Besides, the cookie's content changes while it is used. The use of one that was replaced
+before ends the session, since then two have it: whoever took a copy, and whoever it was taken from. Requests that a
+browser had sent before it saw the new one come within `TURN_GRACE`.
 """
 
 from dataclasses import dataclass, field

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,14 @@ from prometheus_client import CollectorRegistry
 
 from api.console.opening import Console, ConsoleParts, make_console
 from api.console.visits import Site
+from api.http.used_proofs import UsedProofs
 from domain.accounts import LookupKind
 from domain.canonical import provider_login, provider_person
 from domain.console import SessionKind
 from domain.ids import new_staff_id
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
+from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.keys.file_kms import FileKms, open_keys
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import CONSOLE, LOOKUP
@@ -80,12 +83,20 @@ def forms_of(page: httpx.Response) -> list[Form]:
 
 
 class Browser:
-    """Somebody's browser: it keeps cookies, and says of its forms where they come from."""
+    """Somebody's browser: it keeps cookies, and says of its forms where they come from; with a key it shows that."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, base: str, address: str = ADDRESS) -> None:
-        self.client = httpx.AsyncClient(transport=transport, base_url=address)
+        self.client = httpx.AsyncClient(
+            transport=transport, base_url=address, event_hooks={"request": [self._show_key]}
+        )
         self.base = base
         self.address = address
+        self.key: ProofKey | None = None
+
+    async def _show_key(self, request: httpx.Request) -> None:
+        if self.key is not None and "dpop" not in request.headers:
+            url = str(request.url.copy_with(query=None))
+            request.headers["dpop"] = make_proof(self.key, request.method, url, time.time(), body=request.content)
 
     async def get(self, path: str = "", **headers: str) -> httpx.Response:
         return await self.client.get(f"{self.base}{path}", headers=headers)
@@ -180,17 +191,19 @@ class ConsoleWorld:
 
     async def sent_back(self, browser: Browser, subject: str, to: str = "") -> str:
         """Begin a sign-in, log in at the issuer, and return where that sends the browser."""
-        begun = await browser.get(f"/sign-in?{urlencode({'to': to})}")
+        key = "" if browser.key is None else browser.key.jkt
+        begun = await browser.get(f"/sign-in?{urlencode({'to': to, 'key': key})}")
         assert begun.status_code == 303, begun.text
         chosen = f"{begun.headers['location']}&{urlencode({'subject': subject})}"
         answer = await self.provider.get(chosen)
         assert answer.status_code == 302, answer.text
         return answer.headers["location"]
 
-    async def signed_in(self, *roles: Role, cell: str = "eu") -> tuple[str, Browser]:
+    async def signed_in(self, *roles: Role, cell: str = "eu", key: ProofKey | None = None) -> tuple[str, Browser]:
         """Return the actor and the browser of somebody new with these roles."""
         staff_id, subject = await self.enrol(*roles, cell=cell)
         browser = self.browser()
+        browser.key = key
         answer = await browser.client.get(await self.sent_back(browser, subject))
         assert answer.status_code == 200, answer.text
         return f"staff:{staff_id}", browser
@@ -218,6 +231,7 @@ async def console_world(
     address: str = ADDRESS,
     sessions: SessionKind = SessionKind.IDENTITY,
     person_claim: str = "",
+    used: UsedProofs | None = None,
 ) -> AsyncIterator[ConsoleWorld]:
     """Make a console over the databases of cells; `settings` as identity and staffing."""
     keys = open_keys(settings, CONSOLE, LOOKUP)
@@ -241,7 +255,7 @@ async def console_world(
         console = make_console(
             Site(address, base, sessions=sessions),
             folder,
-            ConsoleParts(keys, hashes, pools, limits, metrics),
+            ConsoleParts(keys, hashes, pools, limits, metrics, used or UsedProofs({})),
             await open_provider("staff", provider, lifetime),
         )
         staffing = await identity_pools(settings, lifetime, STAFFING, size=2)

@@ -77,11 +77,12 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
     pools, metrics = await identity_pools(settings, lifetime), AuthMetrics(telemetry.registry)
+    used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
-        used=open_used_proofs(settings, lifetime, telemetry),
+        used=used,
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),
@@ -124,7 +125,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         replay_routes(replays, access.require_role(Role.COMPLIANCE), limits),
     ]
     site = Site(public_url, BASE, settings.console_links)
-    parts = ConsoleParts(keys, KeyedLookupHashes(keys), pools, limits, metrics)
+    parts = ConsoleParts(keys, KeyedLookupHashes(keys), pools, limits, metrics, used)
     console = await open_console(settings, site, TEMPLATES, parts, lifetime)
     app = create_app(
         desk,

@@ -4,6 +4,7 @@ Both are sealed, unreadable for scripts, and of this host alone. A session's goe
 pages; that of a sign-in also comes back with whoever the identity provider sends back.
 """
 
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from fastapi import Request, Response
@@ -18,6 +19,22 @@ _SAME_SITE: Final[dict[str, Literal["strict", "lax"]]] = {_SESSION: "strict", _S
 _SUFFIXES: Final = {SessionKind.IDENTITY: "", SessionKind.SURVEYS: "-surveys"}
 
 
+@dataclass(frozen=True, slots=True)
+class HeldCookie:
+    """What the cookie of a session says: which of the session's it is, from 1, and what is to be shown with it.
+
+    `key` is the thumbprint of a key that the browser holds, or empty where it has none.
+    """
+
+    session_id: str
+    turn: int
+    key: str = field(default="", repr=False)
+
+    def turned(self, turn: int) -> "HeldCookie":
+        """Return the cookie with this number of the same session and key."""
+        return replace(self, turn=turn)
+
+
 class Cookies:
     """Sets and reads them. Calls raise DomainError `key_unavailable`.
 
@@ -29,15 +46,16 @@ class Cookies:
         self._suffix = _SUFFIXES[site.sessions]
         self._seal = seal
 
-    async def session(self, request: Request) -> tuple[str, int] | None:
-        """Return the session of a request, and which of its cookies this is; None without a good one."""
+    async def session(self, request: Request) -> HeldCookie | None:
+        """Return what the cookie of a request says; None without a good one."""
         content = await self._read(request, _SESSION)
-        session_id, _, turn = (content or "").partition(" ")
-        return (session_id, int(turn)) if turn.isascii() and turn.isdigit() else None
+        session_id, turn, key = [*(content or "").split(" "), "", ""][:3]
+        return HeldCookie(session_id, int(turn), key) if turn.isascii() and turn.isdigit() else None
 
-    async def of_session(self, session_id: str, turn: int) -> str:
+    async def of_session(self, held: HeldCookie) -> str:
         """Return the cookie of a session, to be set."""
-        return await self._seal.seal(self._use(_SESSION), f"{session_id} {turn}")
+        said = f"{held.session_id} {held.turn} {held.key}".rstrip()
+        return await self._seal.seal(self._use(_SESSION), said)
 
     def set_session(self, answer: Response, cookie: str) -> None:
         """Have a browser keep the cookie of a session until it is closed."""

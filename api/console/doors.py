@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 from fastapi import Request
 
-from api.console.cookies import Cookies
+from api.console.browser_keys import BrowserKeys
+from api.console.cookies import Cookies, HeldCookie
 from api.console.visits import NotSignedInError, Site, Visit, form_of
 from api.http.access import Principal
 from api.http.limits import FrameworkRequest, Limits
@@ -32,13 +33,16 @@ class Door:
         self,
         site: Site,
         cookies: Cookies,
+        keys: BrowserKeys,
         sessions_of: Callable[[str], ConsoleSessions],
+        *,
         limits: Limits,
         metrics: AuthMetrics,
     ) -> None:
         """`sessions_of` raises DomainError `wrong_cell` for a cell that there is not."""
         self._origin = site.origin
         self._cookies = cookies
+        self._keys = keys
         self._sessions_of = sessions_of
         self._limits = limits.subjects(STAFF)
         self._metrics = metrics
@@ -55,7 +59,9 @@ class Door:
 
         async def visit(request: Request) -> Visit:
             check_sender(request, self._origin)
-            session = await self._session(request, watches=watches)
+            held = await self._held(request)
+            await self._keys.require(request, held)
+            session = await self._session(request, held, watches=watches)
             self._limits.take(FrameworkRequest(request), session.staff_id)
             token = form_token(session.form_key)
             principal = Principal(f"staff:{session.staff_id}", session.roles)
@@ -75,8 +81,8 @@ class Door:
     def beside(self, *roles: Role) -> Callable[[Request], Awaitable[Principal]]:
         """Return what lets in staff with any of these roles by their session's cookie, on pages that are not ours.
 
-        Browsers send it along from pages of the same site; which of those may ask has been checked before. No session
-        is kept open, and none goes on to its next cookie.
+        Browsers send it along from pages of the same site; which of those may ask has been checked before. They have no
+        part in the browser's key, so none is asked for. No session is kept open, and none goes on to its next cookie.
 
         It raises DomainError `unauthenticated`, `forbidden`, `rate_limited`, `directory_unavailable`,
         `key_unavailable`.
@@ -87,7 +93,7 @@ class Door:
             if "origin" not in request.headers:  # which every browser sends: this is none
                 raise DomainError(ErrorCode.UNAUTHENTICATED)
             try:
-                session = await self._session(request, watches=True)
+                session = await self._session(request, await self._held(request), watches=True)
             except NotSignedInError as error:
                 raise DomainError(ErrorCode.UNAUTHENTICATED) from error
             self._limits.take(FrameworkRequest(request), session.staff_id)
@@ -101,27 +107,29 @@ class Door:
         """End a session. Raises DomainError `directory_unavailable`."""
         await self._sessions_of(cell_in(CONSOLE_SESSION_ID, visit.session_id) or "").end(visit.session_id)
 
-    async def _session(self, request: Request, *, watches: bool) -> ConsoleSession:
+    async def _held(self, request: Request) -> HeldCookie:
         held = await self._cookies.session(request)
         if held is None:
             raise NotSignedInError
-        session_id, turn = held
-        sessions = self._sessions_of(cell_in(CONSOLE_SESSION_ID, session_id) or "")
-        session = await sessions.get(session_id)
+        return held
+
+    async def _session(self, request: Request, held: HeldCookie, *, watches: bool) -> ConsoleSession:
+        sessions = self._sessions_of(cell_in(CONSOLE_SESSION_ID, held.session_id) or "")
+        session = await sessions.get(held.session_id)
         if session is None:
             raise NotSignedInError(has_ended=True)
-        verdict = judge_cookie(session, turn)
+        verdict = judge_cookie(session, held.turn)
         if verdict is CookieVerdict.REUSED:
-            await sessions.end(session_id)
+            await sessions.end(held.session_id)
             self._metrics.refused(ErrorCode.SESSION_REVOKED)
             log.warning("console_cookie_reused", staff_id=session.staff_id)
             raise NotSignedInError(has_ended=True)
         self._metrics.accepted("console").inc()
         if verdict is CookieVerdict.TURN and not watches:
-            now = turn + 1 if await sessions.turn(session) else await _turned(sessions, session_id)
-            request.state.new_cookie = await self._cookies.of_session(session_id, now)
+            turn = held.turn + 1 if await sessions.turn(session) else await _turned(sessions, held.session_id)
+            request.state.new_cookie = await self._cookies.of_session(held.turned(turn))
         elif verdict is CookieVerdict.REPEAT:
-            request.state.new_cookie = await self._cookies.of_session(session_id, session.turn)
+            request.state.new_cookie = await self._cookies.of_session(held.turned(session.turn))
         return session
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 from fastapi import APIRouter
 
+from api.console.browser_keys import BrowserKeys
 from api.console.cookies import Cookies
 from api.console.doors import Door
 from api.console.pages import Pages
@@ -19,11 +20,13 @@ from api.console.sign_in_routes import add_sign_in_routes
 from api.console.signing_in import SignIn, StaffCell
 from api.console.visits import Site
 from api.http.limits import Limits
+from api.http.used_proofs import UsedProofs
 from domain.accounts import LookupHashes
 from domain.console import ConsoleSessions, SessionKind
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
 from integrations.keys.cookies import CookieSeal
+from integrations.keys.dpop import DpopVerifier, RequestProofs
 from integrations.login.oidc import OidcProvider, open_provider
 from integrations.postgres.console_sessions import PostgresConsoleSessions
 from integrations.postgres.staff_accounts import PostgresStaffAccounts
@@ -52,6 +55,7 @@ class ConsoleParts:
     pools: Mapping[str, asyncpg.Pool]
     limits: Limits
     metrics: AuthMetrics
+    used: UsedProofs
 
 
 async def open_console(
@@ -85,7 +89,8 @@ def make_console(site: Site, folder: Path, parts: ConsoleParts, provider: OidcPr
     sessions = {name: PostgresConsoleSessions(pool, site.sessions) for name, pool in parts.pools.items()}
     cells = {name: StaffCell(PostgresStaffAccounts(pool), sessions[name]) for name, pool in parts.pools.items()}
     pages, cookies = Pages(site, folder), Cookies(site, CookieSeal(parts.keys))
-    door = Door(site, cookies, partial(_of, sessions), parts.limits, parts.metrics)
+    browser_keys = BrowserKeys(RequestProofs(DpopVerifier(), site.public_url), parts.used, parts.metrics)
+    door = Door(site, cookies, browser_keys, partial(_of, sessions), limits=parts.limits, metrics=parts.metrics)
     router = page_router(pages, cookies)
     sign_in = SignIn(provider, parts.hashes, cells)
     add_sign_in_routes(router, pages=pages, cookies=cookies, sign_in=sign_in, door=door, limits=parts.limits)

@@ -34,6 +34,8 @@ SAFE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         "referrer-policy": "same-origin",
     }
 )
+WORKER: Final = "worker.js"
+WORKER_SCOPE: Final = "/console"  # below which all consoles of a host are
 _FOLDER: Final = Path(__file__).parent
 _MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
@@ -70,6 +72,8 @@ class Pages:
         self._templates.globals |= {
             "base": site.base,
             "links": site.others,
+            # Over http consoles of one host are of many origins, which share the cookie and no key
+            "worker": {"file": WORKER, "scope": WORKER_SCOPE} if site.is_secure else None,
             "new_key": partial(secrets.token_urlsafe, 16),
             "asset": lambda name: self.assets.address(site.base, name),
         }

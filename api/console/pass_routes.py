@@ -1,18 +1,15 @@
 """The page on which somebody gives a pass to a program of theirs."""
 
-import re
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from api.console.doors import Door
 from api.console.pages import Pages
 from api.console.passes import StaffPasses
-from api.console.visits import Visit
+from api.console.visits import THUMBPRINT, Visit
 from api.http.models import QueryText
 from domain.errors import DomainError, ErrorCode
-
-_THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def add_pass_routes(router: APIRouter, *, pages: Pages, door: Door, passes: StaffPasses) -> None:
@@ -26,7 +23,7 @@ def add_pass_routes(router: APIRouter, *, pages: Pages, door: Door, passes: Staf
     @router.post("/pass")
     async def give(visit: Anyone) -> Response:
         thumbprint = visit.value("thumbprint")
-        if _THUMBPRINT.fullmatch(thumbprint) is None:
+        if THUMBPRINT.fullmatch(thumbprint) is None:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "thumbprint: not one of a key")
         staff_id = visit.principal.actor.removeprefix("staff:")
         given = await passes.issue(staff_id, visit.principal.roles, thumbprint)

@@ -47,7 +47,7 @@ async def _answer(handle: Callable[[Request], Any], request: Request, pages: Pag
     try:
         answer: Response = await handle(request)
     except NotSignedInError as error:
-        return _not_signed_in(request, pages, has_ended=error.has_ended)
+        return _not_signed_in(request, pages, error)
     except RequestValidationError:
         return pages.refusal(request, DomainError(ErrorCode.MALFORMED_REQUEST))
     except DomainError as error:
@@ -55,7 +55,7 @@ async def _answer(handle: Callable[[Request], Any], request: Request, pages: Pag
     return answer
 
 
-def _not_signed_in(request: Request, pages: Pages, *, has_ended: bool) -> Response:
+def _not_signed_in(request: Request, pages: Pages, error: NotSignedInError) -> Response:
     """Return the page that leads to the sign-in; a part of a page has the browser go to that page."""
     asks = request.method == "GET"
     query = f"?{request.url.query}" if request.url.query else ""
@@ -63,4 +63,5 @@ def _not_signed_in(request: Request, pages: Pages, *, has_ended: bool) -> Respon
     to = f"{pages.site.base}/sign-in?to={quote(place, safe='')}"
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"hx-redirect": pages.site.base})
-    return pages.page("not_signed_in.html", None, status=401, to=to, has_ended=has_ended, is_form=not asks)
+    told = {"has_ended": error.has_ended, "lacks_proof": error.lacks_proof, "is_form": not asks}
+    return pages.page("not_signed_in.html", None, status=401, to=to, **told)

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from api.console.cookies import Cookies
+from api.console.cookies import Cookies, HeldCookie
 from api.console.doors import Door
-from api.console.pages import Pages
+from api.console.pages import WORKER, WORKER_SCOPE, Pages
 from api.console.signing_in import SignIn
-from api.console.visits import Visit
+from api.console.visits import THUMBPRINT, Visit
 from api.http.limits import Limits, limited
 from api.http.models import QueryText
 from domain.errors import DomainError, ErrorCode
@@ -30,11 +30,16 @@ def add_sign_in_routes(
         answer = pages.assets.answer(name)
         if answer is None:
             raise DomainError(ErrorCode.NOT_FOUND)
+        if name == WORKER:
+            answer.headers["service-worker-allowed"] = WORKER_SCOPE
         return answer
 
     @router.get("/sign-in", dependencies=[counted])
-    async def begin(to: Annotated[QueryText, Query(max_length=500)] = "") -> Response:
-        url, kept = await sign_in.begin(pages.site.place(to))
+    async def begin(
+        to: Annotated[QueryText, Query(max_length=500)] = "",
+        key: Annotated[QueryText, Query(pattern=rf"^({THUMBPRINT.pattern})?$")] = "",
+    ) -> Response:
+        url, kept = await sign_in.begin(pages.site.place(to), key)
         answer = RedirectResponse(url, 303)
         await cookies.keep_sign_in(answer, kept)
         return answer
@@ -52,14 +57,15 @@ def add_sign_in_routes(
         try:
             if error:
                 raise DomainError(ErrorCode.LOGIN_FAILED)
-            session, to = await sign_in.finish(kept, state, code, iss)
+            session, to, key = await sign_in.finish(kept, state, code, iss)
         except DomainError as refused:
             answer = pages.refusal(request, refused)
             cookies.drop_sign_in(answer)
             return answer
         answer = pages.page("signed_in.html", None, to=pages.site.place(to))
         cookies.drop_sign_in(answer)
-        cookies.set_session(answer, await cookies.of_session(session.session_id, session.turn))
+        held = HeldCookie(session.session_id, session.turn, key)
+        cookies.set_session(answer, await cookies.of_session(held))
         return answer
 
     @router.post("/sign-out")

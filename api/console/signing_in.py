@@ -52,14 +52,17 @@ class SignIn:
         self._cells = cells
         self._now = now
 
-    async def begin(self, to: str) -> tuple[str, str]:
-        """Return where to send somebody, and what the browser keeps of it; `to` is the page that they want."""
+    async def begin(self, to: str, key: str = "") -> tuple[str, str]:
+        """Return where to send somebody, and what the browser keeps of it; `to` is the page that they want.
+
+        `key` is the thumbprint of the key that the browser will show in the session.
+        """
         state, secret = secrets.token_urlsafe(32), secrets.token_bytes(32)
-        kept = {"state": state, "secret": b64encode(secret).decode(), "to": to, "at": int(self._now())}
+        kept = {"state": state, "secret": b64encode(secret).decode(), "to": to, "key": key, "at": int(self._now())}
         return await self._provider.authorization_url(state, secret), json.dumps(kept)
 
-    async def finish(self, kept: str | None, state: str, code: str, issuer: str) -> tuple[ConsoleSession, str]:
-        """Return a new session of whoever comes back, and the page that they wanted.
+    async def finish(self, kept: str | None, state: str, code: str, issuer: str) -> tuple[ConsoleSession, str, str]:
+        """Return a new session of whoever comes back, the page that they wanted, and the key of their browser.
 
         Raises:
             DomainError: `login_failed`; `forbidden` for who is not on the roll of any cell that can be asked, or is
@@ -75,7 +78,8 @@ class SignIn:
         found = await self._provider.identity(code, state, b64decode(begun["secret"]))
         cell, member = await self._member(found)
         session_id = new_console_session_id(cell)
-        return await self._cells[cell].sessions.open(session_id, member.staff_id, member.roles), begun["to"]
+        session = await self._cells[cell].sessions.open(session_id, member.staff_id, member.roles)
+        return session, begun["to"], begun.get("key", "")
 
     async def _member(self, found: ProviderIdentity) -> tuple[str, StaffMember]:
         """Look for somebody in every cell, by what the provider calls them and by a mail address that it vouches for.

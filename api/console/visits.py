@@ -13,6 +13,7 @@ from domain.console import SessionKind
 from domain.errors import DomainError, ErrorCode
 
 FIELDS_MAX: Final = 20
+THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # of a key (RFC 7638)
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _PLACE: Final = re.compile(r"(/[A-Za-z0-9_.~%-]+)+(\?[A-Za-z0-9_.~%=&-]*)?")
 
@@ -76,11 +77,12 @@ class Visit:
 
 
 class NotSignedInError(Exception):
-    """Nobody is signed in; `has_ended` where somebody was."""
+    """Nobody is signed in; `has_ended` where somebody was, `lacks_proof` where a browser did not show its key."""
 
-    def __init__(self, *, has_ended: bool = False) -> None:
+    def __init__(self, *, has_ended: bool = False, lacks_proof: bool = False) -> None:
         super().__init__()
         self.has_ended = has_ended
+        self.lacks_proof = lacks_proof
 
 
 def form_of(body: bytes) -> dict[str, str]:

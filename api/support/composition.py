@@ -66,11 +66,12 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
     pools, metrics = await identity_pools(settings, lifetime), AuthMetrics(telemetry.registry)
+    used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
-        used=open_used_proofs(settings, lifetime, telemetry),
+        used=used,
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),
@@ -88,7 +89,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     names, hashes = tuple(settings.cells), KeyedLookupHashes(keys)
     site = Site(public_url, BASE, settings.console_links)
     console = await open_console(
-        settings, site, TEMPLATES, ConsoleParts(keys, hashes, pools, limits, metrics), lifetime
+        settings, site, TEMPLATES, ConsoleParts(keys, hashes, pools, limits, metrics, used), lifetime
     )
     staff = access.require_role(Role.SUPPORT, Role.COMPLIANCE)
     app = create_app(

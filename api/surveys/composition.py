@@ -65,11 +65,12 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     limits = await open_limits(settings, keys, lifetime, telemetry)
     pools, metrics = await cell_pools(settings, lifetime), AuthMetrics(telemetry.registry)
     staff_pools = await cell_pools(settings, lifetime, CONSOLE)
+    used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
         voters=TokenVerifier(VoterClaims, VOTER_ACCESS, voter_keys),
         proofs=RequestProofs(DpopVerifier(), public_url),
-        used=open_used_proofs(settings, lifetime, telemetry),
+        used=used,
         limits=limits,
         metrics=metrics,
         clients=ApiClients(pools),
@@ -82,7 +83,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
     objects = FileObjectStore(objects_folder)
-    parts = ConsoleParts(keys, KeyedLookupHashes(keys), staff_pools, limits, metrics)
+    parts = ConsoleParts(keys, KeyedLookupHashes(keys), staff_pools, limits, metrics, used)
     site = Site(public_url, BASE, settings.console_links, SessionKind.SURVEYS)
     console = await open_console(settings, site, TEMPLATES, parts, lifetime)
     app = create_app(

@@ -42,8 +42,15 @@ from tests.limits_world import lonely_limits
 __all__ = ["town"]
 
 WITHIN_MS = 20_000
-# Chromium as root, which calls nobody
-_SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+# Chromium as root, which calls nobody; a worker of a page asks for the certificate apart from it
+_SWITCHES = (
+    "--no-sandbox",
+    "--ignore-certificate-errors",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-sync",
+)
 _STARTED_WITHIN_S = 20
 
 
@@ -69,8 +76,9 @@ class Staff:
 
     def _said(self, said: ConsoleMessage) -> None:
         place = said.location["url"]
-        if said.type == "error" and place.startswith(self.address) and place != f"{self.address}{self.base}":
-            self.complaints.append(f"{place}: {said.text}")  # but of the first page: nobody is signed in there yet
+        is_asked_again = said.text.endswith("a status of 401 (Unauthorized)")  # as a page whose address was typed in
+        if said.type == "error" and place.startswith(self.address) and not is_asked_again:
+            self.complaints.append(f"{place}: {said.text}")
 
     async def signed_in(self, *roles: Role, **options: Any) -> tuple[str, Page]:
         """Sign in somebody new as a person does, and return their actor and the first page."""

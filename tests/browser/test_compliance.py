@@ -53,6 +53,7 @@ async def test_a_program_is_given_a_pass_by_keyboard_alone(officers: Staff) -> N
     _, page = await officers.signed_in(Role.AUDITOR)
     key = ProofKey.generate()
     await page.goto(f"{officers.address}{BASE}/pass?key={key.jkt}")
+    await page.get_by_label("Thumbprint").wait_for()
     await accessible(page)
     assert await page.get_by_label("Thumbprint").input_value() == key.jkt
     await page.get_by_role("button", name="Give it a pass").focus()
@@ -93,5 +94,6 @@ async def test_an_entry_is_found_without_scripts(reading: tuple[Searcher, Staff]
     await page.get_by_text(made.staff[0]).wait_for()
     _, other = await officers.signed_in(Role.COMPLIANCE)  # axe is a script
     await other.goto(address)
+    await other.get_by_role("heading", name=f"Found in {CELL}").wait_for()
     await accessible(other)
     assert officers.complaints == []

@@ -1,5 +1,6 @@
 """The pages of support in a real Chromium: what people do with them, with keyboard, phone and without scripts too."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -117,6 +118,7 @@ async def test_a_refusal_is_a_page_like_any_other(staff: Staff, wanted: str) -> 
     roles = (Role.SUPPORT,) if wanted else (Role.AUDITOR,)
     _, page = await staff.signed_in(*roles)
     await page.goto(f"{staff.address}{BASE}{wanted or '/stuck'}")
+    await page.get_by_role("link", name="To the first page").wait_for()
     await page.get_by_role("alert").wait_for()
     await accessible(page)
     staff.complaints.clear()  # a browser says so of every answer that is an error
@@ -133,3 +135,35 @@ async def test_temporals_ui_is_answered_by_the_session_where_it_is_of_the_same_s
         await page.goto(origin)
         assert await page.evaluate(ask, f"{staff.address}/v1/support/codec/decode") == status
     staff.complaints.clear()  # a browser says so of an answer that is an error
+
+
+async def test_a_copy_of_the_cookie_opens_nothing_on_another_device(staff: Staff) -> None:
+    ann, page = await staff.signed_in(Role.SUPPORT)
+    elsewhere = await staff.context()
+    await elsewhere.add_cookies(await page.context.cookies())  # type: ignore[arg-type]
+    thief, loaded = await elsewhere.new_page(), asyncio.Semaphore(0)
+    thief.on("load", lambda _: loaded.release())
+    for address in (BASE, f"{BASE}/stuck"):
+        await thief.goto(f"{staff.address}{address}")
+        async with asyncio.timeout(20):
+            for _ in range(2):  # the page asks for itself again, with a key of its own
+                await loaded.acquire()
+        await thief.get_by_text("has not shown that it is the one that signed in").wait_for()
+        await accessible(thief)
+        assert ann not in await thief.content()
+    # Whoever signed in goes on, however they come to a page
+    there = page.get_by_role("heading", name=staff.first, exact=True)
+    await page.goto(f"{staff.address}{BASE}")
+    await there.wait_for()
+    await page.reload()
+    await there.wait_for()
+    past_workers = await page.context.new_cdp_session(page)
+    await past_workers.send("Page.reload", {"ignoreCache": True})
+    await there.wait_for()
+    await page.get_by_role("link", name="What is late").click()
+    await page.get_by_role("heading", name="What is late").wait_for()
+    await page.go_back()
+    await there.wait_for()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("heading", name="Signed out").wait_for()
+    staff.complaints.clear()  # a browser says so of every answer that is an error

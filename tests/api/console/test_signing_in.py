@@ -4,22 +4,28 @@ import asyncio
 import hashlib
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import asyncpg
 import httpx
 import pytest
 
 from api.console.opening import ConsoleParts, open_console
+from api.console.pages import Pages
 from api.console.visits import Site
 from domain.console import SESSION_LIFETIME, TURN_AFTER, TURN_GRACE
 from domain.tokens import Role
 from integrations.keys.cookies import CookieSeal
+from integrations.keys.dpop import AGE_MAX_S
+from integrations.keys.dpop_keys import ProofKey, make_proof
 from integrations.settings import Environment
 from integrations.vendor_settings import StaffProviderSettings
 from tests.conftest import SettingsFor
@@ -29,6 +35,12 @@ from tests.limits_world import lonely_limits
 ROOT = Path(__file__).parents[3]
 Owner = Callable[[str], Awaitable[Any]]
 
+POLICY = {
+    "default-src 'none'",
+    *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src", "form-action")),
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+}
 _OLDER = """
 UPDATE identity.login_transaction SET subject = concat_ws(' ', split_part(subject, ' ', 1),
     split_part(subject, ' ', 2)::bigint - $2, split_part(subject, ' ', 3), split_part(subject, ' ', 4)::bigint - $2)
@@ -97,11 +109,7 @@ async def test_every_answer_lets_nothing_in_from_elsewhere(world: ConsoleWorld) 
     answers = [await browser.get(path) for path in paths] + [await stranger.get(path) for path in paths]
     assert {answer.status_code for answer in answers} == {200, 303, 401, 403, 404}
     for answer in answers:
-        policy = answer.headers["content-security-policy"]
-        assert policy.startswith("default-src 'none'; ")
-        assert "frame-ancestors 'none'" in policy
-        assert "unsafe" not in policy
-        assert "//" not in policy
+        assert set(answer.headers["content-security-policy"].split("; ")) == POLICY
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "same-origin"
         assert ("no-store" in answer.headers["cache-control"]) is ("/static/console" not in str(answer.url))
@@ -193,6 +201,97 @@ async def test_a_copy_of_a_cookie_is_noticed_and_ends_the_session(world: Console
     ended = await browser.get()
     assert (ended.status_code, "Your session has ended" in ended.text) == (401, True)
     assert await owner.fetchval(_LEFT, f"{staff_of(actor)} %") == 0
+
+
+async def test_a_copy_of_a_cookie_is_worth_nothing_without_the_key_of_its_browser(
+    world: ConsoleWorld, owner_pool: Owner
+) -> None:
+    owner = await owner_pool("eu")
+    actor, browser = await world.signed_in(Role.SUPPORT, key=ProofKey.generate(algorithm="ES256"))
+    page = await browser.get()
+    assert actor in page.text
+    thief = world.browser()
+    for turned in (False, True):
+        thief.cookie = browser.cookie
+        for key in (None, ProofKey.generate(), ProofKey.generate(algorithm="ES256")):
+            thief.key = key
+            for answer in (await thief.get(), await thief.submit(page, "/sign-out")):
+                assert (answer.status_code, actor in answer.text, set_cookies(answer)) == (401, False, {})
+        assert (await browser.get()).status_code == 200  # they go on as if nothing had been tried
+        if not turned:
+            await grow_older(owner, actor, TURN_AFTER.total_seconds())
+            assert (await browser.get()).status_code == 200
+            assert browser.cookie != thief.cookie  # and the next one is bound as well
+    part = await thief.get("/watched", **{"HX-Request": "true"})
+    assert (part.status_code, part.headers["hx-redirect"]) == (401, "/console")
+
+
+async def test_a_proof_is_of_one_request(world: ConsoleWorld) -> None:
+    _, browser = await world.signed_in(Role.SUPPORT, key=ProofKey.generate(algorithm="ES256"))
+    key, page = browser.key, await browser.get()
+    assert key is not None
+    fields = {"token": forms_of(page)[0].fields["token"], "word": "yes"}
+    url, now, body = f"{ADDRESS}/console", time.time(), urlencode(fields).encode()
+    proof = make_proof(key, "GET", url, now)
+    assert [(await browser.get("", dpop=proof)).status_code for _ in range(2)] == [200, 401]
+    for other in (
+        make_proof(key, "GET", f"{url}/watched", now),
+        make_proof(key, "POST", url, now),
+        make_proof(key, "GET", url, now - AGE_MAX_S - 2),
+        "",
+    ):
+        assert (await browser.get("", dpop=other)).status_code == 401
+    said = f"{url}/said"
+    for other in (make_proof(key, "POST", said, now), make_proof(key, "POST", said, now, body=body + b"&more=1")):
+        answer = await browser.post("/console/said", fields, dpop=other)
+        assert (answer.status_code, "Nothing was done" in answer.text) == (401, True)
+    assert (await browser.post("/console/said", fields)).status_code == 200
+
+
+async def test_a_session_is_one_at_every_process(
+    world: ConsoleWorld, elsewhere: ConsoleWorld, owner_pool: Owner
+) -> None:
+    actor, browser = await world.signed_in(Role.SUPPORT, key=ProofKey.generate(algorithm="ES256"))
+    second, thief = elsewhere.browser(), elsewhere.browser()
+    second.key, second.client.cookies = browser.key, browser.client.cookies
+    for one, other in ((browser, second), (second, browser)):
+        await grow_older(await owner_pool("eu"), actor, TURN_AFTER.total_seconds())
+        before = browser.cookie
+        answers = await asyncio.gather(one.get(), other.get(), one.get(), other.get())
+        assert {answer.status_code for answer in answers} == {200}
+        assert browser.cookie != before
+        thief.cookie = browser.cookie
+        assert (await thief.get()).status_code == 401
+    key = browser.key
+    assert key is not None
+    proof = make_proof(key, "GET", f"{ADDRESS}/console", time.time())
+    assert [(await each.get("", dpop=proof)).status_code for each in (browser, second)] == [200, 401]
+    await second.submit(await browser.get(), "/sign-out")
+    thief.cookie = before
+    assert [(await each.get()).status_code for each in (browser, second, thief)] == [401, 401, 401]
+
+
+@pytest.mark.parametrize("key", ["x", "a" * 44, "<script>", "a" * 42 + "."])
+async def test_what_is_no_key_begins_no_sign_in(world: ConsoleWorld, key: str) -> None:
+    assert (await world.browser().get(f"/sign-in?{urlencode({'key': key})}")).status_code == 400
+
+
+async def test_a_worker_shows_the_key_for_every_console_of_the_host_and_over_tls_alone(world: ConsoleWorld) -> None:
+    stranger = await world.browser().get()
+    worker = re.search(r'data-worker="([^"]+)" data-scope="([^"]+)"', stranger.text)
+    assert worker is not None
+    assert "data-lacks-proof" not in stranger.text
+    answer = await world.browser().client.get(unescape(worker[1]))
+    assert answer.headers["service-worker-allowed"] == worker[2] == "/console"
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "service-worker-allowed" not in (await world.browser().get("/static/device.js")).headers
+    plain = Pages(replace(world.console.pages.site, public_url="http://127.0.0.1:8108"))
+    told = {"to": "/", "has_ended": False, "lacks_proof": False, "is_form": False}
+    assert "data-worker" not in plain.part("not_signed_in.html", None, **told)
+    _, browser = await world.signed_in(Role.SUPPORT, key=ProofKey.generate(algorithm="ES256"))
+    browser.key = None
+    assert "data-lacks-proof" in (await browser.get()).text
+    assert "data-lacks-proof" not in (await browser.post("/console/said", {"word": "yes"})).text
 
 
 async def test_a_session_ends_by_itself_also_while_a_page_asks_on(world: ConsoleWorld, owner_pool: Owner) -> None:
@@ -290,7 +389,7 @@ async def test_a_part_of_a_page_that_fails_leaves_what_is_shown(world: ConsoleWo
 async def test_production_has_no_console_without_tls(settings_for: SettingsFor) -> None:
     provider = StaffProviderSettings(issuer="https://staff.example.org/", client_id="console")
     bare = settings_for().model_copy(update={"environment": Environment.PRODUCTION, "staff_provider": provider})
-    parts = ConsoleParts(*(cast("Any", None),) * 5)
+    parts = ConsoleParts(*(cast("Any", None),) * 6)
     async with AsyncExitStack() as lifetime:
         for address in ("http://127.0.0.1:8108", "http://console.example.org"):
             with pytest.raises(ValueError, match="without TLS"):
