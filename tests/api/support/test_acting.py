@@ -13,10 +13,11 @@ from temporalio.worker import Worker
 
 from activities.unlocking import UnlockingActivities
 from domain.audit import AuditEntry
+from domain.contracts.support import CaseAction, CaseActionTaken, UnlockAccountInput
 from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus
 from domain.errors import DomainError, ErrorCode
-from domain.ids import new_attempt_id, new_recovery_id, new_registration_id
+from domain.ids import new_attempt_id, new_recovery_id, new_registration_id, verify_identity_workflow_id
 from domain.mailing import MessageKind
 from domain.tokens import Role
 from integrations.postgres.account_locks import PostgresAccountLocks
@@ -116,6 +117,41 @@ class NoAnswer:
         raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE)
 
 
+class Obliging:
+    """Processes that take whatever they are asked for; `asked` says which and for what."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def take(self, workflow_id: str, action: CaseAction) -> CaseActionTaken:
+        self.asked.append((workflow_id, action.action))
+        return CaseActionTaken(stage="proofing")
+
+    async def unlock(self, request: UnlockAccountInput) -> CaseActionTaken:
+        raise AssertionError(request)
+
+
+async def test_a_process_is_asked_once_for_each_key_and_never_at_another_stage(
+    town: Town, owner_pool: OwnerPool
+) -> None:
+    owner, registration, processes = await owner_pool("eu"), new_registration_id("eu"), Obliging()
+    await town.cells["eu"].registrations.begin(registration, await make_account(town.cells["eu"].pool), "DE")
+    path = f"cases/{registration}/actions"
+    async with staff_desk(town, owner, actions=processes) as desk:
+        for action in ("look_now", "ask_again", "unlock"):  # of a later stage, whatever a process would say
+            early = await desk.post(path, key=f"early-{action}", action=action, reason="voter_asked")
+            assert code_of(early) == (409, "case_stage")
+        assert processes.asked == []
+        await owner.execute(
+            "UPDATE identity.registration SET stage = 'proofing', case_no = 2 WHERE registration_id = $1", registration
+        )
+        for _ in range(3):
+            taken = await desk.post(path, action="look_now", reason="voter_asked")
+            assert (taken.status_code, taken.json()["stage"]) == (200, "proofing")
+        # Of the second case: after an appeal there is another one
+        assert processes.asked == [(verify_identity_workflow_id("eu", registration, 2), "look_now")]
+
+
 async def test_nothing_is_done_without_its_entry_and_without_an_answer_the_same_key_goes_on(
     town: Town, owner_pool: OwnerPool
 ) -> None:
@@ -192,6 +228,10 @@ async def test_compliance_lifts_a_suspension(town: Town, owner_pool: OwnerPool) 
     account = await cell.accounts.get(voter)
     assert account is not None
     assert account.status is VoterStatus.ACTIVE
+    roles = await owner.fetch(
+        "SELECT DISTINCT body->>'role' FROM audit.entry WHERE body->>'subject' = $1", registration
+    )
+    assert [role for (role,) in roles] == ["compliance"]
 
 
 async def act(support: Support, case_id: str, action: str, key: str, /, *roles: Role, **fields: Any) -> httpx.Response:

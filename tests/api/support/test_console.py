@@ -10,6 +10,7 @@ import httpx
 
 from api.support.composition import BASE, TEMPLATES
 from domain.cases import Step, StepKind
+from domain.contracts.registration import VerifiedIdentity
 from domain.tokens import Role
 from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import StaffDesk, support_app
@@ -154,6 +155,24 @@ class Scripted:
     async def of(self, _workflow_id: str) -> Sequence[Step]:
         now = datetime.now(UTC)
         return [Step(now, StepKind.ACTIVITY, SCRIPT, SCRIPT, SCRIPT, code=SCRIPT, by=SCRIPT)]
+
+
+class Decided:
+    """Timelines in which somebody was found to be who they are."""
+
+    async def of(self, _workflow_id: str) -> Sequence[Step]:
+        came = VerifiedIdentity(decision="approved", person_id="p_somebody")
+        return [Step(datetime.now(UTC), StepKind.ACTIVITY, "VerifyIdentity", "decide", "completed", came=came)]
+
+
+async def test_a_timeline_shows_a_person_to_compliance_alone(town: Town) -> None:
+    registration: str = (await town.begin()).json()["registrationId"]
+    async with console(town, timelines=Decided()) as world:
+        for role, is_seen in ((Role.SUPPORT, False), (Role.COMPLIANCE, True)):
+            _, browser = await world.signed_in(role)
+            for path in (f"/cases/{registration}", f"/cases/{registration}/timeline"):
+                shown = (await browser.get(path)).text
+                assert ("approved" in shown, "p_somebody" in shown) == (True, is_seen)
 
 
 async def test_a_script_in_a_name_is_text(town: Town) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -70,6 +70,8 @@ async def test_open_cases_of_any_kind_are_listed_by_their_age(town: Town, suppor
             assert await listed(look, case_id, older_than="3600") is None
             assert await listed(look, case_id, escalated="true") is None
             assert await listed(look, case_id, stage="review", older_than="0") is None
+        assert await listed(look, registration, stage="contact_proof")
+        assert await listed(look, registration, stage="contact_proof", older_than="3600") is None
     finally:
         await handle.terminate()
 
@@ -77,6 +79,22 @@ async def test_open_cases_of_any_kind_are_listed_by_their_age(town: Town, suppor
         return await listed(look, request, older_than="0") is None
 
     await eventually(is_over)
+
+
+async def test_a_recovery_is_at_the_stage_that_its_link_is_at(
+    town: Town, support: Support, owner_pool: OwnerPool
+) -> None:
+    cell, now, owner = town.cells["eu"], datetime.now(UTC), await owner_pool("eu")
+    voter, end = await make_account(cell.pool), "UPDATE identity.recovery SET expires_at = now() WHERE request_id = $1"
+    for letter, asked_at, stage in (("c", now - timedelta(days=2), "expired"), ("d", now, "sent")):
+        request, token = new_recovery_id("eu"), f"rk_eu_{letter * 43}"
+        await cell.recoveries.begin(request, voter, token, asked_at)
+        if stage == "expired":
+            await owner.execute(end, request)
+        case = (await support.found("cases", voter=voter))["cases"][0]
+        assert (case["caseId"], case["stage"]) == (request, stage)
+    await cell.recoveries.finish(token, b"hash")
+    assert (await support.found("cases", voter=voter))["cases"][0]["stage"] == "recovered"
 
 
 async def test_what_was_escalated_is_found_by_whoever_should_look(town: Town, owner_pool: OwnerPool) -> None:
