@@ -7,6 +7,7 @@ by one under `checkpoints/`, since nothing that is stored is ever replaced.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.audit import CATALOGUE_LOG, ENTRY_MAX
@@ -17,6 +18,8 @@ CHECKPOINTS: Final = "checkpoints"
 NEWEST: Final = "checkpoint"  # in a copy, which may be replaced: where C2SP tlog-tiles has the newest tree head
 CHECKPOINT_ELEMENTS: Final = 4  # of three digits each: sizes sort as their names do, and a folder has few of them
 _LENGTH_BYTES: Final = 2
+_TURN: Final = timedelta(minutes=1)  # as often as a log is sealed
+_FIRST_TURN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _SIZE_PATH = re.compile(r"(x\d{3}/){3}\d{3}")
 
 
@@ -58,6 +61,14 @@ def checkpoint_path(size: int) -> str:
 def size_at(path: str) -> int | None:
     """Return the size that a path of a checkpoint (behind `checkpoints/`) names, or None where it is none."""
     return int(path.replace("/", "").replace("x", "")) if _SIZE_PATH.fullmatch(path) else None
+
+
+def tile_in_turn(now: datetime, tiles: int, step: int) -> int:
+    """Return the first tile of the piece of `step` tiles whose turn it is.
+
+    Within as many minutes as there are pieces each has one, and nobody has to keep which was the last.
+    """
+    return (now - _FIRST_TURN) // _TURN % -(-tiles // step) * step
 
 
 def bundle(leaves: Sequence[bytes]) -> bytes:

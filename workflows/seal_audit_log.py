@@ -1,13 +1,12 @@
 """One step of an audit log: entries get their places, go into tiles, and the tree over them is signed."""
 
-from datetime import UTC, datetime, timedelta
-
 from temporalio import workflow
 
 from workflows.policies import SEAL
 
 with workflow.unsafe.imports_passed_through():
     from activities.audit_sealing import AuditSealingActivities
+    from domain.audit_log import tile_in_turn
     from domain.contracts.audit import (
         AuditTreeHead,
         CompareAuditLogInput,
@@ -17,9 +16,6 @@ with workflow.unsafe.imports_passed_through():
         SequencedAuditLog,
     )
     from domain.merkle_tiles import TILE_WIDTH
-
-_EVERY = timedelta(minutes=1)
-_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @workflow.defn(name="SealAuditLog")
@@ -61,10 +57,11 @@ class SealAuditLogWorkflow:
         tiles, step = -(-size // TILE_WIDTH), request.compare_tiles
         if not tiles or not step:
             return 0
-        turn = (workflow.now() - _EPOCH) // _EVERY  # which piece it is the turn of needs no state
         compared: ComparedAuditLog = await workflow.execute_activity_method(
             AuditSealingActivities.compare_audit_log,
-            CompareAuditLogInput(log=request.log, size=size, first=turn % -(-tiles // step) * step, tiles=step),
+            CompareAuditLogInput(
+                log=request.log, size=size, first=tile_in_turn(workflow.now(), tiles, step), tiles=step
+            ),
             **SEAL,
         )
         return compared.entries

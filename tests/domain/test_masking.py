@@ -94,6 +94,14 @@ def test_a_field_that_nobody_decided_on_is_left_out() -> None:
     assert masked(Later(registration_id="r", revision=1, stage="review"), set(Role)) == {}
 
 
+def test_a_value_of_a_kind_that_nobody_decided_on_is_masked() -> None:
+    class Renamed(Contract):
+        stage: dict[str, str]
+
+    Renamed.__name__ = NoteStageInput.__name__
+    assert masked(Renamed(stage={"mail": "anna@example.org"}), set(Role)) == {"stage": MASK}
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [

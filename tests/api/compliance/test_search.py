@@ -294,6 +294,20 @@ async def test_a_search_that_was_destroyed_is_made_anew_and_answers_as_before(
     assert await searcher.owner.fetch(ROWS) == rows
 
 
+async def test_a_search_says_nothing_beyond_what_it_has_taken_up_and_what_is_sealed(searcher: Searcher) -> None:
+    await searcher.write(*case().entries)
+    size, index = await searcher.searched(), PostgresLogSearch(searcher.owner)
+    assert await index.extend(size + 1, size + 9, ()) == size
+    assert await index.size() == size
+    await searcher.owner.execute("UPDATE audit.search_mark SET indexed = $1", size + 9)
+    planted = "INSERT INTO audit.search VALUES ($1, now(), 'survey.certified', 'staff:u_planted', 's_x')"
+    await searcher.owner.execute(planted, size + 5)
+    page = (await searcher.get(actor="staff:u_planted")).json()
+    assert (page["entries"], page["searched"]) == ([], size)
+    assert (await searcher.indexing.compare(repair=True)).first == f"place {size} is none of the log"
+    assert await index.size() == size
+
+
 async def test_an_entry_that_says_something_else_than_it_is_found_by_is_a_fault(searcher: Searcher) -> None:
     made = case()
     await searcher.write(*made.entries)
