@@ -248,6 +248,18 @@ async def test_what_is_wrapped_under_an_old_version_anywhere_keeps_it(vault: Vau
     assert len((await vault.rotate(grace_days=0)).destroyed) == 2
 
 
+async def test_a_survey_that_no_cell_has_keeps_the_versions_of_both_its_keys(vault: Vault) -> None:
+    survey_id, _, _ = await vault.publish()
+    unpublished = new_survey_id()  # under which its keys were not wrapped, so that they cannot be wrapped anew
+    vault.catalogue.surveys[unpublished] = vault.catalogue.surveys[survey_id].model_copy(
+        update={"survey_id": unpublished}
+    )
+    vault.today = datetime.now(UTC).date()
+    assert (await vault.rotate(grace_days=0)).destroyed == ()
+    del vault.catalogue.surveys[unpublished]
+    assert len((await vault.rotate(grace_days=0)).destroyed) == 2
+
+
 async def test_a_cell_that_was_restored_gets_the_keys_of_the_catalogue(vault: Vault) -> None:
     survey_id, _, _ = await vault.publish()
     old = vault.catalogue.surveys[survey_id]

@@ -153,6 +153,7 @@ async def test_a_login_that_waits_is_worthless_once_the_account_is_recovered(tow
 async def test_a_login_that_waits_is_worthless_once_its_voter_logs_out_everywhere(town: LoginTown) -> None:
     person = await town.person(password=PASSWORD)
     app = await town.totp(person)
+    await town.log_in(person)
     thief = Person(person.voter_id, person.mail)
     attempt_id = (await town.log_in(thief)).json()["attemptId"]
     await town.auth.desk.end_all(person.voter_id, EndReason.LOGGED_OUT_EVERYWHERE)
