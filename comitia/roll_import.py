@@ -148,8 +148,13 @@ def _rows(source: Path) -> Iterator[Row]:
     with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         table = csv.DictReader(file)
         check_columns(table.fieldnames or ())
-        for number, row in enumerate(table, start=1):
-            yield Row(number, table.line_num, entry_of(row))
+        line = table.line_num
+        try:
+            for number, row in enumerate(table, start=1):
+                line = table.line_num
+                yield Row(number, line, entry_of(row))
+        except csv.Error as error:  # a quote that nothing closes: what follows would be read as one field
+            raise ValueError(f"what follows line {line} is no row: {error}") from None
 
 
 def _digest(source: Path) -> str:

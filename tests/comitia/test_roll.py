@@ -210,6 +210,23 @@ async def test_an_import_that_was_interrupted_goes_on(
     assert len(await on_roll(owner_pool, survey)) == 35
 
 
+async def test_a_list_is_read_as_it_is_imported_and_what_came_before_a_broken_row_is_told(
+    data: Path,
+    rolls: dict[str, asyncpg.Pool],
+    owner_pool: OwnerPool,
+    hashes: KeyedLookupHashes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roll_import, "CHUNK", 10)
+    survey, source, report = new_survey_id(), data / "roll.csv", data / "report"
+    rows = "".join(f"DEU,passport,{secrets.token_hex(5)}\n" for _ in range(25))
+    source.write_text("country,kind,number\n" + rows + '"DEU,passport,never closed\n' + "x" * 200_000)
+    with pytest.raises(ValueError, match="follows line 26 is no row"):
+        await importing(rolls, hashes, survey).run(source, report)
+    assert [(row[0], row[2]) for row in outcomes(report)] == [(str(n), "enrolled") for n in range(1, 21)]
+    assert len(await on_roll(owner_pool, survey)) == 20
+
+
 async def test_imports_of_one_list_at_once_come_to_one_roll(
     data: Path, rolls: dict[str, asyncpg.Pool], owner_pool: OwnerPool, hashes: KeyedLookupHashes
 ) -> None:
@@ -247,6 +264,7 @@ async def test_a_report_of_something_else_is_not_written_on(
         ("name\nAnna\n", {}, "must name voter_id"),
         ("country,kind\nDEU,passport\n", {}, "must name voter_id"),
         ("", {}, "must name voter_id"),
+        ('voter_id\n"' + "x" * 200_000, {}, "follows line 1 is no row"),
         ("voter_id\n", {"--survey": "mine"}, "no id of a survey"),
         ("voter_id\n", {"--cell": "mars"}, "no cell mars"),
     ],
