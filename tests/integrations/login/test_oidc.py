@@ -170,7 +170,9 @@ async def test_an_audience_among_others_needs_the_authorized_party(provider: Pro
     assert await finish(provider, await provider.visit())
 
 
-@pytest.mark.parametrize("confusion", ["none", "None", "HS256", "unknown kid", "no kid", "jwk", "at+jwt", "bit"])
+@pytest.mark.parametrize(
+    "confusion", ["none", "None", "HS256", "unknown kid", "no kid", "jwk", "at+jwt", "crit", "bit"]
+)
 async def test_a_token_that_confuses_verifiers_is_refused(
     provider: Provider, confusion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +192,7 @@ async def test_a_token_that_confuses_verifiers_is_refused(
         "no kid": lambda claims: jwt.encode(claims, key.private, "RS256", {"typ": "JWT"}),
         "jwk": lambda claims: jwt.encode(claims, key.private, "RS256", {"typ": "JWT", "jwk": key.jwk}),
         "at+jwt": lambda claims: whole(provider.issuer, claims, typ="at+jwt"),
+        "crit": lambda claims: jwt.encode(claims, key.private, "RS256", {**header, "crit": ["exp"], "exp": 1}),
         "bit": altered,
     }
 
