@@ -51,6 +51,23 @@ async def test_votes_are_paused_and_resumed_in_every_cell_and_the_end_comes_all_
         await world.replayed("run-survey-paused")
 
 
+async def test_a_pause_outlives_the_run_whose_history_was_long(client: Client) -> None:
+    async with working(client) as world:
+        await world.publish()
+        paused = await steer(world, paused=True)
+        before = (await world.handle.describe()).run_id
+        for _ in range(4):  # Temporal suggests another run at 4 MiB
+            await world.handle.signal("unheard", "x" * 1_500_000)
+        assert await steer(world, paused=True) == paused
+        async with asyncio.timeout(60):
+            while (await world.handle.describe()).run_id == before:
+                await asyncio.sleep(0.02)
+        assert (await steer(world, paused=False)).version == paused.version + 1
+        assert [cell.intakes for cell in world.cells.values()] == [[True, False]] * 2
+        assert world.catalogue.frozen == 1
+        await world.finish()
+
+
 async def test_a_cell_that_is_away_keeps_no_other_from_being_paused_and_resumed(client: Client) -> None:
     async with working(client) as world:
         eu, us = world.cells["eu"], world.cells["us"]
