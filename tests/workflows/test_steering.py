@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from domain.contracts.surveys import ExtendSurvey, SteerIntake, SurveyChanged
+from domain.contracts.surveys import ExtendSurvey, SteerIntake, SurveyChanged, SurveyStage
 from domain.errors import ErrorCode
 from tests.workflows.survey_world import World, happens, working
 from workflows.run_survey import RunSurveyWorkflow
@@ -144,6 +144,25 @@ async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_w
         await world.handle.result()
         assert finished.finish_at == world.survey.finish_at == eu.windows[-1].finish_at == us.windows[-1].finish_at
         await world.replayed("run-survey-finished-while-extending")
+
+
+async def test_an_end_that_passes_while_it_is_moved_is_no_end(client: Client) -> None:
+    first = datetime.now(UTC) + timedelta(seconds=9)
+    async with working(client, finish_at=first) as world:
+        await world.publish()
+
+        async def held_up(step: str) -> None:
+            if step == "extend_survey":
+                await asyncio.sleep((first - datetime.now(UTC)).total_seconds() + 0.5)
+
+        world.after = held_up
+        extended = await extend(world, first + timedelta(hours=1))
+        assert datetime.now(UTC) > first
+        assert extended.finish_at == first + timedelta(hours=1)
+        assert await world.handle.query(RunSurveyWorkflow.stage) is SurveyStage.PUBLISHED
+        assert (await steer(world, paused=True)).finish_at == extended.finish_at
+        assert world.catalogue.finished == 0
+        await world.finish()
 
 
 async def test_what_has_no_end_or_nearly_ends_is_not_extended(client: Client) -> None:
