@@ -99,7 +99,7 @@ class PayAloud:
 
     @workflow.run
     async def run(self, whom: str) -> str:
-        print("paying")  # noqa: T201 - as somebody does who looks for a fault
+        print("paying", flush=True)  # noqa: T201 - as somebody does who looks for a fault
         await _do("pay", whom)
         raise RuntimeError(f"{whom} would be named")
 

@@ -67,6 +67,7 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, staff: Staff) -> No
     await accessible(page)
     await page.get_by_role("button", name="Sign out").click()
     await page.get_by_role("heading", name="Signed out").wait_for()
+    await accessible(page)
     assert staff.complaints == []
 
 
