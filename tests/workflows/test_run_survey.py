@@ -195,6 +195,20 @@ async def test_an_end_that_passed_while_a_cell_was_away_leaves_an_empty_window(c
         await happens(lambda: world.catalogue.finished == 1)
 
 
+async def test_an_end_asked_for_after_the_scheduled_one_moves_nothing(client: Client) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=8)
+    world = World(client, finish_at=end)
+    async with asyncio.timeout(120):
+        async with world.worker():
+            await world.publish()
+        finishing = asyncio.create_task(world.finish())  # nobody is there to hear either
+        await asyncio.sleep((end - datetime.now(UTC)).total_seconds() + 0.3)
+        async with world.worker():
+            assert (await finishing).finish_at == end
+            await world.handle.result()
+    assert {cell.windows[-1].finish_at for cell in world.cells.values()} == {end}
+
+
 async def test_a_run_that_is_handed_an_open_survey_goes_on_with_it(client: Client) -> None:
     async with working(client) as world:
         opened = await world.publish()

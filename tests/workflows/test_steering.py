@@ -147,7 +147,7 @@ async def test_an_extension_waits_for_a_cell_that_is_away_and_the_end_does_not_w
 
 
 async def test_an_end_that_passes_while_it_is_moved_is_no_end(client: Client) -> None:
-    first = datetime.now(UTC) + timedelta(seconds=9)
+    first = datetime.now(UTC) + timedelta(seconds=10)
     async with working(client, finish_at=first) as world:
         await world.publish()
 
