@@ -137,10 +137,13 @@ async def test_names_are_those_directly_in_a_folder(gateway: Gateway) -> None:
 
 
 async def test_nobody_deletes_a_file_or_shortens_its_time(gateway: Gateway) -> None:
-    name = fresh()
+    name, locked_until = fresh(), datetime.now(UTC) + timedelta(days=gateway.settings.lock_days)
     await gateway.store.put(name, pieces(b"kept"))
     (version,) = (await gateway.did("list_object_versions", Prefix=name))["Versions"]
     ident = version["VersionId"]
+    lock = (await gateway.did("get_object_retention", Key=name, VersionId=ident))["Retention"]
+    assert lock["Mode"] == "COMPLIANCE"
+    assert timedelta(seconds=-1) <= lock["RetainUntilDate"] - locked_until < timedelta(minutes=1)
     soon = {"Mode": "COMPLIANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(minutes=1)}
     for call, fields in (
         ("delete_object", {}),
