@@ -207,6 +207,7 @@ async def test_an_import_that_was_interrupted_goes_on(
     counted = await importing(rolls, hashes, survey).run(source, report)
     assert counted == {RollOutcome.ENROLLED: 25, RollOutcome.ALREADY_ENROLLED: 10}
     assert [row[0] for row in outcomes(report)] == [str(number) for number in range(1, 36)]
+    assert {row[2:] for row in outcomes(report)} == {("enrolled", "eu"), ("already_enrolled", "eu")}
     assert len(await on_roll(owner_pool, survey)) == 35
 
 
