@@ -14,7 +14,7 @@ from comitia import roll_import
 from comitia.roll import app
 from comitia.roll_import import OtherReportError, RollImport
 from comitia.stack.state import StackState
-from domain.accounts import ClaimState
+from domain.accounts import ClaimState, claiming_cell
 from domain.eligibility import Asked, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_person_id, new_survey_id, new_voter_id
@@ -28,7 +28,7 @@ from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.directory import Directory
 from integrations.postgres.document_claims import PostgresDocumentClaims
 from integrations.postgres.roles import IDENTITY, ROLLS
-from integrations.postgres.rolls import PostgresRolls
+from integrations.postgres.rolls import NamedPerson, PostgresRolls
 from tests.claimants import claim_everywhere, release_everywhere
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.conftest import pools_of
@@ -183,6 +183,22 @@ async def test_a_registration_that_fails_does_not_take_the_name_along(
     again = await claim_everywhere(claims, versions, new_person_id(), "eu", new_voter_id("eu"))
     assert again.person_id == claim.person_id
     assert await on_roll(owner_pool, survey) == {claim.person_id}
+
+
+async def test_a_document_whose_claims_name_two_persons_is_told_and_puts_nobody_on_the_roll(
+    data: Path, rolls: dict[str, asyncpg.Pool], owner_pool: OwnerPool
+) -> None:
+    keys, survey, document = FileKms(data / "keys", frozenset({DOCUMENT})), new_survey_id(), passport()
+    await keys.current(DOCUMENT)
+    await keys.rotate(DOCUMENT)
+    hashes = KeyedLookupHashes(keys)
+    for version in await hashes.document(document):
+        claims = PostgresRolls(rolls[claiming_cell(version.digest, tuple(rolls))])
+        await claims.name_persons([(version, NamedPerson(new_person_id(), "eu"))])
+    source, report = data / "roll.csv", data / "report"
+    source.write_text(f"country,kind,number\n{document.country},{document.kind},{document.number}\n")
+    assert await importing(rolls, hashes, survey).run(source, report) == {RollOutcome.CONTRADICTED: 1}
+    assert await on_roll(owner_pool, survey) == set()
 
 
 async def test_an_import_that_was_interrupted_goes_on(
