@@ -21,6 +21,7 @@ from domain.contracts.certification import (
 )
 from domain.contracts.exports import StoredObject
 from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
+from domain.errors import DomainError, ErrorCode
 from domain.ids import (
     new_client_id,
     new_deletion_id,
@@ -153,8 +154,16 @@ class Acts:
             await certifications.note(state, "staff:u_x")
         for revision in (2, 2, 3):
             await certifications.note(certified.model_copy(update={"revision": revision}))
+        with pytest.raises(DomainError) as refused:
+            await certifications.destroy_keys(DestroySurveyKeysInput(survey_id=survey, at=NOW - timedelta(seconds=1)))
+        assert refused.value.code is ErrorCode.SURVEY_NOT_CERTIFIED  # it is still to be kept
         for _ in range(2):
             await certifications.destroy_keys(DestroySurveyKeysInput(survey_id=survey, at=NOW + timedelta(days=1)))
+        left = await self.surveys.fetchrow(
+            "SELECT wrapped_ballot_key, wrapped_eligibility_key FROM catalogue.survey WHERE survey_id = $1", survey
+        )
+        assert left is not None
+        assert set(left.values()) == {b""}
         return survey
 
 

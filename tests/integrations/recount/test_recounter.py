@@ -273,3 +273,26 @@ async def test_a_sealed_survey_stays_sealed_and_takes_no_vote(polls: Polls, sett
     pool = await open_pool(settings.cells[CELL].database, settings, SURVEYS, size=1)
     assert await PostgresCellSurveys(pool).get(survey_id) is not None
     await pool.close()
+
+
+async def test_a_survey_that_goes_on_is_not_sealed(polls: Polls) -> None:
+    with pytest.raises(DomainError) as refused:
+        await polls.closing.seal(polls.booth.survey.id)
+    assert refused.value.code is ErrorCode.PRECONDITION_FAILED
+
+
+async def test_destroying_a_surveys_keys_leaves_none_in_its_cell(polls: Polls) -> None:
+    survey_id = polls.booth.survey.id
+    await polls.owner.execute(
+        "INSERT INTO identity.survey (survey_id, wrapped_eligibility_key) VALUES ($1, 'wrapped')", survey_id
+    )
+    await polls.seal()
+    for _ in range(2):
+        await polls.closing.destroy_keys(survey_id)
+    for table, column in (("voting", "wrapped_ballot_key"), ("identity", "wrapped_eligibility_key")):
+        kept = await polls.owner.fetchrow(
+            f"SELECT {column} AS key, keys_destroyed_at FROM {table}.survey WHERE survey_id = $1", survey_id
+        )
+        assert kept is not None
+        assert kept["key"] == b""
+        assert kept["keys_destroyed_at"] is not None
