@@ -3,8 +3,8 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from starlette.types import ASGIApp
 from temporalio.api.common.v1 import Payload
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
@@ -76,7 +77,7 @@ from tests.api.compliance.test_console import Logs, NoReplays
 from tests.archive_world import Watch
 from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
-from tests.console_world import console_world
+from tests.console_world import ADDRESS, ConsoleWorld, console_world
 from tests.integrations.postgres.test_logins import login
 from tests.masking_walk import SEEN, texts
 from tests.voting_world import REGION, open_booth, voting_keys
@@ -148,20 +149,29 @@ async def test_each_export_is_an_entry_with_the_digest_of_what_was_taken(
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_used")
 
 
-async def test_the_page_hands_out_the_same_after_an_entry_of_its_own(
-    town: Town, officer: Officer, registered: str, owner_pool: OwnerPool
-) -> None:
+@asynccontextmanager
+async def evidence_console(
+    town: Town, officer: Officer, address: str = ADDRESS
+) -> AsyncIterator[tuple[ConsoleWorld, ASGIApp]]:
+    """Serve the pages of compliance that hand out evidence, of no vote, over the log of an officer."""
     settings, pools = officer.settings, {name: cell.pool for name, cell in town.cells.items()}
     keys = open_keys(settings, BUNDLE, public(AUDIT_LOG), HISTORY)
     ids, cell_of = SubmissionIds(bytes(32)), lambda name: town.cells[name or ""]
-    desk = evidence_desk(settings, keys, open_log_objects(settings), cell_of, ids=ids, places=pools)  # of no vote
-    owner = await owner_pool(CELL)
-    async with console_world(settings, pools, BASE, TEMPLATES) as world:
+    desk = evidence_desk(settings, keys, open_log_objects(settings), cell_of, ids=ids, places=pools)
+    async with console_world(settings, pools, BASE, TEMPLATES, address=address) as world:
         parts: tuple[Any, ...] = (Logs(), desk, NoReplays())
         add_compliance_pages(world.console, CompliancePages(world.console, *parts))
         app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
         app.include_router(world.console.router)
         world.serve(app)
+        yield world, app
+
+
+async def test_the_page_hands_out_the_same_after_an_entry_of_its_own(
+    town: Town, officer: Officer, registered: str, owner_pool: OwnerPool
+) -> None:
+    owner = await owner_pool(CELL)
+    async with evidence_console(town, officer) as (world, _):
         _, browser = await world.signed_in(Role.COMPLIANCE)
         page = await browser.get()
         async with leaves(owner, "compliance POST /console/compliance/bundles", subject=registered):

@@ -146,18 +146,21 @@ async def replayed(browser: Browser, page: httpx.Response, **order: str) -> http
     return shown
 
 
-async def test_long_work_is_cancelled_by_a_form(office: Office, owner_pool: OwnerPool) -> None:
+@asynccontextmanager
+async def long_work(
+    office: Office, executions: Executions, logins: Kept, address: str = ADDRESS
+) -> AsyncIterator[tuple[ConsoleWorld, ASGIApp]]:
+    """Serve the pages of compliance, and do what they ask for with executions and logins of a test."""
     settings, queue = office.settings, f"work-{secrets.token_hex(4)}"
     cell = await open_identity_cell("eu", settings, open_keys(settings, HISTORY), office.pools["eu"])
     replays = ReplayDesk(settings.cells, replay_cell_of(cell, queue))
     rejudgements = RejudgementDesk(rejudging_cell_of(cell, queue))
-    away = 10**6
     activities = [
-        *ReplayActivities(PostgresReplays(cell.pool), Executions(away=away)).all(),
-        *RejudgingActivities({DecisionProcess.LOGIN: Kept(away=away)}).all(),
+        *ReplayActivities(PostgresReplays(cell.pool), executions).all(),
+        *RejudgingActivities({DecisionProcess.LOGIN: logins}).all(),
     ]
     async with (
-        console_world(settings, office.pools, BASE, TEMPLATES) as world,
+        console_world(settings, office.pools, BASE, TEMPLATES, address=address) as world,
         Worker(
             cell.temporal,
             task_queue=queue,
@@ -171,6 +174,12 @@ async def test_long_work_is_cancelled_by_a_form(office: Office, owner_pool: Owne
         app = create_application("compliance", make_telemetry(settings, "compliance"), forms_below=BASE)
         app.include_router(world.console.router)
         world.serve(app)
+        yield world, app
+
+
+async def test_long_work_is_cancelled_by_a_form(office: Office, owner_pool: OwnerPool) -> None:
+    away = 10**6
+    async with long_work(office, Executions(away=away), Kept(away=away)) as (world, _):
         _, browser = await world.signed_in(Role.COMPLIANCE)
         first = await browser.get()
         period = {"cell": "eu", "from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
