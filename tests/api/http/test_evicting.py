@@ -1,5 +1,9 @@
 """A process with as many connections as it may have closes idle ones for new ones, and never one that is at work."""
 
+from dataclasses import dataclass
+from random import Random
+
+from api.http.evicting import AT_ONCE, make_room
 from tests.api.http.wire import get, post, run, serving, until
 
 
@@ -51,3 +55,23 @@ def test_hundreds_of_new_connections_find_room_one_after_the_other() -> None:
             await until(lambda: (served.connections() or 0) <= 50)
 
     run(scenario())
+
+
+@dataclass
+class Idle:
+    since: float
+    idle: bool = True
+    evicted: bool = False
+
+    def evict(self) -> None:
+        self.evicted = True
+
+
+def test_those_go_first_that_have_been_idle_for_longest() -> None:
+    connections = [Idle(since=float(number), idle=number % 3 > 0) for number in range(3 * AT_ONCE)]
+    newest = Idle(since=-1.0)
+    Random(7).shuffle(connections)
+    assert make_room([*connections, newest], newest) == AT_ONCE
+    gone = sorted(connection.since for connection in connections if connection.evicted)
+    assert gone == sorted(connection.since for connection in connections if connection.idle)[:AT_ONCE]
+    assert not newest.evicted
