@@ -60,7 +60,7 @@ class LeanProtocol(Connection):
             self.held += data
             if len(self.held) > HELD_BYTES_MAX:
                 self.look()
-        elif self.shared.shedder.alert and self._has_nothing_open():
+        elif self.shared.shedder.alert and self.idle and not (self.flow.write_paused or self.shared.stopping):
             self.held = data
             self.shared.held.add(self)
         else:
@@ -98,16 +98,6 @@ class LeanProtocol(Connection):
                 self.head_bytes += len(data)
                 if self.head_bytes > self.shared.limits.head_bytes:
                     self.refuse(ErrorCode.HEADERS_TOO_LARGE)
-
-    def _has_nothing_open(self) -> bool:
-        """Tell whether what comes now begins a request, with nothing before it on this connection."""
-        return (
-            self.reading is Reading.BETWEEN
-            and not self.busy
-            and not self.pipeline
-            and not self.flow.write_paused
-            and not self.shared.stopping
-        )
 
     def _turn_away(self, data: bytes) -> bool:
         """Refuse what is exactly one request; say whether that is done."""

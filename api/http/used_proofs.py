@@ -33,11 +33,6 @@ class CellProofs:
         self._calls = SharedCalls(f"proofs-{cell}", limit_s=limit_s, now=now)
         self._grouped = Grouped(self.use)
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the memory gave no answer when it was last asked."""
-        return self._calls.is_away
-
     async def use(self, proofs: Sequence[bytes]) -> list[bool]:
         """Remember proofs; return which no other process has seen, as far as can be told."""
         new = await self._calls.ask(lambda: self._memory.use(proofs))

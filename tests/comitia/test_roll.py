@@ -201,14 +201,18 @@ async def test_a_document_whose_claims_name_two_persons_is_told_and_puts_nobody_
     assert await on_roll(owner_pool, survey) == set()
 
 
+@pytest.fixture
+def chunks_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roll_import, "CHUNK", 10)
+
+
+@pytest.mark.usefixtures("chunks_of_ten")
 async def test_an_import_that_was_interrupted_goes_on(
     data: Path,
     rolls: dict[str, asyncpg.Pool],
     owner_pool: OwnerPool,
     hashes: KeyedLookupHashes,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(roll_import, "CHUNK", 10)
     survey, source, report = new_survey_id(), data / "roll.csv", data / "report"
     documents = [passport() for _ in range(35)]
     rows = "".join(f"{document.country},{document.kind},{document.number}\n" for document in documents)
@@ -227,14 +231,13 @@ async def test_an_import_that_was_interrupted_goes_on(
     assert len(await on_roll(owner_pool, survey)) == 35
 
 
+@pytest.mark.usefixtures("chunks_of_ten")
 async def test_a_list_is_read_as_it_is_imported_and_what_came_before_a_broken_row_is_told(
     data: Path,
     rolls: dict[str, asyncpg.Pool],
     owner_pool: OwnerPool,
     hashes: KeyedLookupHashes,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(roll_import, "CHUNK", 10)
     survey, source, report = new_survey_id(), data / "roll.csv", data / "report"
     rows = "".join(f"DEU,passport,{secrets.token_hex(5)}\n" for _ in range(25))
     source.write_text("country,kind,number\n" + rows + '"DEU,passport,never closed\n' + "x" * 200_000)

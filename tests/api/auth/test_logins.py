@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -133,30 +133,29 @@ async def test_a_challenge_is_for_the_client_that_began_and_for_a_factor_of_it(t
     assert code_of(sent) == (404, "factor_not_found")  # who has an app has to use it
 
 
-async def test_a_login_that_waits_is_worthless_once_the_account_is_recovered(town: LoginTown) -> None:
-    person = await town.person(password=PASSWORD)
-    app = await town.totp(person)
-    await town.log_in(person)
-    thief = Person(person.voter_id, person.mail)
-    attempt_id = (await town.log_in(thief)).json()["attemptId"]
+async def recover(town: LoginTown, voter_id: str) -> None:
     recoveries, token = (
         PostgresAccountRecoveries(town.auth.cells.of("eu").pool),
         recovery_token("eu", secrets.token_bytes(32)),
     )
-    await recoveries.begin(new_recovery_id("eu"), person.voter_id, token, datetime.now(UTC))
+    await recoveries.begin(new_recovery_id("eu"), voter_id, token, datetime.now(UTC))
     assert await recoveries.finish(token, b"another") is not None
-    late = await town.step_up(thief, attempt_id, factor="totp", code=app.now())
-    assert code_of(late) == (404, "login_not_found")
-    assert await town.auth.desk.of_voter(person.voter_id) == []
 
 
-async def test_a_login_that_waits_is_worthless_once_its_voter_logs_out_everywhere(town: LoginTown) -> None:
+async def log_out_everywhere(town: LoginTown, voter_id: str) -> None:
+    await town.auth.desk.end_all(voter_id, EndReason.LOGGED_OUT_EVERYWHERE)
+
+
+@pytest.mark.parametrize("end", [recover, log_out_everywhere])
+async def test_a_login_that_waits_is_worthless_once_its_voter_has_ended_all(
+    town: LoginTown, end: Callable[[LoginTown, str], Awaitable[None]]
+) -> None:
     person = await town.person(password=PASSWORD)
     app = await town.totp(person)
     await town.log_in(person)
     thief = Person(person.voter_id, person.mail)
     attempt_id = (await town.log_in(thief)).json()["attemptId"]
-    await town.auth.desk.end_all(person.voter_id, EndReason.LOGGED_OUT_EVERYWHERE)
+    await end(town, person.voter_id)
     late = await town.step_up(thief, attempt_id, factor="totp", code=app.now())
     assert code_of(late) == (404, "login_not_found")
     assert await town.auth.desk.of_voter(person.voter_id) == []

@@ -101,12 +101,10 @@ async def test_nobody_is_refused_for_a_memory_that_is_away_or_waits_for_it(is_la
         async with asyncio.timeout(5):
             assert await one.use([A, B]) == [True, True]
             assert await one.is_first_use(A)
-        assert one.is_away
         assert len(memory.groups) == 1, "what has failed is left alone for a while"
         memory.is_down = False
         memory.goes_on.set()
         clock.at += PAUSE_S
         assert await one.is_first_use(A)
-        assert not one.is_away
     assert [log["event"] for log in logs] == ["shared_calls_failing", "shared_calls_answered"]
     assert await one.use([A, B]) == [False, True]
