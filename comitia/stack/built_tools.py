@@ -7,8 +7,10 @@ TEMPORAL_SERVER = "temporal-server"
 TEMPORAL_SQL_TOOL = "temporal-sql-tool"
 TOXIPROXY = "toxiproxy-server"
 VERSITYGW = "versitygw"  # an object store with locks, over S3's interface
+TLOG_FSCK = "tlog-fsck"  # reads and checks a whole log in tiles; Tessera's
+TLOG_PROOFS = "tlog-proofs"  # checks proofs by public libraries
 CHROMIUM = "chromium"  # a link to Debian's, for tests of pages
-BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, VERSITYGW)
+BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, VERSITYGW, TLOG_FSCK, TLOG_PROOFS)
 
 
 def tools_folder() -> Path:

@@ -71,7 +71,10 @@ def test_doctor_says_what_was_not_built_and_can_do_without(tmp_path: Path, monke
     found = next(check for check in doctor.examine(tmp_path) if check.name == "Tools built from Go")
     assert not found.passed
     assert not found.needed
-    assert "not built: temporal-server, temporal-sql-tool, toxiproxy-server, versitygw" in found.found
+    assert (
+        "not built: temporal-server, temporal-sql-tool, toxiproxy-server, versitygw, tlog-fsck, tlog-proofs"
+        in found.found
+    )
     assert "make tools" in found.advice
 
 

@@ -17,6 +17,7 @@ from activities.audit_sealing import AuditSealingActivities
 from comitia.audit import prove_entry
 from comitia.cli import app as command_line
 from comitia.log_copy import copy_log
+from comitia.stack.built_tools import TLOG_FSCK, TLOG_PROOFS
 from domain.audit import AuditEntry, AuditKind
 from domain.contracts.audit import SealAuditLogInput
 from domain.ids import new_staff_id
@@ -30,8 +31,10 @@ from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT, STAFFING
 from integrations.settings import Settings
 from integrations.telemetry.audit_metrics import AuditMetrics
+from tests.built_tools import need_tools
 from tests.conftest import OwnerPool, SettingsFor
 from tests.log_world import VERIFIER_KEY, leaf, sealed_files
+from tests.tlog_tools import fsck, proves_entry
 
 CELL = "us"
 Command = Callable[..., Result]
@@ -119,6 +122,24 @@ async def test_an_entry_is_proved_in_two_files(sealed: Path, command: Command, s
     assert "FAIL 2 the entry is in the tree" in bad.output
     with pytest.raises(ValueError, match="no leaf"):
         await prove_entry(proving, CELL, 10**9)
+
+
+async def test_public_tools_read_the_copy_and_the_proof_with_the_key_that_is_printed(
+    sealed: Path, command: Command, settings: Settings
+) -> None:
+    need_tools(TLOG_FSCK, TLOG_PROOFS)
+    lines = (await asyncio.to_thread(command, "audit", "keys")).output.split()
+    (key,) = [line for line in lines if line.startswith(f"comitia/test/{CELL}+")]
+    proving = settings.model_copy(update={"objects_folder": sealed.parent / "objects"})
+    entry, proof = await prove_entry(proving, CELL, 0)
+    (sealed.parent / "entry.json").write_bytes(entry)
+    (sealed.parent / "entry.tlog-proof").write_bytes(proof.text)
+    size, root = await asyncio.to_thread(fsck, sealed, key)
+    assert f"{size:,} entries" in (await verified(command, sealed)).output
+    assert root in (await verified(command, sealed)).output
+    files = sealed.parent / "entry.tlog-proof", sealed.parent / "entry.json"
+    proved = await asyncio.to_thread(proves_entry, key, *files)
+    assert proved == f"entry 0 of {size} in comitia/test/{CELL}\n"
 
 
 async def test_an_entry_that_the_owner_of_the_database_rewrites_or_removes_is_named(
