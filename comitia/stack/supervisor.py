@@ -26,12 +26,11 @@ from comitia.stack.state import StackState
 from comitia.stack.template import NAME as TEMPLATE_NAME
 from comitia.stack.template import Template
 from integrations.listening import Listen
-from integrations.settings import Environment
+from integrations.settings import Environment, Settings
 
 READY_WITHIN_S = 90.0
 _OWN = ("COMITIA_CELLS__", "COMITIA_CATALOGUE__", "COMITIA_PLATFORM_TEMPORAL__", "COMITIA_DATABASE_PASSWORDS__")
 _GRACE_S = 45.0  # a process finishes what it accepted; what `api/http/shared.py` and its gateways and workers take
-_DRAIN_S = 300.0  # and a worker whose build was replaced, what its build began
 
 
 class Supervisor:
@@ -109,8 +108,13 @@ class Supervisor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop in order: who takes requests first, then who works them off."""
+        """Stop in order: who takes requests first, then who works them off.
+
+        Workers that stay for what their build began are not waited for: it waits too, and is not lost.
+        """
         await self._keeper.close()
+        for process in self._replaced:
+            process.grace_s = _GRACE_S
         for package in ("api", "workers"):
             names = {a.name for a in self.applications if a.package == package}
             chosen = [process for process in (*self.processes.values(), *self._replaced) if process.name in names]
@@ -169,8 +173,8 @@ class Supervisor:
 
     async def retire(self, predecessor: ManagedProcess) -> int:
         """Stop a process that has a successor, in order; return its exit status, 0 where it came to its own end."""
-        if predecessor.name.startswith("workers-"):
-            predecessor.grace_s = _DRAIN_S
+        if predecessor.name.startswith("workers-"):  # which stays for what its build began, as long as it is set to
+            predecessor.grace_s = _GRACE_S + _drain_s(predecessor.environment or {})
         await predecessor.stop()
         self._replaced.discard(predecessor)
         return await predecessor.wait()
@@ -209,6 +213,12 @@ class Supervisor:
 
     def _log(self, name: str) -> Path:
         return Path(self._state.folder) / "logs" / f"{name}.log"
+
+
+def _drain_s(environment: Mapping[str, str]) -> float:
+    """Return how long a worker with these variables stays for what its build began."""
+    usual: float = Settings.model_fields["worker_drain_s"].default
+    return float(environment.get("COMITIA_WORKER_DRAIN_S", usual))
 
 
 def _inherited() -> dict[str, str]:

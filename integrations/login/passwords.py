@@ -19,7 +19,7 @@ PASSES: Final = 2
 LANES: Final = 1
 SALT_BYTES: Final = 16
 TAG_BYTES: Final = 32
-_AT_ONCE: Final = 4  # 76 MiB; more than the cores do not make it faster
+AT_ONCE: Final = 4  # 76 MiB; more than the cores do not make it faster
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,7 @@ class Passwords:
 
     def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES) -> None:
         self._hasher = PasswordHasher(passes, memory_kib, LANES, TAG_BYTES, SALT_BYTES, type=Type.ID)
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._turn = asyncio.Semaphore(AT_ONCE)
         self.waiting = 0
         self._nobody = self._hasher.hash("the password of nobody")
 

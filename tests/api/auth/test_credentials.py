@@ -1,6 +1,8 @@
 """Credentials over HTTP: changed by who has just logged in, and every change ends the other sessions."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,11 +12,14 @@ import pytest
 
 from domain.credentials import RECOVERY_CODES, CredentialKind
 from domain.sessions import EndReason
+from integrations.login.passwords import AT_ONCE
 from tests.answers import code_of
 from tests.api.auth.conftest import Auth, LoggedIn
 from tests.integrations.login.authenticator import Authenticator
 
 PASSWORD = "a long way to the polling station"
+_PASSWORDS = AT_ONCE + 2
+_THREADS = 40  # more than an event loop has
 
 
 async def send(auth: Auth, login: LoggedIn, method: str, path: str, **body: Any) -> httpx.Response:
@@ -63,6 +68,27 @@ async def test_a_password_that_is_short_or_lost_is_not_taken(auth: Auth) -> None
         await auth.breaches.heal()
     assert code_of(away) == (503, "breaches_unavailable")
     assert (await held(auth, login))["credentials"] == []
+
+
+async def test_passwords_that_wait_for_their_turn_are_seen(auth: Auth) -> None:
+    logins = [await auth.log_in() for _ in range(_PASSWORDS)]
+    released = threading.Event()
+    threads = [asyncio.create_task(asyncio.to_thread(released.wait, 20)) for _ in range(_THREADS)]  # each that hashes
+    changes = [asyncio.create_task(send(auth, login, "PUT", "password", password=PASSWORD)) for login in logins]
+    try:
+        async with asyncio.timeout(20):
+            while await passwords_waiting(auth) < _PASSWORDS - AT_ONCE:
+                await asyncio.sleep(0.01)
+    finally:
+        released.set()
+    assert {answer.status_code for answer in await asyncio.gather(*changes)} == {204}
+    assert await passwords_waiting(auth) == 0
+    await asyncio.gather(*threads)
+
+
+async def passwords_waiting(auth: Auth) -> float:
+    lines = (await auth.client.get("/metrics")).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("passwords_waiting ")))
 
 
 async def test_every_change_is_to_be_told_by_mail(auth: Auth) -> None:

@@ -16,6 +16,7 @@ from comitia.stack.supervisor import Supervisor
 from tests.comitia.stack.processes import gone
 
 STAND_IN = "tests.comitia.stack.answering"
+WORKER_STOPS_WITHIN_S = 15  # once it has drained: docs/runbooks/rolling-restart.md
 
 
 class StandIn(Application):
@@ -144,6 +145,24 @@ async def test_a_successor_that_does_not_start_leaves_everything_as_it_was(state
         assert supervisor.pids == first
         assert supervisor.processes["api-votes"].environment == before
         assert await get(supervisor, "votes", "/readyz") == b"{}"
+
+
+@pytest.mark.parametrize(("more", "drain_s"), [({}, 600), ({"COMITIA_WORKER_DRAIN_S": "900"}, 900)])
+async def test_a_replaced_worker_is_not_killed_before_its_own_time_is_over(
+    state: StackState, more: dict[str, str], drain_s: float
+) -> None:
+    async with Supervisor(state, applications=(VOTING,), more=more) as supervisor:
+        predecessor = await supervisor.succeed("workers-voting", Source("another"))
+        assert await supervisor.retire(predecessor) == 0
+        assert predecessor.grace_s >= drain_s + WORKER_STOPS_WITHIN_S
+
+
+async def test_where_everything_ends_nobody_waits_for_what_a_build_began(state: StackState) -> None:
+    async with Supervisor(state, applications=(VOTING,)) as supervisor:
+        predecessor = await supervisor.succeed("workers-voting", Source("another"))
+        predecessor.grace_s = 600.0
+    assert predecessor.grace_s < 60
+    assert predecessor.pid is None
 
 
 async def test_the_voting_worker_and_the_votes_services_roll_together(state: StackState) -> None:

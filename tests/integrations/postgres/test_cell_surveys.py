@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from domain.contracts.surveys import InstallSurveyInput, Option, Question, Survey, SurveyWindow
+from domain.contracts.surveys import InstallSurveyInput, Option, Question, Survey, SurveyIntake, SurveyWindow
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_survey_id
 from integrations.postgres.cell_surveys import PostgresCellSurveys
@@ -116,6 +116,26 @@ async def test_an_end_holds_from_when_the_cell_has_it_and_never_moves_again(
     assert first[0][1] >= learned - timedelta(milliseconds=50)
     await asyncio.gather(*(cell.set_window(window(wanted.survey.id, start, asked)) for _ in range(5)))
     assert await windows(database, wanted.survey.id) == first
+
+
+async def test_a_pause_is_of_its_first_instant_until_it_ends(cell: PostgresCellSurveys, database: asyncpg.Pool) -> None:
+    wanted = request()
+    await cell.install(wanted)
+
+    async def pause(*, paused: bool) -> datetime | None:
+        await cell.set_intake(SurveyIntake(cell=CELL, survey_id=wanted.survey.id, paused=paused))
+        since: datetime | None = await database.fetchval(
+            "SELECT paused_at FROM voting.survey WHERE survey_id = $1", wanted.survey.id
+        )
+        return since
+
+    first = await pause(paused=True)
+    assert first is not None
+    assert await pause(paused=True) == first  # told again, as an activity may
+    assert await pause(paused=False) is None
+    again = await pause(paused=True)
+    assert again is not None
+    assert again > first
 
 
 async def test_an_end_comes_after_the_vote_that_is_being_recorded(

@@ -123,6 +123,15 @@ async def test_whoever_records_takes_what_is_there_at_once(surveys: VotingSurvey
     cell.is_answering.set()
 
 
+async def test_the_key_leaves_the_process_at_the_end_of_a_retention(surveys: VotingSurveys, cell: Cell) -> None:
+    await asked(surveys, cell)
+    cell.row["wrapped_ballot_key"] = None
+    cell.now += 3600
+    assert await surveys.get(cell.survey.id) is None
+    assert not surveys.knows(cell.survey.id)
+    assert await surveys.boxes({cell.survey.id}) == ({}, {})
+
+
 async def test_to_know_a_survey_asks_nothing(surveys: VotingSurveys, cell: Cell) -> None:
     assert not surveys.knows(cell.survey.id)
     await asked(surveys, cell)
