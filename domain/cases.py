@@ -130,6 +130,13 @@ class StepKind(StrEnum):
     ENDED = "ended"
 
 
+class HistorySource(StrEnum):
+    """Where a history is read from."""
+
+    SERVER = "server"
+    ARCHIVE = "archive"  # once the server has dropped it
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of a process. What it was given and what came of it is shown by `domain/masking.py` alone.
@@ -149,6 +156,15 @@ class Step:
     by: str = ""
     given: Contract | None = field(default=None, repr=False)
     came: Contract | None = field(default=None, repr=False)
+    source: HistorySource = HistorySource.SERVER
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The steps of a case, oldest first; `gaps` says by workflow id why more of one is archived than is read here."""
+
+    steps: tuple[Step, ...]
+    gaps: Mapping[str, str] = field(default_factory=dict)
 
 
 SUPPORT_ASKS: Final = "support-"  # how ids of updates begin that support asked for before there was `take_action`

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from temporalio.worker import Worker
 from activities.history_archive import HistoryArchiveActivities
 from comitia.archive import archive_addresses
 from domain.archive_ports import ArchiveCell, SealedHistory
-from domain.contracts.archive import ClosedExecution, PlanArchiveInput
+from domain.contracts.archive import ClosedExecution, HistoryPack, PlanArchiveInput
 from domain.history_packs import PackedHistory, unpack
 from domain.ids import archive_histories_workflow_id
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import in_flight
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.archived_histories import PostgresArchive
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT
+from integrations.settings import Settings
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
 from integrations.temporal.closed_histories import TemporalClosedHistories
@@ -215,6 +218,30 @@ async def open_archive_world(
     codec = EncryptionCodec(FileKms(folder / "keys", frozenset({"in-flight"})), in_flight(cell))
     client = await connect(archive_addresses(settings_for(), cell)[1], codec)
     yield ArchiveWorld(client, codec, pool, folder, cell)
+
+
+async def archive_closed(
+    settings: Settings, client: Client, cell: str, folder: Path, executions: Sequence[Execution]
+) -> Path:
+    """Archive executions of others that are over, as `workers/audit` does; return the file that has them all."""
+    now, pool = datetime.now(UTC), await open_pool(settings.cells[cell].database, settings, AUDIT)
+    closed = tuple(
+        ClosedExecution(
+            workflow_id=each.workflow_id,
+            run_id=each.run_id,
+            workflow_type=each.workflow_type,
+            started_at=now,
+            closed_at=now,
+        )
+        for each in executions
+    )
+    of = {cell: ArchiveCell(TemporalClosedHistories(client), PostgresArchive(pool))}
+    archiving, environment = HistoryArchiveActivities(of, FileObjectStore(folder), Watch()), ActivityEnvironment()
+    written = await environment.run(archiving.write_history_pack, HistoryPack(cell=cell, executions=closed))
+    assert (await environment.run(archiving.note_history_pack, written)).archived == len(executions)
+    await pool.close()
+    assert written.stored is not None
+    return folder / written.stored.name
 
 
 def flip(path: Path, at: bytes) -> None:

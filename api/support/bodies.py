@@ -1,6 +1,6 @@
 """What support sees of cases. There is no field for what is not shown."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import Field
@@ -8,7 +8,7 @@ from pydantic import Field
 from api.http.models import ApiModel, Timestamp
 from api.support.desk import CaseFile, Page
 from api.support.stuck import Stuck, StuckProcesses
-from domain.cases import Case, CaseKind, PendingActivity, Step, StepKind
+from domain.cases import Case, CaseKind, HistorySource, PendingActivity, Step, StepKind, Timeline
 from domain.masking import masked
 from domain.tokens import Role
 from integrations.temporal.submissions import SubmissionCase
@@ -136,6 +136,7 @@ class StepBody(ApiModel):
     until: Timestamp | None = _sometimes("A deadline: of a wait, of a stage, of the next attempt.")
     code: str = _some("The code of an error.")
     by: str = _some("Who asked or told.")
+    source: HistorySource = Field(strict=False, description="`archive`: the server has dropped this process.")
     given: dict[str, Any] | None = _sometimes("What it was given.")
     came: dict[str, Any] | None = _sometimes("What came of it.")
 
@@ -153,6 +154,7 @@ class StepBody(ApiModel):
             until=step.until,
             code=step.code,
             by=step.by,
+            source=step.source,
             given=None if step.given is None else masked(step.given, roles),
             came=None if step.came is None else masked(step.came, roles),
         )
@@ -163,17 +165,23 @@ class TimelineBody(ApiModel):
 
     case_id: str
     steps: tuple[StepBody, ...] = Field(strict=False)
+    gaps: dict[str, str] = Field(
+        description="By workflow id why more of a process is archived than is shown: `not_read_here`, where this "
+        "service reads no archive; `objects_unavailable`, `archive_contradicted`; `key_destroyed`, what is left then "
+        "are names and instants."
+    )
     next: int | None = _sometimes("The first step of the following page.")
 
     @classmethod
-    def of(cls, case_id: str, steps: Sequence[Step], first: int, limit: int, roles: Collection[Role]) -> "TimelineBody":
+    def of(cls, case_id: str, found: Timeline, first: int, limit: int, roles: Collection[Role]) -> "TimelineBody":
         """Return a page of a timeline as these roles see it."""
-        page = steps[first : first + limit]
+        page = found.steps[first : first + limit]
         following = first + limit
         return cls(
             case_id=case_id,
             steps=tuple(StepBody.of(step, roles) for step in page),
-            next=following if following < len(steps) else None,
+            gaps=dict(found.gaps),
+            next=following if following < len(found.steps) else None,
         )
 
 

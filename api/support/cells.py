@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from domain.accounts import Accounts, PersonalRecords
+from domain.audit_ports import LockedObjects
 from domain.registrations import Registrations
 from domain.signatures import Signatures
 from domain.staff_entries import StaffEntries
 from domain.submissions import SubmissionIds
 from integrations.identity_cell import IdentityCell
+from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.cases import PostgresCases
 from integrations.postgres.staff_entries import PostgresStaffEntries
+from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.case_actions import TemporalCaseActions
 from integrations.temporal.histories import Histories
 from integrations.temporal.standings import Standings
@@ -35,10 +38,17 @@ class SupportCell:
     unmaskings: TemporalUnmaskings
 
 
-def support_cell(cell: IdentityCell, signatures: Signatures, ids: SubmissionIds) -> SupportCell:
-    """Return the readers over a cell's clients, whose codec opens lasting histories and payloads in flight."""
+def support_cell(
+    cell: IdentityCell, signatures: Signatures, ids: SubmissionIds, objects: LockedObjects | None = None
+) -> SupportCell:
+    """Return the readers over a cell's clients, whose codec opens lasting histories and payloads in flight.
+
+    `objects` have the archive; without them what the server has dropped is not read.
+    """
     histories, standings = Histories(cell.temporal, cell.codec), Standings(cell.temporal)
-    timelines = Timelines(histories, standings, signatures)
+    places = PostgresArchive(cell.pool)
+    archive = None if objects is None else ArchivedHistories(places, objects, cell.codec)
+    timelines = Timelines(histories, standings, signatures, places, archive)
     return SupportCell(
         name=cell.name,
         cases=PostgresCases(cell.pool),

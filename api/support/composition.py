@@ -41,6 +41,7 @@ from integrations.keys.purposes import (
 )
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
+from integrations.objects.log_objects import has_log_objects, open_log_objects
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.codec_entries import PostgresCodecEntries
 from integrations.postgres.roles import CODEC
@@ -82,9 +83,10 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
     signatures, ids = all_signatures(), SubmissionIds((await keys.current(SUBMISSION)).secret)
+    objects = open_log_objects(settings) if has_log_objects(settings) else None
 
     def cell_of(name: str | None) -> SupportCell:
-        return support_cell(cells.of(name), signatures, ids)
+        return support_cell(cells.of(name), signatures, ids, objects)
 
     names, hashes = tuple(settings.cells), KeyedLookupHashes(keys)
     site = Site(public_url, BASE, settings.console_links)

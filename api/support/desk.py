@@ -12,7 +12,17 @@ from api.support.cells import SupportCell
 from api.support.cursors import behind, in_cell, read_page, read_place
 from api.support.waiting import Waiting
 from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
-from domain.cases import Case, CaseAddress, CaseKind, PendingActivity, Standing, Step, case_at, case_of_workflow
+from domain.cases import (
+    Case,
+    CaseAddress,
+    CaseKind,
+    PendingActivity,
+    Standing,
+    StepKind,
+    Timeline,
+    case_at,
+    case_of_workflow,
+)
 from domain.errors import DomainError, ErrorCode
 from domain.ids import VOTER_ID, cell_in
 from domain.masking import masked_contact
@@ -171,23 +181,25 @@ class CaseDesk:
             return await self._submission(case_id)
         cell = self._cell(address.cell)
         row, standing = await asyncio.gather(cell.cases.at(address), cell.standings.of(address.workflow_id))
-        if row is None and standing is None:
-            raise DomainError(ErrorCode.CASE_NOT_FOUND)
-        case = row or _unnamed(address, standing)
+        case = row or (await _archived(cell, address) if standing is None else _unnamed(address, standing))
         data = await cell.records.get(case.voter_id) if case.voter_id else None
         contact = masked_contact(data.fields) if data is not None else {}
         return CaseFile(address, case, standing, await _pending(cell, standing), contact)
 
-    async def timeline(self, case_id: str) -> Sequence[Step]:
-        """Return the steps of a case, oldest first. Raises DomainError as `open`, also where its history is gone."""
+    async def timeline(self, case_id: str) -> Timeline:
+        """Return the steps of a case, out of the archive once the server has dropped them.
+
+        Raises:
+            DomainError: as `open`, also where its history is gone; a vote's is once the server has dropped it.
+        """
         address = case_at(case_id)
         if address is None:
             submission = (await self._submission(case_id)).submission
-            return submission.steps if submission is not None else ()
-        steps = await self._cell(address.cell).timelines.of(address.workflow_id)
-        if steps is None:
+            return Timeline(submission.steps if submission is not None else ())
+        found = await self._cell(address.cell).timelines.of(address.workflow_id)
+        if found is None:
             raise DomainError(ErrorCode.CASE_NOT_FOUND, "its history is not there, or not any more")
-        return steps
+        return found
 
     async def _submission(self, submission_id: str) -> CaseFile:
         """Look for a vote in every cell: its id names none, and it may be in one that is away."""
@@ -222,9 +234,17 @@ async def _pending(cell: SupportCell, standing: Standing | None) -> tuple[Pendin
     return (*standing.pending, *(pending for child in begun for pending in child.pending))
 
 
-def _unnamed(address: CaseAddress, standing: Standing | None) -> Case:
+async def _archived(cell: SupportCell, address: CaseAddress) -> Case:
+    """Return the same once the server has dropped it, too: by when it began and how it ended."""
+    found = await cell.timelines.of(address.workflow_id)
+    ends = [step for step in found.steps if step.kind is StepKind.ENDED] if found is not None else []
+    if found is None or not ends:
+        raise DomainError(ErrorCode.CASE_NOT_FOUND)
+    return Case(address.kind, address.case_id, "", ends[-1].state, found.steps[0].at, ends[-1].at)
+
+
+def _unnamed(address: CaseAddress, standing: Standing) -> Case:
     """Return a case that left nothing in the directory, such as a recovery of nobody's account."""
-    assert standing is not None
     changed = standing.ended_at or standing.began_at
     return Case(address.kind, address.case_id, "", standing.stage or standing.status, standing.began_at, changed)
 

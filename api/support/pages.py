@@ -129,12 +129,12 @@ class SupportPages:
 
     async def _timeline(self, visit: Visit, case_id: str, first: int) -> TimelineBody | None:
         try:
-            steps = await self._desk.timeline(case_id)
+            found = await self._desk.timeline(case_id)
         except DomainError as error:
             if error.code is ErrorCode.CASE_NOT_FOUND:  # the directory has the case longer than Temporal its history
                 return None
             raise
-        return TimelineBody.of(case_id, steps, first, STEPS, visit.principal.roles)
+        return TimelineBody.of(case_id, found, first, STEPS, visit.principal.roles)
 
 
 def add_support_pages(console: Console, made: SupportPages) -> None:

@@ -94,10 +94,10 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
     ) -> TimelineBody:
         """Read the steps of a case over all of its processes, each as far as the role of whoever asks goes.
 
-        Of a vote there are names and instants alone: the other votes of its batch are in the same history.
+        What the server has dropped is read out of the archive. Of a vote there are names and instants alone: the other
+        votes of its batch are in the same history.
         """
-        steps = await desk.timeline(case_id)
-        return TimelineBody.of(case_id, steps, first, limit, principal.roles)
+        return TimelineBody.of(case_id, await desk.timeline(case_id), first, limit, principal.roles)
 
     @router.get(
         "/stuck",

@@ -5,6 +5,11 @@ from integrations.objects.file_store import FileObjectStore
 from integrations.settings import Environment, Settings
 
 
+def has_log_objects(settings: Settings) -> bool:
+    """Tell whether the settings name a store of audit logs and archives."""
+    return settings.audit_bucket is not None or settings.objects_folder is not None
+
+
 def open_log_objects(settings: Settings) -> LockedObjects:
     """Return the store of audit logs and archives. Raises LookupError where the settings name none."""
     if settings.audit_bucket is not None:

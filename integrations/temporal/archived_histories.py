@@ -17,7 +17,7 @@ from domain.audit_ports import LockedObjects
 from domain.errors import DomainError, ErrorCode
 from domain.pieces import joined
 from integrations.temporal.histories import Execution
-from integrations.temporal.payloads import open_payloads
+from integrations.temporal.payloads import open_what_is_left
 
 _FILES_KEPT: Final = 4  # in memory: whoever reads a period reads file by file
 
@@ -55,9 +55,19 @@ class ArchivedHistories:
         place = await self._index.place(workflow_id, run_id)
         if place is None or place.left_out:
             return None
+        history, is_opened = await self.at(place)
+        if not is_opened:
+            raise DomainError(ErrorCode.KEY_DESTROYED)
+        return history
+
+    async def at(self, place: HistoryPlace) -> tuple[WorkflowHistory, bool]:
+        """Return a history, and whether its payloads could be opened: with their key they are gone, and nothing else.
+
+        Raises:
+            DomainError: as `read`, but for `key_destroyed`.
+        """
         history = History.FromString(await self.sealed(place))
-        await open_payloads(history.events, self._codec)
-        return WorkflowHistory(workflow_id, history.events)
+        return WorkflowHistory(place.workflow_id, history.events), await open_what_is_left(history.events, self._codec)
 
     async def find(self, since: datetime, until: datetime, workflow_type: str = "") -> AsyncIterator[Execution]:
         """Return the executions that started then, also those that were left out of the archive."""

@@ -19,7 +19,7 @@ from domain.history_packs import GONE, READABLE
 from domain.signatures import Signatures
 from integrations.temporal.closed_histories import TemporalClosedHistories, is_end
 from integrations.temporal.events import build_of
-from integrations.temporal.payloads import open_payloads
+from integrations.temporal.payloads import open_what_is_left
 from integrations.temporal.steps import StepReader
 
 _WORKFLOWS_MAX: Final = 50  # of one case
@@ -113,7 +113,7 @@ class CaseHistories:
             return RecordedRun(*about, left_out=left_out), []
         history = History.FromString(events)
         builds = tuple(dict.fromkeys(filter(None, map(build_of, history.events))))
-        is_opened = await self._open(history)
+        is_opened = await open_what_is_left(history.events, self._codec)
         reader = StepReader(WorkflowHistory(execution.workflow_id, history.events), self._signatures)
         steps: tuple[Step, ...] = tuple(reader.steps())
         recorded = RecordedRun(
@@ -134,16 +134,6 @@ class CaseHistories:
         if found is None:
             return b"", GONE
         return (b"", READABLE) if found.readable else (found.events, "")
-
-    async def _open(self, history: History) -> bool:
-        """Open the payloads; False where the key is destroyed, and what is still sealed says nothing."""
-        try:
-            await open_payloads(history.events, self._codec)
-        except DomainError as error:
-            if error.code is not ErrorCode.KEY_DESTROYED:
-                raise
-            return False
-        return True
 
 
 def _last_of(history: History) -> int:

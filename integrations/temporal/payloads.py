@@ -8,6 +8,7 @@ from temporalio.api.common.v1 import Header, Payload, SearchAttributes
 from temporalio.api.history.v1 import HistoryEvent, MarkerRecordedEventAttributes
 from temporalio.converter import PayloadCodec
 
+from domain.errors import DomainError, ErrorCode
 from integrations.temporal.codec import ENCODING
 
 _NEVER_ENCRYPTED: Final = (Header, SearchAttributes)  # trace ids; codes that visibility is asked for
@@ -24,6 +25,21 @@ def payloads_in(message: Message) -> Iterator[Payload]:
             continue
         for each in _messages(value):
             yield from payloads_in(each)
+
+
+async def open_what_is_left(messages: Sequence[Message], codec: PayloadCodec) -> bool:
+    """Decode every payload in its place; return False where its key is destroyed, and what is sealed says nothing.
+
+    Raises:
+        DomainError: what the codec raises otherwise.
+    """
+    try:
+        await open_payloads(messages, codec)
+    except DomainError as error:
+        if error.code is not ErrorCode.KEY_DESTROYED:
+            raise
+        return False
+    return True
 
 
 async def open_payloads(messages: Sequence[Message], codec: PayloadCodec) -> None:

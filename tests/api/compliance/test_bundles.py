@@ -5,20 +5,16 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from starlette.types import ASGIApp
 from temporalio.api.common.v1 import Payload
-from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 from typer.testing import CliRunner
 
-from activities.history_archive import HistoryArchiveActivities
 from activities.voting import VotingActivities
 from api.compliance.composition import BASE, TEMPLATES
 from api.compliance.evidence_cells import evidence_desk
@@ -26,9 +22,7 @@ from api.compliance.pages import CompliancePages, add_compliance_pages
 from api.http.application import create_application
 from comitia.cli import app as command_line
 from comitia.evidence import export_case
-from domain.archive_ports import ArchiveCell
 from domain.ballots import Answer
-from domain.contracts.archive import ClosedExecution, HistoryPack
 from domain.contracts.login import LoginDecision
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import (
@@ -59,22 +53,20 @@ from integrations.keys.purposes import (
     in_flight,
     public,
 )
-from integrations.objects.file_store import FileObjectStore
 from integrations.objects.log_objects import open_log_objects
-from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT, VOTING
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
-from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import EncryptionCodec
+from integrations.temporal.histories import Execution
 from integrations.temporal.worker import sandbox
 from tests.answers import code_of
 from tests.api.auth.registration_town import Town, number
 from tests.api.compliance.officer import CELL, DOCUMENT, MAIL, WITHIN_S, Officer, histories
 from tests.api.compliance.test_console import Logs, NoReplays
-from tests.archive_world import Watch
+from tests.archive_world import archive_closed
 from tests.audited import leaves
 from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ADDRESS, ConsoleWorld, console_world
@@ -214,33 +206,10 @@ async def test_what_is_archived_gives_the_same_bytes_and_is_not_believed_where_i
     cell, folder = town.cells[CELL], officer.settings.objects_folder
     assert folder is not None
     runs = await histories(town, officer).of(register_voter_workflow_id(CELL, registered))
-    now = datetime.now(UTC)
-    closed = tuple(
-        ClosedExecution(
-            workflow_id=run.workflow_id,
-            run_id=run.run_id,
-            workflow_type=run.workflow_type,
-            started_at=now,
-            closed_at=now,
-        )
-        for run in runs
-    )
-    settings = settings_for(AUDIT)
-    pool: asyncpg.Pool = await open_pool(settings.cells[CELL].database, settings, AUDIT)
-    archiving = HistoryArchiveActivities(
-        {CELL: ArchiveCell(TemporalClosedHistories(cell.temporal), PostgresArchive(pool))},
-        FileObjectStore(folder),
-        Watch(),
-        settle=timedelta(0),
-    )
-    environment = ActivityEnvironment()
-    written = await environment.run(archiving.write_history_pack, HistoryPack(cell=CELL, executions=closed))
-    assert (await environment.run(archiving.note_history_pack, written)).archived == len(runs)
-    await pool.close()
+    closed = [Execution(run.workflow_id, run.run_id, run.workflow_type) for run in runs]
+    file = await archive_closed(settings_for(AUDIT), cell.temporal, CELL, folder, closed)
     assert await officer.exported(registered) == content
 
-    assert written.stored is not None
-    file = folder / written.stored.name
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b"encryption-key-id", b"encryption-key-ix", 1))
     answer = await officer.post(registered)

@@ -1,15 +1,16 @@
 """The pages of support as a browser gets them: real databases, a real Temporal, people who register."""
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from api.support.composition import BASE, TEMPLATES
-from domain.cases import Step, StepKind
+from domain.cases import HistorySource, Step, StepKind, Timeline
 from domain.contracts.registration import VerifiedIdentity
 from domain.tokens import Role
 from tests.api.auth.registration_town import Town
@@ -152,17 +153,37 @@ async def test_registrations_that_wait_are_listed(town: Town) -> None:
 class Scripted:
     """Timelines in which somebody has written a script wherever a text can be."""
 
-    async def of(self, _workflow_id: str) -> Sequence[Step]:
+    async def of(self, _workflow_id: str) -> Timeline:
         now = datetime.now(UTC)
-        return [Step(now, StepKind.ACTIVITY, SCRIPT, SCRIPT, SCRIPT, code=SCRIPT, by=SCRIPT)]
+        return Timeline((Step(now, StepKind.ACTIVITY, SCRIPT, SCRIPT, SCRIPT, code=SCRIPT, by=SCRIPT),))
 
 
 class Decided:
     """Timelines in which somebody was found to be who they are."""
 
-    async def of(self, _workflow_id: str) -> Sequence[Step]:
+    async def of(self, _workflow_id: str) -> Timeline:
         came = VerifiedIdentity(decision="approved", person_id="p_somebody")
-        return [Step(datetime.now(UTC), StepKind.ACTIVITY, "VerifyIdentity", "decide", "completed", came=came)]
+        return Timeline(
+            (Step(datetime.now(UTC), StepKind.ACTIVITY, "VerifyIdentity", "decide", "completed", came=came),)
+        )
+
+
+class Dropped:
+    """Timelines of a server that has dropped everything; one process is archived, and another cannot be read."""
+
+    async def of(self, workflow_id: str) -> Timeline:
+        step = Step(datetime.now(UTC), StepKind.ENDED, "RegisterVoter", "RegisterVoter", "completed")
+        return Timeline((replace(step, source=HistorySource.ARCHIVE),), {f"{workflow_id}/1": "not_read_here"})
+
+
+async def test_a_timeline_says_what_is_from_the_archive_and_what_stays_there(town: Town) -> None:
+    registration: str = (await town.begin()).json()["registrationId"]
+    async with console(town, timelines=Dropped()) as world:
+        _, browser = await world.signed_in(Role.SUPPORT)
+        for path in (f"/cases/{registration}", f"/cases/{registration}/timeline"):
+            shown = (await browser.get(path)).text
+            assert shown.count(", from the archive") == 1
+            assert f"register-voter/eu/{registration}/1 is in the archive: not read here" in shown
 
 
 async def test_a_timeline_shows_a_person_to_compliance_alone(town: Town) -> None:
