@@ -6,7 +6,7 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 from opentelemetry import context as otel_context
@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 
 from api.votes.intake import IntakeLimits, VoteIntake
 from api.votes.queue import Accepted, Caller, Confirmed, NotTaken, Verdict, VoteQueue, WaitingVote
+from api.votes.running import RunningBatch
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
@@ -26,7 +27,6 @@ _START_RETRY_S = 0.1
 _START_RETRY_MAX_S = 2.0
 _SWEEP_S = 0.1
 _ANSWER_BEFORE_S = 0.02  # so long before a caller's deadline it is told what is known
-_ANSWERS_AT_ONCE: Final = 64  # some three milliseconds
 
 log = structlog.get_logger()
 
@@ -76,74 +76,6 @@ class GatewayLimits:
     intake_wait_s: float
 
 
-class _Batch:
-    __slots__ = (
-        "_is_decided",
-        "_on_answered",
-        "answered",
-        "durable",
-        "durable_since",
-        "ended",
-        "input",
-        "recorded",
-        "trace",
-        "waiting",
-    )
-
-    def __init__(
-        self,
-        batch: SubmitVotesInput,
-        waiting: list[WaitingVote],
-        recorded: asyncio.Future[bytes],
-        on_answered: Callable[["_Batch"], None],
-    ) -> None:
-        self.input = batch
-        self.waiting: list[WaitingVote | None] = [*waiting]  # by index; None: answered before the others
-        self.trace = waiting[0].trace or Context()
-        self.recorded = recorded
-        self._on_answered = on_answered
-        self._is_decided = False  # what everybody hears
-        self.answered = False  # everybody has heard it
-        self.ended = False  # it is recorded, or this process looks no further
-        self.durable = False  # Temporal has it, or it is recorded
-        self.durable_since = float("inf")
-
-    def answer(self, verdict: Callable[[int], Verdict]) -> None:
-        """Answer every caller once; a later call is a no-op.
-
-        In groups, between which the loop looks at who else came: all answers of a large batch together take tens of
-        milliseconds, and so long everybody who is to be refused would wait.
-        """
-        if self._is_decided:
-            return
-        self._is_decided = True
-        waiting, self.waiting = self.waiting, []
-        self._answer_from(0, waiting, verdict)
-
-    def _answer_from(self, begin: int, waiting: list[WaitingVote | None], verdict: Callable[[int], Verdict]) -> None:
-        end = min(begin + _ANSWERS_AT_ONCE, len(waiting))
-        for index in range(begin, end):
-            if (vote := waiting[index]) is not None:
-                vote.answer(verdict(index))
-        if end < len(waiting):
-            asyncio.get_running_loop().call_soon(self._answer_from, end, waiting, verdict)
-            return
-        self.answered = True
-        self._on_answered(self)
-
-    def answer_those(self, before: float, verdict: Callable[[int], Verdict]) -> None:
-        """Answer the callers whose time is over before an instant; the others go on waiting."""
-        for index, vote in enumerate(self.waiting):
-            if vote is not None and vote.deadline <= before:
-                self.waiting[index] = None
-                vote.answer(verdict(index))
-
-    @property
-    def next_deadline(self) -> float:
-        """When the first of the waiting callers stops waiting."""
-        return min((vote.deadline for vote in self.waiting if vote is not None), default=float("inf"))
-
-
 class Gateway:
     """Takes the votes of one cell in one process.
 
@@ -163,7 +95,7 @@ class Gateway:
         self._meter = meter
         self._queue = VoteQueue(limits.queue_max)
         self.intake = VoteIntake(IntakeLimits(limits.intake_min, limits.queue_max, limits.intake_wait_s))
-        self._running: dict[int, _Batch] = {}
+        self._running: dict[int, RunningBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self._pump_planned = False
@@ -254,7 +186,7 @@ class Gateway:
                 number=self._number,
                 votes=tuple(vote.vote for vote in waiting),
             )
-            running = self._running[self._number] = _Batch(batch, waiting, self._loop.create_future(), self._free)
+            running = self._running[self._number] = RunningBatch(batch, waiting, self._loop.create_future(), self._free)
             task = self._loop.create_task(self._run(running))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -266,7 +198,7 @@ class Gateway:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("batch_lost_from_sight", exc_info=error)
 
-    async def _run(self, batch: _Batch) -> None:
+    async def _run(self, batch: RunningBatch) -> None:
         number = batch.input.number
         otel_context.attach(batch.trace)  # not the context of whoever's request happened to start this task
         try:
@@ -291,7 +223,7 @@ class Gateway:
             batch.ended = True
             self._free(batch)
 
-    async def _tell_accepted(self, batch: _Batch) -> None:
+    async def _tell_accepted(self, batch: RunningBatch) -> None:
         """Answer `accepted` while it is not recorded: each caller before its own deadline, all before ours."""
 
         def accepted(index: int) -> Accepted:
@@ -305,7 +237,7 @@ class Gateway:
         await asyncio.sleep(ours - self._loop.time())
         batch.answer(accepted)
 
-    async def _start(self, batch: _Batch) -> bool:
+    async def _start(self, batch: RunningBatch) -> bool:
         """Start until Temporal says that it has the batch, or the record shows it; always under the same number.
 
         At the deadline the callers hear `outcome_unknown`, and the number is still settled: a gap would let a drain
@@ -333,7 +265,7 @@ class Gateway:
         for waiting in self._queue.expire(math.inf):
             waiting.answer(NotTaken(ErrorCode.OVERLOADED))
 
-    async def _outcomes(self, batch: _Batch) -> bytes:
+    async def _outcomes(self, batch: RunningBatch) -> bytes:
         """Return outcomes from the first that has them: this process, the batch's row, the execution's result."""
         done, _ = await asyncio.wait({batch.recorded}, timeout=_LOOK_UP_AFTER_S)
         if done:
@@ -378,7 +310,7 @@ class Gateway:
         batch.answer(lambda index: Confirmed(self._place(number, index), Outcome(outcomes[index])))
         self._free(batch)
 
-    def _free(self, batch: _Batch) -> None:
+    def _free(self, batch: RunningBatch) -> None:
         """Give the place of a batch to the next one, if it has ended and everybody has an answer.
 
         Who has just heard votes again, or another does: the next batch is larger for having waited for all answers.
