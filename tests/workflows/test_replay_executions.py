@@ -182,6 +182,19 @@ async def test_it_is_cancelled_while_it_waits_for_what_is_away(client: Client) -
     await replayed(handle, "replay-executions-cancelled")
 
 
+async def test_what_was_noted_as_finished_is_not_said_to_be_cancelled(client: Client) -> None:
+    world = World(client, Executions(*soon(10), away=10**6))
+    async with asyncio.timeout(60), world.worker():
+        handle = await world.start()
+        await happens(lambda: world.executions.away < 10**6)
+        await world.records.end(world.request.replay_id, WorkStage.FINISHED)
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(ReplayExecutionsWorkflow.cancel, OFFICER)
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == ErrorCode.WORK_ENDED
+        assert (await handle.result()).stage is WorkStage.FINISHED
+
+
 async def test_of_a_step_that_was_dropped_nothing_is_kept(client: Client) -> None:
     world = World(client, Executions(*soon(40)))
     begun, go_on = asyncio.Event(), asyncio.Event()

@@ -1,15 +1,21 @@
 """Evidence is handed out after its entry alone."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from api.compliance.evidence import Asked, EvidenceCell, EvidenceDesk
-from domain.audit import AuditEntry
+from domain.audit import AuditEntry, AuditKind
+from domain.checkpoints import Checkpoint
 from domain.errors import DomainError, ErrorCode
-from domain.evidence_bundles import EvidenceReason, RecordedRun
+from domain.evidence_bundles import MANIFEST, EvidenceReason, RecordedRun
 from domain.ids import new_attempt_id
+from domain.log_proofs import ProvedEntry
+from domain.stored_zip import read_zip
 from tests.api.compliance.officer import CELL
+from tests.bundle_world import decided, proved
 
 
 class NoEntries:
@@ -36,6 +42,42 @@ class OneRun:
 class AnySigner:
     async def sign(self, message: bytes) -> tuple[str, bytes]:
         return "evidence-bundle/2026-01-01/1", bytes(64)
+
+
+class Places(OneRun):
+    """A case whose entries are known in no order."""
+
+    async def places(self, case_id: str) -> list[int | None]:
+        return [4, 1]
+
+
+class Log:
+    """Has the entries of a login, the first at place 1 and the second at 4."""
+
+    def __init__(self, case_id: str) -> None:
+        ended = AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", case_id, outcome="allowed")
+        self._proved = {each.proof.index: each for each in proved(replace(decided(), subject=case_id), ended)}
+
+    async def first_over(self, index: int) -> Checkpoint | None:
+        return self._proved[index].head
+
+    async def prove(self, index: int, head: Checkpoint) -> ProvedEntry:
+        assert head == self._proved[index].head
+        return self._proved[index]
+
+
+class Written(NoEntries):
+    async def note(self, key: str, entry: AuditEntry) -> str:
+        return entry.outcome
+
+
+async def test_entries_stand_in_the_order_of_the_log_however_they_were_found() -> None:
+    case_id = new_attempt_id(CELL)
+    cell: Any = EvidenceCell(records=Places(), runs=OneRun(), votes=None, log=Log(case_id), entries=Written())  # type: ignore[arg-type]
+    desk = EvidenceDesk((CELL,), lambda _: cell, AnySigner())
+    content = await desk.export(Asked(case_id, EvidenceReason.AUDIT, "staff:u_tester", key="k"))
+    kinds = [entry["kind"] for entry in json.loads(dict(read_zip(content))[MANIFEST])["entries"]]
+    assert kinds == ["login.decided", "login.ended"]
 
 
 async def test_without_its_entry_no_bundle_is_handed_out() -> None:

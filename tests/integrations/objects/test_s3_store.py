@@ -186,6 +186,18 @@ async def test_a_bucket_without_locks_is_refused(gateway: Gateway) -> None:
         await open_s3(gateway.settings.model_copy(update={"bucket": "nobodys"})).require_lock()
 
 
+class Unlocked:
+    """A server that has a configuration of locks for every bucket, and none of them is on."""
+
+    def get_object_lock_configuration(self, **_asked: str) -> dict[str, Any]:
+        return {"ObjectLockConfiguration": {}}
+
+
+async def test_a_bucket_whose_locks_are_not_on_is_refused() -> None:
+    with pytest.raises(LookupError, match="no Object Lock"):
+        await S3LockedObjects(Unlocked(), "audit", timedelta(days=1)).require_lock()
+
+
 async def test_what_is_not_there_or_away_is_unavailable(gateway: Gateway) -> None:
     away = gateway.settings.model_copy(update={"endpoint_url": f"http://{HOST}:{free_port(())}"})
     unknown = gateway.settings.model_copy(update={"bucket": "nobodys"})

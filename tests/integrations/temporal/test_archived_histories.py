@@ -9,12 +9,14 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowHistory
 
+from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
 from domain.replay import ReplayVerdict, Verdict
 from integrations.keys.file_kms import FileKms
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
 from integrations.temporal.archived_histories import ArchivedHistories
+from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Histories
 from integrations.temporal.payloads import has_readable, payloads_in
@@ -72,6 +74,18 @@ async def test_a_history_that_was_changed_is_not_given_out_and_its_neighbours_ar
     assert (verdict.verdict, verdict.why) == (Verdict.CANNOT, ErrorCode.ARCHIVE_CONTRADICTED)
     for other in (histories[0], histories[2]):
         assert await reading.read(*other.run) is not None
+
+
+async def test_what_is_listed_as_closed_and_has_no_end_yet_is_read_later(world: ArchiveWorld) -> None:
+    handle = await world.client.start_workflow("Pay", "x", id=f"paid/{world.token}/open", task_queue="nobody")
+    run, now, closed = str(handle.first_execution_run_id), datetime.now(UTC), TemporalClosedHistories(world.client)
+    listed = ClosedExecution(workflow_id=handle.id, run_id=run, workflow_type="Pay", started_at=now, closed_at=now)
+    with pytest.raises(DomainError) as refused:
+        await closed.read(listed)
+    assert refused.value.code is ErrorCode.WORKFLOWS_UNAVAILABLE
+    assert await closed.read(listed, may_be_open=True) is not None
+    await handle.terminate()
+    assert await closed.read(listed) is not None
 
 
 async def test_what_is_archived_goes_with_its_key(world: ArchiveWorld) -> None:
