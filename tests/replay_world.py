@@ -1,5 +1,6 @@
 """Workflows of one type as several releases might have them, and activities that leave a trace where they run."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -91,6 +92,39 @@ class PayBadly:
     async def run(self, whom: str) -> str:
         await _do("pay", whom)
         raise RuntimeError(f"{whom} would be named")
+
+
+async def _at_once(*steps: str | float) -> None:
+    """Ask for all of these in one task, in this order: activities by their names, and timers by their seconds."""
+    begun = [_do(step, "whom") if isinstance(step, str) else workflow.sleep(timedelta(seconds=step)) for step in steps]
+    await asyncio.gather(*begun)
+
+
+@workflow.defn(name="Gather")
+class Gather:
+    """What ran then: pays, tells and waits at once."""
+
+    @workflow.run
+    async def run(self, _whom: str) -> None:
+        await _at_once("pay", "tell", 0.01)
+
+
+@workflow.defn(name="Gather")
+class GatherPayments:
+    """Pays where it told."""
+
+    @workflow.run
+    async def run(self, _whom: str) -> None:
+        await _at_once("pay", "pay", 0.01)
+
+
+@workflow.defn(name="Gather")
+class GatherLate:
+    """Waits where it told."""
+
+    @workflow.run
+    async def run(self, _whom: str) -> None:
+        await _at_once("pay", 0.01, "tell")
 
 
 @workflow.defn(name="Pay")

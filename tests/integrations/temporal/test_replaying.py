@@ -20,6 +20,7 @@ from domain.replay import HISTORY_GONE, NOTHING_DECIDED, TYPE_UNKNOWN, ReplayVer
 from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import ENCODING, EncryptionCodec
+from integrations.temporal.events import said_of
 from integrations.temporal.histories import Execution, Histories
 from integrations.temporal.payloads import payloads_in
 from integrations.temporal.replay_judging import PooledJudge
@@ -28,7 +29,19 @@ from integrations.temporal.replay_process import Readable
 from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
-from tests.replay_world import Pay, PayAloud, PayAndEnd, PayAtOnce, PayBadly, PayTwice, Tell, Traces
+from tests.replay_world import (
+    Gather,
+    GatherLate,
+    GatherPayments,
+    Pay,
+    PayAloud,
+    PayAndEnd,
+    PayAtOnce,
+    PayBadly,
+    PayTwice,
+    Tell,
+    Traces,
+)
 from workflows.registry import WORKFLOWS
 
 STORED = Path(__file__).parents[2] / "replay" / "histories"
@@ -110,6 +123,18 @@ async def test_the_first_event_that_differs_is_named_and_nothing_is_done(
     assert found.event_id == [event.event_id for event in history.events if event.WhichOneof("attributes") == kind][-1]
     assert WHOM not in str(found.document())
     assert world.traces.lines() == done
+
+
+@pytest.mark.parametrize(("now", "wanted"), [(GatherPayments, "activity pay"), (GatherLate, "Timer")])
+async def test_of_what_one_task_asked_for_at_once_the_first_that_differs_is_named(
+    world: World, now: type, wanted: str
+) -> None:
+    (execution,) = await world.run(Gather)
+    found = await world.judge(execution, now)
+    assert (found.verdict, found.recorded, found.wanted) == (Verdict.DIFFERENT, "activity_task_scheduled tell", wanted)
+    history = await world.histories.read(execution.workflow_id)
+    assert history is not None
+    assert said_of(history.events[found.event_id - 1]) == found.recorded
 
 
 async def test_what_cannot_be_said_says_why(world: World) -> None:
