@@ -35,7 +35,9 @@ _WITHIN_S = 60.0
 _COMPARED = 200  # histories, with those of the server
 
 
-class _Silent:
+class Silent:
+    """Implements `ArchiveWatch` where nobody listens."""
+
     def looked(self, cell: str, complete_until: datetime | None, retention: timedelta) -> None:
         """Nobody listens."""
 
@@ -65,7 +67,7 @@ async def measure(run: Run) -> list[Line]:
         archive = PostgresArchive(pool)
         await _listed(closed, began)
         archiving = HistoryArchiveActivities(
-            {CELL: ArchiveCell(closed, archive)}, open_log_objects(settings), _Silent(), settle=timedelta(0)
+            {CELL: ArchiveCell(closed, archive)}, open_log_objects(settings), Silent(), settle=timedelta(0)
         )
         before = (await archive.counts()).archived
         began_at = time.perf_counter()

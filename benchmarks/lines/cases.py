@@ -9,10 +9,15 @@ from typing import Any
 
 import asyncpg
 import httpx
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
 
+from activities.history_archive import HistoryArchiveActivities
 from benchmarks.ground import CELL, Ground
+from benchmarks.lines.archive import Silent
 from benchmarks.load.spec import percentile
 from benchmarks.products import services
 from benchmarks.report import CheckFailedError, Goal, Line, check_equal, line
@@ -22,12 +27,18 @@ from comitia.demo.people import Person
 from comitia.demo.people import Vendors as Pages
 from comitia.tokens import open_access_tokens
 from domain.accounts import LookupKind
-from domain.ids import verify_identity_workflow_id
+from domain.archive_ports import ArchiveCell
+from domain.contracts.archive import ClosedExecution, HistoryPack
+from domain.ids import register_voter_workflow_id, verify_identity_workflow_id
 from domain.tokens import Role
 from integrations.keys.file_kms import FileKms
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.purposes import LOOKUP
-from integrations.postgres.roles import IDENTITY
+from integrations.objects.log_objects import open_log_objects
+from integrations.postgres.archived_histories import PostgresArchive
+from integrations.postgres.pool import open_pool
+from integrations.postgres.roles import AUDIT, IDENTITY
+from integrations.temporal.closed_histories import TemporalClosedHistories
 
 VOTERS = 200_000
 LOGINS = 4  # of each, beside the registration: a million cases
@@ -37,6 +48,7 @@ _SEARCHED = 300  # voters, each by mail, by voter reference and by registration
 _SEARCHERS = 4
 _READ = 60  # times that the timeline is read
 _GROWN_WITHIN_S = 300.0
+_DROPPED_WITHIN_S = 180.0
 _OK = 200
 
 # Ids of the alphabet of ours, made of a number: the numbers from $1 on, $2 of them
@@ -96,7 +108,9 @@ async def measure(run: Run) -> list[Line]:
         await person.prove_mail()
         await person.until("proofing")
         events = await _grow(ground, person.registration)
-        lines.append(await _timeline(client, person.registration, events))
+        lines.append(await _timeline(client, person.registration, events, "server"))
+        await _drop(ground, person.registration)
+        lines.append(await _timeline(client, person.registration, events, "archive"))
     return lines
 
 
@@ -205,7 +219,61 @@ async def _events(handle: WorkflowHandle[Any, Any]) -> int:
         return 0
 
 
-async def _timeline(client: httpx.AsyncClient, registration_id: str, events: int) -> Line:
+async def _drop(ground: Ground, registration_id: str) -> None:
+    """End a case, archive it, and have the server drop it as it does after its retention."""
+    settings = ground.state.settings_for(AUDIT)
+    address, pool = settings.cells[CELL].temporal, await open_pool(settings.cells[CELL].database, settings, AUDIT)
+    client = await Client.connect(f"{address.host}:{address.port}", namespace=address.namespace)
+    registering, verifying = (
+        register_voter_workflow_id(CELL, registration_id),
+        verify_identity_workflow_id(CELL, registration_id, 1),
+    )
+    await client.get_workflow_handle(registering).terminate()  # and the other with it
+    closed = (await _closed(client, registering), await _closed(client, verifying))
+    of = {CELL: ArchiveCell(TemporalClosedHistories(client), PostgresArchive(pool))}
+    archiving, environment = HistoryArchiveActivities(of, open_log_objects(settings), Silent()), ActivityEnvironment()
+    written = await environment.run(archiving.write_history_pack, HistoryPack(cell=CELL, executions=closed))
+    await environment.run(archiving.note_history_pack, written)
+    await pool.close()
+    for each in closed:
+        run = WorkflowExecution(workflow_id=each.workflow_id, run_id=each.run_id)
+        request = DeleteWorkflowExecutionRequest(namespace=address.namespace, workflow_execution=run)
+        await client.workflow_service.delete_workflow_execution(request)
+    for each in closed:
+        await _until(partial(_is_gone, client, each.workflow_id), f"{each.workflow_id} is still there")
+
+
+async def _closed(client: Client, workflow_id: str) -> ClosedExecution:
+    handle = client.get_workflow_handle(workflow_id)
+
+    async def is_closed() -> bool:
+        return (await handle.describe()).close_time is not None
+
+    await _until(is_closed, f"{workflow_id} is still open")
+    found = await handle.describe()
+    assert found.close_time is not None
+    return ClosedExecution(
+        workflow_id=workflow_id,
+        run_id=found.run_id,
+        workflow_type=found.workflow_type,
+        started_at=found.start_time,
+        closed_at=found.close_time,
+    )
+
+
+async def _is_gone(client: Client, workflow_id: str) -> bool:
+    return await _events(client.get_workflow_handle(workflow_id)) == 0
+
+
+async def _until(look: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    give_up_at = time.monotonic() + _DROPPED_WITHIN_S
+    while not await look():
+        if time.monotonic() > give_up_at:
+            raise CheckFailedError(otherwise)
+        await asyncio.sleep(0.1)
+
+
+async def _timeline(client: httpx.AsyncClient, registration_id: str, events: int, source: str) -> Line:
     path = f"/v1/support/cases/{registration_id}/timeline"
     took: list[float] = []
     steps: set[int] = set()
@@ -216,9 +284,10 @@ async def _timeline(client: httpx.AsyncClient, registration_id: str, events: int
             took.append(1000 * (time.perf_counter() - began))
         if answer.status_code != _OK:
             raise CheckFailedError(answer.text)
-        steps.add(len(answer.json()["steps"]))
+        steps.add(sum(step["source"] == source for step in answer.json()["steps"]))
     if min(steps) == 0:
-        raise CheckFailedError(f"{path} has no steps")
+        raise CheckFailedError(f"{path} has no steps of the {source}")
     took.sort()
     detail = f"{events} events, {max(steps)} steps; p50 {percentile(took, 0.5):.0f} ms of {_READ}, one after the other"
-    return line(f"a timeline of {EVENTS} events, p99", percentile(took, 0.99), "ms", Goal(at_most=500), detail)
+    of = "" if source == "server" else f" out of the {source}"
+    return line(f"a timeline of {EVENTS} events{of}, p99", percentile(took, 0.99), "ms", Goal(at_most=500), detail)
