@@ -37,6 +37,11 @@ class Orders:
     owner: asyncpg.Pool
     queue: str
 
+    async def cancellations(self, work: str) -> list[tuple[str, str, str]]:
+        """Return who had work cancelled by which role, and what came of it."""
+        told = await self.entries(work, AuditKind.WORK_CANCELLED)
+        return sorted((each["actor"], each["role"], each["outcome"]) for each in told)
+
     async def entries(self, subject: str, kind: AuditKind) -> list[dict[str, Any]]:
         rows = await self.owner.fetch(
             "SELECT body FROM audit.entry WHERE kind = $1 AND body->>'subject' = $2", kind.value, subject

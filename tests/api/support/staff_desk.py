@@ -1,5 +1,6 @@
 """The service `support` over a town, for people of staff who say by header who they are."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -48,14 +49,17 @@ class StaffDesk:
     async def get(self, path: str, who: str = ANN, *roles: Role) -> httpx.Response:
         return await self.client.get(f"/v1/support/{path}", headers=staff(who, roles))
 
+    async def entries(self, case_id: str) -> list[dict[str, Any]]:
+        """A case's entries of staff, in the order in which they were written."""
+        rows = await self.owner.fetch(
+            "SELECT body FROM audit.entry WHERE body->>'subject' = $1 AND kind LIKE 'case.%' ORDER BY xid", case_id
+        )
+        return [json.loads(row["body"]) for row in rows]
+
     async def outcomes(self, case_id: str) -> list[tuple[str, str]]:
         """The outcomes and actors of a case's entries of staff, in the order in which they were written."""
-        rows = await self.owner.fetch(
-            "SELECT split_part(body->>'outcome', ':', 1) AS outcome, body->>'actor' AS actor FROM audit.entry "
-            "WHERE body->>'subject' = $1 AND kind LIKE 'case.%' ORDER BY xid",
-            case_id,
-        )
-        return [(row["outcome"], row["actor"]) for row in rows]
+        told = await self.entries(case_id)
+        return [(body["outcome"].partition(":")[0], body["actor"]) for body in told]
 
 
 def staff(who: str, roles: tuple[Role, ...]) -> dict[str, str]:

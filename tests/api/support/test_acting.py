@@ -59,6 +59,12 @@ async def test_what_support_asks_for_is_done_once_and_written_down_first(town: T
         (step,) = await taken(desk, registration)
         assert (step["by"], step["process"], step["state"]) == (ANN, "VerifyIdentity", "completed")
         assert step["given"]["action_id"] in said
+        by = {"actor": ANN, "role": "support", "reason": "voter_asked", "subject": registration}
+        request = {"request": answers[0].json()["actionId"]}
+        assert await desk.entries(registration) == [
+            {**by, "outcome": "look_now:proofing", "facts": request},
+            {**by, "outcome": "done", "facts": {"action": "look_now", **request}},
+        ]
         for other in ({"action": "look_now", "reason": "stuck"}, {"action": "resend", "reason": "voter_asked"}):
             again = await desk.post(path, key="the-same", **other)
             assert code_of(again) == (422, "idempotency_key_used")

@@ -86,7 +86,12 @@ async def test_a_field_is_read_once_a_second_person_agreed(town: Town, owner_poo
             shown = await desk.get(path, ANN)
         assert shown.json()["value"] == mail
         assert shown.headers["cache-control"] == "no-store"
-        assert await desk.outcomes(registration) == [("asked", ANN), ("approved", BOB), ("read", ANN)]
+        steps = ((ANN, "compliance", "asked"), (BOB, "admin", "approved"), (ANN, "compliance", "read"))
+        of = {"subject": registration, "reason": "wrong_contact"}
+        facts = {"unmasking": waiting["unmaskingId"], "field": "mail"}
+        assert await desk.entries(registration) == [
+            {**of, "actor": who, "role": role, "outcome": outcome, "facts": facts} for who, role, outcome in steps
+        ]
 
         kept = await desk.owner.fetch("SELECT body FROM audit.entry WHERE body->>'subject' = $1", registration)
         cell = town.cells["eu"]

@@ -3,8 +3,9 @@
 import json
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from domain.accounts import KeyedHash, LookupKind
 from domain.audit import AuditKind as K
+from domain.certificates import canonical_json
 from domain.contracts.certification import (
     CertificationStage,
     CertificationState,
@@ -21,6 +23,7 @@ from domain.contracts.certification import (
 )
 from domain.contracts.exports import StoredObject
 from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
+from domain.credentials import CredentialKind
 from domain.errors import DomainError, ErrorCode
 from domain.ids import (
     new_client_id,
@@ -41,6 +44,7 @@ from integrations.postgres.account_recoveries import PostgresAccountRecoveries
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.catalogue import PostgresCatalogue
 from integrations.postgres.certifications import PostgresCertifications
+from integrations.postgres.credentials import PostgresCredentials
 from integrations.postgres.logins import PostgresLogins
 from integrations.postgres.pool import open_pool
 from integrations.postgres.registrations import PostgresRegistrations
@@ -115,7 +119,14 @@ class Acts:
 
     async def deletion(self) -> str:
         ends, deletion = PostgresAccountEnds(self.identity), new_deletion_id("eu")
-        voter = await make_account(self.identity)
+        voter, registration = await make_account(self.identity), new_registration_id("eu")
+        await PostgresCredentials(self.identity).put(voter, CredentialKind.PASSWORD, b"hash")
+        registrations = PostgresRegistrations(self.identity)
+        await registrations.begin(registration, voter, "DE", NOW)
+        for case_no in (1, 2):
+            note = StageNote(registration, case_no, RegistrationStage.PROOFING, (), case_no=case_no, provider="sumsub")
+            await registrations.note(replace(note, reference=f"{registration}-{case_no}"))
+            await registrations.note_erased(registration, case_no)
         for _ in range(2):
             await ends.request(deletion, voter)
             await ends.stop(deletion)
@@ -181,6 +192,11 @@ async def acts(
         await pool.close()
 
 
+def told(actor: str, outcome: str = "done", **facts: str | int) -> dict[str, Any]:
+    """Return what an entry has besides its subject and digests."""
+    return {"actor": actor, "outcome": outcome, **({"facts": facts} if facts else {})}
+
+
 async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str, Any]]]:
     rows = await pool.fetch(
         "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 ORDER BY xid, kind", subject
@@ -188,31 +204,44 @@ async def entries(pool: asyncpg.Pool, subject: str) -> list[tuple[str, dict[str,
     return [(row["kind"], json.loads(row["body"])) for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("act", "kinds"),
-    [
-        ("login_decided", [K.LOGIN_DECIDED]),
-        ("login_ended", [K.LOGIN_DECIDED, K.LOGIN_ENDED]),
-        ("registration_ended", [K.REGISTRATION_ENDED]),
-        ("account_recovered", [K.ACCOUNT_RECOVERED]),
-        ("deletion", [K.DELETION_ASKED, K.ACCOUNT_DELETED]),
-        ("staff", [K.STAFF_ADDED, K.STAFF_DISABLED]),
-        ("client", [K.CLIENT_ADDED, K.CLIENT_DISABLED]),
-        ("roll", [K.ROLL_ENROLLED]),
+JUDGE, TESTER = "process:assess-login", "comitia:tester"
+TOLD: dict[str, list[tuple[K, dict[str, Any]]]] = {
+    "login_decided": [(K.LOGIN_DECIDED, told(JUDGE, "deny", policyVersion=1))],
+    "login_ended": [
+        (K.LOGIN_DECIDED, told(JUDGE, "challenge", policyVersion=1)),
+        (K.LOGIN_ENDED, told(JUDGE, "stepped_up")),
     ],
-)
-async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerPool, act: str, kinds: list[K]) -> None:
+    "registration_ended": [(K.REGISTRATION_ENDED, told("process:register-voter", "rejected", caseNo=1))],
+    "account_recovered": [(K.ACCOUNT_RECOVERED, told("process:recover-account", sessionsEnded=1))],
+    "deletion": [
+        (K.DELETION_ASKED, told("process:auth")),
+        (K.ACCOUNT_DELETED, told("process:delete-account", casesErased=2, credentialsRemoved=1)),
+    ],
+    "staff": [(K.STAFF_ADDED, told(TESTER, "compliance,support")), (K.STAFF_DISABLED, told(TESTER))],
+    "client": [(K.CLIENT_ADDED, told(TESTER, "admin,auditor")), (K.CLIENT_DISABLED, told(TESTER))],
+    "roll": [(K.ROLL_ENROLLED, told(TESTER, persons=3))],
+}
+
+
+@pytest.mark.parametrize("act", TOLD)
+async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerPool, act: str) -> None:
     subject = await getattr(acts, act)()
     found = await entries(await owner_pool("eu"), subject)
-    assert [kind for kind, _ in found] == kinds
-    assert "v_eu_" not in json.dumps([body for _, body in found])
+    assert [(kind, {**body, "after": ""} if "after" in body else body) for kind, body in found] == [
+        (kind, {**body, "subject": subject, **({"after": ""} if kind is K.LOGIN_DECIDED else {})})
+        for kind, body in TOLD[act]
+    ]
 
 
 async def test_the_end_of_a_survey_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool) -> None:
-    found = await entries(await owner_pool("catalogue"), await acts.certified())
-    assert [kind for kind, _ in found][-3:] == [K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED]
-    assert dict(found)[K.SURVEY_CERTIFIED]["after"] == bytes(range(32)).hex()
+    survey = await acts.certified()
+    found = await entries(await owner_pool("catalogue"), survey)
     assert len(found) == 5  # and of its beginning
+    assert [(kind, body) for kind, body in found[-3:]] == [
+        (K.CERTIFICATION_ASKED, {**told("staff:u_x"), "role": "admin", "subject": survey}),
+        (K.SURVEY_CERTIFIED, {**told("process:run-survey"), "subject": survey, "after": bytes(range(32)).hex()}),
+        (K.SURVEY_KEYS_DESTROYED, {**told("process:run-survey"), "subject": survey}),
+    ]
 
 
 async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool) -> None:
@@ -226,9 +255,12 @@ async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_p
 
 async def test_a_decision_commits_to_what_it_was_judged_by(acts: Acts, owner_pool: OwnerPool) -> None:
     pool = await owner_pool("eu")
-    ((_, one),) = await entries(pool, await acts.login_decided())
-    assert (one["outcome"], one["facts"]) == ("deny", {"policyVersion": 1})
-    assert len(bytes.fromhex(one["after"])) == 32
+    made = login(LoginDecision.DENY)
+    await PostgresLogins(acts.identity).record(made)
+    ((_, one),) = await entries(pool, made.request.attempt_id)
+    verdict, signals = (each.model_dump(mode="json") for each in (made.verdict, made.signals))
+    judged = {"attempt": made.request.attempt_id, "verdict": verdict, "signals": signals}
+    assert one["after"] == sha256(canonical_json(judged)).hexdigest()
 
 
 async def test_what_is_rolled_back_leaves_no_entry(acts: Acts, owner_pool: OwnerPool) -> None:

@@ -59,7 +59,7 @@ from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
 from tests.audited import ACTIVITIES, leaves, promised
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.account_rows import make_account
-from tests.integrations.postgres.test_audited import certificate_of
+from tests.integrations.postgres.test_audited import certificate_of, entries
 from tests.integrations.postgres.test_catalogue import ACTOR, drafted, freezing, keys, opened
 from tests.integrations.postgres.test_entry_writers import connected
 from tests.integrations.postgres.test_logins import login
@@ -158,6 +158,9 @@ class Walk:
         )
         activities = UnmaskingActivities(PostgresUnmaskingEntries(self.unmasking), UNUSED, "")
         await self.see(activities.note_unmasking, note, case)
+        by = {"actor": ACTOR, "role": "support", "reason": "wrong_contact", "outcome": "asked", "subject": case}
+        told = {**by, "facts": {"unmasking": note.request_id, "field": "mail"}}
+        assert await entries(await self.owner_pool("eu"), case) == [(K.CASE_UNMASKING, told)]
 
     async def freeze_survey(self) -> None:
         survey = (await drafted(self._catalogue)).survey.id
