@@ -76,6 +76,7 @@ class VerifyIdentityWorkflow:
         self._entered_at = workflow.now()
         self._reminded = 0
         self._retries = 0
+        self._taken_back: CaseFinding | None = None
         self._to_ask: list[str] = []  # ids of what support wants the person asked for, until they are
         self._asked = 0
         self._resends = 0
@@ -176,10 +177,8 @@ class VerifyIdentityWorkflow:
         match found.state:
             case ProofingState.APPROVED if found.documents and found.age_class is not None:
                 return await self._approve(found)
-            case ProofingState.REJECTED if found.same_face:
-                return self._refused(found, Reason.DUPLICATE_FACE)
             case ProofingState.REJECTED:
-                return self._decided(IdentityDecision.REJECTED, *found.reasons, for_staff=found.risk_labels)
+                return self._rejected(found)
             case ProofingState.GONE:
                 return self._decided(IdentityDecision.REJECTED, Reason.CASE_GONE)
             case ProofingState.RETRY:
@@ -198,8 +197,8 @@ class VerifyIdentityWorkflow:
             return self._refused(found, refusal)
         await self._enter(RegistrationStage.ACTIVATION)
         claimed = await Claiming(self._request).claim(found, self._is_still_approved)
-        if Reason.REVERSED in claimed.refusal:
-            return self._decided(IdentityDecision.REJECTED, *claimed.refusal)
+        if self._taken_back is not None:  # before anybody was active: a rejection like any other
+            return self._rejected(self._taken_back)
         if claimed.refusal:
             return self._refused(found, *claimed.refusal)
         return self._decided(IdentityDecision.APPROVED, person_id=claimed.person_id)
@@ -210,7 +209,9 @@ class VerifyIdentityWorkflow:
             return True
         self._is_hinted = False
         found = await self._insist(ProofingActivities.read_case, self._case, may_end=False)
-        return found is None or found.state is not ProofingState.REJECTED
+        if found is not None and found.state is ProofingState.REJECTED:
+            self._taken_back = found
+        return self._taken_back is None
 
     async def _let_try_again(self, found: CaseFinding) -> VerifiedIdentity | None:
         if self._notes.stage is RegistrationStage.RETRY and found.attempt <= self._retries:
@@ -332,6 +333,11 @@ class VerifyIdentityWorkflow:
         schedule = _SCHEDULES[self._notes.stage or RegistrationStage.PROOFING]
         after = schedule.next_reminder(self._reminded)
         return self._entered_at + after if after is not None else self._expires_at
+
+    def _rejected(self, found: CaseFinding) -> VerifiedIdentity:
+        if found.same_face:
+            return self._refused(found, Reason.DUPLICATE_FACE)
+        return self._decided(IdentityDecision.REJECTED, *found.reasons, for_staff=found.risk_labels)
 
     def _refused(self, found: CaseFinding, *reasons: str) -> VerifiedIdentity:
         return self._decided(IdentityDecision.REFUSED, *reasons, for_staff=(*found.reasons, *found.risk_labels))

@@ -227,7 +227,9 @@ async def test_two_registrations_of_one_person_in_two_cells_are_one_voter_and_on
     assert {held.holder for cell in claims.values() for held in cell.held.values()} == {voter.voter_id}
 
 
-async def test_an_approval_that_is_taken_back_while_a_claim_waits_makes_no_account(client: Client) -> None:
+async def test_an_approval_that_is_taken_back_while_a_claim_waits_leaves_nothing(
+    client: Client,
+) -> None:
     world = waking(client)
     world.script(approved("P1"), REJECTED)
     for cell in world.claims.values():
@@ -240,11 +242,15 @@ async def test_an_approval_that_is_taken_back_while_a_claim_waits_makes_no_accou
         for cell in world.claims.values():
             cell.is_away = False
         await happens(lambda: world.row.stage is RegistrationStage.REJECTED)
-        await handle.result()
-    assert world.row.reasons == ("reversed",)
+        await handle.execute_update("cancel")  # who does not appeal
+        assert (await handle.result()).stage is RegistrationStage.REJECTED
+    assert world.row.reasons == ("forgery",)
     assert not world.claimed
-    assert world.account is None or world.account.status is not VoterStatus.ACTIVE
-    await world.replayed("reversed-while-claiming")
+    assert world.account is not None
+    assert world.account.status is VoterStatus.CLOSED
+    assert world.voter_id in world.directory.destroyed
+    assert world.voter_id not in world.directory.lookups.values()
+    await world.replayed("rejected-while-claiming")
 
 
 async def test_hints_change_nothing_however_many_come_and_whenever(client: Client) -> None:
