@@ -108,6 +108,22 @@ def test_what_speaks_against_a_login_as_always(fields: dict[str, Any], decision:
     assert reason in verdict.reasons
 
 
+@pytest.mark.parametrize(
+    ("signal", "borne", "reason"),
+    [
+        ("account_attempts_per_hour", POLICY.account_attempts_per_hour, "account_velocity"),
+        ("network_attempts_per_minute", POLICY.network_attempts_per_minute, "network_velocity"),
+        ("failures_per_hour", POLICY.failures_per_hour - 1, "failures"),
+        ("travel_kmh", POLICY.travel_kmh, "impossible_travel"),
+    ],
+)
+def test_so_much_is_borne_and_one_more_raises_the_score(signal: str, borne: int, reason: str) -> None:
+    usual, more = (judge_login(signals(sightings=(), **{signal: count}), POLICY) for count in (borne, borne + 1))
+    assert (usual.decision, usual.reasons) == (LoginDecision.ALLOW, ())
+    assert more.reasons == (reason,)
+    assert more.score_permille > usual.score_permille
+
+
 def test_an_attack_with_everything_against_it_is_denied() -> None:
     verdict = judge_login(
         signals(

@@ -171,6 +171,7 @@ class LoggingIn:
         self.queue = f"login-{secrets.token_hex(4)}"
         self.leak = CredentialLeak.NONE
         self.second_factor_at_provider = False
+        self.has_vendors = True
         self.one_look = self.one_step = True
         self.steps: list[str] = []
         self.after: Hook | None = None
@@ -228,7 +229,7 @@ class LoggingIn:
 
     @property
     def activities(self) -> LoginActivities:
-        vendors: Any = self.vendors
+        vendors: Any = self.vendors if self.has_vendors else None
         parts: tuple[Any, ...] = (self.kept, Seals(), self.hashes)
         return LoginActivities(*parts, devices=vendors, challenges=vendors)
 

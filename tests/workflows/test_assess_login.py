@@ -224,6 +224,14 @@ async def test_what_is_away_or_new_asks_for_a_further_factor(
     await world.replayed(f"stepped-up-{reason}")
 
 
+async def test_vendors_that_nobody_has_set_up_are_away(client: Client) -> None:
+    world = LoggingIn(client)
+    world.has_vendors = False
+    async with asyncio.timeout(60), world.worker():
+        await challenged(world)
+    assert {LoginReason.DEVICE_UNAVAILABLE, LoginReason.CHALLENGE_UNAVAILABLE} <= set(world.row.verdict.reasons)
+
+
 async def test_who_has_no_further_factor_is_denied_at_once(client: Client) -> None:
     world = LoggingIn(client, method=LoginMethod.MAIL_CODE)
     world.kept.owned = set()

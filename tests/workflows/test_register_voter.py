@@ -42,6 +42,8 @@ async def test_a_person_becomes_an_active_voter(client: Client) -> None:
     assert {held.person_id for held in world.claimed} == {account.person_id}
     assert all(held.settled and held.holder == world.voter_id for held in world.claimed)
     assert len(world.claimed) == 2
+    found_by = await world.hashes.every(LookupKind.MAIL, world.address)
+    assert set(world.directory.lookups) == {(LookupKind.MAIL, each.key_id, each.digest) for each in found_by}
     assert len(world.mail.of(MessageKind.WELCOME)) == 1
     assert world.row.stage is RegistrationStage.ACTIVE
     assert world.row.reference == world.provider.opened[0].join(["ref-", ""])
@@ -113,6 +115,22 @@ async def test_a_code_is_good_for_five_tries_and_four_codes_are_sent(
     assert all(len(code) == 8 and code.isdigit() for code in codes)
     nothing_is_left(world)
     await world.replayed("codes-used-up", cases=0)
+
+
+async def test_no_fifth_code_is_sent_however_long_somebody_waits(client: Client, skipping: WorkflowEnvironment) -> None:
+    async with registering(client) as world:
+        handle = await world.start()
+        for sent in range(1, CODES_MAX + 1):
+            await sent_codes(world, sent)
+            await skipping.sleep(timedelta(minutes=5))
+            resent = handle.execute_update(RegisterVoterWorkflow.resend_code)
+            if sent < CODES_MAX:
+                await resent
+        assert await refused(resent) == ErrorCode.REGISTRATION_STAGE
+        await world.proved()  # the last one is good
+        await handle.execute_update(RegisterVoterWorkflow.cancel)
+        await handle.result()
+    assert world.counted["send_contact_code"] == CODES_MAX
 
 
 async def test_a_code_is_good_twice_and_a_later_code_makes_it_worthless(
