@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -19,7 +20,7 @@ from domain.devices import DeviceEvent, DeviceFlag, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from integrations.devices.client import FingerprintDevices, open_fingerprint
 from integrations.devices.sandbox.profiles import PROFILES
-from integrations.vendor_http import VendorHttp, open_vendor_client
+from integrations.vendor_http import VendorClient, VendorHttp, open_vendor_client
 from integrations.vendor_settings import FingerprintSettings
 from tests.integrations.vendor_sandboxes import Vendor, open_vendor
 
@@ -279,6 +280,26 @@ async def test_a_field_of_another_type_makes_the_event_garbled_and_is_not_quoted
         with pytest.raises(DomainError) as raised:
             await devices.event(await event_of(vendor, changes=changes))
     assert code_of(raised) == (ErrorCode.DEVICES_UNAVAILABLE, "1 fields are not as agreed")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "detail"),
+    [
+        (404, {"code": "visitor_not_found"}, "visitor_not_found"),
+        (404, {"code": "Who are you, a@example.org?"}, "status_404"),
+        (404, "not found", "status_404"),
+        (500, {"code": ["failed"]}, "status_500"),
+    ],
+)
+async def test_an_error_that_does_not_say_so_is_no_missing_event_and_its_text_goes_nowhere(
+    status: int, error: Any, detail: str
+) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json={"error": error}))
+    async with VendorClient("http://vendor", {}, transport) as client:
+        devices = FingerprintDevices(VendorHttp(client, ErrorCode.DEVICES_UNAVAILABLE, timeout_s=1.0))
+        with pytest.raises(DomainError) as raised:
+            await devices.event("1700000000000.TESTab")
+    assert code_of(raised) == (ErrorCode.DEVICES_UNAVAILABLE, detail)
 
 
 async def test_the_vendors_limit_is_seen_as_such(vendor: Vendor) -> None:
