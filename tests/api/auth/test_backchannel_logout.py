@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,8 +10,10 @@ import httpx
 import jwt
 import pytest
 
+from api.auth.logout_routes import BackChannel
 from domain.accounts import LookupKind
-from domain.federation import login_of
+from domain.errors import DomainError, ErrorCode
+from domain.federation import ProviderLogout, login_of
 from domain.ids import new_voter_id
 from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
@@ -20,6 +23,7 @@ from integrations.postgres.roles import IDENTITY
 from tests.answers import code_of
 from tests.api.auth.conftest import Auth, LoggedIn
 from tests.conftest import SettingsFor
+from tests.workflows.registration_ports import Hashes
 
 INVALID = (400, "logout_token_invalid")
 
@@ -69,6 +73,39 @@ async def test_without_a_session_everything_from_the_provider_ends(
     assert (await send(auth, issuer.logout_token(sid=None))).status_code == 200
     assert [await is_open(auth, login) for login in gone] == [False, False]
     assert await is_open(auth, by_passkey)
+
+
+class Told:
+    """A logout token of somebody, and the cells that it is told to: those that are `away` do not hear it."""
+
+    def __init__(self, *away: str) -> None:
+        self.away, self.ended = away, dict[str, str]()
+        self.hashes = Hashes()
+
+    async def logout(self, _token: str) -> ProviderLogout:
+        return ProviderLogout("sandbox", "https://issuer.example", "j", subject="s")
+
+    def of(self, name: str) -> Any:
+        async def find(_kind: LookupKind, wanted: Any) -> Any:
+            first = (await self.hashes.every(LookupKind.LOGIN, login_of("https://issuer.example", "s")))[0]
+            return SimpleNamespace(voter_id=f"v_{name}") if first in wanted else None
+
+        return SimpleNamespace(accounts=SimpleNamespace(find=find))
+
+    async def end_at_provider(self, name: str, _provider: str, _jti: str, *, sid: str, voter_id: str) -> bool:
+        if name in self.away:
+            raise DomainError(ErrorCode.CELL_UNAVAILABLE)
+        self.ended[name] = voter_id
+        return True
+
+
+@pytest.mark.parametrize("away", ["eu", "us"])
+async def test_a_cell_that_is_away_has_the_provider_tell_again_and_the_other_one_obeys_at_once(away: str) -> None:
+    told: Any = Told(away)
+    with pytest.raises(DomainError, match="cell_unavailable"):
+        await BackChannel(told, told, told, ("eu", "us"), told.hashes).log_out("a token")
+    (there,) = {"eu", "us"} - {away}
+    assert told.ended == {there: f"v_{there}"}  # known under the version of the key that was the newest then
 
 
 async def test_a_token_is_obeyed_once(auth: Auth, issuer: Issuer) -> None:
