@@ -43,6 +43,7 @@ from integrations.temporal.worker import sandbox
 from integrations.vendor_settings import (
     FingerprintSettings,
     LettersSettings,
+    ProofingSettings,
     SandboxSettings,
     SumsubSettings,
     TurnstileSettings,
@@ -55,6 +56,7 @@ from workflows.register_voter import RegisterVoterWorkflow
 from workflows.verify_identity import VerifyIdentityWorkflow
 
 CELLS = ("eu", "us")
+BY_LETTER = "DE-BY"  # the region that is proofed without biometrics
 WITHIN_S = 40.0
 
 
@@ -171,6 +173,7 @@ def vendors_of(address: str) -> dict[str, Any]:
             webhook_secret="another secret",
         ),
         "letters": LettersSettings(base_url=f"{address}/letters", api_key="a key", webhook_secret="a third secret"),
+        "proofing": ProofingSettings(by_region={BY_LETTER: "letters"}),
         "fingerprint": FingerprintSettings(
             base_url=f"{address}/fingerprint/eu/v4",
             api_key="sk-eu",

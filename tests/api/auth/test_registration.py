@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from domain.eligibility import VoterStatus
-from domain.ids import new_registration_id, new_voter_id
+from domain.ids import new_registration_id, new_voter_id, proofing_case_id
+from domain.tokens import Assurance
 from integrations.identity.policy import registration_policy
 from integrations.identity.sumsub.webhook import payload_digest
-from tests.api.auth.registration_town import CELLS, WITHIN_S, Town, number
+from tests.api.auth.registration_town import BY_LETTER, CELLS, WITHIN_S, Town, number
 from tests.audited import leaves
 from tests.conftest import OwnerPool
 from tests.workflows.registration_ports import Claims
@@ -52,6 +53,28 @@ async def test_a_person_registers_over_http_and_is_an_active_voter(town: Town) -
     second = again.json()["registrationId"]
     await town.prove(second, mail)
     assert (await town.at(second, "refused"))["reasons"] == ["mail_in_use"]
+
+
+async def test_a_region_without_biometrics_proofs_by_document_and_letter_and_knows_the_same_person(town: Town) -> None:
+    mail, document = f"{secrets.token_hex(4)}@example.org", number()
+    registration = (await town.begin(mail=mail, region=BY_LETTER)).json()["registrationId"]
+    await town.prove(registration, mail)
+    await town.at_provider(registration)
+    access = (await town.send("POST", registration, "/proofing-access")).json()
+    assert access["provider"] == "letters"
+    person = {"authorization": f"Bearer {access['token']}"}
+    shown = {"country": "DEU", "kind": "passport", "number": document, "bornOn": "1990-02-03"}
+    entered = {**shown, "name": "Ada Lovelace", "address": "A 1"}
+    assert (await town.vendor.post("/letters/v1/person/document", json=entered, headers=person)).status_code == 200
+    (letter,) = (await town.vendor.get(f"/letters/_control/letters/{proofing_case_id(registration, 1)}")).json()
+    typed = await town.vendor.post("/letters/v1/person/code", json={"code": letter["code"]}, headers=person)
+    assert typed.status_code == 200, typed.text
+    await town.at(registration, "active")
+    account = await town.cells["eu"].accounts.get((await town.row(registration)).voter_id)
+    assert account is not None
+    assert (account.assurance, account.age_class, account.region) == (Assurance.SUBSTANTIAL, 18, BY_LETTER)
+    elsewhere = await town.proofed("us", document)  # with a face, at the other provider
+    assert (elsewhere["stage"], elsewhere["reasons"]) == ("refused", ["already_registered"])
 
 
 async def test_a_retry_shows_reasons_and_advice_to_its_person(town: Town) -> None:
