@@ -152,6 +152,7 @@ async def test_a_tree_that_was_changed_before_is_not_shown_to_continue(officer: 
         "/us/entries/0",
         "/eu/entries/700",
         "/eu/entries/5?size=5",
+        "/eu/entries/0?size=0",
         "/eu/entries/0?size=6",
         "/eu/entries/0?size=701",
         "/eu/consistency?from=5&to=6",
@@ -161,6 +162,13 @@ async def test_a_tree_that_was_changed_before_is_not_shown_to_continue(officer: 
 async def test_what_is_not_there_is_not_found(officer: Officer, path: str) -> None:
     answer = await officer.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_what_can_be_no_place_or_size_is_refused_as_it_is(officer: Officer) -> None:
+    for path in ("entries/{}", "entries/0?size={}", "consistency?from={}&to=300", "consistency?from=5&to={}"):
+        for wrong in (-1, 10**12, "x", "1.5"):
+            answer = await officer.get(f"/eu/{path.format(wrong)}")
+            assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), (path, wrong)
 
 
 async def test_only_who_proves_decisions_reads_logs(officer: Officer) -> None:

@@ -46,7 +46,7 @@ async def corrected(admin: httpx.AsyncClient, path: str) -> dict[str, Any]:
 
 async def test_every_route_of_staff_leaves_its_entry(admin: httpx.AsyncClient, owner_pool: OwnerPool) -> None:
     path, survey_id = await drafted(admin)
-    expected = [K.SURVEY_CREATED]
+    expected, export_id = [K.SURVEY_CREATED], ""
     for route, wanted, kind in STEPS:
         method, _, template = route.partition(" ")
         sent = await corrected(admin, path) if wanted == "correction" else wanted
@@ -54,12 +54,15 @@ async def test_every_route_of_staff_leaves_its_entry(admin: httpx.AsyncClient, o
         assert answer.status_code < 300, (route, answer.text)
         if kind is K.EXPORT_ASKED:
             await finished(admin, answer.headers["location"])
+            export_id = answer.headers["location"].rpartition("/")[2]
         expected.append(kind)
         assert [found for found, _ in await entries(owner_pool, survey_id)] == expected, route
     told = await entries(owner_pool, survey_id)
     assert {(entry["actor"], entry["role"], entry["outcome"]) for _, entry in told} == {
         ("staff:u_tester", "admin", "done")
     }
+    exported = [entry["facts"] for kind, entry in told if kind == K.EXPORT_ASKED]
+    assert exported == [{"export": export_id, "format": "json"}]
     digests = [(entry.get("before"), entry.get("after")) for kind, entry in told if kind != K.EXPORT_ASKED]
     assert digests[0][0] is None
     assert all(after is not None for _, after in digests)
