@@ -17,7 +17,7 @@ from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts, ArchiveNotes, 
 from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
 from integrations.addresses import DatabaseAddress, TemporalAddress
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.objects.log_objects import open_log_objects
 from integrations.platform import IN_FLIGHT
 from integrations.postgres.archived_histories import PostgresArchive

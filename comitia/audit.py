@@ -27,7 +27,7 @@ from domain.ids import seal_audit_log_workflow_id
 from domain.log_proofs import EntryProof
 from domain.log_verification import LogFiles
 from domain.verification import Check
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG, public
 from integrations.keys.signing import LogKeys
 from integrations.objects.log_objects import open_log_objects

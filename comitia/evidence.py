@@ -21,7 +21,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import EvidenceReason
 from domain.submissions import SubmissionIds, claimed_place
 from integrations.identity_cell import IdentityCell, open_identity_cell
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG, BUNDLE, DAILY, HISTORY, SUBMISSION, public
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.pool import open_pool, pool_on_demand

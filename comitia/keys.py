@@ -11,7 +11,7 @@ from temporalio.client import WorkflowFailureError
 from comitia.stack_settings import STACK_FOLDER, DataFolder, platform_settings
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS
 from integrations.platform import IN_FLIGHT, KEYS_QUEUE
 from integrations.postgres.personal_records import KEY_MADE_WITHIN_S

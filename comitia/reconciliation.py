@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 from comitia.stack_settings import STACK_FOLDER, DataFolder, platform_settings
 from domain.contracts.reconciliation import Difference, ReconcileSurveyInput, ReconciliationReport
 from domain.ids import SURVEY_ID, reconcile_survey_workflow_id
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.platform import IN_FLIGHT, RECONCILIATION_QUEUE
 from integrations.settings import Settings
 from integrations.temporal.client import connect

@@ -24,7 +24,7 @@ from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.errors import CATALOGUE, DomainError
 from domain.ids import cell_of_workflow
 from domain.replay import ReplayVerdict, Verdict
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import DAILY, HISTORY, in_flight
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.archived_histories import PostgresArchive

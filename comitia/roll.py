@@ -14,8 +14,8 @@ from comitia.stack_settings import STACK_FOLDER, DataFolder, identity_settings, 
 from domain.errors import DomainError
 from domain.ids import SURVEY_ID
 from domain.rolls import ON_ROLL, RollOutcome
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import DOCUMENT
 from integrations.postgres.roles import ROLLS
 from integrations.postgres.rolls import PostgresRolls

@@ -17,8 +17,8 @@ from domain.errors import DomainError
 from domain.ids import STAFF_ID, cell_in, new_staff_id
 from domain.staff import DisabledStaff
 from domain.tokens import Role
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import LOOKUP
 from integrations.postgres.roles import STAFFING
 from integrations.postgres.staff_accounts import PostgresStaffAccounts, StaffRolls

@@ -15,7 +15,7 @@ from domain.eligibility import AGE_CLASSES
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.dpop_keys import ProofKey
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
 from integrations.postgres.directory import Directory
 from integrations.postgres.pool import Pool

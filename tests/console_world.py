@@ -24,11 +24,12 @@ from domain.accounts import LookupKind
 from domain.canonical import provider_login, provider_person
 from domain.console import SessionKind
 from domain.ids import new_staff_id
+from domain.ports import KeyManagement
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
 from integrations.keys.dpop_keys import ProofKey, make_proof
-from integrations.keys.file_kms import FileKms, open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import CONSOLE, LOOKUP
 from integrations.login.issuer_sandbox.sandbox import create_sandbox
 from integrations.login.issuer_sandbox.state import Issuer
@@ -164,7 +165,7 @@ class ConsoleWorld:
     provider: httpx.AsyncClient
     staff: dict[str, PostgresStaffAccounts]
     hashes: KeyedLookupHashes
-    keys: FileKms
+    keys: KeyManagement
     transport: httpx.AsyncBaseTransport | None = None
 
     @property

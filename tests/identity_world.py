@@ -8,8 +8,9 @@ from typing import Any
 import asyncpg
 
 from domain.ids import new_survey_id
+from domain.ports import KeyManagement
 from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import FileKms, open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, EVIDENCE, KEK_ELIGIBILITY, STAFF_TOKEN, VOTING_TOKEN
 from integrations.postgres.directory import Directory
 from integrations.postgres.pool import open_pool
@@ -28,7 +29,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 class IdentityWorld:
     """What tests of admission hold: issuers, directories and pools by cell."""
 
-    keys: FileKms
+    keys: KeyManagement
     tokens: AccessTokens
     directories: dict[str, Directory]
     identity: dict[str, asyncpg.Pool]

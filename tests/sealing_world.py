@@ -11,7 +11,7 @@ from activities.audit_sealing import AuditSealingActivities
 from domain.audit_log import origin_of
 from domain.checkpoints import key_id
 from domain.contracts.audit import SealAuditLogInput
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
 from integrations.objects.file_store import FileObjectStore

@@ -17,7 +17,7 @@ from activities.log_reading import LogReading
 from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCell
 from domain.audit import CATALOGUE_LOG
 from domain.audit_log import origin_of
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
 from integrations.objects.log_objects import open_writable_log_objects

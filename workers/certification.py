@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 
 from activities.certification import CertificationActivities
 from activities.draining import ClosingCell, DrainActivities
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import CERTIFICATE, KEK_BALLOT
 from integrations.keys.signing import CertificateKeys
 from integrations.objects.file_store import FileObjectStore

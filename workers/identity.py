@@ -33,8 +33,8 @@ from integrations.identity.delivering import EvidenceDelivery
 from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import KEYS, IdentityCell, document_claims, identity_pools, open_identity_cell
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.mailing import open_mailer
 from integrations.postgres.account_locks import PostgresAccountLocks
 from integrations.postgres.pool import Pool

@@ -9,7 +9,7 @@ from temporalio.service import RPCError
 
 from domain.errors import DomainError
 from domain.ports import KeyManagement
-from integrations.keys.file_kms import parse_key_id
+from integrations.keys.key_ids import parse_key_id
 from integrations.keys.rotation import destroy_old_in_flight_keys
 
 _EVERY_S = 3600.0

@@ -17,7 +17,7 @@ from activities.key_rotation import KeyRotationActivities
 from activities.steering import SteeringActivities
 from activities.surveys import SurveyActivities
 from integrations.kafka.survey_changes import SurveyChangeProducer
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HASH_KEYS, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS, generate, manage
 from integrations.keys.wrapping import KeyNames
 from integrations.objects.file_store import FileObjectStore

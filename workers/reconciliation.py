@@ -11,7 +11,7 @@ from temporalio.common import VersioningBehavior
 
 from activities.reconciliation import CellPorts, ReconciliationActivities
 from integrations.keys.evidence import EvidenceVerifier
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import EVIDENCE, public
 from integrations.platform import IN_FLIGHT, RECONCILIATION_DEPLOYMENT, RECONCILIATION_QUEUE, open_platform
 from integrations.postgres.ledger_audit import PostgresLedgerAudit

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.voting import VotingActivities
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import DAILY, KEK_BALLOT
 from integrations.postgres.answer_sessions import AnswerSessions
 from integrations.postgres.pool import NotDurableError

@@ -29,7 +29,7 @@ from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells
 from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop import DpopVerifier, RequestProofs
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
     HISTORY,

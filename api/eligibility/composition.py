@@ -14,7 +14,7 @@ from api.http.limits_opening import open_limits
 from api.http.used_proofs_opening import open_used_proofs
 from domain.tokens import VOTER_ACCESS, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, EVIDENCE, KEK_ELIGIBILITY, LIMITS, PSEUDONYM, VOTING_TOKEN, public
 from integrations.keys.signing import Ed25519Signer, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier

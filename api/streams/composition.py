@@ -9,7 +9,7 @@ from api.streams.app import create_app, lean_routes
 from api.streams.heartbeat import HeartbeatWheel
 from api.streams.holding import HeldStreams
 from api.streams.hub import StreamHub
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import LIMITS
 from integrations.postgres.roles import TALLY
 from integrations.redis.changes import TallyChanges

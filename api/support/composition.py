@@ -25,8 +25,8 @@ from domain.submissions import SubmissionIds
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells, identity_pools
 from integrations.keys.dpop import DpopVerifier, RequestProofs
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
     CONSOLE,

@@ -23,8 +23,8 @@ from domain.console import SessionKind
 from domain.errors import ErrorCode
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.keys.dpop import DpopVerifier, RequestProofs
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, CERTIFICATE, LIMITS, LOOKUP, STAFF_TOKEN, public
 from integrations.keys.purposes import CONSOLE as CONSOLE_KEY
 from integrations.keys.signing import VerificationKeys, keep_fresh

@@ -20,7 +20,7 @@ from api.votes.telemetry import VoteTelemetry
 from domain.audit_log import origin_of
 from domain.ports import KeyManagement
 from integrations.keys.dpop import DpopVerifier, RequestProofs
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG, DAILY, KEK_BALLOT, LIMITS, PSEUDONYM, SUBMISSION, VOTING_TOKEN, public
 from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import VotingTokenVerifier

@@ -10,7 +10,7 @@ from integrations.identity.delivering import EvidenceDelivery
 from integrations.identity.opening import webhook_verifiers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HISTORY, INBOX, LIMITS
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry

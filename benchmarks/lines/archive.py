@@ -17,7 +17,7 @@ from benchmarks.run import Run
 from comitia.replay import open_archive, open_histories
 from domain.archive_ports import ArchiveCell
 from domain.contracts.archive import ArchivePlan, HistoryPack, PlanArchiveInput
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.objects.log_objects import open_log_objects
 from integrations.platform import IN_FLIGHT
 from integrations.postgres.archived_histories import PostgresArchive

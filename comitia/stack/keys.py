@@ -1,7 +1,7 @@
 """The signing keys of a stack under development."""
 
 from comitia.stack.state import StackState
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import SIGNING
 from integrations.settings import Environment
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import structlog
 
 from domain.ports import KeyManagement
-from integrations.keys.file_kms import parse_key_id
+from integrations.keys.key_ids import parse_key_id
 from integrations.keys.purposes import in_flight
 
 KEPT = timedelta(days=3)

@@ -27,7 +27,7 @@ from api.support.composition import BASE, TEMPLATES
 from comitia.stack.built_tools import CHROMIUM, built_tool
 from domain.recognition import Recognition, every_contract
 from domain.tokens import Role
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HISTORY
 from integrations.listening import open_listener
 from integrations.temporal.remote_codec import RemoteCodec

@@ -21,7 +21,7 @@ from comitia.stack.built_tools import TLOG_FSCK, TLOG_PROOFS
 from domain.audit import AuditEntry, AuditKind
 from domain.contracts.audit import SealAuditLogInput
 from domain.ids import new_staff_id
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys
 from integrations.objects.file_store import FileObjectStore

@@ -20,7 +20,7 @@ from domain.sessions import LoginMethod, NewSession
 from domain.tokens import Assurance, RiskBand
 from integrations.keys.access_tokens import VoterTokens
 from integrations.keys.dpop_keys import ProofKey, make_proof
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.postgres.roles import IDENTITY, ROLLS, SURVEYS
 from integrations.settings import Settings

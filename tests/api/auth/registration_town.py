@@ -29,8 +29,8 @@ from integrations.identity.delivering import EvidenceDelivery
 from integrations.identity.opening import open_providers, webhook_verifiers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import KEYS, IdentityCell, document_claims, identity_pools, open_identity_cell
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import LIMITS, REGISTRATION
 from integrations.keys.registration_secrets import RegistrationSecrets
 from integrations.postgres.roles import IDENTITY, STAFFING, UNMASKING

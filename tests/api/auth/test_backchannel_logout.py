@@ -15,8 +15,8 @@ from domain.accounts import LookupKind
 from domain.errors import DomainError, ErrorCode
 from domain.federation import ProviderLogout, login_of
 from domain.ids import new_voter_id
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import LOOKUP
 from integrations.login.issuer_sandbox.state import Issuer
 from integrations.postgres.roles import IDENTITY

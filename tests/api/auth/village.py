@@ -33,8 +33,8 @@ from integrations.devices.client import FingerprintDevices, open_fingerprint
 from integrations.identity.opening import open_providers
 from integrations.identity_cell import KEYS
 from integrations.keys.access_tokens import VoterTokens
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import LIMITS
 from integrations.login.breaches import open_breaches
 from integrations.login.passwords import Passwords

@@ -20,7 +20,7 @@ from domain.evidence_bundles import (
 from domain.stored_zip import read_zip
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
     STAFF_TOKEN,

@@ -16,7 +16,7 @@ from domain.audit import AuditKind
 from domain.errors import DomainError, ErrorCode
 from domain.tokens import Role
 from integrations.identity_cell import IdentityCell, open_identity_cell
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HISTORY
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import IDENTITY

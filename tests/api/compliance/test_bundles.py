@@ -44,7 +44,7 @@ from domain.ids import (
 from domain.stored_zip import read_zip
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import (
     AUDIT_LOG,
     BUNDLE,

@@ -35,7 +35,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.log_proofs import read_proof, verify_entry
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools, open_identity_cell
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import AUDIT_LOG, DAILY, HISTORY, in_flight
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore

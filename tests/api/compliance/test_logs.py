@@ -22,7 +22,7 @@ from domain.merkle import leaf_hash, root
 from domain.merkle_proofs import continues, includes
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, STAFF_TOKEN
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.file_store import FileObjectStore

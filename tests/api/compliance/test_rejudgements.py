@@ -24,7 +24,7 @@ from domain.contracts.rejudging import DecisionProcess
 from domain.tokens import Role
 from integrations.identity_cell import IdentityCell
 from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, STAFF_TOKEN
 from integrations.postgres.roles import IDENTITY, SEARCH
 from integrations.postgres.staff_entries import PostgresStaffEntries

@@ -29,7 +29,7 @@ from domain.ids import new_staff_id
 from domain.tokens import Role
 from integrations.identity_cell import identity_pools
 from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, STAFF_TOKEN, public
 from integrations.keys.signing import LogKeys
 from integrations.objects.log_objects import open_log_objects

@@ -22,8 +22,8 @@ from domain.errors import DomainError, ErrorCode
 from domain.submissions import SubmissionIds
 from domain.tokens import Role
 from integrations.identity_cell import KEYS
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.case_actions import TemporalCaseActions
 from integrations.temporal.unmaskings import TemporalUnmaskings

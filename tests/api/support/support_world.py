@@ -11,11 +11,12 @@ import pytest_asyncio
 
 from api.support.cells import SupportCell, support_cell
 from api.support.composition import compose
+from domain.ports import KeyManagement
 from domain.signatures import Signatures
 from domain.submissions import SubmissionIds
 from domain.tokens import Role
 from integrations.keys.access_tokens import AccessTokens
-from integrations.keys.file_kms import FileKms, open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import ACCESS_TOKEN, DAILY, STAFF_TOKEN, SUBMISSION
 from integrations.postgres.roles import CODEC, IDENTITY
 from integrations.settings import Settings
@@ -33,7 +34,7 @@ class Support:
     client: httpx.AsyncClient
     tokens: AccessTokens
     settings: Settings
-    keys: FileKms
+    keys: KeyManagement
 
     async def get(self, path: str, *roles: Role, **params: Any) -> httpx.Response:
         token = self.tokens.staff("u_tester", roles or (Role.SUPPORT,))

@@ -35,8 +35,8 @@ from domain.registrations import RegistrationStage
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
 from integrations.identity_cell import KEYS
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import SUBMISSION, in_flight
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec

@@ -22,7 +22,7 @@ from domain.tokens import Role
 from integrations.identity_cell import identity_pools
 from integrations.keys.access_tokens import AccessTokens
 from integrations.keys.dpop_keys import ProofKey, make_proof
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
     HISTORY,

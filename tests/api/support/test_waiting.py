@@ -18,8 +18,8 @@ from domain.ids import (
     recover_account_workflow_id,
 )
 from integrations.identity_cell import KEYS
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from tests.answers import code_of
 from tests.api.auth.registration_town import Town
 from tests.api.support.staff_desk import StaffDesk, staff_desk

@@ -11,7 +11,9 @@ import pytest
 from nacl.bindings import crypto_sign_seed_keypair
 
 from domain.errors import DomainError, ErrorCode
-from integrations.keys.file_kms import FileKms, open_keys, parse_key_id
+from integrations.keys.file_kms import FileKms
+from integrations.keys.key_ids import parse_key_id
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import EVIDENCE, KEK_ELIGIBILITY, VOTING_TOKEN, generate, in_flight, public
 from integrations.keys.rotation import destroy_old_in_flight_keys
 from integrations.settings import Environment, Settings

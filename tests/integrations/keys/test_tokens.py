@@ -359,7 +359,7 @@ async def test_key_service_that_is_away_takes_no_keys_from_those_who_have_them(k
 
     held = VerificationKeys(keys, VOTING_TOKEN)
     await held.refresh()
-    held._kms = Away(keys._folder, frozenset())
+    held._kms = Away(keys.folder, frozenset())
     await held.refresh()
     assert VotingTokenVerifier(held).verify(issuer.token(wire()), NOW)
 

@@ -20,8 +20,8 @@ from domain.accounts import PersonalData
 from domain.credentials import CODE_TRIES, Credential, CredentialKind, may_try, new_sent_code, wait_after
 from domain.errors import DomainError
 from domain.ids import new_voter_id
-from integrations.keys.file_kms import open_keys
 from integrations.keys.lookups import KeyedLookupHashes
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.login.passkeys import PASSKEYS_MAX, Passkeys
 from integrations.login.passwords import PasswordCheck, Passwords

@@ -15,6 +15,7 @@ from domain.eligibility import Asked, Candidate, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_client_id, new_survey_id, new_voter_id
 from domain.tokens import Assurance, Role
+from integrations.keys.file_kms import FileKms
 from integrations.postgres import api_clients, electorates
 from integrations.postgres.accounts import PostgresAccounts
 from integrations.postgres.api_clients import ApiClients
@@ -248,7 +249,8 @@ async def test_electorate_of_a_destroyed_key_is_gone(world: IdentityWorld) -> No
     gone = f"kek/eligibility/2020-01-01/{secrets.randbelow(900_000) + 1}"
     name = gone.encode()
     wrapped = bytes((1, len(name))) + name + key.wrapped[-60:]
-    folder = world.keys._folder / gone
+    assert isinstance(world.keys, FileKms)
+    folder = world.keys.folder / gone
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.with_name(folder.name + ".destroyed").touch()
     await world.surveys["eu"].execute(
