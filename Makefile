@@ -34,7 +34,7 @@ $(JARS): comitia/stack/pom.xml | $(VENV)/.installed
 	$(BIN)/python -c 'from comitia.stack.kafka import fetch_jars; fetch_jars()'
 	@touch $@
 
-tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool $(TOOLS)/versitygw $(TOOLS)/tlog-fsck $(TOOLS)/tlog-proofs $(TOOLS)/chromium ## what needs Go: network faults, production's Temporal, locked objects, readers of logs; and Debian's Chromium
+tools: $(TOOLS)/toxiproxy-server $(TOOLS)/temporal-server $(TOOLS)/temporal-sql-tool $(TOOLS)/versitygw $(TOOLS)/local-kms $(TOOLS)/tlog-fsck $(TOOLS)/tlog-proofs $(TOOLS)/chromium ## what needs Go: network faults, production's Temporal, locked objects, a KMS, readers of logs; and Debian's Chromium
 
 $(TOOLS)/chromium: # a link; without one, tests in a browser are left out, and say so
 	@command -v chromium > /dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
@@ -47,6 +47,9 @@ $(TOOLS)/toxiproxy-server: comitia/stack/tools/toxiproxy/go.sum
 
 $(TOOLS)/versitygw: comitia/stack/tools/versitygw/go.sum
 	cd $(<D) && go build -o $(CURDIR)/$@ github.com/versity/versitygw/cmd/versitygw
+
+$(TOOLS)/local-kms: comitia/stack/tools/local-kms/go.sum
+	cd $(<D) && go build -o $(CURDIR)/$@ github.com/nsmithuk/local-kms
 
 $(TOOLS)/tlog-fsck: comitia/stack/tools/tlog/go.sum
 	cd $(<D) && go build -o $(CURDIR)/$@ github.com/transparency-dev/tessera/cmd/fsck

@@ -117,7 +117,7 @@ def _built() -> Check:
     found = f"not built: {', '.join(missing)}; Go: {go}" if missing else str(tools_folder() / "bin")
     advice = (
         "make tools builds them, which needs Go 1.26 or newer. Without them there is no comitia up --temporal-server, "
-        "and tests of it, of network faults, of locked objects and of what public tools read are left out"
+        "and tests of it, of network faults, of locked objects, of AWS KMS and of what public tools read are left out"
     )
     return Check("Tools built from Go", not missing, found, advice, needed=False)
 

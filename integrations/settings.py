@@ -27,8 +27,10 @@ from integrations.frozen import Frozen
 from integrations.listening import Listen
 from integrations.vendor_settings import (
     BreachesSettings,
+    BucketSettings,
     FingerprintSettings,
     IdentityProviderSettings,
+    KmsSettings,
     LettersSettings,
     MailSettings,
     PasskeySettings,
@@ -74,7 +76,10 @@ class Settings(BaseSettings):
     platform_temporal: TemporalAddress | None = None
     database_passwords: dict[str, SecretStr] = Field(default_factory=dict)  # by role; a process gets its own only
 
-    keys_folder: Path | None = None  # the file form of the key management service; refused in production
+    # The key management service, one of two: AWS KMS with a bucket of ciphertexts, or files, which production refuses
+    keys_kms: KmsSettings | None = None
+    keys_bucket: BucketSettings | None = None
+    keys_folder: Path | None = None
     objects_folder: Path | None = None
     # Of audit logs and archived histories; without it, they are in the folder of objects
     audit_bucket: S3Settings | None = None
@@ -146,6 +151,14 @@ class Settings(BaseSettings):
         for name in self.identity_providers:
             if PROVIDER.fullmatch(name) is None:
                 raise ValueError(f"{name!r} is no name of an identity provider")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_in_one_place(self) -> "Settings":
+        if (self.keys_kms is None) != (self.keys_bucket is None):
+            raise ValueError("COMITIA_KEYS_KMS and COMITIA_KEYS_BUCKET belong together")
+        if self.keys_kms is not None and self.keys_folder is not None:
+            raise ValueError("keys are under COMITIA_KEYS_KMS or in COMITIA_KEYS_FOLDER, not in both")
         return self
 
     @model_validator(mode="after")

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from integrations.addresses import is_loopback, is_secure_url, require_origins
 from integrations.frozen import Frozen
@@ -174,23 +174,45 @@ class PasskeySettings(Frozen):
         return origins
 
 
-class S3Settings(Frozen):
-    """A bucket with versions and Object Lock: of audit logs and archives, `lock_days` from when they are written."""
+class AwsSettings(Frozen):
+    """A service of AWS, or one that speaks alike; without `access_key`, as the role that this machine is given."""
 
-    endpoint_url: str
-    bucket: str = Field(min_length=3, max_length=63)
-    access_key: SecretStr
-    secret_key: SecretStr
+    endpoint_url: str = ""  # empty: AWS's own of the region
     region: str = "us-east-1"
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
     ca: Path | None = None  # who signed the server, where the system does not know them
-    lock_days: int = Field(default=3653, ge=1)
 
     @field_validator("endpoint_url")
     @classmethod
     def _is_secure(cls, url: str) -> str:
-        if not is_secure_url(url):
+        if url and not is_secure_url(url):
             raise ValueError("an https address, or http on this machine")
         return url
+
+    @model_validator(mode="after")
+    def _has_both_keys_or_none(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("an access key and a secret key, or neither")
+        return self
+
+
+class BucketSettings(AwsSettings):
+    """A bucket. That of keys keeps no versions."""
+
+    bucket: str = Field(min_length=3, max_length=63)
+
+
+class S3Settings(BucketSettings):
+    """A bucket with versions and Object Lock: of audit logs and archives, `lock_days` from when they are written."""
+
+    lock_days: int = Field(default=3653, ge=1)
+
+
+class KmsSettings(AwsSettings):
+    """The key of AWS KMS that encrypts ours: its ARN, so that no other key is taken for it."""
+
+    key_id: str = Field(min_length=1, max_length=2048)
 
 
 class SandboxSettings(Frozen):

@@ -7,10 +7,11 @@ TEMPORAL_SERVER = "temporal-server"
 TEMPORAL_SQL_TOOL = "temporal-sql-tool"
 TOXIPROXY = "toxiproxy-server"
 VERSITYGW = "versitygw"  # an object store with locks, over S3's interface
+LOCAL_KMS = "local-kms"  # a key management service, over AWS KMS's interface, for tests
 TLOG_FSCK = "tlog-fsck"  # reads and checks a whole log in tiles; Tessera's
 TLOG_PROOFS = "tlog-proofs"  # checks proofs by public libraries
 CHROMIUM = "chromium"  # a link to Debian's, for tests of pages
-BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, VERSITYGW, TLOG_FSCK, TLOG_PROOFS)
+BUILT_TOOLS = (TEMPORAL_SERVER, TEMPORAL_SQL_TOOL, TOXIPROXY, VERSITYGW, LOCAL_KMS, TLOG_FSCK, TLOG_PROOFS)
 
 
 def tools_folder() -> Path:

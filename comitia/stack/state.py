@@ -51,7 +51,7 @@ class StackState(BaseModel):
             "environment": environment.value,
             **self.settings,
             "database_passwords": {role: passwords[role] for role in roles},
-            "keys_folder": str(self.keys_folder),
+            **({} if "keys_kms" in self.settings else {"keys_folder": str(self.keys_folder)}),
             "objects_folder": str(self.objects_folder),
         }
 

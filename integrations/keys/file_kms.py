@@ -85,14 +85,14 @@ class KeyFolder:
     def read(self, key_id: str) -> KeyMaterial:
         """Return a key; raises DomainError `key_destroyed` once it was."""
         path = self._folder / key_id
-        if path.with_name(path.name + _DESTROYED).exists():
-            raise DomainError(ErrorCode.KEY_DESTROYED, key_id)
         try:
             secret = path.with_name(path.name + _KEY).read_bytes()
-        except OSError as error:
-            if path.with_name(path.name + _DESTROYED).exists():
-                raise DomainError(ErrorCode.KEY_DESTROYED, key_id) from error
-            raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"no key {key_id}") from error
+        except OSError:
+            secret = b""
+        if path.with_name(path.name + _DESTROYED).exists():  # looked for last: zeros are written after it is there
+            raise DomainError(ErrorCode.KEY_DESTROYED, key_id)
+        if not secret:
+            raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"no key {key_id}")
         if len(secret) != wrapping.KEY_BYTES:
             raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"the file of {key_id} is not a key")
         if parse_key_id(key_id)[0] in SIGNING and not path.with_name(path.name + _PUB).exists():

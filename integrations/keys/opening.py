@@ -11,6 +11,10 @@ def open_keys(settings: Settings, *allowed: str) -> KeyManagement:
     Raises:
         LookupError: the settings name none.
     """
+    if settings.keys_kms is not None and settings.keys_bucket is not None:
+        from integrations.keys.aws_kms import open_aws_kms  # noqa: PLC0415 - a large driver, which a folder needs not
+
+        return open_aws_kms(settings.keys_kms, settings.keys_bucket, frozenset(allowed))
     if settings.keys_folder is None:
-        raise LookupError("COMITIA_KEYS_FOLDER is not set")
+        raise LookupError("neither COMITIA_KEYS_KMS nor COMITIA_KEYS_FOLDER is set")
     return FileKms(settings.keys_folder, frozenset(allowed))

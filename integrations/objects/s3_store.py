@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.contracts.exports import StoredObject
 from domain.errors import DomainError, ErrorCode
 from domain.pieces import joined
+from integrations.aws_clients import aws_client
 from integrations.vendor_settings import S3Settings
 
 CONTENT_MAX = 64 * 1024 * 1024  # bytes of a file: these are tiles and bundles
+_READ_TIMEOUT_S = 20.0
 _IS_THERE = "PreconditionFailed"
 _NOT_CONFIGURED = "ObjectLockConfigurationNotFoundError"
 
@@ -139,25 +139,8 @@ class S3LockedObjects:
 
 def open_s3(settings: S3Settings) -> S3LockedObjects:
     """Return the store of these settings; the bucket is there, with versions and Object Lock."""
-    return S3LockedObjects(s3_client(settings), settings.bucket, timedelta(days=settings.lock_days))
-
-
-def s3_client(settings: S3Settings) -> Any:
-    """Return the driver's client, which may be used by many threads."""
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        region_name=settings.region,
-        aws_access_key_id=settings.access_key.get_secret_value(),
-        aws_secret_access_key=settings.secret_key.get_secret_value(),
-        verify=str(settings.ca) if settings.ca is not None else None,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            connect_timeout=3,
-            read_timeout=20,
-            retries={"max_attempts": 1},  # whoever calls tries again, and waits in between
-        ),
+    return S3LockedObjects(
+        aws_client("s3", settings, read_timeout_s=_READ_TIMEOUT_S), settings.bucket, timedelta(days=settings.lock_days)
     )
 
 

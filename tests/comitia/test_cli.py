@@ -72,7 +72,7 @@ def test_doctor_says_what_was_not_built_and_can_do_without(tmp_path: Path, monke
     assert not found.passed
     assert not found.needed
     assert (
-        "not built: temporal-server, temporal-sql-tool, toxiproxy-server, versitygw, tlog-fsck, tlog-proofs"
+        "not built: temporal-server, temporal-sql-tool, toxiproxy-server, versitygw, local-kms, tlog-fsck, tlog-proofs"
         in found.found
     )
     assert "make tools" in found.advice

@@ -15,7 +15,7 @@ from comitia.cli import app
 from comitia.stack.state import StackState
 from comitia.stack_settings import platform_settings
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
-from integrations.keys.file_kms import open_keys
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HASH_KEYS, KEK_PERSONAL, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS
 from integrations.platform import IN_FLIGHT, KEYS_QUEUE
 from integrations.postgres.personal_records import KEY_MADE_WITHIN_S

@@ -24,10 +24,11 @@ from domain.checkpoints import key_id
 from domain.contracts.audit import SealAuditLogInput
 from domain.errors import DomainError, ErrorCode
 from domain.log_verification import verify_log
+from integrations.aws_clients import aws_client
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys, is_signed
-from integrations.objects.s3_store import S3LockedObjects, open_s3, s3_client
+from integrations.objects.s3_store import S3LockedObjects, open_s3
 from integrations.vendor_settings import S3Settings
 from tests.built_tools import need_tools
 from tests.workflows.test_seal_audit_log import Database, Watch
@@ -70,7 +71,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
         secret_key=SecretStr(secret),
         lock_days=1,
     )
-    client = s3_client(settings)
+    client = aws_client("s3", settings, read_timeout_s=20.0)
     try:
         async with asyncio.timeout(UP_WITHIN_S):
             while True:
