@@ -1,6 +1,7 @@
 """Accounts lost, regained and deleted over HTTP: real databases, Temporal and sandboxes of the vendors."""
 
 import asyncio
+import logging
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,16 +16,20 @@ from domain.contracts.accounts import RecoverAccountInput
 from domain.credentials import CredentialKind
 from domain.eligibility import VoterStatus, nullifier
 from domain.errors import DomainError, ErrorCode
-from domain.ids import delete_account_workflow_id, new_deletion_id
+from domain.ids import delete_account_workflow_id, new_deletion_id, recover_account_workflow_id
 from domain.mailing import MessageKind
 from domain.sessions import EndReason
 from integrations.login.passkeys import PASSKEYS_MAX
 from integrations.login.passwords import Passwords
 from tests.answers import code_of
+from tests.api.auth.kept import execution, logged, mark, rows
 from tests.api.auth.registration_town import CELLS, WITHIN_S, number
 from tests.api.auth.village import Village
 from tests.audited import leaves
+from tests.conftest import OwnerPool
+from tests.end_to_end.traces import Kept, standing
 from tests.integrations.login.authenticator import Authenticator
+from tests.workflows.registration_ports import Hashes
 from workers.identity_sweeps import begin_deletions, begin_deletions_again, tell_changes
 
 PASSWORD = "a long way to the polling station"
@@ -189,6 +194,48 @@ async def test_whether_an_address_has_an_account_does_not_show(village: Village)
     assert not [message for message in village.town.mail.sent if message.to == unknown]
 
 
+async def test_nothing_that_is_kept_or_said_tells_who_regains_and_deletes_an_account(
+    village: Village, owner_pool: OwnerPool, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    registration, voter = await village.voter()
+    reference = (await village.town.row(registration)).reference
+    await village.town.vendor.delete(f"/sumsub/_control/applicants/{reference}")  # as agreed with the vendor
+    mail, password = await village.mail_of(voter), mark()
+    asked = await village.asked(mail)
+    shown = {"challengeToken": asked.challenge_token, "challengeNonce": asked.nonce}
+    assert (await village.ask(mail, **shown, deviceEventId=asked.device_event_id)).status_code == 202
+    link = await village.link_to(mail)
+    request = "SELECT request_id FROM identity.recovery WHERE voter_id = $1"
+    request_id = await village.town.cells["eu"].pool.fetchval(request, voter)
+    refused = [
+        await village.ask(f"{mail}@", **shown, deviceEventId=asked.device_event_id),
+        await village.client.post(f"/v1/account/recovery/{link}", json={"password": password, "mail": mail}),
+    ]
+    done = await village.client.post(f"/v1/account/recovery/{link}", json={"password": password})
+    assert done.status_code == 204, done.text
+    refused.append(await village.client.post(f"/v1/account/recovery/{link}", json={"password": password}))
+    await village.told(MessageKind.RECOVERED, mail)
+    deleted = await village.deleted(voter, await village.log_in(voter))
+
+    kept = [logged(capfd, caplog), *[item async for item in rows(owner_pool)]]
+    for workflow_id in (
+        recover_account_workflow_id("eu", request_id),
+        delete_account_workflow_id("eu", deleted["deletionId"]),
+    ):
+        kept += [item async for item in execution(village.town.cells["eu"].temporal, workflow_id)]
+    kept += [Kept("answer", answer.content + str(answer.headers).encode()) for answer in refused]
+    secret = {"mail": mail, "password": password, "link": link.rpartition("_")[2], "nonce": asked.nonce}
+    markers = {**secret, "token": asked.challenge_token, "event": asked.device_event_id}
+    assert standing(kept, {name: value.encode() for name, value in markers.items()}) == set()
+    assert [code_of(answer)[0] for answer in refused] == [400, 400, 410]
+    # it did look where things are, and what names the account stays inside
+    places = {place for _, place in standing(kept, {"id": request_id.encode()})}
+    assert {place.split()[0] for place in places} >= {"postgres", "described"}
+    assert {place.split()[0] for _, place in standing(kept, {"voter": voter.encode()})} == {"postgres"}
+    assert ("voter", "postgres audit.entry") not in standing(kept, {"voter": voter.encode()})
+
+
 @dataclass
 class Begun:
     """All that a request can reach of a cell: requests that are begun there."""
@@ -203,11 +250,17 @@ class Begun:
 
 
 async def test_asking_looks_nothing_up_and_asks_every_cell_that_is_there(village: Village) -> None:
-    begun = {name: Begun() for name in CELLS}
-    asks = village.recovery_over(lambda name: SimpleNamespace(account_processes=begun[name or ""]))
+    begun, versions = {name: Begun() for name in CELLS}, Hashes()
+    events = {name: SimpleNamespace(device_events=village.cells.of(name).device_events) for name in CELLS}
+    asks = village.recovery_over(
+        lambda name: SimpleNamespace(account_processes=begun[name or ""]),
+        SimpleNamespace(of=events.__getitem__),
+        versions,
+    )
     await asks.ask(await village.asked(f"{secrets.token_hex(4)}@example.org"))
     assert [[request.cell for request in begun[name].requests] for name in CELLS] == [["eu"], ["us"]]
-    assert len({begun[name].requests[0].mail for name in CELLS}) == 1
+    asked_for = {tuple(each.key_id for each in begun[name].requests[0].mail) for name in CELLS}
+    assert asked_for == {versions.versions}  # an address is known under the version that was the newest then
     begun["eu"].is_away = True
     await asks.ask(await village.asked(f"{secrets.token_hex(4)}@example.org"))
     assert [len(begun[name].requests) for name in CELLS] == [1, 2]

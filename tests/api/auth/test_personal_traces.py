@@ -1,8 +1,7 @@
 """What is known of a person stands nowhere in the clear: no row, no history, no list, no log and no answer has it."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -10,16 +9,12 @@ import httpx
 import pytest
 
 from domain.ids import register_voter_workflow_id, verify_identity_workflow_id
-from tests.api.auth.registration_town import CELLS, WITHIN_S, Town, town
+from tests.api.auth.kept import execution, logged, mark, rows
+from tests.api.auth.registration_town import WITHIN_S, Town, town
 from tests.conftest import OwnerPool
 from tests.end_to_end.traces import Kept, standing
 
 __all__ = ["town"]
-
-
-def mark() -> str:
-    """Return what stands nowhere else."""
-    return secrets.token_hex(12)
 
 
 class Person:
@@ -66,43 +61,20 @@ class Person:
         await town.at(self.registration, "active")
 
 
-async def rows(owner_pool: OwnerPool) -> AsyncIterator[Kept]:
-    """Return every row of both cells."""
-    for cell in CELLS:
-        pool = await owner_pool(cell)
-        tables = await pool.fetch(
-            "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
-            " WHERE schemaname IN ('identity', 'audit', 'voting', 'tally', 'reconciliation')"
-        )
-        for table in tables:
-            for row in await pool.fetch(f"SELECT row_to_json(kept)::text AS text FROM {table['name']} AS kept"):
-                yield Kept(f"postgres {table['name']}", row["text"].encode())
-
-
-async def executions(town: Town, registration: str) -> AsyncIterator[Kept]:
-    """Return what Temporal keeps of a registration and of its cases, as somebody without our keys reads it."""
-    client = town.cells["eu"].temporal
-    for workflow_id in (
-        register_voter_workflow_id("eu", registration),
-        verify_identity_workflow_id("eu", registration, 1),
-    ):
-        handle = client.get_workflow_handle(workflow_id)
-        described = await handle.describe()
-        yield Kept(f"described {described.workflow_type}", described.raw_description.SerializeToString())
-        for event in (await handle.fetch_history()).events:
-            yield Kept(f"history {described.workflow_type}", event.SerializeToString())
-
-
 async def test_nothing_that_is_kept_or_said_tells_who_registered(
-    town: Town, owner_pool: OwnerPool, capfd: pytest.CaptureFixture[str]
+    town: Town, owner_pool: OwnerPool, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     person = Person(town)
     await person.register()
     await person.show_document()
-    said = "".join(capfd.readouterr())
-    kept = [Kept("log", said.encode())]
+    kept = [logged(capfd, caplog)]
     kept += [item async for item in rows(owner_pool)]
-    kept += [item async for item in executions(town, person.registration)]
+    for workflow_id in (
+        register_voter_workflow_id("eu", person.registration),
+        verify_identity_workflow_id("eu", person.registration, 1),
+    ):
+        kept += [item async for item in execution(town.cells["eu"].temporal, workflow_id)]
     kept += [Kept("answer", answer.content + str(answer.headers).encode()) for answer in person.refused]
 
     assert standing(kept, {name: value.encode() for name, value in person.markers.items()}) == set()

@@ -23,6 +23,7 @@ from api.auth.sessions import SessionDesk
 from api.http.application import create_application
 from api.http.limits_opening import open_limits
 from api.webhooks.app import create_app
+from domain.accounts import LookupHashes
 from domain.ids import new_session_id
 from domain.mailing import MessageKind
 from domain.proofing import IdentityProofing
@@ -68,7 +69,7 @@ class Village:
     desk: SessionDesk
     cells: AuthCells
     owner_pool: OwnerPool
-    recovery_over: Callable[[Callable[[str | None], Any]], RecoveryDesk]
+    recovery_over: Callable[..., RecoveryDesk]
 
     async def voter(self, document: str = "", cell: str = "eu") -> tuple[str, str]:
         """Return a registration that has led to an active voter, and that voter."""
@@ -206,12 +207,14 @@ async def settle(
     def cell_of(name: str | None) -> Any:
         return town.cells[name or ""]
 
-    def recovery_over(reached: Callable[[str | None], Any]) -> RecoveryDesk:
+    def recovery_over(
+        reached: Callable[[str | None], Any], auth: Any = cells, hashed: LookupHashes = hashes
+    ) -> RecoveryDesk:
         return RecoveryDesk(
             CELLS,
-            cells,
+            auth,
             reached,
-            hashes=hashes,
+            hashes=hashed,
             challenges=challenges,
             devices=devices,
             sessions=desk,
