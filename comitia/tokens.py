@@ -47,7 +47,7 @@ async def open_access_tokens(settings: Settings) -> AccessTokens:
 
     Raises:
         PermissionError: the environment is production: there, only a login issues tokens.
-        LookupError: the settings name no folder of keys.
+        LookupError: the settings name no key service.
     """
     if settings.environment is Environment.PRODUCTION:
         raise PermissionError("tokens are not handed out in production")

@@ -14,9 +14,10 @@ from domain.contracts.surveys import Option, Question, Survey
 from domain.contracts.voting import SealedVote, SubmitVotesInput
 from domain.eligibility import evidence_message
 from domain.ids import new_survey_id
+from domain.ports import KeyManagement
 from domain.tokens import LIFETIME_S, VOTING, Confirmation, VotingWire
 from integrations.keys import base64url
-from integrations.keys.file_kms import FileKms
+from integrations.keys.opening import open_keys
 from integrations.keys.purposes import EVIDENCE, KEK_BALLOT, VOTING_TOKEN
 from integrations.keys.signing import Ed25519Signer
 from integrations.keys.tokens import TokenIssuer
@@ -54,16 +55,14 @@ def small_survey(**fields: Any) -> Survey:
     )
 
 
-def voting_keys(settings: Settings) -> FileKms:
+def voting_keys(settings: Settings) -> KeyManagement:
     """Return the keys of everything around votes."""
-    assert settings.keys_folder is not None
-    purposes = {KEK_BALLOT, VOTING_TOKEN, EVIDENCE, "in-flight", "submission", "pseudonym"}
-    return FileKms(settings.keys_folder, frozenset(purposes))
+    return open_keys(settings, KEK_BALLOT, VOTING_TOKEN, EVIDENCE, "in-flight", "submission", "pseudonym")
 
 
 async def install(
     owner: asyncpg.Pool,
-    keys: FileKms,
+    keys: KeyManagement,
     survey: Survey,
     *,
     start_at: datetime | None = LONG_AGO,
@@ -148,7 +147,7 @@ async def open_booth(
     cell: str,
     pool: asyncpg.Pool,
     owner: asyncpg.Pool,
-    keys: FileKms,
+    keys: KeyManagement,
     survey: Survey | None = None,
     *,
     start_at: datetime | None = LONG_AGO,
@@ -166,7 +165,7 @@ async def open_booth(
 class TokenDesk:
     """Issues voting tokens as admission does, to whoever a test makes up."""
 
-    def __init__(self, keys: FileKms) -> None:
+    def __init__(self, keys: KeyManagement) -> None:
         self._tokens = Ed25519Signer(keys, VOTING_TOKEN)
         self._evidence = Ed25519Signer(keys, EVIDENCE)
         self._issuer = TokenIssuer(self._tokens, VOTING)

@@ -156,10 +156,13 @@ async def _answers(call: Callable[[], object]) -> bool:
     return True
 
 
-def _variables(name: str, settings: AwsSettings) -> dict[str, str]:
-    plain = {
-        field: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for field, value in settings
-        if value is not None
+def plain(settings: AwsSettings) -> dict[str, str]:
+    """Return settings as text, secrets included."""
+    said = {name: value for name, value in settings if value is not None}
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value) for name, value in said.items()
     }
-    return {f"COMITIA_KEYS_{name}__{field.upper()}": value for field, value in plain.items()}
+
+
+def _variables(name: str, settings: AwsSettings) -> dict[str, str]:
+    return {f"COMITIA_KEYS_{name}__{field.upper()}": value for field, value in plain(settings).items()}

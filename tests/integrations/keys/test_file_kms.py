@@ -7,9 +7,7 @@ import pytest
 
 from domain.errors import DomainError, ErrorCode
 from integrations.keys.file_kms import FileKms
-from integrations.keys.opening import open_keys
 from integrations.keys.purposes import VOTING_TOKEN
-from integrations.settings import Environment, Settings
 
 
 async def test_secrets_are_for_their_owner_only(keys: FileKms, tmp_path: Path) -> None:
@@ -43,10 +41,3 @@ async def test_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> N
     with pytest.raises(DomainError) as raised:
         await keys.current(VOTING_TOKEN)
     assert raised.value.code is ErrorCode.KEY_UNAVAILABLE
-
-
-def test_production_refuses_keys_in_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="keys kept in a folder"):
-        Settings(environment=Environment.PRODUCTION, keys_folder=tmp_path)
-    with pytest.raises(LookupError, match="COMITIA_KEYS_FOLDER"):
-        open_keys(Settings(environment=Environment.TEST, keys_folder=None), VOTING_TOKEN)

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from domain.ports import KeyManagement
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import DOCUMENT, INBOX, KEK_PERSONAL, LOOKUP
 from integrations.postgres.pool import open_pool
@@ -24,7 +25,7 @@ async def voting_pool(settings_for: SettingsFor) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture(scope="session")
-def keys(settings_for: SettingsFor) -> FileKms:
+def keys(settings_for: SettingsFor) -> KeyManagement:
     """Of every process of this run: whoever destroys one makes it first."""
     return voting_keys(settings_for(VOTING))
 
@@ -79,7 +80,7 @@ def identity_keys(tmp_path: Path) -> FileKms:
 
 
 @pytest_asyncio.fixture
-async def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, keys: FileKms) -> OpenBooth:
+async def booth_of(voting_pool: asyncpg.Pool, owner_pool: OwnerPool, keys: KeyManagement) -> OpenBooth:
     """`await booth_of(survey=..., start_at=..., finish_at=...)`: an installed survey in cell `eu`."""
     return partial(open_booth, "eu", voting_pool, await owner_pool("eu"), keys)
 

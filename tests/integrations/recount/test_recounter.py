@@ -24,7 +24,6 @@ from domain.contracts.voting import SealedVote
 from domain.errors import DomainError, ErrorCode
 from domain.merkle import root
 from domain.recording import ballot_leaf, participation_leaf
-from integrations.keys.file_kms import FileKms
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.cell_closing import PostgresCellClosing
 from integrations.postgres.cell_surveys import PostgresCellSurveys
@@ -87,7 +86,7 @@ async def polls(booth: Booth, owner_pool: OwnerPool, settings_for: SettingsFor, 
     settings = settings_for(CERTIFICATION, CLOSING)
     counting = await open_pool(settings.cells[CELL].database, settings, CERTIFICATION, size=2)
     closing = await open_pool(settings.cells[CELL].database, settings, CLOSING, size=1)
-    keys: FileKms = voting_keys(settings)
+    keys = voting_keys(settings)
     recounter = LedgerRecounter(
         {CELL: RecountLedger(counting, page=2)}, keys, FileObjectStore(tmp_path), processes=1, file_ballots=7
     )
