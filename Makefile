@@ -13,6 +13,7 @@ COMMIT ?= HEAD
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
+unexport PYTHONDONTWRITEBYTECODE # or each of hundreds of processes compiles all modules, and each test process all tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools up demo doctor test faults rolling long bench lint lint-check format format-check types imports tests coverage openapi stored release-archive lock

@@ -32,29 +32,31 @@ OwnerPool = Callable[[str], Awaitable[asyncpg.Pool]]
 SettingsFor = Callable[..., Settings]
 
 
-# Tests in the order in which they run: in one test process those that share the house, last those that break it; in the
-# others module by module those that start servers of their own, then what waits long, and last what is over soon, so
-# that no test process is left with the longest
-_HOUSE = "house"
-_IN_HOUSE = (
-    re.compile(r"tests/end_to_end/"),
-    re.compile(r"tests/(comitia/(test_platform|test_readme|demo/test_demo)|api/http/test_forced_states)\.py"),
-    re.compile(r"tests/faults/"),
-)
-_MODULES = (
-    re.compile(r"tests/comitia/(test_up|demo/test_identity|stack/test_postgres_pair)\.py"),
-    re.compile(r"tests/(workflows|reconciliation|workers|api|browser)/"),
-    re.compile(r"tests/(?!domain/|contracts/|replay/)"),
+# Tests in the order in which they run: in one test process those that share the house, last those that break it; in
+# another one those that want a broker, whose start and idle rounds cost more than the other servers' together; module
+# by module those that start servers of their own, then what waits long, and last what is over soon, so that no test
+# process is left with the longest
+_HOUSE, _KAFKA = "house", "kafka"
+_PLACES = (
+    (_HOUSE, re.compile(r"tests/end_to_end/")),
+    (_HOUSE, re.compile(r"tests/(comitia/(test_platform|test_readme|demo/test_demo)|api/http/test_forced_states)\.py")),
+    (_HOUSE, re.compile(r"tests/faults/")),
+    (_KAFKA, re.compile(r"tests/(api/(results|streams|votes)|comitia/tally|integrations/kafka|reconciliation)/")),
+    (_KAFKA, re.compile(r"tests/(api/surveys/test_killed_worker|integrations/redis/test_tally_store)\.py")),
+    (_KAFKA, re.compile(r"tests/workers/test_(folding|outages|strange_keys)\.py")),
+    ("", re.compile(r"tests/comitia/(test_up|demo/test_identity|stack/test_postgres_pair)\.py")),
+    ("", re.compile(r"tests/(workflows|workers|api|browser)/")),
+    ("", re.compile(r"tests/(?!domain/|contracts/|replay/)")),
 )
 
 
 def _place(nodeid: str) -> tuple[int, str]:
     """Return when a test runs, and what it shares a test process with."""
     module = nodeid.partition("::")[0]
-    for place, modules in enumerate((*_IN_HOUSE, *_MODULES)):
+    for place, (group, modules) in enumerate(_PLACES):
         if modules.match(module):
-            return place, _HOUSE if place < len(_IN_HOUSE) else module
-    return len(_IN_HOUSE) + len(_MODULES), module
+            return place, group or module
+    return len(_PLACES), module
 
 
 class _Grouped(LoadScopeScheduling):
@@ -63,7 +65,7 @@ class _Grouped(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Grouped:
-    """Keep the tests of the house in one test process: a second house costs more than it wins on two cores."""
+    """Keep what shares a house or a broker in one test process: a second one costs more than it wins on two cores."""
     return _Grouped(config, log)
 
 
@@ -79,11 +81,14 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests. Raises UsageError for one that wants the house and is not among those which share it."""
+    """Order the tests. Raises UsageError for one that wants what it is not among those to share."""
     for item in items:
         _, group = _place(item.nodeid)
-        if group != _HOUSE and _HOUSE in getattr(item, "fixturenames", ()) and _shared(item):
-            raise pytest.UsageError(f"{item.nodeid} wants `{_HOUSE}`: see _IN_HOUSE in tests/conftest.py")
+        wanted = getattr(item, "fixturenames", ())
+        if (group != _HOUSE and _HOUSE in wanted and _shared(item)) or (group != _KAFKA and _KAFKA in wanted):
+            raise pytest.UsageError(
+                f"{item.nodeid} wants what a group of tests shares: see _PLACES in tests/conftest.py"
+            )
     items.sort(key=lambda item: _place(item.nodeid)[0])
 
 
@@ -117,19 +122,44 @@ def stack_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+class _Servers(Servers):
+    """Servers whose broker waits for the first test that wants it."""
+
+    async def _start_kafka(self) -> None:
+        pass
+
+    async def start_broker(self) -> None:
+        await super()._start_kafka()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def servers(stack_folder: Path) -> AsyncIterator[StackState]:
-    """Addresses and secrets of the four servers, databases migrated."""
-    if running := os.environ.get("COMITIA_TEST_STACK"):
-        state = read_state(Path(running))
-        if state is None or not state.supervisor_pid:
-            pytest.fail(f"COMITIA_TEST_STACK={running}: no stack runs there")
-        yield state
+async def _started(stack_folder: Path) -> AsyncIterator[_Servers | None]:
+    if os.environ.get("COMITIA_TEST_STACK"):
+        yield None
         return
-    async with Servers(stack_folder) as started:
-        yield started.state
+    async with _Servers(stack_folder) as started:
+        yield started
         await end_at_once(started.processes.values())
     postgres.forget(started.state.stack_id)
+
+
+@pytest.fixture(scope="session")
+def servers(_started: _Servers | None) -> StackState:
+    """Addresses and secrets of the four servers, databases migrated; whoever speaks with Kafka wants `kafka` too."""
+    if _started is not None:
+        return _started.state
+    running = os.environ["COMITIA_TEST_STACK"]
+    state = read_state(Path(running))
+    if state is None or not state.supervisor_pid:
+        pytest.fail(f"COMITIA_TEST_STACK={running}: no stack runs there")
+    return state
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka(_started: _Servers | None) -> None:
+    """Kafka, listening at its address in the settings."""
+    if _started is not None:
+        await _started.start_broker()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -174,7 +174,7 @@ async def tally_databases(servers: StackState) -> dict[str, DatabaseAddress]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def make_cells(
-    servers: StackState, tally_databases: dict[str, DatabaseAddress]
+    servers: StackState, tally_databases: dict[str, DatabaseAddress], kafka: None
 ) -> AsyncIterator[Callable[[], Awaitable[list[TallyCell]]]]:
     """`first, second = await make_cells()`: two empty cells, with settings that name both."""
     async with AsyncExitStack() as opened:

@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def worker(
-    servers: StackState, platform: Platform, tmp_path: Path, unused_tcp_port: int
+    servers: StackState, kafka: None, platform: Platform, tmp_path: Path, unused_tcp_port: int
 ) -> AsyncIterator[ManagedProcess]:
     """`python -m workers platform`, ready."""
     (application,) = (found for found in WORKERS if found.service == "platform")

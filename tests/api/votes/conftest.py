@@ -60,7 +60,7 @@ async def votes_service(settings: Settings) -> AsyncIterator[Votes]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def votes_settings(settings_for: SettingsFor) -> AsyncIterator[Settings]:
+async def votes_settings(settings_for: SettingsFor, kafka: None) -> AsyncIterator[Settings]:
     """Settings of the votes service, while a stand-alone worker of its build is the current one."""
     settings = settings_for(
         VOTING,

@@ -19,7 +19,7 @@ CELL = "eu"
 
 
 @pytest.fixture
-def address(settings_for: SettingsFor) -> KafkaAddress:
+def address(settings_for: SettingsFor, kafka: None) -> KafkaAddress:
     return settings_for().cells[CELL].kafka
 
 
