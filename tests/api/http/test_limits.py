@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from api.http.application import create_application
 from api.http.lean import LeanRequest, LeanRoute
-from api.http.limits import Limits, limited
+from api.http.limits import Limits, Places, limited
 from domain.access import MachineClient, new_api_key
 from domain.errors import DomainError, ErrorCode
 from domain.limits import (
@@ -23,6 +23,7 @@ from domain.limits import (
     VOTE_DEVICE,
     VOTE_NETWORK,
     VOTE_TOKEN,
+    place_of,
 )
 from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import make_telemetry
@@ -127,6 +128,14 @@ def test_a_machine_client_counts_in_the_cell_that_knows_it() -> None:
     for key in keys:
         with pytest.raises(DomainError):
             limits.take_client(Asked(), key, client)
+
+
+def test_places_of_many_addresses_do_not_grow_a_process() -> None:
+    places = Places()
+    for number in range(60_000):
+        places.of(f"10.0.{number >> 8}.{number & 255}")
+    assert len(places._known) <= 50_000
+    assert places.of(HERE) == place_of(HERE)
 
 
 def test_machine_clients_with_one_limit_are_counted_apart() -> None:
