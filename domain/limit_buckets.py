@@ -19,9 +19,6 @@ KEPT_MAX: Final = 65_536  # buckets of one policy; about 10 MB
 
 _SHARED_ANEW_S: Final = 0.1  # when what was withheld is shared anew: with the next telling
 _ROUNDING_S: Final = 1e-9  # what adding floats leaves behind
-_NEW: Final = 0  # told when it is taken from again: the one request of an honest voter costs no telling
-_QUEUED: Final = 1
-_TOLD: Final = 2
 
 
 class Bucket(msgspec.Struct, gc=False):
@@ -30,7 +27,7 @@ class Bucket(msgspec.Struct, gc=False):
     full_at: float  # as far as known here, everything that this process took included
     withheld_s: float  # of what is left, the share of other processes
     untold: int = 1
-    state: int = _NEW
+    queued: bool = False  # from the second request on: the one request of an honest voter costs no telling
 
 
 Owed = tuple["Buckets", "str | bytes", Bucket]
@@ -92,8 +89,8 @@ class Buckets:
             return -_SHARED_ANEW_S
         bucket.full_at = now + ahead
         bucket.untold += 1
-        if bucket.state != _QUEUED and (bucket.state == _TOLD or bucket.untold > 1):
-            bucket.state = _QUEUED
+        if not bucket.queued:
+            bucket.queued = True
             self._queue.append((self, subject, bucket))
         return ahead
 
@@ -109,7 +106,7 @@ class Buckets:
 
     def tell(self, bucket: Bucket) -> float:
         """Return the seconds that the requests not told yet move the common instant on; they count as told."""
-        untold, bucket.untold, bucket.state = bucket.untold, 0, _TOLD
+        untold, bucket.untold, bucket.queued = bucket.untold, 0, False
         return untold * self._interval_s
 
     def learn(self, bucket: Bucket, told_at: float, ahead_s: float, now: float) -> None:
