@@ -108,7 +108,7 @@ async def test_a_vote_behind_its_back_is_a_difference_by_name(
     await pool.close()
     eligibility, votes = voting
     # One at a time, so that there is time for one more
-    with demo("--data", str(folder), "--votes", "150", "--clients", "1") as process:
+    with demo("--data", str(folder), "--votes", "60", "--clients", "1") as process:
         survey = await survey_of(process)
         admitted = await eligibility.request("POST", f"/v1/surveys/{survey}/voting-token", token=strangers[0].token)
         ballot = {"answers": [{"question": "1", "options": ["3"]}]}
@@ -119,9 +119,9 @@ async def test_a_vote_behind_its_back_is_a_difference_by_name(
         said = await rest_of(process)
     assert process.returncode == 1, said
     assert re.search(r"difference: cell us, counted: (\d+) where \d+ were expected", said), said
-    assert "difference: results, ballots: 151 where 150 were expected" in said
+    assert "difference: results, ballots: 61 where 60 were expected" in said
     assert re.search(r"difference: results, ward-9, ballots: \d+ where \d+ were expected", said)
-    assert "difference: last event of the stream, ballots: 151 where 150 were expected" in said
+    assert "difference: last event of the stream, ballots: 61 where 60 were expected" in said
     assert "cell eu" not in said.partition("difference:")[2]
 
 
