@@ -54,3 +54,9 @@ def test_a_change_anywhere_is_noticed() -> None:
 def test_what_is_none_is_told(content: bytes) -> None:
     with pytest.raises(UnreadableError):
         read_proof(content)
+
+
+def test_a_hash_that_is_too_short_is_none() -> None:
+    proof = proof_of(5)
+    with pytest.raises(UnreadableError):
+        read_proof(EntryProof(5, (proof.hashes[0][:31], *proof.hashes[1:]), proof.note).text)

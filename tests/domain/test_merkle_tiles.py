@@ -20,7 +20,7 @@ from domain.merkle_proofs import (
     root_of,
     tiles_under,
 )
-from domain.merkle_tiles import GrowingTiles, Tile, number_path, right_edge
+from domain.merkle_tiles import GrowingTiles, Tile, number_path, perfect_root, right_edge
 
 # The entries that implementations of Certificate Transparency are tested with, and the roots over the first n of them.
 KNOWN = [bytes.fromhex(text) for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")]
@@ -213,3 +213,22 @@ def test_a_path_through_a_small_tree_leads_to_its_root(size: int) -> None:
     for outside in (-1, size):
         with pytest.raises(ValueError, match="no leaf"):
             inclusion_path(hashes, outside)
+
+
+def test_a_proof_of_another_size_or_place_shows_nothing() -> None:
+    leaves = [leaf_hash(b"%d" % number) for number in range(4)]
+    one, two, three, four = (
+        perfect_root(leaves[:1]),
+        perfect_root(leaves[:2]),
+        node_hash(perfect_root(leaves[:2]), leaves[2]),
+        perfect_root(leaves),
+    )
+    last = [leaves[2], two]
+    assert includes(leaves[3], 3, 4, last, four)
+    assert not includes(leaves[3], -1, 4, last, four)
+    assert not includes(leaves[0], 0, 4, [leaves[1]], two)  # a shorter way, to the root of a smaller tree
+    assert not includes(leaves[1], 0, 1, [leaves[0]], two)  # and a longer one
+    assert continues(1, one, 2, two, [leaves[1]])
+    assert not continues(1, one, 4, two, [leaves[1]])
+    assert not continues(-1, leaves[0], 2, two, leaves[:2])
+    assert not continues(3, three, 4, four, [])
