@@ -46,7 +46,7 @@ class ReplayActivities:
         request = step.request
         try:
             if request.workflow_id:
-                verdict = await self._judge.one(request.namespace, request.workflow_id, request.run_id)
+                verdict = await self._judge.one(request)
                 return await self._records.record(step, None, [verdict])
             until, verdicts = await self._period(request, step.since)
             return await self._records.record(step, until, verdicts)
@@ -74,7 +74,7 @@ class ReplayActivities:
         ends, verdicts, reached = time.monotonic() + self._step_s, list[ReplayVerdict](), since
 
         async def between(begin: datetime, end: datetime, most: int | None) -> Sequence[ReplayVerdict] | None:
-            return await self._judge.between(request.namespace, begin, end, request.workflow_type, most)
+            return await self._judge.between(request, begin, end, most)
 
         async with aclosing(stretches(between, since, request.until, READ_MAX)) as parts:
             async for until, found in parts:

@@ -4,24 +4,15 @@ import io
 import re
 import subprocess
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from integrations.temporal.replay_releases import Code, StoredReleases
+
 _ROOT: Final = Path(__file__).parents[1]
 _PACKAGES: Final = ("domain", "workflows", "activities", "integrations", "api", "workers")  # as `make release-archive`
-_BUILD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _COMMIT: Final = re.compile(r"(?:release-)?(?P<commit>[0-9a-f]{7,40})")
-_ARCHIVES: Final = (".tar.xz", ".tar.gz", ".tar")
 _GIT_WITHIN_S: Final = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """Code that executions are replayed with: its build, and the folder that it is in; None is our own."""
-
-    build: str
-    folder: Path | None = None
 
 
 class Releases:
@@ -29,9 +20,8 @@ class Releases:
 
     def __init__(self, own_build: str, scratch: Path, stored: Path | None = None, *, repository: Path = _ROOT) -> None:
         """`scratch` is where code is unpacked; `stored` has releases as folders or archives, by their builds."""
-        self._own_build = own_build
+        self._stored = StoredReleases(own_build, scratch, stored)
         self._scratch = scratch
-        self._stored = stored
         self._repository = repository
 
     def named(self, name: str) -> Code:
@@ -44,37 +34,19 @@ class Releases:
         if path.is_dir():
             return Code(path.resolve().name, path.resolve())
         if path.is_file():
-            return self._unpacked(path)
+            return self._stored.unpacked(path)
         commit = self._commit(name)
         if commit is None:
             raise LookupError(f"{name}: no folder or archive of a release, and no ref of a repository at hand")
         return self._of_commit(commit)
 
     def of_build(self, build: str) -> Code | None:
-        """Return the code of a build, or None where it is not at hand."""
-        if build == self._own_build:
-            return Code(build)
-        if _BUILD.fullmatch(build) is None:  # it comes out of a history, and becomes a part of a path
-            return None
-        if self._stored is not None:
-            if (self._stored / build).is_dir():
-                return Code(build, (self._stored / build).resolve())
-            for suffix in _ARCHIVES:
-                if (archive := self._stored / f"{build}{suffix}").is_file():
-                    return self._unpacked(archive, build)
+        """Return the code of a build, or None where it is not at hand. Raises LookupError for a broken archive."""
+        if (code := self._stored.of_build(build)) is not None:
+            return code
         named = _COMMIT.fullmatch(build)
         commit = None if named is None else self._commit(named["commit"])
         return None if commit is None else Code(build, self._of_commit(commit).folder)
-
-    def _unpacked(self, archive: Path, build: str = "") -> Code:
-        try:
-            with tarfile.open(archive) as file:
-                build = build or str(file.pax_headers.get("comment", "")) or archive.name.partition(".")[0]
-                folder = self._scratch / build
-                file.extractall(folder, filter="data")
-        except (tarfile.TarError, EOFError) as error:
-            raise LookupError(f"{archive}: not an archive of a release") from error
-        return Code(build, folder)
 
     def _of_commit(self, commit: str) -> Code:
         folder = self._scratch / commit

@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +17,12 @@ from pydantic import ValidationError
 from comitia.archive import archive_addresses, archive_names
 from comitia.periods import Period, read_period
 from comitia.releases import Releases
-from comitia.replay_code import Replayer, replayer
 from comitia.stack.applications import present_source
 from comitia.stack.state import PLATFORM
 from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.errors import CATALOGUE, DomainError
 from domain.ids import cell_of_workflow
-from domain.replay import ReplayVerdict, Verdict
+from domain.replay import ReplayCode, ReplayVerdict, Verdict
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import DAILY, HISTORY, in_flight
 from integrations.objects.log_objects import open_log_objects
@@ -35,6 +34,9 @@ from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.replay_code import OneCode, RecordedCode, Replayer
+from integrations.temporal.replay_releases import Code
+from workflows.registry import WORKFLOWS
 
 _ARCHIVED_AT_ONCE = 2  # connections
 
@@ -69,9 +71,9 @@ class DoneFile:
         """Tell whether there is a verdict on this run."""
         return (execution.workflow_id, execution.run_id) in self._runs
 
-    def keep(self, verdict: ReplayVerdict, code: str = "") -> str:
-        """Take up a verdict and return its line; `code` is the build that it is of, where that is not ours."""
-        document = {**verdict.document(), **({"code": code} if code else {}), "build": self._build}
+    def keep(self, verdict: ReplayVerdict) -> str:
+        """Take up a verdict and return its line."""
+        document = {**verdict.document(), "build": self._build}
         line = json.dumps(document, separators=(",", ":"))
         if self._path is not None and verdict.is_closed and not _is_passing(verdict):
             with self._path.open("a") as file:
@@ -103,11 +105,15 @@ def replay(
     ] = False,
     code: Annotated[
         str,
-        typer.Option("--code", help="With other code: a ref of git, a folder or archive of a release, or `recorded`."),
-    ] = "",
+        typer.Option(
+            "--code", help="`this`, `recorded`, or other code: a ref of git, a folder or archive of a release."
+        ),
+    ] = ReplayCode.THIS,
     releases: Annotated[
         Path | None,
-        typer.Option("--releases", help="Where releases are, by their builds, for `--code recorded`."),
+        typer.Option(
+            "--releases", help="Where releases are, by their builds, for `--code recorded`; or COMITIA_RELEASES."
+        ),
     ] = None,
     data: DataFolder = STACK_FOLDER,
 ) -> None:
@@ -125,8 +131,8 @@ def replay(
         wanted = _Wanted(workflow, run, period, tuple(cell or ()), archived=archived)
         with tempfile.TemporaryDirectory(prefix="comitia-code-") as scratch:
             own = _build(settings)
-            found = Releases(own, Path(scratch), releases)
-            with replayer(code, found, own, processes if period else 1) as judging:
+            found = Releases(own, Path(scratch), releases or settings.releases)
+            with closing(_replayer(code, found, own, processes if period else 1)) as judging:
                 kept = DoneFile(done, judging.build)
                 asyncio.run(_replay(settings, kept, wanted, judging))
     except (DomainError, LookupError, OSError, RuntimeError, ValidationError, ValueError) as error:
@@ -158,8 +164,8 @@ async def _replay(settings: Settings, kept: DoneFile, wanted: _Wanted, judging: 
         for namespace in wanted.namespaces(settings):
             histories, executions = await _found(settings, namespace, wanted, lifetime)
             async with aclosing(judging.over(histories, _unjudged(executions, kept))) as verdicts:
-                async for verdict, code in verdicts:
-                    typer.echo(kept.keep(verdict, code))
+                async for verdict in verdicts:
+                    typer.echo(kept.keep(verdict))
 
 
 async def _found(
@@ -221,6 +227,13 @@ def _period(since: str, until: str, kind: str) -> Period:
 
 def _is_passing(verdict: ReplayVerdict) -> bool:
     return verdict.why in {code.value for code, spec in CATALOGUE.items() if spec.retryable}
+
+
+def _replayer(name: str, releases: Releases, own_build: str, processes: int) -> Replayer:
+    """Return what replays with the code of this name. Raises LookupError."""
+    if name == ReplayCode.RECORDED:
+        return RecordedCode(releases, WORKFLOWS, processes)
+    return OneCode(Code(own_build) if name == ReplayCode.THIS else releases.named(name), WORKFLOWS, processes)
 
 
 def _build(settings: Settings) -> str:

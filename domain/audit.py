@@ -143,7 +143,9 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.HISTORY_DECODED: KindRule(_NOTHING, facts=frozenset({"namespace", "payloads", "count"})),
     AuditKind.DECISIONS_REJUDGED: KindRule(REJUDGEMENT_ID, facts=frozenset({"process", "policy", "from", "to"})),
     # Of one execution, whose id says which case it is of, or of a period
-    AuditKind.EXECUTIONS_REPLAYED: KindRule(REPLAY_ID, facts=frozenset({"workflow", "run", "type", "from", "to"})),
+    AuditKind.EXECUTIONS_REPLAYED: KindRule(
+        REPLAY_ID, facts=frozenset({"workflow", "run", "type", "from", "to", "code"})
+    ),
     # Of a rejudgement or a replay: what was asked is one entry, and what came of it another
     AuditKind.WORK_CANCELLED: KindRule(_LONG_WORK),
 }

@@ -1,4 +1,4 @@
-"""What a replay came to: the history of an execution against what the code of now would decide from it."""
+"""What a replay came to: the history of an execution against what some code would decide from it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,11 +13,19 @@ class Verdict(StrEnum):
     CANNOT = "cannot"  # be said
 
 
+class ReplayCode(StrEnum):
+    """Which code executions are replayed with."""
+
+    THIS = "this"  # of whoever replays
+    RECORDED = "recorded"  # each with the code that carried it out, by the newest build that its history names
+
+
 # Why it cannot be said, besides `key_destroyed` and `key_unavailable` of the catalogue.
 HISTORY_GONE: Final = "history_gone"  # past its retention, or there was never such an execution
-TYPE_UNKNOWN: Final = "workflow_type_unknown"  # to the code of now
+TYPE_UNKNOWN: Final = "workflow_type_unknown"  # to that code
 BUILD_UNKNOWN: Final = "build_unknown"  # the history does not say which code carried it out
 RELEASE_MISSING: Final = "release_not_at_hand"  # the code that carried it out is nowhere to be had here
+RELEASE_UNUSABLE: Final = "release_not_usable"  # it is at hand, but broken, or does not load here
 NOTHING_DECIDED: Final = "nothing_decided"  # no task of it has ended yet, or ever did
 
 
@@ -25,8 +33,9 @@ NOTHING_DECIDED: Final = "nothing_decided"  # no task of it has ended yet, or ev
 class ReplayVerdict:
     """The verdict on one execution; names and codes only, nothing of what a payload says.
 
-    Where it is different, `event_id` is the first event of the history that the code of now would not have caused,
-    `recorded` what that event is, and `wanted` what the code asks for in its place. `why` says why it cannot be said.
+    Where it is different, `event_id` is the first event of the history that the code would not have caused, `recorded`
+    what that event is, and `wanted` what the code asks for in its place. `why` says why it cannot be said. `code` is
+    the build of that code, where it is not that of whoever replays.
     """
 
     workflow_id: str
@@ -37,6 +46,7 @@ class ReplayVerdict:
     recorded: str = ""
     wanted: str = ""
     why: str = ""
+    code: str = ""
     is_closed: bool = True  # what was judged is all of it, or what keeps it from being judged is for good
 
     def document(self) -> dict[str, Any]:
@@ -51,4 +61,6 @@ class ReplayVerdict:
             found["event"] = {"id": self.event_id, "recorded": self.recorded, "wanted": self.wanted}
         if self.why:
             found["why"] = self.why
+        if self.code:
+            found["code"] = self.code
         return found

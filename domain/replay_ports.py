@@ -20,19 +20,16 @@ class KeptVerdict:
 
 
 class ExecutionJudge(Protocol):
-    """Replays executions with the code of this process. Calls raise DomainError `workflows_unavailable`."""
+    """Replays executions with the code that is asked for. Calls raise DomainError `workflows_unavailable`."""
 
-    async def one(self, namespace: str, workflow_id: str, run_id: str) -> ReplayVerdict:
-        """Return the verdict on a run, on the newest one where `run_id` is empty."""
+    async def one(self, request: ReplayInput) -> ReplayVerdict:
+        """Return the verdict on the run that is asked for, on the newest one where none is named."""
         ...
 
     async def between(
-        self, namespace: str, since: datetime, until: datetime, workflow_type: str, most: int | None
+        self, request: ReplayInput, since: datetime, until: datetime, most: int | None
     ) -> Sequence[ReplayVerdict] | None:
-        """Return the verdicts on what started in a stretch of time, of all types where `workflow_type` is empty.
-
-        None where there are more than `most`.
-        """
+        """Return the verdicts on what started in a stretch of the period; None where there are more than `most`."""
         ...
 
 

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
     forced_states: bool = False  # a test may make a service not ready, overloaded, slow or failing
 
+    releases: Path | None = None  # folders or archives of releases by their builds, for replays with recorded code
     worker_takes_over: bool = True  # makes its build the current one; without, it only finishes what its build began
     worker_drain_s: float = Field(default=600.0, ge=0)  # how long a replaced build's worker waits for its executions
 

@@ -1,4 +1,4 @@
-"""Compares what executions decided then with what the code of now decides, step by step; verdicts are kept apart."""
+"""Compares what executions decided then with what some code decides, step by step; verdicts are kept apart."""
 
 from datetime import datetime
 

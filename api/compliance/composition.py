@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import asyncpg
@@ -27,6 +28,7 @@ from api.http.limits_opening import open_limits
 from api.http.sign_ins import SignIns
 from api.http.used_proofs_opening import open_used_proofs
 from domain.audit import CATALOGUE_LOG
+from domain.replay import ReplayCode
 from domain.submissions import SubmissionIds
 from domain.tokens import STAFF_ACCESS, VOTER_ACCESS, Role, StaffClaims, VoterClaims
 from integrations.identity_cell import IdentityCells, identity_pools
@@ -57,8 +59,9 @@ from integrations.postgres.staff_sign_ins import PostgresStaffSignIns
 from integrations.settings import Settings
 from integrations.telemetry.metrics import AuthMetrics
 from integrations.telemetry.telemetry import Telemetry
+from integrations.temporal.replay_code import OneCode, RecordedCode, Replayer
 from integrations.temporal.replay_judging import NamespaceHistories, PooledJudge
-from integrations.temporal.replay_pool import ReplayPool
+from integrations.temporal.replay_releases import Code, StoredReleases
 from workflows.registry import WORKFLOWS
 
 BASE: Final = "/console/compliance"  # of its pages
@@ -90,7 +93,9 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         sign_ins=SignIns("compliance", {cell: PostgresStaffSignIns(pool) for cell, pool in pools.items()}),
     )
     cells = IdentityCells(settings, keys, telemetry)
-    judge = PooledJudge(NamespaceHistories(settings, keys), partial(ReplayPool, WORKFLOWS, processes=1))
+    # Archives of releases are unpacked there, where there are any
+    scratch = lifetime.enter_context(TemporaryDirectory(prefix="comitia-code-")) if settings.releases else ""
+    judge = PooledJudge(NamespaceHistories(settings, keys), partial(_replayer, settings, Path(scratch)))
     lifetime.callback(judge.close)
     await cells.open(lifetime, ReplayWorkers(settings, judge).serve)
     objects = open_log_objects(settings)
@@ -137,6 +142,14 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         console=None if console is None else ConsoleDesks(console, WorkDesks(replays, rejudging), search, limits),
     )
     return Service(app)
+
+
+def _replayer(settings: Settings, scratch: Path, code: ReplayCode) -> Replayer:
+    """Return what replays with some code; of other releases it has what was stored here by their builds alone."""
+    if code is ReplayCode.RECORDED:
+        own = settings.build if "build" in settings.model_fields_set else ""
+        return RecordedCode(StoredReleases(own, scratch, settings.releases), WORKFLOWS, processes=1)
+    return OneCode(Code(settings.build), WORKFLOWS, processes=1)
 
 
 async def _places(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:

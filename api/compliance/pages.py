@@ -19,6 +19,7 @@ from api.http.models import QueryText
 from domain.contracts.rejudging import DecisionProcess
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import EvidenceReason
+from domain.replay import ReplayCode
 from domain.tokens import Role
 
 _NEWEST: Final = 10  # replays of each cell that the first page names
@@ -56,6 +57,7 @@ class CompliancePages:
             logs=logs,
             reasons=sorted(EvidenceReason),
             processes=list(DecisionProcess),
+            codes=list(ReplayCode),
             replays=replays,
             away=away,
         )

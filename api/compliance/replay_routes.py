@@ -19,7 +19,7 @@ from domain.contracts.replays import ReplayState
 from domain.contracts.work import WorkStage
 from domain.errors import ErrorCode
 from domain.limits import REPLAY
-from domain.replay import Verdict
+from domain.replay import ReplayCode, Verdict
 from domain.replay_ports import KeptVerdict
 
 WORKFLOW: Final = re.compile(r"[a-z0-9-]{1,64}(/[A-Za-z0-9_.-]{1,128}){1,5}")
@@ -42,10 +42,15 @@ class ReplayOrderBody(ApiModel):
     type: str = Field(default="", pattern=rf"^{TYPE.pattern}$")
     since: Timestamp | None = Field(default=None, alias="from", description="Started at or after.")
     until: Timestamp | None = Field(default=None, alias="to", description="And before; not in the future.")
+    code: ReplayCode = Field(
+        default=ReplayCode.THIS,
+        strict=False,
+        description="With this release, or each execution with the one that it records, where that is at hand.",
+    )
 
     def order(self) -> ReplayOrder:
         """Return it as the desk takes it."""
-        return ReplayOrder(self.workflow_id, self.run_id, self.cell, self.type, self.since, self.until)
+        return ReplayOrder(self.workflow_id, self.run_id, self.cell, self.type, self.since, self.until, self.code)
 
 
 class ReplayBody(ApiModel):
@@ -63,6 +68,7 @@ class ReplayBody(ApiModel):
     since: Timestamp | None = Field(alias="from")
     until: Timestamp | None = Field(alias="to")
     judged_until: Timestamp | None
+    code: ReplayCode = Field(strict=False)
     same: int
     different: int
     cannot: int
@@ -84,6 +90,7 @@ class ReplayBody(ApiModel):
             since=request.since,
             until=request.until,
             judged_until=state.judged_until,
+            code=request.code,
             same=state.same,
             different=state.different,
             cannot=state.cannot,
@@ -98,7 +105,7 @@ class ReplayPage(ApiModel):
 
 
 class VerdictBody(ApiModel):
-    """The verdict on one execution. `event` is the first of its history that the code of now would not have caused."""
+    """The verdict on one execution. `eventId` is the first event of its history that the code would not have caused."""
 
     number: int
     workflow_id: str
@@ -107,8 +114,9 @@ class VerdictBody(ApiModel):
     verdict: Verdict = Field(strict=False)
     event_id: int = Field(description="0 where nothing differs.")
     recorded: str = Field(description="What that event is.")
-    wanted: str = Field(description="What the code of now asks for in its place.")
+    wanted: str = Field(description="What the code asks for in its place; of `reached_out`, the call.")
     why: str = Field(description="Why it cannot be said, as a code.")
+    code: str = Field(description="The build of that code, where recorded code was asked for and is known.")
 
     @classmethod
     def of(cls, kept: KeptVerdict) -> "VerdictBody":
@@ -124,6 +132,7 @@ class VerdictBody(ApiModel):
             recorded=found.recorded,
             wanted=found.wanted,
             why=found.why,
+            code=found.code,
         )
 
 
@@ -143,13 +152,13 @@ def replay_routes(desk: ReplayDesk, officers: Callable[..., Awaitable[Principal]
     @router.post(
         "",
         status_code=202,
-        summary="Replay executions with the code of now",
+        summary="Replay executions",
         responses=problem_responses(*_AWAY, ErrorCode.WORKFLOWS_UNAVAILABLE, ErrorCode.IDEMPOTENCY_KEY_USED),
     )
     async def ask(
         order: ReplayOrderBody, principal: Officer, key: Key, request: Request, response: Response
     ) -> ReplayBody:
-        """Begin to compare what was decided then with what the code of now decides. Nothing is carried out."""
+        """Begin to compare what was decided then with what the chosen code decides. Nothing is carried out."""
         orders.take(FrameworkRequest(request), principal.actor)
         state = await desk.ask(order.order(), key, principal)
         response.headers["Location"] = f"{_PREFIX}/{state.request.replay_id}"

@@ -31,7 +31,7 @@ class ReplayWorkers:
     async def serve(self, cell: IdentityCell, lifetime: AsyncExitStack) -> None:
         """Serve the queue of a cell until `lifetime` ends; what a killed process had begun goes on here.
 
-        This build takes over from the one before by itself: a replay is with the code of now.
+        This build takes over from the one before by itself: without recorded code a replay is with the newest.
         """
         release = Release(REPLAY_DEPLOYMENT, self._settings.build)
         worker = build_worker(

@@ -15,7 +15,7 @@ from domain.contracts.replays import ReplayInput, ReplayState
 from domain.contracts.work import CancelWork, WorkStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import REPLAY_ID, cell_in, cell_of_workflow, derived_id
-from domain.replay import Verdict
+from domain.replay import ReplayCode, Verdict
 from domain.replay_ports import KeptVerdict, ReplayRecords
 from domain.staff_entries import StaffEntries
 from domain.tokens import Role
@@ -46,7 +46,10 @@ def replay_cell(cell: IdentityCell) -> ReplayCell:
 
 @dataclass(frozen=True, slots=True)
 class ReplayOrder:
-    """One execution, its newest run without `run_id`; or what started in a namespace in a period, maybe of one type."""
+    """One execution, its newest run without `run_id`; or what started in a namespace in a period, maybe of one type.
+
+    `code` is which code it is replayed with.
+    """
 
     workflow_id: str = ""
     run_id: str = ""
@@ -54,6 +57,7 @@ class ReplayOrder:
     workflow_type: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    code: ReplayCode = ReplayCode.THIS
 
     def place(self) -> str:
         """Return the namespace that it is about. Raises DomainError `malformed_request` for what is neither."""
@@ -100,6 +104,7 @@ class ReplayDesk:
             workflow_type=order.workflow_type,
             since=order.since,
             until=order.until,
+            code=order.code,
         )
         state = await cell.records.ask(request, _entry(request, staff))
         if state.stage is WorkStage.RUNNING:
@@ -184,5 +189,6 @@ def _entry(request: ReplayInput, staff: Principal) -> AuditEntry:
             "type": request.workflow_type,
             "from": "" if request.since is None else instant(request.since),
             "to": "" if request.until is None else instant(request.until),
+            "code": request.code.value,
         },
     )

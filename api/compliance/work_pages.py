@@ -20,7 +20,7 @@ from domain.contracts.rejudging import DecisionProcess
 from domain.contracts.work import WorkStage
 from domain.errors import DomainError, ErrorCode
 from domain.limits import REJUDGE, REPLAY
-from domain.replay import Verdict
+from domain.replay import ReplayCode, Verdict
 from domain.tokens import Role
 
 _SHOWN: Final = 50  # verdicts of a page
@@ -180,7 +180,8 @@ def _order(visit: Visit) -> ReplayOrder:
     since, until = (instant_of(visit.form.get(name, ""), name) for name in ("from", "to"))
     if given["workflow"]:
         since, until, given["cell"], given["type"] = None, None, "", ""
-    return ReplayOrder(given["workflow"], given["run"], given["cell"], given["type"], since, until)
+    code = choice(ReplayCode, visit, "code") if "code" in visit.form else ReplayCode.THIS
+    return ReplayOrder(given["workflow"], given["run"], given["cell"], given["type"], since, until, code)
 
 
 def _question(visit: Visit) -> RejudgementOrder:

@@ -44,6 +44,11 @@ class StackState(BaseModel):
         """Where the file form of the object store keeps its objects."""
         return self.folder / "objects"
 
+    @property
+    def releases_folder(self) -> Path:
+        """Where releases are looked for that executions are replayed with."""
+        return self.folder / "releases"
+
     def settings_values(self, *roles: str, environment: Environment = Environment.DEVELOPMENT) -> dict[str, Any]:
         """Return the settings of a process that serves as `roles`: no other role's password is in them."""
         passwords: dict[str, str] = self.settings["database_passwords"]
@@ -53,6 +58,7 @@ class StackState(BaseModel):
             "database_passwords": {role: passwords[role] for role in roles},
             **({} if "keys_kms" in self.settings else {"keys_folder": str(self.keys_folder)}),
             "objects_folder": str(self.objects_folder),
+            "releases": str(self.releases_folder),
         }
 
     def settings_environment(self, *roles: str, environment: Environment = Environment.DEVELOPMENT) -> dict[str, str]:

@@ -4,12 +4,15 @@ from datetime import datetime
 
 from domain.contracts.base import Contract
 from domain.contracts.work import WorkStage
+from domain.replay import ReplayCode
 
 
 class ReplayInput(Contract):
     """Replays one execution, or those of a namespace that started in a period, all or of one type.
 
-    `cell` is where its process and its verdicts are. `steps` and `judged_until` are how far an earlier run of it came.
+    `code` is which code it is with: that of the release that carries it out, or for each execution the one that it
+    records. `cell` is where its process and its verdicts are. `steps` and `judged_until` are how far an earlier run of
+    it came.
     """
 
     replay_id: str
@@ -22,6 +25,7 @@ class ReplayInput(Contract):
     until: datetime | None = None
     steps: int = 0
     judged_until: datetime | None = None
+    code: ReplayCode = ReplayCode.THIS
 
 
 class ReplayStep(Contract):

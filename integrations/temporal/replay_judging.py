@@ -1,4 +1,4 @@
-"""Judges executions of any namespace with the code of this process, in a process apart that has no key."""
+"""Judges executions of any namespace, with this code or the recorded one, in processes apart that have no key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -6,16 +6,17 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final
 
+from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
-from domain.replay import ReplayVerdict
+from domain.replay import ReplayCode, ReplayVerdict
 from integrations.addresses import TemporalAddress
 from integrations.keys.purposes import in_flight
 from integrations.settings import Settings
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution, Histories
-from integrations.temporal.replay_pool import ReplayPool
+from integrations.temporal.replay_code import Replayer
 
 PLATFORM: Final = "platform"  # the namespace that belongs to no cell
 _WITHIN_S: Final = 90.0  # with the start of the process that replays; less than the activity has
@@ -49,52 +50,52 @@ class NamespaceHistories:
 
 
 class PooledJudge:
-    """Implements `ExecutionJudge`: one question after the other, since each has the whole pool."""
+    """Implements `ExecutionJudge`: one question after the other, since each has all processes."""
 
-    def __init__(self, histories: NamespaceHistories, make_pool: Callable[[], ReplayPool]) -> None:
-        """`make_pool` returns a pool, which is made at the first use, and anew after a death."""
+    def __init__(self, histories: NamespaceHistories, make: Callable[[ReplayCode], Replayer]) -> None:
+        """`make` returns what replays with some code; that is made at its first use, and anew after a death."""
         self._histories = histories
-        self._make_pool = make_pool
-        self._pool: ReplayPool | None = None
+        self._make = make
+        self._replayers: dict[ReplayCode, Replayer] = {}
         self._alone = asyncio.Lock()
 
     def close(self) -> None:
         """End the processes that replay."""
-        if self._pool is not None:
-            self._pool.__exit__()
-            self._pool = None
+        for code in tuple(self._replayers):
+            self._replayers.pop(code).close()
 
-    async def one(self, namespace: str, workflow_id: str, run_id: str) -> ReplayVerdict:
-        """Return the verdict on a run, on the newest one where `run_id` is empty."""
-        (verdict,) = await self._judged(namespace, [Execution(workflow_id, run_id, "")])
+    async def one(self, request: ReplayInput) -> ReplayVerdict:
+        """Return the verdict on the run that is asked for, on the newest one where none is named."""
+        (verdict,) = await self._judged(request, [Execution(request.workflow_id, request.run_id, "")])
         return verdict
 
     async def between(
-        self, namespace: str, since: datetime, until: datetime, workflow_type: str, most: int | None
+        self, request: ReplayInput, since: datetime, until: datetime, most: int | None
     ) -> Sequence[ReplayVerdict] | None:
-        """Return the verdicts on what started in a stretch of time; None where there are more than `most`."""
-        histories, found = await self._histories.of(namespace), list[Execution]()
-        async for execution in histories.started(since, until, workflow_type):
+        """Return the verdicts on what started in a stretch of the period; None where there are more than `most`."""
+        histories, found = await self._histories.of(request.namespace), list[Execution]()
+        async for execution in histories.started(since, until, request.workflow_type):
             found.append(execution)
             if most is not None and len(found) > most:
                 return None
-        return await self._judged(namespace, found)
+        return await self._judged(request, found)
 
-    async def _judged(self, namespace: str, executions: Sequence[Execution]) -> list[ReplayVerdict]:
+    async def _judged(self, request: ReplayInput, executions: Sequence[Execution]) -> list[ReplayVerdict]:
         if not executions:
             return []
-        histories = await self._histories.of(namespace)
+        histories = await self._histories.of(request.namespace)
         async with self._alone:
-            if self._pool is None:
-                self._pool = self._make_pool()
+            if request.code not in self._replayers:
+                self._replayers[request.code] = self._make(request.code)
+            replayer = self._replayers[request.code]
             try:
                 async with (
                     asyncio.timeout(_WITHIN_S),
-                    aclosing(self._pool.over(histories, _each(executions))) as verdicts,
+                    aclosing(replayer.over(histories, _each(executions))) as verdicts,
                 ):
                     return [verdict async for verdict in verdicts]
             except (DomainError, TimeoutError) as error:
-                self.close()  # it may have died, or never come back from a history
+                self._replayers.pop(request.code).close()  # one may have died, or never come back from a history
                 if isinstance(error, DomainError):
                     raise
                 raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the replay did not end") from error

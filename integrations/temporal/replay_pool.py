@@ -18,8 +18,9 @@ from temporalio.api.history.v1 import History
 from temporalio.client import WorkflowHistory
 
 from domain.errors import DomainError, ErrorCode
-from domain.replay import HISTORY_GONE, ReplayVerdict, Verdict
+from domain.replay import HISTORY_GONE, RELEASE_UNUSABLE, ReplayVerdict, Verdict
 from integrations.temporal import replay_elsewhere
+from integrations.temporal.closed_histories import is_end
 from integrations.temporal.histories import Execution
 from integrations.temporal.replay_process import Readable, environment, name_of, read_frame, write_frame
 
@@ -58,6 +59,18 @@ class _Child:
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
         self.pid = self._process.pid
+        self._is_ours = release is None
+        self.is_usable = True
+
+    def load(self, names: Sequence[str]) -> None:
+        """Have it load workflows; a release that makes it end instead is not usable. Raises ReplayDiedError."""
+        try:
+            self.send(names)
+            self._read()
+        except ReplayDiedError:
+            self.is_usable = self._is_ours or self._process.wait() <= 0
+            if self.is_usable:  # it was ended from outside
+                raise
 
     def send(self, message: object) -> None:
         """Send names or a page. Raises ReplayDiedError."""
@@ -68,8 +81,11 @@ class _Child:
 
     def verdicts(self) -> list[ReplayVerdict]:
         """Wait for the verdicts on a page. Raises ReplayDiedError."""
+        return msgspec.msgpack.decode(self._read(), type=list[ReplayVerdict])
+
+    def _read(self) -> bytes:
         try:
-            return msgspec.msgpack.decode(read_frame(self._from), type=list[ReplayVerdict])
+            return read_frame(self._from)
         except (EOFError, OSError) as error:
             raise ReplayDiedError from error
 
@@ -147,7 +163,9 @@ class ReplayPool:
                     raise ReplayDiedError
                 child = self._own.child = _Child(self._release)
                 self._children.append(child)
-            child.send(self._names)
+            child.load(self._names)
+        if not child.is_usable:
+            return [unjudged(found, RELEASE_UNUSABLE) for found in page]
         child.send(page)
         return child.verdicts()
 
@@ -232,6 +250,20 @@ async def read_one(histories: ReadableHistories, execution: Execution) -> Replay
     if history is None or not history.events:
         return _cannot(execution, HISTORY_GONE)
     return execution.workflow_id, History(events=history.events).SerializeToString()
+
+
+def unjudged(found: Readable, why: str) -> ReplayVerdict:
+    """Return why a history that could be read is not judged."""
+    events = History.FromString(found[1]).events
+    started = events[0].workflow_execution_started_event_attributes
+    return ReplayVerdict(
+        workflow_id=found[0],
+        run_id=started.original_execution_run_id,
+        workflow_type=started.workflow_type.name,
+        verdict=Verdict.CANNOT,
+        why=why,
+        is_closed=is_end(events[-1]),
+    )
 
 
 def _cannot(execution: Execution, why: str) -> ReplayVerdict:

@@ -1,8 +1,8 @@
 """A process that replays histories for another: `python -m integrations.temporal.replay_process`.
 
 What it works on comes by its input, frame by frame: first the names of workflows, then page after page of histories.
-Verdicts go to its output. It ends with its input. Of the environment of whoever starts it, it is given what Python
-needs; addresses, passwords and keys are not among that.
+An empty frame goes to its output once the workflows have loaded, and then verdicts. It ends with its input. Of the
+environment of whoever starts it, it is given what Python needs; addresses, passwords and keys are not among that.
 """
 
 import importlib
@@ -97,6 +97,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a workflow prints is no verdict
     _log_nothing()
     workflows = [_found(name) for name in msgspec.msgpack.decode(read_frame(given), type=list[str])]
+    write_frame(said, b"")  # they have loaded
     while True:
         try:
             page = read_frame(given)

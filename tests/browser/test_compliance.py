@@ -1,6 +1,7 @@
 """The pages of compliance in a real Chromium: replay, an entry with its proof, and the search that leads to one."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
@@ -8,21 +9,55 @@ import pytest_asyncio
 from api.compliance.composition import BASE
 from domain.tokens import Role
 from integrations.keys.dpop_keys import ProofKey
-from tests.api.compliance.test_console import SIZE, open_office
+from tests.api.compliance.test_console import SIZE, Office, open_office, store_release, voted
 from tests.api.compliance.test_search import CELL, Searcher, case, open_searcher
 from tests.browser.conftest import Staff, listening, opened_by_staff
 from tests.browser.test_support import accessible
+from tests.comitia.test_replay import Ledger
 from tests.conftest import OwnerPool, SettingsFor
 
 
+@dataclass
+class Opened:
+    """An office and who opens its console."""
+
+    office: Office
+    staff: Staff
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def officers(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff]:
+async def opened(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Opened]:
     place, folder = listening(), tmp_path_factory.mktemp("office")
     async with (
         open_office(settings_for, folder, place[1]) as office,
         opened_by_staff(office.app, office.world, place, folder, BASE, "Compliance") as staff,
     ):
-        yield staff
+        yield Opened(office, staff)
+
+
+@pytest.fixture
+def officers(opened: Opened) -> Staff:
+    return opened.staff
+
+
+async def test_an_execution_is_replayed_with_the_code_that_it_records(opened: Opened) -> None:
+    officers, settings = opened.staff, opened.office.settings
+    workflow_id = await voted(settings, Ledger())
+    _, page = await officers.signed_in(Role.COMPLIANCE)
+    for why in ("release_not_at_hand", "same"):
+        await page.goto(f"{officers.address}{BASE}")
+        await page.get_by_label("Workflow id").fill(workflow_id)
+        await page.get_by_label("Code").select_option("recorded")
+        await page.get_by_role("button", name="Replay").click()
+        await page.get_by_role("heading", name="How it stands").wait_for()
+        await page.get_by_text("finished", exact=True).wait_for()
+        await page.get_by_role("link", name="Look again").click()
+        await page.get_by_role("cell", name=why, exact=True).wait_for()
+        assert await page.get_by_text("recorded", exact=True).count() == 1
+        if why != "same":
+            store_release(settings, await page.content())
+    await accessible(page)
+    assert officers.complaints == []
 
 
 async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) -> None:

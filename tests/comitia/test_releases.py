@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from comitia.releases import Code, Releases
+from comitia.releases import Releases
 from integrations.temporal.replay_pool import workflows_in
+from integrations.temporal.replay_releases import Code
 
 REGISTRY = "from workflows.one import OneWorkflow\n\nWORKFLOWS = (OneWorkflow,)\n"
 PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")

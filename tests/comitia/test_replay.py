@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 import tarfile
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.history.v1 import History
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
 from typer.testing import CliRunner
 
 from activities.voting import VotingActivities
 from comitia.cli import app
-from comitia.releases import Releases
 from comitia.replay import DoneFile
-from comitia.replay_code import RecordedCode
 from comitia.stack.state import StackState
 from domain.contracts.voting import RecordedVotes, SealedVote, SubmitVotesInput
 from domain.ids import BatchId, cell_of_workflow, submit_votes_workflow_id
@@ -30,11 +26,9 @@ from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution
-from integrations.temporal.replay_pool import PAGE, ReplayPool
 from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from tests.upgrade.release import ARCHIVE
-from workflows.registry import WORKFLOWS
 from workflows.submit_votes import SubmitVotesWorkflow
 
 
@@ -165,53 +159,14 @@ async def test_an_execution_is_replayed_with_the_code_of_another_release_and_wit
         archive.extractall(stored / line["code"], filter="data")
     code, (again,), _ = await replayed(data, handle.id, *recorded)
     assert (code, again["verdict"], again["code"]) == (0, "same", line["code"])
+    (data / "releases").symlink_to(stored)  # where a stack has them
+    code, (again,), _ = await replayed(data, handle.id, "--code", "recorded")
+    assert (code, again["verdict"], again["code"]) == (0, "same", line["code"])
+    code, (this,), _ = await replayed(data, handle.id, "--code", "this")
+    assert (code, this["verdict"], "code" in this) == (0, "same", False)
 
     code, lines, said = await replayed(data, handle.id, "--code", str(stored))
     assert (code, lines, "not the code of a release" in said) == (1, [], True)
-
-
-class Stored:
-    """One history, again and again, that names the build `own` and was left out where its id says so."""
-
-    def __init__(self) -> None:
-        stored = Path(__file__).parents[1] / "replay" / "histories" / "submit-votes-recorded.json"
-        self._events = WorkflowHistory.from_json("w", stored.read_text()).events
-        for event in self._events:
-            if event.HasField("workflow_task_completed_event_attributes"):
-                event.workflow_task_completed_event_attributes.deployment_version.build_id = "own"
-
-    async def read(self, workflow_id: str, _run: str = "") -> WorkflowHistory | None:
-        return None if workflow_id == "gone" else WorkflowHistory(workflow_id, self._events)
-
-
-async def test_the_recorded_code_replays_on_every_process_and_forgets_nobody(tmp_path: Path) -> None:
-    async def executions() -> AsyncIterator[Execution]:
-        for number in range(10 * PAGE + 1):
-            yield Execution(f"w{number}" if number else "gone", "r", "SubmitVotes")
-
-    with RecordedCode(Releases("own", tmp_path), 2) as judging:
-        found = [each async for each in judging.over(Stored(), executions())]
-        pool = judging.pool("own")
-        assert pool is not None
-        assert len(pool.pids) == 2
-    assert sorted(verdict.workflow_id for verdict, _ in found) == sorted(
-        ["gone", *(f"w{number}" for number in range(1, 10 * PAGE + 1))]
-    )
-    assert {(verdict.verdict, build) for verdict, build in found} == {(Verdict.SAME, "own"), (Verdict.CANNOT, "")}
-
-
-def test_a_release_that_has_no_such_workflow_cannot_say_anything() -> None:
-    stored = Path(__file__).parents[1] / "replay" / "histories" / "break-glass-read.json"
-    history = WorkflowHistory.from_json("break-glass/eu/x", stored.read_text())
-    page = [("break-glass/eu/x", History(events=history.events).SerializeToString())]
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-        registry = Path(folder, "workflows", "registry.py")
-        known = registry.read_text().splitlines(keepends=True)
-        registry.write_text("".join(line for line in known if "BreakGlassWorkflow" not in line))
-        with ReplayPool(WORKFLOWS, processes=1, release=Path(folder)) as pool:
-            (verdict,) = pool.submit(page).result(30)
-    assert (verdict.verdict, verdict.why) == (Verdict.CANNOT, "workflow_type_unknown")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from domain.contracts.replays import ReplayInput, ReplayState, ReplayStep
 from domain.contracts.work import CancelWork, WorkStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import derived_id, replay_executions_workflow_id
-from domain.replay import ReplayVerdict, Verdict
+from domain.replay import ReplayCode, ReplayVerdict, Verdict
 from domain.replay_ports import KeptVerdict
 from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death
 from tests.workflows.registration_world import happens, replayed
@@ -37,12 +37,12 @@ class Executions:
         self.asked: list[tuple[datetime, datetime]] = []
         self.before: Callable[[], Awaitable[None]] | None = None
 
-    async def one(self, namespace: str, workflow_id: str, run_id: str) -> ReplayVerdict:
+    async def one(self, request: ReplayInput) -> ReplayVerdict:
         self._pass()
-        return ReplayVerdict(workflow_id, run_id or namespace, "SubmitVotes", Verdict.SAME)
+        return self._verdict(request, request.workflow_id, "SubmitVotes")
 
     async def between(
-        self, namespace: str, since: datetime, until: datetime, workflow_type: str, most: int | None
+        self, request: ReplayInput, since: datetime, until: datetime, most: int | None
     ) -> Sequence[ReplayVerdict] | None:
         if self.before is not None:
             await self.before()
@@ -51,7 +51,11 @@ class Executions:
         found = [at for at in self.times if since <= at < until]
         if most is not None and len(found) > most:
             return None
-        return [ReplayVerdict(at.isoformat(), namespace, workflow_type, Verdict.SAME) for at in found]
+        return [self._verdict(request, at.isoformat(), request.workflow_type) for at in found]
+
+    def _verdict(self, request: ReplayInput, workflow_id: str, kind: str) -> ReplayVerdict:
+        code = "then" if request.code is ReplayCode.RECORDED else ""
+        return ReplayVerdict(workflow_id, request.run_id or request.namespace, kind, Verdict.SAME, code=code)
 
     def _pass(self) -> None:
         if self.away:

@@ -1,7 +1,9 @@
 """The pages of compliance as a browser gets them: a replay of a real execution, and proofs from a sealed log."""
 
 import asyncio
+import re
 import secrets
+import tarfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -53,6 +55,7 @@ from tests.comitia.test_replay import Ledger, submit
 from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ADDRESS, Browser, ConsoleWorld, changing_routes, console_world, forms_of
 from tests.limits_world import lonely_limits
+from tests.upgrade.release import ARCHIVE
 from tests.workflows.test_rejudge_decisions import SINCE, SOON, Kept
 from tests.workflows.test_replay_executions import Executions
 from tests.workflows.test_seal_audit_log import Database, Watch
@@ -83,7 +86,9 @@ async def office(settings_for: SettingsFor, tmp_path_factory: pytest.TempPathFac
 
 @asynccontextmanager
 async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> AsyncIterator[Office]:
-    settings = settings_for(IDENTITY, STAFFING, SEARCH, objects_folder=folder, public_url=address)
+    settings = settings_for(
+        IDENTITY, STAFFING, SEARCH, objects_folder=folder, public_url=address, releases=folder / "releases"
+    )
     keys, database = LogKeys(open_keys(settings, AUDIT_LOG), AUDIT_LOG), Database()
     sealing = AuditSealingActivities(
         {"eu": database}, FileObjectStore(folder), keys, Watch(), environment=settings.environment.value
@@ -102,10 +107,33 @@ async def open_office(settings_for: SettingsFor, folder: Path, address: str) -> 
 
 
 async def test_an_execution_is_replayed_and_nothing_of_what_it_says_is_shown(office: Office) -> None:
-    settings, queue, ledger = office.settings, f"votes-{secrets.token_hex(4)}", Ledger()
+    ledger = Ledger()
+    workflow_id = await voted(office.settings, ledger)
+    calls = ledger.calls
+    _, browser = await office.world.signed_in(Role.COMPLIANCE)
+    page = await browser.get()
+    same = await replayed(browser, page, workflow=workflow_id)
+    assert ("<strong>same</strong>" in same.text, "a choice" in same.text) == (True, False)
+    assert ledger.calls == calls
+    gone = await replayed(browser, page, workflow="submit-votes/eu/nothing")
+    assert ("<strong>cannot</strong>" in gone.text, "history_gone" in gone.text) == (True, True)
+    listed = await browser.get()
+    assert listed.text.count("<td>finished</td>") >= 2
+    for workflow, status in (("submit-votes/nowhere/x", 404), ("<script>", 400), ("a b", 400), ("", 400)):
+        assert (await browser.submit(page, "/replays", workflow=workflow)).status_code == status
+    assert (await browser.submit(page, "/replays", workflow=workflow_id, run="x")).status_code == 400
+    assert (await browser.submit(page, "/replays", workflow=workflow_id, code="HEAD")).status_code == 400
+    for wrong in ({"from": "x"}, {"from": "2026-01-01T00:00", "to": "2999-01-01T00:00"}, {"type": "a b"}):
+        period = {"cell": "eu", "from": "2026-01-01T00:00", "to": "2026-01-01T01:00", **wrong}
+        assert (await browser.submit(page, "/replays", **period)).status_code == 400
+    assert (await browser.get("/replays/w_eu_nothing")).status_code == 404
+
+
+async def voted(settings: Settings, ledger: Ledger) -> str:
+    """Return the id of an execution that has recorded a vote."""
+    queue, activities = f"votes-{secrets.token_hex(4)}", VotingActivities(ledger, ledger)
     codec = EncryptionCodec(open_keys(settings, DAILY), in_flight("eu"))
     client = await connect(settings.cells["eu"].temporal, codec)
-    activities = VotingActivities(ledger, ledger)
     async with Worker(
         client,
         task_queue=queue,
@@ -115,23 +143,32 @@ async def test_an_execution_is_replayed_and_nothing_of_what_it_says_is_shown(off
     ):
         handle = await submit(client, queue)
         await handle.result()
-    calls = ledger.calls
+    return handle.id
+
+
+async def test_an_execution_is_replayed_with_the_release_that_it_records(office: Office) -> None:
+    ledger = Ledger()
+    order = {"workflow": await voted(office.settings, ledger), "code": "recorded"}
     _, browser = await office.world.signed_in(Role.COMPLIANCE)
     page = await browser.get()
-    same = await replayed(browser, page, workflow=handle.id)
-    assert ("<strong>same</strong>" in same.text, "a choice" in same.text) == (True, False)
-    assert ledger.calls == calls
-    gone = await replayed(browser, page, workflow="submit-votes/eu/nothing")
-    assert ("<strong>cannot</strong>" in gone.text, "history_gone" in gone.text) == (True, True)
-    listed = await browser.get()
-    assert listed.text.count("<td>finished</td>") >= 2
-    for workflow, status in (("submit-votes/nowhere/x", 404), ("<script>", 400), ("a b", 400), ("", 400)):
-        assert (await browser.submit(page, "/replays", workflow=workflow)).status_code == status
-    assert (await browser.submit(page, "/replays", workflow=handle.id, run="x")).status_code == 400
-    for wrong in ({"from": "x"}, {"from": "2026-01-01T00:00", "to": "2999-01-01T00:00"}, {"type": "a b"}):
-        period = {"cell": "eu", "from": "2026-01-01T00:00", "to": "2026-01-01T01:00", **wrong}
-        assert (await browser.submit(page, "/replays", **period)).status_code == 400
-    assert (await browser.get("/replays/w_eu_nothing")).status_code == 404
+    missing = await replayed(browser, page, **order)
+    assert ("<strong>cannot</strong>" in missing.text, "release_not_at_hand" in missing.text) == (True, True)
+    build = store_release(office.settings, missing.text)
+    same = await replayed(browser, page, **order)
+    assert ("<strong>same</strong>" in same.text, f"code {build}" in same.text) == (True, True)
+    this = await replayed(browser, page, **{**order, "code": "this"})
+    assert ("<strong>same</strong>" in this.text, f"code {build}" in this.text) == (True, False)
+    assert ledger.calls == 1
+
+
+def store_release(settings: Settings, page: str) -> str:
+    """Store another release as the build that a page says is not at hand; return that."""
+    named = re.search(r", code ([A-Za-z0-9._-]+)", page)
+    assert named is not None, page
+    assert settings.releases is not None
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(settings.releases / named[1], filter="data")
+    return named[1]
 
 
 async def replayed(browser: Browser, page: httpx.Response, **order: str) -> httpx.Response:

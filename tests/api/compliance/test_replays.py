@@ -97,13 +97,13 @@ async def test_a_replay_is_asked_for_once_and_read(officers: Officers) -> None:
     (entry,) = await officers.asked(replay)
     assert (entry["actor"], entry["role"], entry["outcome"]) == (ANN, "compliance", "asked")
     hour = {"from": "2026-05-07T00:00:00.000000Z", "to": "2026-05-07T01:00:00.000000Z"}
-    assert entry["facts"] == {"workflow": "", "run": "", "type": "AssessLogin", **hour}
+    assert entry["facts"] == {"workflow": "", "run": "", "type": "AssessLogin", **hour, "code": "this"}
     async with officers.worker(executions):
         found = await officers.ended(replay)
         run = str(uuid4())
         one = (await officers.ask({**ONE, "runId": run})).json()["replayId"]
         assert (await officers.ended(one))["same"] == 1
-        of_one = {"workflow": ONE["workflowId"], "run": run, "type": "", "from": "", "to": ""}
+        of_one = {"workflow": ONE["workflowId"], "run": run, "type": "", "from": "", "to": "", "code": "this"}
         assert (await officers.asked(one))[0]["facts"] == of_one
     assert (found["status"], found["same"], found["askedBy"]) == ("finished", 25, ANN)
     names: list[str] = []
@@ -121,6 +121,22 @@ async def test_a_replay_is_asked_for_once_and_read(officers: Officers) -> None:
     assert first["replayId"] == one
     second, *_ = (await officers.get(f"?cell=eu&limit=1&cursor={one}")).json()["replays"]
     assert second["replayId"] == replay
+
+
+async def test_the_code_that_is_asked_for_is_noted_and_carried_along(officers: Officers) -> None:
+    key, order = secrets.token_hex(8), {**PERIOD, "code": "recorded"}
+    begun = await officers.ask(order, key=key)
+    assert (begun.status_code, begun.json()["code"]) == (202, "recorded"), begun.text
+    assert code_of(await officers.ask(PERIOD, key=key)) == (422, "idempotency_key_used")
+    recorded: str = begun.json()["replayId"]
+    this: str = (await officers.ask({**ONE, "code": "this"})).json()["replayId"]
+    async with officers.worker(Executions(*soon(3))):
+        told = [((await officers.ended(replay))["code"]) for replay in (recorded, this)]
+    assert told == ["recorded", "this"]
+    assert [(await officers.asked(replay))[0]["facts"]["code"] for replay in (recorded, this)] == told
+    for replay, codes in ((recorded, {"then"}), (this, {""})):
+        verdicts = (await officers.get(f"/{replay}/verdicts")).json()["verdicts"]
+        assert {verdict["code"] for verdict in verdicts} == codes
 
 
 async def test_a_replay_is_cancelled_once_and_keeps_what_was_judged(officers: Officers) -> None:
@@ -184,6 +200,7 @@ async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) ->
         ({**ONE, "type": "SubmitVotes"}, (400, "malformed_request")),
         ({"cell": "eu"}, (400, "malformed_request")),
         ({**ONE, "more": 1}, (400, "malformed_request")),
+        ({**ONE, "code": "HEAD"}, (400, "malformed_request")),
         ({**PERIOD, "cell": "mars"}, (404, "not_found")),
         ({**PERIOD, "cell": "us"}, (503, "cell_unavailable")),
         ({"workflowId": "submit-votes/mars/x"}, (404, "not_found")),

@@ -15,17 +15,20 @@ from temporalio.api.history.v1 import History
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Worker
 
+from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError, ErrorCode
-from domain.replay import HISTORY_GONE, NOTHING_DECIDED, TYPE_UNKNOWN, ReplayVerdict, Verdict
+from domain.replay import HISTORY_GONE, NOTHING_DECIDED, TYPE_UNKNOWN, ReplayCode, ReplayVerdict, Verdict
 from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import ENCODING, EncryptionCodec
 from integrations.temporal.events import said_of
 from integrations.temporal.histories import Execution, Histories
 from integrations.temporal.payloads import payloads_in
+from integrations.temporal.replay_code import RecordedCode
 from integrations.temporal.replay_judging import PooledJudge
 from integrations.temporal.replay_pool import ReplayDiedError, ReplayPool
 from integrations.temporal.replay_process import Readable
+from integrations.temporal.replay_releases import StoredReleases
 from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
@@ -46,6 +49,7 @@ from workflows.registry import WORKFLOWS
 
 STORED = Path(__file__).parents[2] / "replay" / "histories"
 WHOM = "somebody with a name"
+BUILD = "replayed"
 
 
 class World:
@@ -64,6 +68,7 @@ class World:
             workflows=[kind],
             activities=[self.traces.pay, self.traces.tell],
             workflow_runner=sandbox(),
+            build_id=BUILD,
             max_cached_workflows=0,
         ):
             found = []
@@ -216,25 +221,26 @@ async def test_a_process_that_dies_is_said_and_nobody_waits_for_it(world: World)
             await asyncio.wrap_future(broken)
 
 
-async def test_whoever_judges_goes_on_after_a_process_has_died(world: World) -> None:
+async def test_whoever_judges_goes_on_after_a_process_has_died(world: World, tmp_path: Path) -> None:
     (execution,) = await world.run(Pay)
-    pools: list[ReplayPool] = []
+    made: list[RecordedCode] = []
 
-    def new_pool() -> ReplayPool:
-        pools.append(ReplayPool([Pay], processes=1))
-        return pools[-1]
+    def make(_: ReplayCode) -> RecordedCode:
+        made.append(RecordedCode(StoredReleases(BUILD, tmp_path), [Pay], 1))
+        return made[-1]
 
-    judge = PooledJudge(cast("Any", Anywhere(world.histories)), new_pool)
+    judge = PooledJudge(cast("Any", Anywhere(world.histories)), make)
+    request = ReplayInput(replay_id="w_eu_x", cell="eu", namespace="eu", workflow_id=execution.workflow_id)
     try:
         for _ in range(2):
-            assert (await judge.one("eu", execution.workflow_id, "")).verdict is Verdict.SAME
-            os.kill(pools[-1].pids[0], signal.SIGKILL)
+            assert (await judge.one(request)).verdict is Verdict.SAME
+            os.kill(made[-1].pools[BUILD].pids[0], signal.SIGKILL)
             with pytest.raises(DomainError) as failed:
-                await judge.one("eu", execution.workflow_id, "")
+                await judge.one(request)
             assert failed.value.code is ErrorCode.WORKFLOWS_UNAVAILABLE
     finally:
         judge.close()
-    assert len(pools) == 2
+    assert len(made) == 2
 
 
 class Anywhere:
