@@ -26,6 +26,7 @@ TYPE_UNKNOWN: Final = "workflow_type_unknown"  # to that code
 BUILD_UNKNOWN: Final = "build_unknown"  # the history does not say which code carried it out
 RELEASE_MISSING: Final = "release_not_at_hand"  # the code that carried it out is nowhere to be had here
 RELEASE_UNUSABLE: Final = "release_not_usable"  # it is at hand, but broken, or does not load here
+REACHED_OUT: Final = "reached_out"  # the code tried to reach something outside of its process; `wanted` is the call
 NOTHING_DECIDED: Final = "nothing_decided"  # no task of it has ended yet, or ever did
 
 
@@ -61,6 +62,8 @@ class ReplayVerdict:
             found["event"] = {"id": self.event_id, "recorded": self.recorded, "wanted": self.wanted}
         if self.why:
             found["why"] = self.why
+        if self.verdict is Verdict.CANNOT and self.wanted:
+            found["wanted"] = self.wanted
         if self.code:
             found["code"] = self.code
         return found

@@ -1,6 +1,11 @@
 """Workflows of one type as several releases might have them, and activities that leave a trace where they run."""
 
 import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -136,6 +141,41 @@ class PayAloud:
         print("paying", flush=True)  # noqa: T201 - as somebody does who looks for a fault
         await _do("pay", whom)
         raise RuntimeError(f"{whom} would be named")
+
+
+async def _pay_and_ask(whom: str, ask: Callable[[], object]) -> str:
+    """Do what `Pay` does, and ask somebody in the midst of it; make nothing of it where that fails."""
+    await _do("pay", whom)
+    with suppress(Exception):
+        ask()
+    await workflow.sleep(timedelta(milliseconds=1))
+    await _do("tell", whom)
+    await _do("tell", whom)
+    return whom
+
+
+@workflow.defn(name="Pay")
+class PayByNetwork:
+    """Asks whoever listens on the port of this name."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        return await _pay_and_ask(whom, lambda: self._ask(int(whom)))
+
+    @staticmethod
+    def _ask(port: int) -> None:
+        with socket.socket() as asking:
+            asking.connect(("127.0.0.1", port))
+
+
+@workflow.defn(name="Pay")
+class PayByCommand:
+    """Has another process ask."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        ask = f"import socket; socket.create_connection(('127.0.0.1', {int(whom)}))"
+        return await _pay_and_ask(whom, lambda: subprocess.run((sys.executable, "-c", ask), check=True))
 
 
 @workflow.defn(name="Tell")

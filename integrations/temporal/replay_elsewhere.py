@@ -14,7 +14,16 @@ from typing import Any, Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PROCESS: Final = "integrations.temporal.replay_process"
-_OURS: Final = frozenset({_PROCESS, "integrations.temporal.replaying", "integrations.temporal.events", "domain.replay"})
+_OURS: Final = frozenset(
+    {
+        _PROCESS,
+        "integrations.temporal.replaying",
+        "integrations.temporal.replay_guard",
+        "integrations.temporal.replay_wall",
+        "integrations.temporal.events",
+        "domain.replay",
+    }
+)
 
 
 class _Ours(MetaPathFinder):

@@ -19,6 +19,8 @@ from temporalio.client import WorkflowHistory
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from domain.replay import ReplayVerdict
+from integrations.temporal.replay_guard import Guard
+from integrations.temporal.replay_wall import stand
 from integrations.temporal.replaying import Replays
 
 Readable = tuple[str, bytes]  # a workflow id, and a history whose payloads are open
@@ -79,10 +81,10 @@ def _found(name: str) -> type:
     return found
 
 
-def judge_page(workflows: Sequence[type], page: Sequence[Readable]) -> list[ReplayVerdict]:
+def judge_page(workflows: Sequence[type], page: Sequence[Readable], guard: Guard) -> list[ReplayVerdict]:
     """Judge histories in this process, which runs no event loop."""
     histories = [WorkflowHistory(workflow_id, History.FromString(events).events) for workflow_id, events in page]
-    return uvloop.run(Replays(workflows).judge(histories))
+    return uvloop.run(Replays(workflows, guard).judge(histories))
 
 
 def _log_nothing() -> None:
@@ -95,7 +97,10 @@ def main() -> None:
     """Judge until the input ends."""
     given, said = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a workflow prints is no verdict
+    stand()  # before there is another thread
     _log_nothing()
+    guard = Guard()
+    guard.watch()
     workflows = [_found(name) for name in msgspec.msgpack.decode(read_frame(given), type=list[str])]
     write_frame(said, b"")  # they have loaded
     while True:
@@ -103,7 +108,7 @@ def main() -> None:
             page = read_frame(given)
         except EOFError:
             return
-        verdicts = judge_page(workflows, msgspec.msgpack.decode(page, type=list[Readable]))
+        verdicts = judge_page(workflows, msgspec.msgpack.decode(page, type=list[Readable]), guard)
         write_frame(said, msgspec.msgpack.encode(verdicts))
 
 

@@ -15,9 +15,10 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError, _Definition
 
-from domain.replay import NOTHING_DECIDED, TYPE_UNKNOWN, ReplayVerdict, Verdict
+from domain.replay import NOTHING_DECIDED, REACHED_OUT, TYPE_UNKNOWN, ReplayVerdict, Verdict
 from integrations.temporal.client import data_converter
 from integrations.temporal.events import attributes_of, kind_of, said_of
+from integrations.temporal.replay_guard import Guard, ReachedOutError
 
 _NAMED_EVENT: Final = re.compile(r"HistoryEvent\(id: (\d+)")
 _PREFIX: Final = re.compile(r"^.*?Nondeterminism error: ", re.DOTALL)
@@ -36,8 +37,9 @@ _LAST: Final = frozenset(
 class Replays:
     """The verdicts of one set of workflows; a history is judged for itself, in any order, as often as wanted."""
 
-    def __init__(self, workflows: Sequence[type]) -> None:
-        """Take every workflow that there is."""
+    def __init__(self, workflows: Sequence[type], guard: Guard | None = None) -> None:
+        """Take every workflow that there is, and the guard of this process where it has one."""
+        self._guard = guard or Guard()
         self._workflows = {str(_Definition.must_from_class(kind).name): kind for kind in workflows}
 
     async def judge(self, histories: Sequence[WorkflowHistory]) -> list[ReplayVerdict]:
@@ -48,7 +50,9 @@ class Replays:
         verdicts = []
         for history, why in zip(histories, reasons, strict=True):
             failure = None if why else next(failures)
-            if failure is not None:
+            if isinstance(failure, ReachedOutError):
+                verdicts.append(_verdict(history, Verdict.CANNOT, why=REACHED_OUT, wanted=str(failure)))
+            elif failure is not None:
                 verdicts.append(await self._different(history, failure))
             else:
                 verdicts.append(_verdict(history, Verdict.CANNOT if why else Verdict.SAME, why=why))
@@ -73,7 +77,12 @@ class Replays:
                 workflow_runner=UnsandboxedWorkflowRunner(),
             )
             async with replayer.workflow_replay_iterator(_each(histories)) as results:
-                return [result.replay_failure async for result in results]
+                return [self._tried() or result.replay_failure async for result in results]
+
+    def _tried(self) -> ReachedOutError | None:
+        """Return what the execution that was replayed last has tried to reach; there is one at a time."""
+        call = self._guard.take()
+        return ReachedOutError(call) if call else None
 
     async def _different(self, history: WorkflowHistory, failure: Exception) -> ReplayVerdict:
         said = _PREFIX.sub("", str(failure)) if isinstance(failure, NondeterminismError) else ""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +42,8 @@ from tests.replay_world import (
     PayAndEnd,
     PayAtOnce,
     PayBadly,
+    PayByCommand,
+    PayByNetwork,
     PayTwice,
     Tell,
     Traces,
@@ -61,7 +64,7 @@ class World:
         self.codec = codec
         self.queue = f"replayed-{secrets.token_hex(4)}"
 
-    async def run(self, kind: type, count: int = 1) -> list[Execution]:
+    async def run(self, kind: type, count: int = 1, whom: str = WHOM) -> list[Execution]:
         async with Worker(
             self.client,
             task_queue=self.queue,
@@ -74,7 +77,7 @@ class World:
             found = []
             for _ in range(count):
                 handle = await self.client.start_workflow(
-                    kind.__name__, WHOM, id=f"replayed/{secrets.token_hex(8)}", task_queue=self.queue
+                    kind.__name__, whom, id=f"replayed/{secrets.token_hex(8)}", task_queue=self.queue
                 )
                 await handle.result()
                 found.append(Execution(handle.id, str(handle.first_execution_run_id), kind.__name__))
@@ -185,6 +188,10 @@ def stored_page() -> list[Readable]:
     return [("stored", History(events=history.events).SerializeToString())]
 
 
+def status_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
 def environment_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
@@ -196,7 +203,9 @@ async def test_what_replays_is_given_nothing_of_our_environment(monkeypatch: pyt
         (verdict,) = await asyncio.wrap_future(pool.submit(stored_page()))
         (pid,) = pool.pids
         given = environment_of(pid)
+        status = status_of(pid)
     assert verdict.verdict is Verdict.SAME
+    assert "Seccomp:\t2" in status  # behind the wall
     names = {line.partition(b"=")[0].decode() for line in given.split(b"\0") if line}
     assert "PYTHONPATH" in names
     assert names <= {"PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"} | {
@@ -205,6 +214,25 @@ async def test_what_replays_is_given_nothing_of_our_environment(monkeypatch: pyt
     assert b"a secret of ours" not in given
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("now", "call"), [(PayByNetwork, "socket.__new__"), (PayByCommand, "subprocess.Popen")], ids=["network", "command"]
+)
+async def test_what_replays_can_reach_nobody_and_whoever_tries_is_named(world: World, now: type, call: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        asking, honest = [*await world.run(Pay, whom=str(listener.getsockname()[1])), *await world.run(Tell)]
+        assert (await world.judge(asking, now)).verdict is Verdict.SAME  # as it would be without a guard
+        listener.accept()[0].close()
+        with ReplayPool([now, Tell], processes=1) as pool:
+            executions = each([honest, asking, honest])
+            verdicts = [found async for found in pool.over(world.histories, executions)]
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert [verdict.verdict for verdict in verdicts] == [Verdict.SAME, Verdict.CANNOT, Verdict.SAME]
+    told = {"workflowId": asking.workflow_id, "verdict": "cannot", "why": "reached_out", "wanted": call}
+    assert verdicts[1].document().items() >= told.items()
 
 
 async def test_a_process_that_dies_is_said_and_nobody_waits_for_it(world: World) -> None:
