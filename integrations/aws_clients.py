@@ -8,8 +8,11 @@ from botocore.config import Config
 from integrations.vendor_settings import AwsSettings
 
 
-def aws_client(service: str, settings: AwsSettings, *, read_timeout_s: float) -> Any:
-    """Return the driver's client. It tries twice; whoever calls tries again after that, and waits in between."""
+def aws_client(service: str, settings: AwsSettings, *, read_timeout_s: float, tries: int = 2) -> Any:
+    """Return the driver's client. It tries a few times; whoever calls tries again after that, and waits in between.
+
+    The driver's older way of retrying, its default, takes a TLS connection that the server closes for a wrong one.
+    """
     secret = settings.secret_key
     return boto3.client(
         service,
@@ -23,6 +26,6 @@ def aws_client(service: str, settings: AwsSettings, *, read_timeout_s: float) ->
             s3={"addressing_style": "path"},
             connect_timeout=3,
             read_timeout=read_timeout_s,
-            retries={"max_attempts": 1},
+            retries={"mode": "standard", "total_max_attempts": tries},
         ),
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nacl.bindings import crypto_sign_seed_keypair
 
@@ -25,10 +25,11 @@ from integrations.keys.key_ids import parse_key_id
 from integrations.keys.key_service import KeyService, utc_today
 from integrations.keys.kms_ciphers import KmsCiphers, Part
 from integrations.keys.purposes import SIGNING
-from integrations.vendor_settings import BucketSettings, KmsSettings
+from integrations.vendor_settings import AwsSettings, BucketSettings, KmsSettings
 
 WITHIN_S = 8.0  # a whole call, tries and turns included: whoever wraps a new data key gives up after ten
 _READ_TIMEOUT_S = 3.0  # one answer
+_TRIES = 3
 _THREADS = 8  # calls at once in one process; they are few, since what is read is held
 _KEY, _PUB = ".key", ".pub"
 _T = TypeVar("_T")
@@ -134,6 +135,10 @@ class AwsKms(KeyService):
 
 def open_aws_kms(kms: KmsSettings, bucket: BucketSettings, allowed: frozenset[str]) -> AwsKms:
     """Return the key management service of a process; nothing is asked yet."""
-    ciphers = KmsCiphers(aws_client("kms", kms, read_timeout_s=_READ_TIMEOUT_S), kms.key_id)
-    objects = KeyBucket(aws_client("s3", bucket, read_timeout_s=_READ_TIMEOUT_S), bucket.bucket)
-    return AwsKms(EncryptedKeys(ciphers, objects), allowed)
+    ciphers = KmsCiphers(key_client("kms", kms), kms.key_id)
+    return AwsKms(EncryptedKeys(ciphers, KeyBucket(key_client("s3", bucket), bucket.bucket)), allowed)
+
+
+def key_client(service: str, settings: AwsSettings) -> Any:
+    """Return a driver's client for `KmsCiphers` or `KeyBucket`."""
+    return aws_client(service, settings, read_timeout_s=_READ_TIMEOUT_S, tries=_TRIES)

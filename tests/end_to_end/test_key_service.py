@@ -13,13 +13,15 @@ from comitia.cli import app
 from comitia.stack.applications import APPLICATIONS
 from comitia.stack.servers import Servers
 from comitia.stack.state import StackState
+from integrations.keys.held_keys import HELD_S
 from integrations.keys.purposes import KEK_BALLOT, KEK_ELIGIBILITY, SIGNING
 from integrations.keys.wrapping import key_id_of
 from tests.data_home import data_home
 from tests.end_to_end.house import House, OpenSurvey, open_house
-from tests.integrations.keys.places import Bucket, key_servers, plain
+from tests.integrations.keys.places import Bucket, KeyServers, hung, key_servers, plain
 
 USED = {"workers-voting", "workers-platform", "api-surveys", "api-eligibility", "api-votes"}
+AWAY_S = 20.0
 
 
 class KmsServers(Servers):
@@ -36,9 +38,14 @@ class KmsServers(Servers):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
-    async with key_servers(tmp_path_factory.mktemp("key-servers")) as servers:
-        yield servers.bucket()
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyServers]:
+    async with key_servers(tmp_path_factory.mktemp("key-servers")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bucket(servers: KeyServers) -> Bucket:
+    return servers.bucket()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -71,6 +78,16 @@ async def test_every_key_lies_in_the_bucket_and_none_in_a_folder(kms_house: Hous
     purposes = {name.rsplit("/", 2)[0] for name in bucket.names()}
     assert purposes >= {*SIGNING, KEK_BALLOT, KEK_ELIGIBILITY, "in-flight/eu", "pseudonym", "limits"}
     assert not kms_house.state.keys_folder.exists()
+
+
+@pytest.mark.long
+async def test_people_vote_on_while_the_key_service_is_away(kms_house: House, servers: KeyServers) -> None:
+    survey = await kms_house.open_survey()
+    assert await _votes(kms_house, survey) == 201
+    with hung(servers):
+        await asyncio.sleep(HELD_S + AWAY_S)  # also what is held for a minute is gone
+        assert await _votes(kms_house, survey) == 201
+    assert await kms_house.counts(survey) == (2, 2, 2)
 
 
 async def _votes(house: House, survey: OpenSurvey) -> int:

@@ -1,8 +1,10 @@
 """Where keys are kept, for tests: a folder, or AWS KMS with a bucket, each a real server of its own."""
 
+import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -14,17 +16,16 @@ from pydantic import SecretStr
 from comitia.stack.built_tools import LOCAL_KMS, VERSITYGW, needed_tool
 from comitia.stack.ports import HOST, free_port
 from comitia.stack.process import ManagedProcess
-from integrations.aws_clients import aws_client
-from integrations.keys.aws_kms import WITHIN_S, AwsKms, EncryptedKeys
+from integrations.keys.aws_kms import WITHIN_S, AwsKms, EncryptedKeys, key_client
 from integrations.keys.file_kms import FileKms
 from integrations.keys.key_bucket import KeyBucket
 from integrations.keys.key_service import KeyService, utc_today
 from integrations.keys.kms_ciphers import KmsCiphers
 from integrations.vendor_settings import AwsSettings, BucketSettings, KmsSettings
 from tests.built_tools import need_tools
+from tests.certificates import certificate
 
 REGION = "eu-central-1"
-READ_TIMEOUT_S = 3.0
 _UP_WITHIN_S = 20
 
 
@@ -113,27 +114,47 @@ class KeyServers:
         return Bucket(self.kms, settings, KmsCiphers(kms, self.kms.key_id), objects, variables)
 
 
+@contextmanager
+def hung(servers: KeyServers, *names: str) -> Iterator[None]:
+    """Have servers accept what they are asked, and answer nothing meanwhile; all of them without names."""
+    pids = [servers.processes[name].pid for name in names or servers.processes]
+    for pid in pids:
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            assert pid is not None
+            os.kill(pid, signal.SIGCONT)
+
+
 @asynccontextmanager
-async def key_servers(folder: Path) -> AsyncIterator[KeyServers]:
-    """Start both, or leave the test out where they were not built."""
+async def key_servers(folder: Path, *, tls: bool = False) -> AsyncIterator[KeyServers]:
+    """Start both, or leave the test out where they were not built; with `tls` the store, which alone can, speaks it.
+
+    Over TLS versitygw breaks off where the name of a conditional write is taken, so that races are without.
+    """
     need_tools(LOCAL_KMS, VERSITYGW)
     for name in ("objects", "versions"):
         (folder / name).mkdir()
     ports = free_port(()), free_port(())
     access, secret = "tests", secrets.token_hex(16)
+    ca = certificate(folder, "localhost")[1] if tls else None
+    secure = ("--cert", str(ca), "--key", str(ca.with_suffix(".key"))) if ca is not None else ()
     options = ("--access", access, "--secret", secret, "--region", REGION, "--port", f"{HOST}:{ports[1]}", "--quiet")
     store = ("posix", "--versioning-dir", str(folder / "versions"), str(folder / "objects"))
     environment = {"PORT": str(ports[0]), "KMS_DATA_PATH": str(folder / "kms"), "KMS_REGION": REGION}
     processes = (
         ManagedProcess("local-kms", (str(needed_tool(LOCAL_KMS)),), folder / "kms.log", environment=environment),
-        ManagedProcess("versitygw", (str(needed_tool(VERSITYGW)), *options, *store), folder / "versitygw.log"),
+        ManagedProcess("versitygw", (str(needed_tool(VERSITYGW)), *options, *secure, *store), folder / "versitygw.log"),
     )
     common = {"region": REGION, "access_key": SecretStr(access), "secret_key": SecretStr(secret)}
-    at = [AwsSettings(endpoint_url=f"http://{HOST}:{port}", **common) for port in ports]
-    clients = tuple(
-        aws_client(service, settings, read_timeout_s=READ_TIMEOUT_S)
-        for service, settings in zip(("kms", "s3"), at, strict=True)
+    at = (
+        AwsSettings(endpoint_url=f"http://{HOST}:{ports[0]}", **common),
+        AwsSettings(endpoint_url=f"http{'s' * tls}://{HOST}:{ports[1]}", ca=ca, **common),
     )
+    clients = tuple(key_client(service, settings) for service, settings in zip(("kms", "s3"), at, strict=True))
     try:
         for process in processes:
             await process.start()

@@ -1,8 +1,6 @@
 """Keys under AWS KMS: what lies in the bucket, what a context keeps apart, and what holds while a server is away."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,7 +18,7 @@ from integrations.keys.aws_kms import AwsKms, EncryptedKeys, open_aws_kms
 from integrations.keys.held_keys import HELD_S
 from integrations.keys.kms_ciphers import Part
 from integrations.keys.purposes import EVIDENCE, KEK_BALLOT, LIMITS, VOTING_TOKEN, public
-from tests.integrations.keys.places import Bucket, KeyServers, key_servers
+from tests.integrations.keys.places import Bucket, KeyServers, hung, key_servers
 
 GARBAGE = {
     "no HTTP": b"what?\r\n\r\n",
@@ -53,17 +51,6 @@ def refused(code: ErrorCode = ErrorCode.KEY_UNAVAILABLE) -> Iterator[None]:
     with pytest.raises(DomainError) as raised:
         yield
     assert raised.value.code is code
-
-
-@contextmanager
-def hung(servers: KeyServers, name: str) -> Iterator[None]:
-    pid = servers.processes[name].pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -218,7 +205,7 @@ async def test_a_server_that_hangs_is_waited_for_within_limits(servers: KeyServe
 async def test_what_is_held_is_used_while_both_are_away(servers: KeyServers, bucket: Bucket) -> None:
     keys = bucket.open(KEK_BALLOT)
     made = await keys.generate_data_key(KEK_BALLOT, "s_1")
-    with hung(servers, "local-kms"), hung(servers, "versitygw"):
+    with hung(servers):
         assert await keys.unwrap(made.wrapped, "s_1") == made.plaintext
 
 
@@ -251,3 +238,14 @@ async def test_whoever_kms_or_the_bucket_refuses_gets_no_key(bucket: Bucket) -> 
         for asking in (keys.current(LIMITS), keys.by_id(key.key_id), keys.rotate(LIMITS)):
             with refused():
                 await asking
+
+
+async def test_a_server_is_trusted_by_the_authority_that_is_named(tmp_path: Path) -> None:
+    async with key_servers(tmp_path, tls=True) as servers:
+        bucket, allowed = servers.bucket(), frozenset({LIMITS})
+        keys = open_aws_kms(bucket.kms, bucket.settings, allowed)
+        key = await keys.current(LIMITS)
+        assert await bucket.open(LIMITS).by_id(key.key_id) == key
+        distrustful = open_aws_kms(bucket.kms, bucket.settings.model_copy(update={"ca": None}), allowed)
+        with pytest.raises(DomainError, match="SSLError"):
+            await distrustful.by_id(key.key_id)

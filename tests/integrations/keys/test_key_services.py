@@ -15,7 +15,7 @@ from nacl.bindings import crypto_sign_seed_keypair
 
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyMaterial
-from integrations.keys.key_ids import parse_key_id
+from integrations.keys.key_ids import is_key_of, parse_key_id
 from integrations.keys.key_service import KeyService
 from integrations.keys.purposes import (
     ACCESS_TOKEN,
@@ -38,6 +38,16 @@ from integrations.keys.opening import open_keys
 from integrations.settings import Settings
 key = asyncio.run(open_keys(Settings(), "voting-token").current("voting-token"))
 print(key.key_id, key.secret.hex())
+"""
+ROTATOR = """
+import asyncio
+from integrations.keys.opening import open_keys
+from integrations.settings import Settings
+async def rotate():
+    keys = open_keys(Settings(), "evidence")
+    while True:
+        print((await keys.rotate("evidence")).key_id, flush=True)
+asyncio.run(rotate())
 """
 
 
@@ -251,6 +261,28 @@ async def test_a_key_that_its_maker_published_nothing_of_is_published_by_the_nex
     assert await reader.public_keys(EVIDENCE) == {}
     assert await place.open(EVIDENCE).current(EVIDENCE) == key
     assert list(await reader.public_keys(EVIDENCE)) == [key.key_id]
+
+
+def test_whoever_is_killed_while_it_makes_keys_leaves_whole_ones(place: Place) -> None:
+    own = {**os.environ, "COMITIA_ENVIRONMENT": "test", **place.variables}
+    command = [sys.executable, "-c", ROTATOR]
+    makers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) for _ in range(4)]
+    said = []
+    for maker in makers:
+        assert maker.stdout is not None
+        said.append(maker.stdout.readline().strip())  # it is in the middle of the next one
+        maker.kill()
+        said += maker.communicate(timeout=60)[0].split()
+    asyncio.run(_all_are_whole(place.open(EVIDENCE), {key_id for key_id in said if is_key_of(key_id, EVIDENCE)}))
+
+
+async def _all_are_whole(keys: KeyService, at_least: set[str]) -> None:
+    found = await keys.key_ids(EVIDENCE)
+    assert at_least <= set(found)
+    secret = {key_id: (await keys.by_id(key_id)).secret for key_id in found}
+    assert await keys.public_keys(EVIDENCE) == {
+        key_id: crypto_sign_seed_keypair(each)[0] for key_id, each in secret.items()
+    }
 
 
 async def test_destroyed_key_is_gone_for_everyone_and_says_so(place: Place) -> None:
