@@ -55,7 +55,7 @@ class EncryptedKeys:
         made_at = self.held.now()
         secret, ciphertext = self._ciphers.generate(key_id)
         self._bucket.put_new(key_id + _KEY, ciphertext)
-        if parse_key_id(key_id)[0] in SIGNING:
+        if _signs(key_id):
             self._publish(key_id, secret)
         return self.held.keep(KeyMaterial(key_id, secret), made_at)
 
@@ -71,7 +71,7 @@ class EncryptedKeys:
         if not ciphertext:
             raise DomainError(ErrorCode.KEY_DESTROYED, key_id)
         secret = self._ciphers.open(key_id, Part.SECRET, ciphertext)
-        if parse_key_id(key_id)[0] in SIGNING and not self._bucket.has(key_id + _PUB):
+        if _signs(key_id) and not self._bucket.has(key_id + _PUB):
             self._publish(key_id, secret)  # its maker died between the two objects
         return self.held.keep(KeyMaterial(key_id, secret), read_at)
 
@@ -91,7 +91,8 @@ class EncryptedKeys:
             raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"no key {key_id}")
         self.held.drop(key_id)
         self._bucket.overwrite(key_id + _KEY, b"")
-        self._bucket.remove(key_id + _PUB)
+        if _signs(key_id):
+            self._bucket.remove(key_id + _PUB)
 
     def _read_public(self, key_id: str) -> bytes | None:
         ciphertext = self._bucket.get(key_id + _PUB)
@@ -101,6 +102,10 @@ class EncryptedKeys:
         public_key = crypto_sign_seed_keypair(secret)[0]
         with suppress(FileExistsError):
             self._bucket.put_new(key_id + _PUB, self._ciphers.seal(key_id, Part.PUBLIC, public_key))
+
+
+def _signs(key_id: str) -> bool:
+    return parse_key_id(key_id)[0] in SIGNING
 
 
 class AwsKms(KeyService):

@@ -33,8 +33,8 @@ class KeyBucket:
         """Return how many bytes each object has whose name begins so."""
         with answering(_WHO):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-            counted = [page.get("Contents", ()) for page in pages if page["KeyCount"] >= 0]  # a list always says it
-            return {each["Key"]: int(each["Size"]) for objects in counted for each in objects}
+            # An answer that does not say how many there are is no list, and no empty one either
+            return {each["Key"]: int(each["Size"]) for page in pages if page["KeyCount"] for each in page["Contents"]}
 
     def get(self, name: str) -> bytes | None:
         """Return the content of an object, or None where there is none."""

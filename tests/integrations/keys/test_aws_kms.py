@@ -14,8 +14,9 @@ from pydantic import SecretStr
 
 from comitia.stack.ports import HOST, free_port
 from domain.errors import DomainError, ErrorCode
-from integrations.keys.aws_kms import AwsKms, EncryptedKeys, open_aws_kms
+from integrations.keys.aws_kms import AwsKms, EncryptedKeys, key_client, open_aws_kms
 from integrations.keys.held_keys import HELD_S
+from integrations.keys.key_bucket import CONTENT_MAX, KeyBucket
 from integrations.keys.kms_ciphers import Part
 from integrations.keys.purposes import EVIDENCE, KEK_BALLOT, LIMITS, VOTING_TOKEN, public
 from tests.integrations.keys.places import Bucket, KeyServers, hung, key_servers
@@ -224,6 +225,23 @@ async def test_an_answer_that_makes_no_sense_is_none(bucket: Bucket, content: by
             with refused():
                 await keys.current(LIMITS)
     assert bucket.names() == []
+
+
+async def test_an_answer_that_says_nothing_is_no_list_and_nothing_that_is_stored(bucket: Bucket) -> None:
+    async with answering_always(GARBAGE["an empty answer"]) as address:
+        settings = bucket.settings.model_copy(update={"endpoint_url": address})
+        objects = KeyBucket(key_client("s3", settings), settings.bucket)
+        with refused():
+            await asyncio.to_thread(objects.sizes, "limits/")
+        for put in (objects.put_new, objects.overwrite):
+            with refused():
+                await asyncio.to_thread(put, "a", b"1")
+
+
+async def test_no_more_is_read_than_a_ciphertext_has(bucket: Bucket) -> None:
+    bucket.put("long", bytes(CONTENT_MAX + 1))
+    with pytest.raises(DomainError, match="long is no ciphertext"):
+        KeyBucket(bucket.objects, bucket.settings.bucket).get("long")
 
 
 async def test_whoever_kms_or_the_bucket_refuses_gets_no_key(bucket: Bucket) -> None:
