@@ -193,8 +193,8 @@ async def test_a_server_that_hangs_is_waited_for_within_limits(servers: KeyServe
         for _ in range(2):
             with refused():
                 await keys.by_id(key.key_id)
-        assert time.monotonic() - began < 2 * WITHIN_S + 1
-    async with asyncio.timeout(20):
+        assert time.monotonic() - began < 2 * WITHIN_S + 6  # one alone, with its tries, would take nine
+    async with asyncio.timeout(30):
         while True:
             try:
                 assert await keys.by_id(key.key_id) == key

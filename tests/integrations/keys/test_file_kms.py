@@ -41,3 +41,17 @@ async def test_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> N
     with pytest.raises(DomainError) as raised:
         await keys.current(VOTING_TOKEN)
     assert raised.value.code is ErrorCode.KEY_UNAVAILABLE
+
+
+async def test_a_destruction_that_was_cut_short_is_one_and_is_finished_by_the_next(
+    keys: FileKms, tmp_path: Path
+) -> None:
+    key = await keys.current(VOTING_TOKEN)
+    path = tmp_path / "keys" / key.key_id
+    path.with_name("1.destroyed").touch()  # and then its destroyer was killed
+    with pytest.raises(DomainError) as raised:
+        await keys.by_id(key.key_id)
+    assert raised.value.code is ErrorCode.KEY_DESTROYED
+    assert await keys.public_keys(VOTING_TOKEN) == {}
+    await keys.destroy(key.key_id)
+    assert [left.name for left in path.parent.iterdir()] == ["1.destroyed"]
