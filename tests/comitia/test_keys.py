@@ -1,6 +1,7 @@
 """`comitia keys rotate` as an operator uses it: what its options ask for, and what it says of what was done."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from temporalio import workflow
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from typer.testing import CliRunner
 
+from comitia import keys
 from comitia.cli import app
 from comitia.stack.state import StackState
 from comitia.stack_settings import platform_settings
@@ -46,15 +48,20 @@ class Rotating:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def data(servers: StackState, tmp_path: Path) -> AsyncIterator[Path]:
-    """The folder of a stack whose rotations are kept."""
+async def data(servers: StackState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The folder of a stack whose rotations are kept.
+
+    Their queue is one of their own: at the usual one tasks are for the newest build of those that other tests began.
+    """
+    queue = f"{KEYS_QUEUE}-{secrets.token_hex(4)}"
+    monkeypatch.setattr(keys, "KEYS_QUEUE", queue)
     servers.model_copy(update={"folder": tmp_path, "supervisor_pid": 1}).write()
     settings = platform_settings(tmp_path)
     assert settings.platform_temporal is not None
     codec = EncryptionCodec(open_keys(settings, IN_FLIGHT), IN_FLIGHT)
     client = await connect(settings.platform_temporal, codec)
     runner = UnsandboxedWorkflowRunner()
-    async with Worker(client, task_queue=KEYS_QUEUE, workflows=[Rotating], workflow_runner=runner):
+    async with Worker(client, task_queue=queue, workflows=[Rotating], workflow_runner=runner):
         yield tmp_path
 
 
