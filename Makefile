@@ -102,7 +102,7 @@ faults: setup tools ## break everything under load, one thing at a time; MINUTES
 	$(BIN)/python -m tests.faults --minutes=$(or $(MINUTES),0) --seed=$(or $(SEED),1) --rate=$(or $(RATE),40) --only='$(ONLY)'
 
 long: setup tools ## the tests that take minutes: production's servers, standbys and restores under load; ARGS for pytest
-	$(BIN)/pytest -m long $(ARGS)
+	$(BIN)/pytest -m long --timeout=1800 $(ARGS)
 
 bench: setup ## measure, check and compare on this machine
 	$(BIN)/python -m benchmarks $(ARGS)
