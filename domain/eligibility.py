@@ -39,7 +39,8 @@ class Asked(NamedTuple):
 class Candidate:
     """What the directory knows of a voter who asks for a voting token of one survey.
 
-    `device_flags` are what the newest event of that device said against it; none where it was never seen on this voter.
+    `device_flags` are what the newest event of that device said against it, and `device_seen_at` is when; none where it
+    was never seen on this voter.
     """
 
     voter_id: str
@@ -50,6 +51,7 @@ class Candidate:
     age_class: int
     on_roll: bool
     device_flags: frozenset[str] = frozenset()
+    device_seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -119,10 +119,32 @@ class RiskDecision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BroughtEvent:
+    """What the device event that an admission brought came to, with why in codes for staff.
+
+    `absent`: whoever could tell did not answer. `invalid`: it proves nothing of this request. `refused`: a device that
+    says this of itself may not be used for voting. Else `score_permille` is how much it raises the risk.
+    """
+
+    score_permille: int = 0
+    reasons: tuple[str, ...] = ()
+    absent: bool = False
+    invalid: bool = False
+    refused: bool = False
+
+    @property
+    def tells(self) -> bool:
+        """Tell whether anything is known of the device by it."""
+        return not (self.absent or self.invalid)
+
+
+@dataclass(frozen=True, slots=True)
 class AdmissionAttempt:
     """What the risk rules see of an admission: pseudonyms only (16 bytes each), and what its login has found.
 
-    `device_flags` are what the newest event of the session's device said against it.
+    `device_flags` are what the newest event of the session's device said against it, and `device_unseen_for` is how
+    long ago that was: None where the token names no device that a login has read, `timedelta.max` where this voter was
+    never seen on it. `event` is what the request itself brought.
     """
 
     survey_id: str
@@ -131,6 +153,8 @@ class AdmissionAttempt:
     network_pseudonym: bytes
     risk_band: RiskBand
     device_flags: frozenset[str] = frozenset()
+    device_unseen_for: timedelta | None = None
+    event: BroughtEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)

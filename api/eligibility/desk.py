@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Protocol
 
@@ -236,7 +236,8 @@ class Desk:
     async def _assess(
         self, applications: Sequence[Application], candidates: Sequence[Candidate | None]
     ) -> Sequence[RiskVerdict]:
-        attempts = [self._attempt(one, found) for one, found in zip(applications, candidates, strict=True)]
+        now = self._now()
+        attempts = [self._attempt(one, found, now) for one, found in zip(applications, candidates, strict=True)]
         began = perf_counter()
         verdicts = await self._verdicts(attempts)
         if verdicts is None:
@@ -276,7 +277,7 @@ class Desk:
         finally:
             assessing.cancel()
 
-    def _attempt(self, application: Application, candidate: Candidate | None) -> AdmissionAttempt:
+    def _attempt(self, application: Application, candidate: Candidate | None, now: float) -> AdmissionAttempt:
         key, claims = self._pseudonym_key, application.claims
         return AdmissionAttempt(
             application.survey_id,
@@ -285,7 +286,16 @@ class Desk:
             pseudonym(key, "network", application.network),
             claims.risk,
             frozenset() if candidate is None else candidate.device_flags,
+            _unseen_for(claims, candidate, now),
         )
+
+
+def _unseen_for(claims: VoterClaims, candidate: Candidate | None, now: float) -> timedelta | None:
+    """Return how long ago the session's device was seen, if a login has read one: only tokens with a key name such."""
+    if not (claims.device and claims.jkt):
+        return None
+    seen_at = None if candidate is None else candidate.device_seen_at
+    return timedelta.max if seen_at is None else datetime.fromtimestamp(now, UTC) - seen_at
 
 
 def _asked(application: Application) -> Asked:

@@ -3,7 +3,7 @@
 from prometheus_client import Histogram
 
 from domain.errors import ErrorCode
-from domain.ports import RiskVerdict
+from domain.ports import RiskDecision, RiskVerdict
 from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, RiskMetrics
 
 
@@ -43,6 +43,8 @@ class DeskMetrics:
     def judged(self, verdict: RiskVerdict, seconds: float) -> None:
         """Risk answered for one application."""
         self._risk.decided(verdict.decision, seconds, verdict.score_permille)
+        if verdict.decision is not RiskDecision.ALLOW:
+            self._risk.stopped(verdict.reasons)
 
     def risk_absent(self, applications: int) -> None:
         """Risk did not answer for so many applications in time."""

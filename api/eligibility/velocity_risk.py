@@ -98,7 +98,12 @@ class VelocityRisk:
         """Return one verdict for each attempt, in order."""
         velocities = await self._observe(attempts)
         return [
-            judge_vote(VoteSignals(velocity, attempt.risk_band, attempt.device_flags), self._policy)
+            judge_vote(
+                VoteSignals(
+                    velocity, attempt.risk_band, attempt.device_flags, attempt.device_unseen_for, attempt.event
+                ),
+                self._policy,
+            )
             for attempt, velocity in zip(attempts, velocities, strict=True)
         ]
 

@@ -14,12 +14,13 @@ from integrations.postgres.failures import unavailable_as
 _CANDIDATES = """
 SELECT v.voter_id, v.person_id, v.status, v.assurance, v.region, v.age_class, EXISTS (
     SELECT FROM identity.roll AS r WHERE r.survey_id = asked.survey_id AND r.person_id = v.person_id
-) AS on_roll, CASE WHEN asked.device IS NOT NULL THEN (
-    SELECT seen.flags FROM identity.device_sighting AS seen
-    WHERE seen.voter_id = asked.voter_id AND seen.digest = asked.device LIMIT 1
-) END AS device_flags
+) AS on_roll, device.flags AS device_flags, device.last_seen AS device_seen_at
 FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS asked (voter_id, survey_id, device, place)
 LEFT JOIN identity.voter AS v ON v.voter_id = asked.voter_id
+LEFT JOIN LATERAL (
+    SELECT seen.flags, seen.last_seen FROM identity.device_sighting AS seen
+    WHERE asked.device IS NOT NULL AND seen.voter_id = asked.voter_id AND seen.digest = asked.device LIMIT 1
+) AS device ON true
 ORDER BY asked.place
 """
 
@@ -69,7 +70,7 @@ class Directory:
 
 
 def _candidate(row: asyncpg.Record) -> Candidate:
-    voter_id, person_id, status, assurance, region, age_class, on_roll, flags = row
+    voter_id, person_id, status, assurance, region, age_class, on_roll, flags, seen_at = row
     return Candidate(
         voter_id,
         person_id,
@@ -79,4 +80,5 @@ def _candidate(row: asyncpg.Record) -> Candidate:
         age_class,
         on_roll,
         frozenset(flags) if flags else frozenset(),
+        seen_at,
     )

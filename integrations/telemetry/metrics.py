@@ -3,7 +3,7 @@
 No label holds a survey, a voter, a device or an address: the number of series is bounded by code and settings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,6 +12,7 @@ from domain.errors import CATALOGUE, ErrorCode
 from domain.limits import Policy
 from domain.ports import RiskDecision
 from domain.priorities import Work
+from domain.vote_risk import VoteReason
 
 LATENCY_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 DECISION_BUCKETS_S: Final = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
@@ -143,6 +144,10 @@ class RiskMetrics:
         decisions = Counter("risk_decisions", "Risk decisions.", ["decision"], registry=registry)
         self._decisions = {decision: decisions.labels(str(decision)) for decision in RiskDecision}
         self._denied = Counter("fraud_denied", "Requests denied for risk.", registry=registry)
+        reasons = Counter(
+            "risk_reasons", "Why admissions were not allowed; some have several.", ["reason"], registry=registry
+        )
+        self._reasons = {reason.value: reasons.labels(reason.value) for reason in VoteReason}
         self.score_permille = Histogram(
             "risk_score_permille",
             "Risk scores, 0 to 1000.",
@@ -164,6 +169,12 @@ class RiskMetrics:
             self.score_permille.observe(score_permille)
         if decision is RiskDecision.DENY:
             self._denied.inc()
+
+    def stopped(self, reasons: Iterable[str]) -> None:
+        """Count why an admission was not allowed; flags of devices are in the log and not here."""
+        for reason in reasons:
+            if (counted := self._reasons.get(reason)) is not None:
+                counted.inc()
 
 
 class LimitMetrics:

@@ -1,11 +1,12 @@
 """Rules of admissions: at which counts a challenge and a denial come, and what session and device add to them."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from domain.devices import DeviceFlag
-from domain.ports import RiskDecision, RiskVerdict
+from domain.ports import BroughtEvent, RiskDecision, RiskVerdict
 from domain.risk import Threshold, Velocity
 from domain.tokens import RiskBand
 from domain.vote_risk import CURRENT_VOTE_POLICY, VOTE_POLICIES, VotePolicy, VoteReason, VoteSignals, judge_vote
@@ -93,6 +94,61 @@ def test_the_same_signals_are_judged_again_under_another_policy() -> None:
         verdict = judge_vote(signals, VOTE_POLICIES[version])
         assert (verdict.decision, verdict.policy_version) == (decision, version)
         assert judge_vote(signals, VOTE_POLICIES[version]) == verdict
+
+
+@pytest.mark.parametrize(
+    ("unseen_for", "decision"),
+    [
+        (None, RiskDecision.ALLOW),  # the token names no device
+        (timedelta(hours=-1), RiskDecision.ALLOW),
+        (timedelta(hours=24), RiskDecision.ALLOW),
+        (timedelta(hours=24, microseconds=1), RiskDecision.CHALLENGE),
+        (timedelta.max, RiskDecision.CHALLENGE),
+    ],
+)
+def test_a_device_that_was_not_seen_lately_needs_a_step_up(
+    unseen_for: timedelta | None, decision: RiskDecision
+) -> None:
+    signals = VoteSignals(CALM, RiskBand.LOW, frozenset(), unseen_for)
+    verdict = judge_vote(signals, POLICY)
+    assert verdict.decision is decision
+    assert verdict.reasons == ((VoteReason.DEVICE_UNSEEN,) if decision is RiskDecision.CHALLENGE else ())
+    for version in (1, 2):
+        assert judge_vote(signals, VOTE_POLICIES[version]).decision is RiskDecision.ALLOW
+    brought = judge_vote(replace(signals, event=BroughtEvent()), POLICY)
+    assert (brought.decision, brought.reasons) == (RiskDecision.ALLOW, ())
+
+
+@pytest.mark.parametrize("stored", [frozenset[str](), frozenset({"rooted"})])
+def test_an_event_that_is_brought_stands_for_all_of_before(stored: frozenset[str]) -> None:
+    clean = VoteSignals(CALM, RiskBand.LOW, stored, timedelta(hours=1), BroughtEvent())
+    assert judge_vote(clean, POLICY).decision is RiskDecision.ALLOW
+    rooted = judge_vote(replace(clean, event=BroughtEvent(1000, ("rooted",), refused=True)), POLICY)
+    assert (rooted.decision, rooted.reasons) == (RiskDecision.DENY, (VoteReason.DEVICE_REFUSED, "rooted"))
+    for version in (1, 2):  # whose admissions brought none
+        policy, before = VOTE_POLICIES[version], replace(clean, event=None, device_unseen_for=None)
+        assert judge_vote(replace(clean, event=BroughtEvent(absent=True)), policy) == judge_vote(before, policy)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (BroughtEvent(absent=True), VoteReason.DEVICE_UNAVAILABLE),
+        (BroughtEvent(reasons=("event_old",), invalid=True), VoteReason.EVENT_INVALID),
+    ],
+)
+def test_an_event_that_tells_nothing_never_opens(event: BroughtEvent, reason: VoteReason) -> None:
+    calm = VoteSignals(CALM, RiskBand.LOW, frozenset(), timedelta(hours=1), event)
+    verdict = judge_vote(calm, POLICY)
+    assert (verdict.decision, verdict.reasons) == (RiskDecision.CHALLENGE, (reason, *event.reasons))
+    rooted = judge_vote(replace(calm, device_flags=frozenset({"rooted"})), POLICY)  # as without it: it is no way around
+    assert (rooted.decision, rooted.reasons[:2]) == (RiskDecision.DENY, (VoteReason.DEVICE_REFUSED, reason))
+
+
+def test_what_an_event_says_adds_to_velocity_as_before() -> None:
+    busy = VoteSignals(Velocity(7, 1, 1), RiskBand.LOW, event=BroughtEvent())
+    assert judge_vote(busy, POLICY).decision is RiskDecision.ALLOW
+    assert judge_vote(replace(busy, event=BroughtEvent(700, ("tor",))), POLICY).decision is RiskDecision.CHALLENGE
 
 
 def test_every_policy_is_kept_under_its_version() -> None:

@@ -282,6 +282,29 @@ async def test_a_rooted_device_of_the_session_is_refused_until_it_is_seen_otherw
     assert await ask(phone) == (201, "")
 
 
+async def test_a_device_that_was_not_seen_for_a_day_needs_a_step_up(
+    eligibility: Eligibility, identity_world: IdentityWorld
+) -> None:
+    survey_id, voter, key = await identity_world.survey(), await identity_world.voter(), ProofKey.generate()
+    phone, counted = KeyedHash("lookup/1", secrets.token_bytes(32)), 'risk_reasons_total{reason="device_unseen"}'
+    sightings, now = PostgresDeviceSightings(identity_world.identity["eu"]), datetime.now(UTC)
+    url, before = f"{PUBLIC_URL}/v1/surveys/{survey_id}/voting-token", eligibility.metric(counted)
+
+    async def ask(device: str = base64url.encode_text(phone.digest)) -> tuple[int, str]:
+        token = identity_world.token(voter, jkt=key.jkt, device=device)
+        proof = make_proof(key, "POST", url, time.time(), token=token)
+        answer = await eligibility.ask(survey_id, token, "DPoP", DPoP=proof)
+        return answer.status_code, answer.json().get("code", "")
+
+    assert await ask("") == (201, "")
+    assert await ask() == (403, "step_up_required")  # this voter was never seen on it
+    await sightings.note([phone], voter, now - timedelta(hours=25))
+    assert await ask() == (403, "step_up_required")
+    assert eligibility.metric(counted) == before + 2
+    await sightings.note([phone], voter, now - timedelta(hours=23))
+    assert await ask() == (201, "")
+
+
 class TestBoundTokens:
     """DPoP where the access token is bound."""
 
@@ -338,8 +361,10 @@ class TestBoundTokens:
     async def test_the_key_stands_for_the_device_that_the_login_has_read(
         self, eligibility: Eligibility, identity_world: IdentityWorld, key: ProofKey
     ) -> None:
-        survey_id = await identity_world.survey()
-        token = identity_world.token(await identity_world.voter(), jkt=key.jkt, device=digest(b"read at login"))
+        survey_id, voter = await identity_world.survey(), await identity_world.voter()
+        read = KeyedHash("lookup/1", secrets.token_bytes(32))
+        await PostgresDeviceSightings(identity_world.identity["eu"]).note([read], voter, datetime.now(UTC))
+        token = identity_world.token(voter, jkt=key.jkt, device=base64url.encode_text(read.digest))
         url = f"{PUBLIC_URL}/v1/surveys/{survey_id}/voting-token"
         proof = make_proof(key, "POST", url, time.time(), token=token)
         answer = await eligibility.ask(survey_id, token, "DPoP", DPoP=proof)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
@@ -16,7 +17,7 @@ from domain.eligibility import Asked, Candidate, Electorate, VoterStatus
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_voter_id
 from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict
-from domain.tokens import VOTER_ACCESS, Assurance, VoterClaims
+from domain.tokens import VOTER_ACCESS, Assurance, Confirmation, VoterClaims
 from integrations.keys import base64url
 
 SURVEY, GONE = "s_aaaaaaaaaaaaaaaa", "s_bbbbbbbbbbbbbbbb"
@@ -52,6 +53,7 @@ class World:
     asked: list[Asked] = field(default_factory=list)
     attempts: list[AdmissionAttempt] = field(default_factory=list)
     device_flags: frozenset[str] = frozenset()
+    device_seen_at: datetime | None = None
     seen: set[bytes] = field(default_factory=set)
 
     async def use(self, proofs: Sequence[bytes]) -> list[bool]:
@@ -78,6 +80,7 @@ class World:
                 18,
                 on_roll=False,
                 device_flags=self.device_flags,
+                device_seen_at=self.device_seen_at,
             )
             for one in asked
         ]
@@ -140,7 +143,9 @@ def desk(world: World) -> Desk:
     return desk_over(world)
 
 
-def application(world: World, survey_id: str = SURVEY, device: str = "") -> Application:
+def application(
+    world: World, survey_id: str = SURVEY, device: str = "", cnf: Confirmation | None = None
+) -> Application:
     now = int(time.time())
     kind = VOTER_ACCESS
     claims = VoterClaims(
@@ -155,6 +160,7 @@ def application(world: World, survey_id: str = SURVEY, device: str = "") -> Appl
         cell="eu",
         region="DE",
         device=device,
+        cnf=cnf,
     )
     return Application(survey_id, claims, "127.0.0.0/24", world)
 
@@ -265,6 +271,19 @@ async def test_risk_hears_what_the_directory_knows_of_the_session_device(desk: D
     await ask(desk, [application(world, device=device) for device in devices])
     assert [one.device for one in world.asked] == [b"d" * 32, None, None]
     assert {attempt.device_flags for attempt in world.attempts} == {frozenset({"vpn"})}
+
+
+async def test_risk_hears_for_how_long_the_device_that_a_login_has_read_was_not_seen(desk: Desk, world: World) -> None:
+    device, bound = base64url.encode_text(b"d" * 32), Confirmation("thumbprint")
+    world.device_seen_at = datetime.now(UTC) - timedelta(hours=30)
+    await ask(desk, [application(world, device=device, cnf=bound)])
+    world.device_seen_at = None
+    tokens = ((device, bound), (device, None), ("", bound))  # of the others no login has read a device
+    await ask(desk, [application(world, device=device, cnf=cnf) for device, cnf in tokens])
+    seen, *others = [attempt.device_unseen_for for attempt in world.attempts]
+    assert seen is not None
+    assert timedelta() <= seen - timedelta(hours=30) < timedelta(minutes=1)
+    assert others == [timedelta.max, None, None]
 
 
 @pytest.mark.parametrize("how", ["late", "failing"])

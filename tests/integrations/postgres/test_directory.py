@@ -86,8 +86,9 @@ async def test_a_voter_comes_with_what_was_said_of_the_device_that_is_named(
     await sightings.note(tablet, voter, now)
     devices = [phone[0].digest, phone[1].digest, tablet[0].digest, secrets.token_bytes(32), None]
     asked = [*(Asked(voter, survey_id, device) for device in devices), Asked(other, survey_id, phone[0].digest)]
-    found = [one.device_flags for one in await directory.candidates(asked) if one is not None]
-    assert found == [frozenset({"rooted", "vpn"})] * 2 + [frozenset()] * 4
+    found = [(one.device_flags, one.device_seen_at) for one in await directory.candidates(asked) if one is not None]
+    nothing = frozenset[str](), None
+    assert found == [(frozenset({"rooted", "vpn"}), now)] * 2 + [(frozenset(), now)] + [nothing] * 3
 
 
 async def test_thousands_of_voters_are_persons_of_their_own(directory: Directory, owner_pool: OwnerPool) -> None:

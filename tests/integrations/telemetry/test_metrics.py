@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from domain.errors import ErrorCode
 from domain.ports import RiskDecision
 from domain.priorities import Work
+from domain.vote_risk import VoteReason
 from integrations.settings import Environment, Settings
 from integrations.telemetry.http_metrics import HttpMetrics
 from integrations.telemetry.metrics import (
@@ -67,12 +68,16 @@ def test_risk(telemetry: Telemetry) -> None:
     metrics = RiskMetrics(telemetry.registry)
     metrics.decided(RiskDecision.DENY, 0.003, 900)
     metrics.decided(RiskDecision.ALLOW, 0.001)
+    metrics.stopped([VoteReason.DEVICE_REFUSED, "rooted"])
     found = samples(telemetry)
     assert found["fraud_denied_total", ()] == 1
     assert found["risk_decisions_total", (("decision", "ALLOW"),)] == 1
     assert found["risk_decisions_total", (("decision", "CHALLENGE"),)] == 0
     assert found["risk_decision_seconds_count", ()] == 2
     assert found["risk_score_permille_sum", ()] == 900
+    assert found["risk_reasons_total", (("reason", "device_refused"),)] == 1
+    assert found["risk_reasons_total", (("reason", "device_unseen"),)] == 0
+    assert "rooted" not in str(found)
 
 
 def test_streams(telemetry: Telemetry) -> None:
