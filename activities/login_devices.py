@@ -18,7 +18,7 @@ from domain.device_policy import (
     DeviceVerdict,
     judge_device,
 )
-from domain.devices import DeviceEvent, DeviceIntelligence
+from domain.devices import DEVICES_AWAY, DeviceEvent, DeviceIntelligence
 from domain.errors import DomainError, ErrorCode
 from domain.login_features import event_values, network_value
 from domain.login_risk import travel_kmh
@@ -26,7 +26,6 @@ from domain.logins import VENDOR_WITHIN_S, KnownLogins
 from domain.risk import UNKNOWN_NETWORK
 
 _LATITUDE, _LONGITUDE = "latitude", "longitude"
-_AWAY: Final = frozenset({ErrorCode.DEVICES_UNAVAILABLE, ErrorCode.DEVICES_MISCONFIGURED, ErrorCode.DEADLINE_EXCEEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class LoginDevices:
         except TimeoutError:
             return MetDevice(SeenDevice(absent=True))
         except DomainError as error:
-            if error.code in _AWAY:
+            if error.code in DEVICES_AWAY:
                 return MetDevice(SeenDevice(absent=True))
             if error.code is ErrorCode.DEVICE_EVENT_INVALID:
                 return MetDevice(SeenDevice(refused=True, reasons=(error.code.value,)))

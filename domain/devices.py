@@ -6,7 +6,14 @@ An identifier from a client proves nothing: the client hands over an event id, a
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+from domain.errors import ErrorCode
+
+# Nobody can say what an event is
+DEVICES_AWAY: Final = frozenset(
+    {ErrorCode.DEVICES_UNAVAILABLE, ErrorCode.DEVICES_MISCONFIGURED, ErrorCode.DEADLINE_EXCEEDED}
+)
 
 
 class DeviceFlag(StrEnum):

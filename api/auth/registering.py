@@ -6,9 +6,7 @@ from api.auth.registrations import RegistrationDesk, Vendors
 from domain.accounts import LookupHashes
 from domain.ports import KeyManagement
 from integrations.challenges.client import open_turnstile
-from integrations.devices.client import open_fingerprint
-from integrations.devices.sealed import FingerprintSealedEvents
-from integrations.devices.shown import ShownDevices
+from integrations.devices.opening import open_devices
 from integrations.identity.opening import open_providers
 from integrations.identity.policy import registration_policy
 from integrations.identity_cell import IdentityCells
@@ -20,16 +18,14 @@ from integrations.telemetry.vendor_metrics import VendorMetrics
 async def open_vendors(settings: Settings, lifetime: AsyncExitStack, metrics: VendorMetrics | None = None) -> Vendors:
     """Return the vendors of the settings; their clients are closed with `lifetime`."""
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
-    providers, devices = await open_providers(settings, lifetime, metrics), None
-    if fingerprint is not None:
-        devices = await lifetime.enter_async_context(open_fingerprint(fingerprint, metrics))
-    shown = None
-    if devices is not None and fingerprint is not None and fingerprint.sealed_keys:
-        shown = ShownDevices(devices, FingerprintSealedEvents.of(fingerprint))
+    providers = await open_providers(settings, lifetime, metrics)
+    devices = None if fingerprint is None else await open_devices(fingerprint, lifetime, metrics)
     challenges = None
     if turnstile is not None:
         challenges = await lifetime.enter_async_context(open_turnstile(turnstile, metrics))
-    return Vendors(providers, challenges, shown or devices, shown)
+    if devices is None:
+        return Vendors(providers, challenges)
+    return Vendors(providers, challenges, devices.vendor, devices.shown)
 
 
 def registration_desk(

@@ -4,10 +4,11 @@ import hmac
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from api.eligibility.brought_events import EventSubmissions, ShownEvent
 from api.eligibility.desk import Answer, Application, Desk, Trace
 from api.eligibility.telemetry import AdmissionMetrics
 from api.http.authorization import Proofs, SignedRequest, credentials
@@ -22,6 +23,10 @@ from integrations.keys.tokens import TokenVerifier
 from integrations.telemetry.span_names import SpanName
 
 DEVICE_HEADER = b"x-device-id"
+EVENT_ID_MAX: Final = 128
+NONCE_MIN: Final = 16
+NONCE_MAX: Final = 128
+DEVICE_RESULT_MAX: Final = 48 * 1024
 _NETWORKS_MAX = 10_000  # addresses whose networks are remembered
 
 
@@ -29,11 +34,15 @@ class AdmissionRequest(SignedRequest, LimitedRequest, Protocol):
     """A request as the transport has it."""
 
 
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """The body: it has no fields."""
+class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """The body where there is one: a device event, with the nonce that it was made for."""
+
+    device_event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=EVENT_ID_MAX)] = ""
+    nonce: Annotated[str, msgspec.Meta(min_length=NONCE_MIN, max_length=NONCE_MAX)] = ""
+    device_result: Annotated[str, msgspec.Meta(max_length=DEVICE_RESULT_MAX)] = ""
 
 
-_BODY = msgspec.json.Decoder(_Nothing)
+_BODY = msgspec.json.Decoder(_Body)
 
 
 class Admission:
@@ -46,6 +55,7 @@ class Admission:
         proofs: Proofs,
         cells: Sequence[str],
         desks: Mapping[str, Desk],
+        events: Mapping[str, EventSubmissions],
         limits: Limits,
         metrics: AdmissionMetrics,
         revoked: Container[str],
@@ -53,11 +63,13 @@ class Admission:
     ) -> None:
         """Take the cells that this process serves, and their desks; one that is missing is not open yet.
 
+        `events` are where applications go that bring a device event, for every cell with a desk.
         `revoked` are the sessions that have ended while their access tokens are still good.
         """
         self._voters = voters
         self._proofs = proofs
         self._desks = desks
+        self._events = events
         self._failures = limits.failures
         self._limits = {cell: _route_limits(limits, cell) for cell in cells}
         self._metrics = metrics
@@ -95,14 +107,17 @@ class Admission:
         network = self._network(request.client)
         if claims.network and claims.network != network:
             raise DomainError(ErrorCode.STEP_UP_REQUIRED, "the token was issued on another network")
-        if request.body:
-            _check_body(request.body)
+        shown = _shown(request) if request.body else None
         if SURVEY_ID.fullmatch(survey_id) is None:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND)
         desk = self._desks.get(claims.cell)
         if desk is None:
             raise DomainError(ErrorCode.DIRECTORY_UNAVAILABLE)
-        desk.submit(Application(survey_id, claims, network, trace, is_wanted, proof), answer)
+        application = Application(survey_id, claims, network, trace, is_wanted, proof)
+        if shown is None:
+            desk.submit(application, answer)
+        else:
+            self._events[claims.cell].submit(application, shown, answer)
 
     def _network(self, client: str) -> str:
         network = self._networks.get(client)
@@ -150,8 +165,14 @@ def _device(headers: Sequence[tuple[bytes, bytes]]) -> str:
     return ""
 
 
-def _check_body(body: bytes) -> None:
+def _shown(request: AdmissionRequest) -> ShownEvent | None:
+    """Return the device event of a body, which may have none."""
     try:
-        _BODY.decode(body)
+        body = _BODY.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, "this call takes no fields") from None
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "this call takes a device event, or nothing") from None
+    if not body.device_event_id and not body.nonce and not body.device_result:
+        return None
+    if not body.device_event_id or not body.nonce:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "an event has an id and a nonce")
+    return ShownEvent(body.device_event_id, body.nonce, body.device_result, request.client)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Header, Path, Request, Response, Securit
 from fastapi.security import HTTPBearer
 from pydantic import Field
 
-from api.eligibility.admission import Admission
+from api.eligibility.admission import DEVICE_RESULT_MAX, EVENT_ID_MAX, NONCE_MAX, NONCE_MIN, Admission
 from api.eligibility.telemetry import AdmissionMetrics
 from api.eligibility.voting_tokens import VotingToken
 from api.http.access import path_of
@@ -23,7 +23,6 @@ from domain.priorities import Work
 from integrations.telemetry.tracing import Tracing, current_request
 
 PATH = "/v1/surveys/{id}/voting-token"
-BODY_LIMIT_BYTES = 1024
 _CREATED = 201
 _ERRORS = (
     ErrorCode.UNAUTHENTICATED,
@@ -61,8 +60,27 @@ class VotingTokenBody(ApiModel):
     expires_at: Timestamp
 
 
-class EmptyBody(ApiModel):
-    """This call takes no fields."""
+class AdmissionBody(ApiModel):
+    """What shows the device that a session's login has read, anew. Nothing has to: then the device's last event counts.
+
+    Policy says for how long it does; after that a request without an event is asked for a step-up, and so is one whose
+    event cannot be read or proves nothing.
+    """
+
+    device_event_id: str = Field(default_factory=str, min_length=1, max_length=EVENT_ID_MAX)
+    nonce: str = Field(
+        default_factory=str,
+        min_length=NONCE_MIN,
+        max_length=NONCE_MAX,
+        repr=False,
+        description="the one that the device event was made for; it comes with one",
+    )
+    device_result: str = Field(
+        default="",
+        max_length=DEVICE_RESULT_MAX,
+        repr=False,
+        description="the same event as the vendor sealed it for us, where it does: then the vendor is not asked",
+    )
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -89,7 +107,7 @@ class VotingTokenRoute:
     @property
     def lean(self) -> LeanRoute:
         """The route for the server's table."""
-        return LeanRoute("POST", PATH, self.apply, BODY_LIMIT_BYTES, work=Work.ADMISSION)
+        return LeanRoute("POST", PATH, self.apply, work=Work.ADMISSION)
 
     def apply(self, request: LeanRequest) -> None:
         """`POST /v1/surveys/{id}/voting-token`."""
@@ -150,7 +168,7 @@ def add_routes(app: FastAPI, admission: Admission, metrics: AdmissionMetrics) ->
     async def voting_token(
         id: Annotated[QueryText, Path(max_length=64)],  # noqa: A002 - the name in the address
         request: Request,
-        body: EmptyBody | None = None,
+        body: AdmissionBody | None = None,
         x_device_id: Annotated[str | None, Header(max_length=256, description="where the token names a device")] = None,
         dpop: Annotated[str | None, Header(description="RFC 9449, with `bdh`: where the token is bound")] = None,
     ) -> Response:

@@ -5,18 +5,22 @@ from dataclasses import replace
 from functools import partial
 
 from api.background import run_beside
+from api.eligibility.brought_events import EventDesk, EventSource, EventStores, EventSubmissions, NoEventDesk
 from api.eligibility.desk import Desk
 from api.eligibility.telemetry import DeskMetrics
 from api.eligibility.velocity_risk import ProcessVelocity, VelocityRisk
 from api.eligibility.voting_tokens import VotingTokens
 from api.http.used_proofs import UsedProofs
+from domain.device_policy import CURRENT_DEVICE_POLICY, DEVICE_POLICIES, DevicePolicy
 from domain.ports import KeyManagement
 from domain.risk import Threshold
 from domain.sessions import RevokedSessions
 from domain.vote_risk import CURRENT_VOTE_POLICY, VotePolicy
+from integrations.postgres.device_events import PostgresDeviceEvents
+from integrations.postgres.device_sightings import PostgresDeviceSightings
 from integrations.postgres.directory import Directory
 from integrations.postgres.electorates import CachedElectorates
-from integrations.postgres.pool import NotDurableError, Pool, open_pool
+from integrations.postgres.pool import NotDurableError, Pool, open_pool, pool_on_demand
 from integrations.postgres.roles import IDENTITY
 from integrations.reaching import any_answers, reach_cells
 from integrations.redis.connection import open_redis
@@ -29,6 +33,8 @@ from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 POOL_SIZE = 4  # two groups are looked up at once; surveys and readiness take the rest
 REDIS_ANSWER_TIMEOUT_S = 1.0
+_EVENT_CONNECTIONS = 2  # of their own: those who bring a device event take none from those who bring none
+_EVENT_STATEMENT_S = 2.0  # somebody waits, and nobody else for it
 _DENY_FACTOR = 4  # a denial comes at this many times a challenge
 
 
@@ -43,8 +49,14 @@ def vote_policy(settings: Settings) -> VotePolicy:
     )
 
 
+def device_policy(policy: VotePolicy) -> DevicePolicy:
+    """Return the rules that the devices of votes are judged by."""
+    version = policy.device_policy_version
+    return CURRENT_DEVICE_POLICY if version is None else DEVICE_POLICIES[version]
+
+
 class Cells:
-    """The desks of this process, by cell; `desks` grows as cells are reached."""
+    """The desks of this process, by cell; they grow as cells are reached."""
 
     def __init__(
         self,
@@ -58,6 +70,7 @@ class Cells:
         risk: RiskMetrics,
         queue: DeskQueueMetrics,
         waiting: WaitingMetrics,
+        events: EventSource | None = None,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -68,8 +81,10 @@ class Cells:
         self._risk = risk
         self._queue = queue
         self._waiting = waiting
+        self._events = events
         self._pools: dict[str, Pool] = {}
         self.desks: dict[str, Desk] = {}
+        self.event_desks: dict[str, EventSubmissions] = {}
         self.revoked = RevokedSessions()
 
     async def open(self, lifetime: AsyncExitStack) -> None:
@@ -98,7 +113,7 @@ class Cells:
         self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
         policy = vote_policy(self._settings)
         own = ProcessVelocity(device_voters_max=self._settings.risk_device_voters_per_hour * _DENY_FACTOR)
-        self.desks[name] = Desk(
+        desk = Desk(
             name,
             directory=Directory(pool, name),
             electorates=CachedElectorates(pool, self._keys),
@@ -108,4 +123,22 @@ class Cells:
             pseudonym_key=self._pseudonym_key,
             telemetry=DeskMetrics(name, self._database, self._risk),
         )
-        self._queue.watch(name, self.desks[name].waiting)
+        self.event_desks[name] = await self._event_desk(name, desk, policy, stack)
+        self.desks[name] = desk
+        self._queue.watch(name, desk.waiting)
+
+    async def _event_desk(self, name: str, desk: Desk, policy: VotePolicy, stack: AsyncExitStack) -> EventSubmissions:
+        if self._events is None:
+            return NoEventDesk(desk)
+        pool = await pool_on_demand(
+            self._settings.cells[name].database,
+            self._settings,
+            IDENTITY,
+            size=_EVENT_CONNECTIONS,
+            lock_timeout="500ms",
+            command_timeout=_EVENT_STATEMENT_S,
+            timeout=_EVENT_STATEMENT_S,
+        )
+        stack.push_async_callback(pool.close)
+        stores = EventStores(PostgresDeviceEvents(pool), PostgresDeviceSightings(pool))
+        return EventDesk(desk, self._events, stores, policy=device_policy(policy), pseudonym_key=self._pseudonym_key)

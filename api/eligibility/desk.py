@@ -15,7 +15,7 @@ from api.eligibility.voting_tokens import VotingToken, VotingTokens
 from api.http.used_proofs import CellProofs, proof_used_before
 from domain.eligibility import Asked, Candidate, Electorate, Electorates, VoterDirectory, admit
 from domain.errors import DomainError, ErrorCode
-from domain.ports import AdmissionAttempt, RiskDecision, RiskVerdict, VoteRisk
+from domain.ports import AdmissionAttempt, BroughtEvent, RiskDecision, RiskVerdict, VoteRisk
 from domain.pseudonyms import pseudonym
 from domain.tokens import VoterClaims
 from domain.vote_risk import VoteReason
@@ -53,7 +53,8 @@ class Trace(Protocol):
 class Application:
     """One voter's request for a voting token, token and binding already checked; `network` is the client's.
 
-    `proof` names the proof of the binding where there is one: other processes may have seen it.
+    `proof` names the proof of the binding where there is one: other processes may have seen it. `event` is what the
+    device event came to that the request brought.
     """
 
     survey_id: str
@@ -62,6 +63,7 @@ class Application:
     trace: Trace
     is_wanted: Callable[[], bool] = lambda: True  # whether somebody still waits for the answer
     proof: bytes = b""
+    event: BroughtEvent | None = None
 
 
 Answer = Callable[[VotingToken | DomainError], None]
@@ -287,6 +289,7 @@ class Desk:
             claims.risk,
             frozenset() if candidate is None else candidate.device_flags,
             _unseen_for(claims, candidate, now),
+            application.event,
         )
 
 

@@ -94,7 +94,9 @@ class Client:
 
     async def vote(self, survey: Json) -> httpx.Response:
         """Ask to vote in a survey and do so; the answer of whoever refused, or that of the vote."""
-        asked = await self.call("api-eligibility", "POST", f"/v1/surveys/{survey['id']}/voting-token")
+        nonce = secrets.token_hex(16)
+        shown = {"deviceEventId": await self.vendors.device_event(self.device, nonce), "nonce": nonce}
+        asked = await self.call("api-eligibility", "POST", f"/v1/surveys/{survey['id']}/voting-token", shown)
         if not asked.is_success:
             return asked
         question = survey["questions"][0]

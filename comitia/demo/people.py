@@ -47,8 +47,12 @@ class Vendors:
         """
         nonce = nonce or secrets.token_hex(16)
         token = await self.control("turnstile", "tokens", action=action, cdata=nonce)
+        return {"challengeToken": token["token"], name: nonce, "deviceEventId": await self.device_event(device, nonce)}
+
+    async def device_event(self, device: str, nonce: str) -> str:
+        """Return the id of a device event that was made for a nonce."""
         event = await self.control("fingerprint", "events", device=device, linkedId=nonce, readableAfterMs=0)
-        return {"challengeToken": token["token"], name: nonce, "deviceEventId": event["eventId"]}
+        return str(event["eventId"])
 
     async def code_for(self, mail: str) -> str:
         """Return the newest code that was sent to an address and not asked for yet, waiting for one."""
