@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -95,9 +95,9 @@ def desk_over(behind: Behind, *, looks_max: int = 3, vendor_within_s: float = 5)
     )
 
 
-def submitted(desk: EventDesk) -> asyncio.Future[Result]:
+def submitted(desk: EventDesk, shown: ShownEvent = SHOWN) -> asyncio.Future[Result]:
     answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-    desk.submit(application(World()), SHOWN, answered.set_result)  # a second answer would raise
+    desk.submit(application(World()), shown, answered.set_result)  # a second answer would raise
     return answered
 
 
@@ -135,6 +135,12 @@ async def test_what_cannot_be_read_is_handed_over_as_such(
     behind.gate.set()
     assert await submitted(desk_over(behind)) is TOKEN
     assert [asked.event for asked in behind.handed_over] == [event]
+
+
+async def test_an_event_that_was_made_on_another_network_than_its_request_raises_the_risk(behind: Behind) -> None:
+    behind.gate.set()
+    assert await submitted(desk_over(behind), replace(SHOWN, client_address="198.51.100.1")) is TOKEN
+    assert [asked.event for asked in behind.handed_over] == [BroughtEvent(100, ("address_differs",))]
 
 
 async def test_what_is_not_foreseen_is_answered_too(behind: Behind) -> None:
