@@ -72,7 +72,7 @@ async def test_a_tally_that_counts_again_is_seen(stage: Stage, tmp_path: Path) -
 
 async def test_a_commit_that_is_given_up_is_seen(stage: Stage, tmp_path: Path) -> None:
     async with planted(stage, tmp_path, [API, WORKER], GIVE_UP):
-        # Whoever asks in time hears that it came to nothing, and votes again: then nobody is missing, at most times
+        # Whoever asks in time hears that it came to nothing and votes again, so a look may find nobody missing
         found = [await verdict_of(stage, HELD_LEDGERS, CROWDED)]
         while not found[-1].missing and len(found) < _LOOKS:
             found.append(await verdict_of(stage, HELD_LEDGERS, CROWDED))
