@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
+# Of what a request brings, in characters: an event's id, the nonce that it was made for, and the same as sealed for us
+EVENT_ID_MAX: Final = 128
+NONCE_MIN: Final = 16
+NONCE_MAX: Final = 128
+SEALED_EVENT_MAX: Final = 48 * 1024
 EVENTS_KEPT: Final = timedelta(hours=1)  # longer than any policy lets an event be old
 
 

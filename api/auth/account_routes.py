@@ -16,6 +16,7 @@ from api.http.models import ApiModel, QueryText, Timestamp
 from domain import canonical
 from domain.account_ends import Deletion, DeletionStage
 from domain.credentials import PASSWORD_CHARACTERS_MAX
+from domain.device_events import EVENT_ID_MAX, NONCE_MAX, NONCE_MIN
 from domain.errors import ErrorCode
 from domain.limits import (
     ACCOUNT_ADDRESS,
@@ -65,8 +66,8 @@ class AskBody(ApiModel):
 
     mail: str = Field(min_length=3, max_length=254, repr=False)
     challenge_token: str = Field(min_length=1, max_length=2048, repr=False)
-    challenge_nonce: str = Field(min_length=16, max_length=128, repr=False)
-    device_event_id: str = Field(min_length=1, max_length=128)
+    challenge_nonce: str = Field(min_length=NONCE_MIN, max_length=NONCE_MAX, repr=False)
+    device_event_id: str = Field(min_length=1, max_length=EVENT_ID_MAX)
 
 
 class AskedBody(ApiModel):

@@ -8,6 +8,7 @@ from api.auth.session_routes import TokensBody, tokens_body
 from api.auth.sessions import Tokens
 from api.http.models import ApiModel
 from domain.contracts.login import StepUpFactor
+from domain.device_events import EVENT_ID_MAX, NONCE_MAX, NONCE_MIN, SEALED_EVENT_MAX
 from domain.sessions import LoginMethod
 
 _NEEDED = {
@@ -24,15 +25,15 @@ class LoginBody(ApiModel):
     method: LoginMethod = Field(strict=False)
     challenge_token: str = Field(min_length=1, max_length=2048, repr=False)
     nonce: str = Field(
-        min_length=16,
-        max_length=128,
+        min_length=NONCE_MIN,
+        max_length=NONCE_MAX,
         repr=False,
         description="the one that challenge and device event were made for; of a mail code also that of its request",
     )
-    device_event_id: str = Field(min_length=1, max_length=128)
+    device_event_id: str = Field(min_length=1, max_length=EVENT_ID_MAX)
     device_result: str = Field(
         default="",
-        max_length=48 * 1024,
+        max_length=SEALED_EVENT_MAX,
         repr=False,
         description="the same event as the vendor sealed it for us, where it does: then the vendor is not asked",
     )
@@ -58,7 +59,7 @@ class CodeRequestBody(ApiModel):
     """Asks for a code by mail; the login that uses it comes with the same nonce."""
 
     mail: str = Field(min_length=3, max_length=254, repr=False)
-    nonce: str = Field(min_length=16, max_length=128, repr=False)
+    nonce: str = Field(min_length=NONCE_MIN, max_length=NONCE_MAX, repr=False)
     challenge_token: str = Field(min_length=1, max_length=2048, repr=False)
     cell: str | None = Field(default=None, max_length=16, description="where the account is at home, if that is known")
 

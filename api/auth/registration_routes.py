@@ -12,6 +12,7 @@ from api.http.limits import FrameworkRequest, Limits, limited
 from api.http.models import ApiModel, QueryText, Timestamp
 from domain import canonical
 from domain.contracts.registration import RegistrationState
+from domain.device_events import EVENT_ID_MAX, NONCE_MAX, NONCE_MIN
 from domain.errors import ErrorCode
 from domain.limits import (
     REGISTER_ADDRESS,
@@ -60,8 +61,8 @@ class BeginBody(ApiModel):
     region: str = Field(min_length=1, max_length=64)
     mail: str = Field(min_length=3, max_length=254, repr=False)
     challenge_token: str = Field(min_length=1, max_length=2048, repr=False)
-    challenge_nonce: str = Field(min_length=16, max_length=128, repr=False)
-    device_event_id: str = Field(min_length=1, max_length=128)
+    challenge_nonce: str = Field(min_length=NONCE_MIN, max_length=NONCE_MAX, repr=False)
+    device_event_id: str = Field(min_length=1, max_length=EVENT_ID_MAX)
     cell: str | None = Field(default=None, max_length=16, description="where the account is to be at home")
     locale: str | None = Field(default=None, max_length=35, description="BCP 47")
 

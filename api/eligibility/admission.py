@@ -4,7 +4,7 @@ import hmac
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from time import perf_counter
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -13,6 +13,7 @@ from api.eligibility.desk import Answer, Application, Desk, Trace
 from api.eligibility.telemetry import AdmissionMetrics
 from api.http.authorization import Proofs, SignedRequest, credentials
 from api.http.limits import LimitedRequest, Limits, RouteLimits
+from domain.device_events import EVENT_ID_MAX, NONCE_MAX, NONCE_MIN, SEALED_EVENT_MAX
 from domain.errors import DomainError, ErrorCode
 from domain.ids import SURVEY_ID, cell_of_voter
 from domain.limits import ADMISSION_ADDRESS, ADMISSION_DEVICE, ADMISSION_NETWORK, ADMISSION_VOTER
@@ -23,10 +24,6 @@ from integrations.keys.tokens import TokenVerifier
 from integrations.telemetry.span_names import SpanName
 
 DEVICE_HEADER = b"x-device-id"
-EVENT_ID_MAX: Final = 128
-NONCE_MIN: Final = 16
-NONCE_MAX: Final = 128
-DEVICE_RESULT_MAX: Final = 48 * 1024
 _NETWORKS_MAX = 10_000  # addresses whose networks are remembered
 
 
@@ -39,7 +36,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     device_event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=EVENT_ID_MAX)] = ""
     nonce: Annotated[str, msgspec.Meta(min_length=NONCE_MIN, max_length=NONCE_MAX)] = ""
-    device_result: Annotated[str, msgspec.Meta(max_length=DEVICE_RESULT_MAX)] = ""
+    device_result: Annotated[str, msgspec.Meta(max_length=SEALED_EVENT_MAX)] = ""
 
 
 _BODY = msgspec.json.Decoder(_Body)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Header, Path, Request, Response, Securit
 from fastapi.security import HTTPBearer
 from pydantic import Field
 
-from api.eligibility.admission import DEVICE_RESULT_MAX, EVENT_ID_MAX, NONCE_MAX, NONCE_MIN, Admission
+from api.eligibility.admission import Admission
 from api.eligibility.telemetry import AdmissionMetrics
 from api.eligibility.voting_tokens import VotingToken
 from api.http.access import path_of
@@ -18,6 +18,7 @@ from api.http.lean import LeanRequest, LeanRoute
 from api.http.limits import FrameworkRequest
 from api.http.models import ApiModel, QueryText, Timestamp
 from api.http.patience import still_waiting
+from domain.device_events import EVENT_ID_MAX, NONCE_MAX, NONCE_MIN, SEALED_EVENT_MAX
 from domain.errors import DomainError, ErrorCode
 from domain.priorities import Work
 from integrations.telemetry.tracing import Tracing, current_request
@@ -77,7 +78,7 @@ class AdmissionBody(ApiModel):
     )
     device_result: str = Field(
         default="",
-        max_length=DEVICE_RESULT_MAX,
+        max_length=SEALED_EVENT_MAX,
         repr=False,
         description="the same event as the vendor sealed it for us, where it does: then the vendor is not asked",
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.worker import Worker
 from typer.testing import CliRunner
 
 from activities.voting import VotingActivities
@@ -27,8 +26,8 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution
 from integrations.temporal.replaying import Replays
-from integrations.temporal.worker import sandbox
 from tests.upgrade.release import ARCHIVE
+from tests.vote_workers import vote_worker
 from workflows.submit_votes import SubmitVotesWorkflow
 
 
@@ -55,14 +54,7 @@ def data(servers: StackState, tmp_path: Path) -> Path:
 async def voting(data: Path, servers: StackState, ledger: Ledger) -> AsyncIterator[tuple[Client, str]]:
     codec = EncryptionCodec(FileKms(data / "keys", frozenset({"in-flight"})), "in-flight/eu")
     client = await connect(servers.settings_for().cells["eu"].temporal, codec)
-    activities, queue = VotingActivities(ledger, ledger), f"votes-{secrets.token_hex(4)}"
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[SubmitVotesWorkflow],
-        activities=[activities.record_votes, activities.announce_votes],
-        workflow_runner=sandbox(),
-    ):
+    async with vote_worker(client, VotingActivities(ledger, ledger)) as queue:
         yield client, queue
 
 

@@ -27,6 +27,7 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
+from tests.vote_workers import vote_worker
 from tests.voting_world import voting_keys
 from workflows.submit_votes import SubmitVotesWorkflow
 
@@ -79,17 +80,8 @@ async def client(settings_for: SettingsFor) -> Client:
 
 @asynccontextmanager
 async def worker(client: Client, ledger: Ledger, publisher: Publisher, *, cached: int = 100) -> AsyncIterator[str]:
-    queue = f"votes-{uuid.uuid4()}"
     activities = VotingActivities(ledger, publisher)
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[SubmitVotesWorkflow],
-        activities=[activities.record_votes, activities.announce_votes],
-        workflow_runner=sandbox(),
-        max_cached_workflows=cached,
-        build_id="test",
-    ):
+    async with vote_worker(client, activities, max_cached_workflows=cached, build_id="test") as queue:
         yield queue
 
 

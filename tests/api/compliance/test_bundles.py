@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 from temporalio.api.common.v1 import Payload
-from temporalio.worker import Worker
 from typer.testing import CliRunner
 
 from activities.voting import VotingActivities
@@ -61,7 +60,6 @@ from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution
-from integrations.temporal.worker import sandbox
 from tests.answers import code_of
 from tests.api.auth.registration_town import Town, number
 from tests.api.compliance.officer import CELL, DOCUMENT, MAIL, WITHIN_S, Officer, histories
@@ -72,6 +70,7 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ADDRESS, ConsoleWorld, console_world
 from tests.integrations.postgres.test_logins import login
 from tests.masking_walk import SEEN, texts
+from tests.vote_workers import vote_worker
 from tests.voting_world import REGION, open_booth, voting_keys
 from workflows.submit_votes import SubmitVotesWorkflow
 
@@ -285,14 +284,7 @@ async def test_a_vote_is_proved_without_its_choice(
         ids = SubmissionIds((await keys.current(SUBMISSION)).secret)
         mine = [ids.make(Submission(place, index), vote.nullifier) for index, vote in enumerate(votes)]
         client = await connect(settings.cells[CELL].temporal, EncryptionCodec(keys, in_flight(CELL)))
-        queue, activities = f"votes-{secrets.token_hex(4)}", VotingActivities(booth.ledger, NoBroker())
-        async with Worker(
-            client,
-            task_queue=queue,
-            workflows=[SubmitVotesWorkflow],
-            activities=[activities.record_votes, activities.announce_votes],
-            workflow_runner=sandbox(),
-        ):
+        async with vote_worker(client, VotingActivities(booth.ledger, NoBroker())) as queue:
             workflow = submit_votes_workflow_id(CELL, place)
             handle = await client.start_workflow(SubmitVotesWorkflow.run, batch, id=workflow, task_queue=queue)
             await handle.result()

@@ -56,12 +56,12 @@ from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ADDRESS, Browser, ConsoleWorld, changing_routes, console_world, forms_of
 from tests.limits_world import lonely_limits
 from tests.upgrade.release import ARCHIVE
+from tests.vote_workers import vote_worker
 from tests.workflows.test_rejudge_decisions import SINCE, SOON, Kept
 from tests.workflows.test_replay_executions import Executions
 from tests.workflows.test_seal_audit_log import Database, Watch
 from workflows.rejudge_decisions import RejudgeDecisionsWorkflow
 from workflows.replay_executions import ReplayExecutionsWorkflow
-from workflows.submit_votes import SubmitVotesWorkflow
 
 SIZE, CASE = 40, "r_eu_aaaaaaaaaaaaaaaaaaaaaaaaaa"
 
@@ -131,16 +131,9 @@ async def test_an_execution_is_replayed_and_nothing_of_what_it_says_is_shown(off
 
 async def voted(settings: Settings, ledger: Ledger) -> str:
     """Return the id of an execution that has recorded a vote."""
-    queue, activities = f"votes-{secrets.token_hex(4)}", VotingActivities(ledger, ledger)
     codec = EncryptionCodec(open_keys(settings, DAILY), in_flight("eu"))
     client = await connect(settings.cells["eu"].temporal, codec)
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[SubmitVotesWorkflow],
-        activities=[activities.record_votes, activities.announce_votes],
-        workflow_runner=sandbox(),
-    ):
+    async with vote_worker(client, VotingActivities(ledger, ledger)) as queue:
         handle = await submit(client, queue)
         await handle.result()
     return handle.id

@@ -13,7 +13,7 @@ from api.eligibility.desk import Answer, Application, Desk
 from api.eligibility.voting_tokens import VotingToken
 from domain.accounts import KeyedHash, LookupKind
 from domain.device_policy import CURRENT_DEVICE_POLICY
-from domain.device_sightings import NEVER_SEEN, DeviceCorrelation
+from domain.device_sightings import DeviceCorrelation
 from domain.devices import DeviceEvent
 from domain.errors import DomainError, ErrorCode
 from domain.ports import BroughtEvent
@@ -66,7 +66,7 @@ class Behind:
         raise NotImplementedError
 
     async def correlate(self, device: Sequence[KeyedHash], voter_id: str, since: datetime) -> DeviceCorrelation:
-        return NEVER_SEEN
+        raise NotImplementedError
 
     async def forget(self, voter_id: str) -> None:
         raise NotImplementedError

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 from temporalio.client import Client
-from temporalio.worker import Worker
 
 from activities.voting import VotingActivities
 from api.support.cells import SupportCell
@@ -41,10 +40,10 @@ from integrations.keys.purposes import SUBMISSION, in_flight
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.submissions import SubmissionCase
-from integrations.temporal.worker import sandbox
 from tests.answers import code_of
 from tests.api.auth.registration_town import CELLS, Town, number
 from tests.api.support.support_world import Support, eventually, support_cells
+from tests.vote_workers import vote_worker
 from workflows.submit_votes import SubmitVotesWorkflow
 
 CHOICE = b"a choice that nobody may read"
@@ -133,14 +132,7 @@ class Ledger:
 async def voting(support: Support, ledger: Ledger) -> AsyncIterator[tuple[Client, str]]:
     codec = EncryptionCodec(support.keys, in_flight("us"))
     client = await connect(support.settings.cells["us"].temporal, codec)
-    activities, queue = VotingActivities(ledger, ledger), f"votes-{secrets.token_hex(4)}"
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[SubmitVotesWorkflow],
-        activities=[activities.record_votes, activities.announce_votes],
-        workflow_runner=sandbox(),
-    ):
+    async with vote_worker(client, VotingActivities(ledger, ledger)) as queue:
         yield client, queue
 
 
