@@ -17,6 +17,9 @@ IDLE_LIFETIME: Final = timedelta(minutes=15)  # without a page that somebody ask
 SESSION_LIFETIME: Final = timedelta(hours=8)
 TURN_AFTER: Final = timedelta(seconds=60)  # so long a copy of a cookie goes unnoticed at most, while its owner works
 TURN_GRACE: Final = timedelta(seconds=10)
+# Of the cookie that pages of others ask by, who show no key. The page that renews it may be hidden behind those: there
+# browsers let a page ask once a minute
+BESIDE_LIFETIME: Final = timedelta(minutes=2)
 SIGN_IN_WITHIN: Final = timedelta(minutes=10)  # how long somebody may take at the identity provider
 
 
@@ -64,6 +67,14 @@ def judge_cookie(session: ConsoleSession, turn: int) -> CookieVerdict:
     if turn == session.turn - 1 and held_for < TURN_GRACE:
         return CookieVerdict.REPEAT
     return CookieVerdict.REUSED
+
+
+def holds_beside(session: ConsoleSession, given_at: datetime) -> bool:
+    """Tell whether a cookie that was given to a session's browser at an instant is still good beside the console.
+
+    A clock that was set back since makes it no younger, as above.
+    """
+    return abs(session.seen_at - given_at) < BESIDE_LIFETIME
 
 
 class ConsoleSessions(Protocol):

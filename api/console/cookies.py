@@ -1,10 +1,11 @@
-"""The two cookies of the console: of a session, and of a sign-in that is under way.
+"""The cookies of the console: of a session, of a sign-in that is under way, and of what pages beside it may ask.
 
-Both are sealed, unreadable for scripts, and of this host alone. A session's goes with requests that begin on our own
-pages; that of a sign-in also comes back with whoever the identity provider sends back.
+All are sealed, unreadable for scripts, and of this host alone. They go with requests that begin on pages of our own
+site; that of a sign-in also comes back with whoever the identity provider sends back.
 """
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from fastapi import Request, Response
@@ -15,7 +16,8 @@ from integrations.keys.cookies import CookieSeal
 
 _SESSION: Final = "comitia-staff"
 _SIGN_IN: Final = "comitia-sign-in"
-_SAME_SITE: Final[dict[str, Literal["strict", "lax"]]] = {_SESSION: "strict", _SIGN_IN: "lax"}
+_BESIDE: Final = "comitia-beside"
+_SAME_SITE: Final[dict[str, Literal["strict", "lax"]]] = {_SESSION: "strict", _SIGN_IN: "lax", _BESIDE: "strict"}
 _SUFFIXES: Final = {SessionKind.IDENTITY: "", SessionKind.SURVEYS: "-surveys"}
 
 
@@ -33,6 +35,18 @@ class HeldCookie:
     def turned(self, turn: int) -> "HeldCookie":
         """Return the cookie with this number of the same session and key."""
         return replace(self, turn=turn)
+
+
+@dataclass(frozen=True, slots=True)
+class BesideCookie:
+    """What the cookie for pages beside the console says: whose, given when by the sessions' clock, to which network.
+
+    The network is the one of the browser's address (`domain.limits.Place`), as hex.
+    """
+
+    session_id: str
+    given_at: datetime
+    network: str
 
 
 class Cookies:
@@ -64,6 +78,20 @@ class Cookies:
     def drop_session(self, answer: Response) -> None:
         """Have a browser forget it."""
         self._set(answer, _SESSION, "", 0)
+
+    async def beside(self, request: Request) -> BesideCookie | None:
+        """Return what the cookie for pages beside the console says; None without a good one."""
+        content = await self._read(request, _BESIDE)
+        if content is None:
+            return None
+        session_id, given_at, network = content.split(" ")
+        return BesideCookie(session_id, datetime.fromisoformat(given_at), network)
+
+    async def keep_beside(self, answer: Response, given: BesideCookie, lifetime: timedelta) -> None:
+        """Have a browser keep it for so long; who reads it has to look at the time all the same."""
+        said = f"{given.session_id} {given.given_at.isoformat()} {given.network}"
+        sealed = await self._seal.seal(self._use(_BESIDE), said)
+        self._set(answer, _BESIDE, sealed, int(lifetime.total_seconds()))
 
     async def sign_in(self, request: Request) -> str | None:
         """Return what was kept of a sign-in, or None."""

@@ -78,31 +78,6 @@ class Door:
 
         return visit
 
-    def beside(self, *roles: Role) -> Callable[[Request], Awaitable[Principal]]:
-        """Return what lets in staff with any of these roles by their session's cookie, on pages that are not ours.
-
-        Browsers send it along from pages of the same site; which of those may ask has been checked before. They have no
-        part in the browser's key, so none is asked for. No session is kept open, and none goes on to its next cookie.
-
-        It raises DomainError `unauthenticated`, `forbidden`, `rate_limited`, `directory_unavailable`,
-        `key_unavailable`.
-        """
-        wanted = frozenset(roles)
-
-        async def principal(request: Request) -> Principal:
-            if "origin" not in request.headers:  # which every browser sends: this is none
-                raise DomainError(ErrorCode.UNAUTHENTICATED)
-            try:
-                session = await self._session(request, await self._held(request), watches=True)
-            except NotSignedInError as error:
-                raise DomainError(ErrorCode.UNAUTHENTICATED) from error
-            self._limits.take(FrameworkRequest(request), session.staff_id)
-            if not wanted & session.roles:
-                raise DomainError(ErrorCode.FORBIDDEN, f"one of these roles is needed: {', '.join(sorted(wanted))}")
-            return Principal(f"staff:{session.staff_id}", session.roles)
-
-        return principal
-
     async def leave(self, visit: Visit) -> None:
         """End a session. Raises DomainError `directory_unavailable`."""
         await self._sessions_of(cell_in(CONSOLE_SESSION_ID, visit.session_id) or "").end(visit.session_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 from fastapi import APIRouter
 
+from api.console.beside import DoorBeside
 from api.console.browser_keys import BrowserKeys
 from api.console.cookies import Cookies
 from api.console.doors import Door
@@ -44,6 +45,7 @@ class Console:
     router: APIRouter
     pages: Pages
     door: Door
+    beside: DoorBeside
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,12 @@ def make_console(site: Site, folder: Path, parts: ConsoleParts, provider: OidcPr
     pages, cookies = Pages(site, folder), Cookies(site, CookieSeal(parts.keys))
     browser_keys = BrowserKeys(RequestProofs(DpopVerifier(), site.public_url), parts.used, parts.metrics)
     door = Door(site, cookies, browser_keys, partial(_of, sessions), limits=parts.limits, metrics=parts.metrics)
+    beside = DoorBeside(cookies, partial(_of, sessions), limits=parts.limits, metrics=parts.metrics)
     router = page_router(pages, cookies)
     sign_in = SignIn(provider, parts.hashes, cells)
     add_sign_in_routes(router, pages=pages, cookies=cookies, sign_in=sign_in, door=door, limits=parts.limits)
     add_pass_routes(router, pages=pages, door=door, passes=staff_passes(parts.keys, parts.pools, site.sessions))
-    return Console(router, pages, door)
+    return Console(router, pages, door, beside)
 
 
 def _of(cells: Mapping[str, ConsoleSessions], name: str) -> ConsoleSessions:

@@ -1,6 +1,6 @@
 """The application of the service `support`: cases, read by staff, masked by role, and what they have done to them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import FastAPI
 
@@ -13,6 +13,7 @@ from api.support.desk import CaseDesk
 from api.support.pages import SupportPages, add_support_pages
 from api.support.routes import support_routes
 from api.support.stuck import StuckDesk
+from api.support.temporal_pages import add_temporal_pages
 from api.support.unmasking import UnmaskingDesk
 from api.support.unmasking_pages import UnmaskingPages, add_unmasking_pages
 from api.support.unmasking_routes import unmasking_routes
@@ -31,10 +32,11 @@ def create_app(
     telemetry: Telemetry,
     public_url: str = "",
     console: Console | None = None,
+    codec_origins: Collection[str] = (),
 ) -> FastAPI:
     """Return the application; `staff` lets in who may see cases, the others who may decide and read unmaskings.
 
-    With a console there are its pages besides.
+    With a console there are its pages besides; one leads to where Temporal's UI is, at `codec_origins`.
     """
     app = create_application(
         "support",
@@ -49,5 +51,6 @@ def create_app(
     if console is not None:
         add_support_pages(console, SupportPages(console, desk, stuck, actions))
         add_unmasking_pages(console, UnmaskingPages(console, unmaskings))
+        add_temporal_pages(console, codec_origins)
         app.include_router(console.router)
     return app

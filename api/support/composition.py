@@ -105,6 +105,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         telemetry=telemetry,
         public_url=settings.public_url,
         console=console,
+        codec_origins=settings.codec_origins,
     )
     namespaces = {addresses.temporal.namespace: name for name, addresses in settings.cells.items()}
     openings = await identity_pools(settings, lifetime, CODEC)
@@ -115,6 +116,6 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
 
     codec = CodecDesk(codec_cell, RemoteCodec(keys, Recognition(every_contract())))
     readers = Role.SUPPORT, Role.COMPLIANCE
-    visitors = None if console is None else console.door.beside(*readers)
+    visitors = None if console is None else console.beside.require(*readers)
     add_codec(app, codec, access.require_role(*readers, otherwise=visitors), limits, settings.codec_origins)
     return Service(app)

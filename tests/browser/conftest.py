@@ -101,13 +101,13 @@ async def staff(town: Town, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
         world = await lifetime.enter_async_context(
             console_world(town.settings, pools, BASE, TEMPLATES, address=address)
         )
-        app = support_app(town, queue=queue, console=world.console)
         # Where Temporal's UI could be: at the console's site, and at another one
         ui = open_listener("127.0.0.1", 0)
         elsewhere = tuple(f"https://{host}:{ui.getsockname()[1]}" for host in ("127.0.0.1", "localhost"))
+        app = support_app(town, queue=queue, console=world.console, codec_origins=elsewhere)
         codec = RemoteCodec(open_keys(town.settings, HISTORY), Recognition(every_contract()))
         desk = CodecDesk(lambda name: CodecCell(name, Entries()), codec)
-        add_codec(app, desk, world.console.door.beside(Role.SUPPORT), lonely_limits(), elsewhere)
+        add_codec(app, desk, world.console.beside.require(Role.SUPPORT), lonely_limits(), elsewhere)
         folder = tmp_path_factory.mktemp("tls")
         paths = certificate(folder)
         await lifetime.enter_async_context(served(app, listener, *paths))

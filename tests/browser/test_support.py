@@ -125,17 +125,38 @@ async def test_a_refusal_is_a_page_like_any_other(staff: Staff, wanted: str) -> 
     staff.complaints.clear()  # a browser says so of every answer that is an error
 
 
-async def test_temporals_ui_is_answered_by_the_session_where_it_is_of_the_same_site(staff: Staff) -> None:
+async def test_temporals_ui_is_answered_while_a_page_says_so_where_it_is_of_the_same_site(staff: Staff) -> None:
     _, page = await staff.signed_in(Role.SUPPORT)
+    ours, others = staff.elsewhere
+    ui = await page.context.new_page()
+    assert await asked_from(ui, ours, staff) == 401  # the session's cookie goes along, and opens nothing
+    await page.clock.install()
+    await page.get_by_role("link", name="Temporal's UI").click()
+    await page.get_by_role("link", name=ours).wait_for()
+    await accessible(page)
+    assert [await asked_from(ui, origin, staff) for origin in (ours, others)] == [200, 401]
+    # The page goes on to open it, with a proof of the browser's key each time
+    await page.context.clear_cookies(name="__Host-comitia-beside")
+    assert await asked_from(ui, ours, staff) == 401
+    async with page.expect_response(f"{staff.address}{BASE}/temporal/state") as renewed:
+        await page.clock.run_for(40_000)
+    assert (await renewed.value).status == 204
+    assert await asked_from(ui, ours, staff) == 200
+    thief = await staff.context(storage_state=await page.context.storage_state())
+    await thief.clear_cookies(name="__Host-comitia-beside")
+    assert await asked_from(await thief.new_page(), ours, staff) == 401
+    staff.complaints.clear()  # a browser says so of an answer that is an error
+
+
+async def asked_from(page: Page, origin: str, staff: Staff) -> int:
+    """Have a page of an origin ask the codec server as Temporal's UI does, and return the status of the answer."""
     ask = """async address => {
         const headers = {"Content-Type": "application/json", "X-Namespace": "eu"};
         const asked = {method: "POST", headers, credentials: "include", body: '{"payloads": []}'};
         return (await fetch(address, asked)).status;
     }"""
-    for origin, status in zip(staff.elsewhere, (200, 401), strict=True):
-        await page.goto(origin)
-        assert await page.evaluate(ask, f"{staff.address}/v1/support/codec/decode") == status
-    staff.complaints.clear()  # a browser says so of an answer that is an error
+    await page.goto(origin)
+    return int(await page.evaluate(ask, f"{staff.address}/v1/support/codec/decode"))
 
 
 async def test_a_copy_of_the_cookie_opens_nothing_on_another_device(staff: Staff) -> None:

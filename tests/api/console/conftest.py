@@ -7,9 +7,10 @@ from typing import Annotated
 
 import pytest
 import pytest_asyncio
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
 
 from api.console.visits import Visit
+from api.http.access import Principal
 from api.http.application import create_application
 from api.http.used_proofs import CellProofs, UsedProofs
 from domain.errors import DomainError, ErrorCode
@@ -79,6 +80,7 @@ def add_pages(world: ConsoleWorld) -> None:
     Anyone = Annotated[Visit, Depends(console.door.require())]  # noqa: N806 - types
     Officer = Annotated[Visit, Depends(console.door.require(Role.COMPLIANCE))]  # noqa: N806
     Watching = Annotated[Visit, Depends(console.door.require(watches=True))]  # noqa: N806
+    Beside = Annotated[Principal, Depends(console.beside.require(Role.SUPPORT))]  # noqa: N806
 
     @console.router.get("")
     async def first(visit: Anyone) -> Response:
@@ -87,6 +89,16 @@ def add_pages(world: ConsoleWorld) -> None:
     @console.router.get("/watched")
     async def watched(_visit: Watching) -> Response:
         return Response("as it stands")
+
+    @console.router.get("/opens-beside")
+    async def opens_beside(visit: Watching, request: Request) -> Response:
+        answer = Response()
+        await console.beside.open(request, visit, answer)
+        return answer
+
+    @console.router.get("/beside")
+    async def beside(principal: Beside) -> Response:
+        return Response(principal.actor)
 
     @console.router.post("/said")
     async def said(visit: Anyone) -> Response:

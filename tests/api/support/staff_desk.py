@@ -1,7 +1,7 @@
 """The service `support` over a town, for people of staff who say by header who they are."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,6 +93,7 @@ def support_app(
     queue: str = "nobody",
     is_watched: bool = True,
     console: Console | None = None,
+    codec_origins: Collection[str] = (),
     **parts: Any,
 ) -> FastAPI:
     """Return the service over the cells of a town."""
@@ -121,4 +122,5 @@ def support_app(
         readers=door(Role.SUPPORT, Role.COMPLIANCE, Role.ADMIN),
         telemetry=make_telemetry(town.settings, "support"),
         console=console,
+        codec_origins=codec_origins,
     )

@@ -115,7 +115,7 @@ async def test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_c
     assert (told["role"], told["facts"]["namespace"], told["facts"]["count"]) == ("support", "eu", 1)
 
 
-async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token(
+async def test_temporals_ui_asks_while_a_page_of_the_console_is_open_or_with_a_token(
     settings_for: SettingsFor, owner_pool: OwnerPool
 ) -> None:
     settings = settings_for(IDENTITY, CODEC, STAFFING, codec_origins=frozenset({UI}), public_url=ADDRESS)
@@ -137,6 +137,9 @@ async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token
             return await asker.client.post(DECODE, json=body, headers={"x-namespace": "eu"} | named)
 
         cookie = browser.cookie
+        assert code_of(await ask(origin=UI)) == (401, "unauthenticated")  # signed in, and it was not asked for
+        page = await browser.get("/temporal")
+        assert f'href="{UI}"' in page.text
         async with leaves(await owner_pool("eu"), "support POST /v1/support/codec/decode"):
             answer = await ask(origin=UI)
         assert shown_in(answer)[0]["person_id"] == "***"
@@ -150,6 +153,11 @@ async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token
         assert code_of(await ask(stranger, origin=UI)) == (401, "unauthenticated")
         assert code_of(await ask()) == (401, "unauthenticated")
         assert code_of(await ask(origin=UI, authorization="Bearer none")) == (401, "token_invalid")
+        renewed = await browser.get("/temporal/state", **{"HX-Request": "true"})
+        assert (renewed.status_code, "__Host-comitia-beside=" in renewed.headers["set-cookie"]) == (204, True)
+        thief = world.browser()
+        thief.cookie = cookie
+        assert code_of(await ask(thief, origin=UI)) == (401, "unauthenticated")
         for origin in (ADDRESS, "https://evil.example.org"):  # a page of the console has no business here either
             assert code_of(await ask(origin=origin)) == (403, "forbidden")
         # A program that its owner gave a pass asks as they do, with a proof for each request
@@ -161,7 +169,8 @@ async def test_temporals_ui_asks_with_the_session_of_the_console_or_with_a_token
         assert shown_in(told_program)[0]["person_id"] == "***"
         assert code_of(await ask(stranger, origin=UI, authorization=f"Bearer {given}")) == (401, "proof_invalid")
         _, admin = await world.signed_in(Role.ADMIN)
-        assert code_of(await ask(admin, origin=UI)) == (403, "forbidden")
+        assert (await admin.get("/temporal")).status_code == 403
+        assert code_of(await ask(admin, origin=UI)) == (401, "unauthenticated")
         await browser.submit(await browser.get(), "/sign-out")
         browser.cookie = cookie
         assert code_of(await ask(origin=UI)) == (401, "unauthenticated")
