@@ -12,6 +12,7 @@ from temporalio import activity
 from activities.failures import to_application_error
 from activities.known_cells import known
 from domain.archive_ports import ArchiveCell, ArchiveCells, ArchiveWatch
+from domain.archive_retention import retention_at
 from domain.audit_ports import LockedObjects
 from domain.contracts.archive import (
     ArchiveMark,
@@ -73,8 +74,9 @@ class HistoryArchiveActivities:
 
     @activity.defn(name="plan_archive")
     async def plan_archive(self, request: PlanArchiveInput) -> ArchivePlan:
-        """Return what closed next and is not archived, by files. Reads only.
+        """Return what closed next and is not archived, by files. Safe to repeat.
 
+        It changes nothing, but for one case: where the archive is late, the server is told to keep histories longer.
         Visibility lists in no order that can be asked for, so a stretch of time is looked for in which few closed.
 
         Raises:
@@ -84,6 +86,8 @@ class HistoryArchiveActivities:
             cell, now = self._cell(request.cell), datetime.now(UTC)
             counts, retention = await cell.notes.counts(), await cell.closed.retention()
             self._watch.looked(request.cell, counts.complete_until, retention)
+            if counts.complete_until is not None:
+                await self._keep_until_archived(request.cell, now - counts.complete_until, retention)
             after = request.after
             if after is None and counts.complete_until is not None:
                 after = counts.complete_until - OVERLAP
@@ -104,6 +108,12 @@ class HistoryArchiveActivities:
             is_complete=len(missing) <= self._slice_most and len(packs) <= PACKS_MOST,
             is_last=until == last,
         )
+
+    async def _keep_until_archived(self, cell: str, lag: timedelta, retention: timedelta) -> None:
+        wanted = retention_at(lag, retention)
+        if wanted > retention:
+            done = await self._cell(cell).closed.keep_for(wanted)
+            self._watch.lengthened(cell, wanted, done=done)
 
     async def _few(self, cell: ArchiveCell, after: datetime, last: datetime) -> datetime:
         """Return until when only few closed; it is found from below, since counting many takes the server long."""

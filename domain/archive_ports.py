@@ -50,6 +50,10 @@ class ClosedHistories(Protocol):
         """Return for how long after its end the server keeps a history."""
         ...
 
+    async def keep_for(self, retention: timedelta) -> bool:
+        """Have the server keep so long what ends from now on, or return False where it does not let us."""
+        ...
+
     async def count(self, after: datetime, until: datetime) -> int:
         """Return how many closed at or after the one instant and before the other; it may be seconds behind."""
         ...
@@ -90,6 +94,10 @@ class ArchiveWatch(Protocol):
 
     def looked(self, cell: str, complete_until: datetime | None, retention: timedelta) -> None:
         """So far it is complete; the server forgets what closed longer ago than `retention`."""
+        ...
+
+    def lengthened(self, cell: str, retention: timedelta, *, done: bool) -> None:
+        """The archive is so late that the server has to keep for this long what ends now; `done`: it does."""
         ...
 
     def noted(self, cell: str, archived: int, size_bytes: int) -> None:

@@ -54,6 +54,9 @@ class Ours:
     async def retention(self) -> timedelta:
         return await self._inner.retention()
 
+    async def keep_for(self, retention: timedelta) -> bool:
+        return await self._inner.keep_for(retention)
+
     async def count(self, after: datetime, until: datetime) -> int:
         return len([each async for each in self.closed(after, until)])
 
@@ -72,6 +75,9 @@ class Watch:
 
     def looked(self, cell: str, complete_until: datetime | None, retention: timedelta) -> None:
         assert retention >= timedelta(hours=1)
+
+    def lengthened(self, cell: str, retention: timedelta, *, done: bool) -> None:
+        self.heard.append(f"{cell} kept for {retention.days} days: {done}")
 
     def noted(self, cell: str, archived: int, size_bytes: int) -> None:
         assert size_bytes > 0

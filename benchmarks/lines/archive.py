@@ -41,6 +41,9 @@ class Silent:
     def looked(self, cell: str, complete_until: datetime | None, retention: timedelta) -> None:
         """Nobody listens."""
 
+    def lengthened(self, cell: str, retention: timedelta, *, done: bool) -> None:
+        """Nobody listens."""
+
     def noted(self, cell: str, archived: int, size_bytes: int) -> None:
         """Nobody listens."""
 

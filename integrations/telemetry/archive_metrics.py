@@ -50,6 +50,11 @@ class ArchiveMetrics:
         if is_late:
             log.error("archive_later_than_retention", cell=cell, retention_s=retention.total_seconds())
 
+    def lengthened(self, cell: str, retention: timedelta, *, done: bool) -> None:
+        """The archive is so late that the server has to keep for this long what ends now; `done`: it does."""
+        event = "archive_retention_lengthened" if done else "archive_retention_too_short"
+        log.error(event, cell=cell, retention_s=retention.total_seconds())
+
     def noted(self, cell: str, archived: int, size_bytes: int) -> None:
         """A file is noted."""
         self._histories.labels(cell).inc(archived)

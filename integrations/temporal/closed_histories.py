@@ -4,10 +4,16 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from google.protobuf.duration_pb2 import Duration
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import History, HistoryEvent
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetWorkflowExecutionHistoryRequest
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    GetWorkflowExecutionHistoryRequest,
+    UpdateNamespaceRequest,
+)
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -22,6 +28,7 @@ NEVER_ARCHIVED: Final = ("SubmitVotes",)  # pairs nullifiers with sealed ballots
 _UPKEEP: Final = ("ArchiveHistories", "SealAuditLog")
 _TIMEOUT: Final = timedelta(seconds=10)  # of one call
 _PAGE: Final = 500
+_NOT_PERMITTED: Final = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.INVALID_ARGUMENT}
 _ENDS: Final = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
@@ -55,6 +62,24 @@ class TemporalClosedHistories:
             raise _unavailable(error) from error
         kept: timedelta = found.config.workflow_execution_retention_ttl.ToTimedelta()
         return kept
+
+    async def keep_for(self, retention: timedelta) -> bool:
+        """Have the server keep so long what ends from now on, or return False where it does not let us.
+
+        What has ended goes at the time that was set then.
+        """
+        kept = Duration()
+        kept.FromTimedelta(retention)
+        request = UpdateNamespaceRequest(
+            namespace=self._client.namespace, config=NamespaceConfig(workflow_execution_retention_ttl=kept)
+        )
+        try:
+            await self._client.workflow_service.update_namespace(request, timeout=_TIMEOUT)
+        except RPCError as error:
+            if error.status in _NOT_PERMITTED:
+                return False
+            raise _unavailable(error) from error
+        return True
 
     async def count(self, after: datetime, until: datetime) -> int:
         """Return how many closed at or after the one instant and before the other; it may be seconds behind."""

@@ -252,10 +252,16 @@ class Many:
             for number, at in enumerate(instants)
         ]
         self.noted: list[str] = []
+        self.kept, self.may_keep = timedelta(days=3), True
         self.complete_until: datetime | None = None
 
     async def retention(self) -> timedelta:
-        return timedelta(days=3)
+        return self.kept
+
+    async def keep_for(self, retention: timedelta) -> bool:
+        if self.may_keep:
+            self.kept = retention
+        return self.may_keep
 
     async def count(self, after: datetime, until: datetime) -> int:
         return sum(after <= each.closed_at < until for each in self.executions)
@@ -304,6 +310,31 @@ async def test_the_oldest_come_first_and_every_one_comes_once(apart: timedelta, 
     assert sorted(many.noted) == sorted(each.workflow_id for each in many.executions)
     if apart:
         assert many.noted == [each.workflow_id for each in many.executions]
+
+
+async def test_an_archive_that_falls_behind_has_the_server_keep_for_longer(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    many, watch = Many([now - timedelta(hours=1)]), Watch()
+    activities = HistoryArchiveActivities({CELL: ArchiveCell(many, many)}, FileObjectStore(tmp_path), watch)
+    told: list[str] = []
+    for late, days in (
+        (None, 3),  # it was never complete: of what is missing nobody knows for how long
+        (timedelta(hours=17), 3),
+        (timedelta(hours=19), 4),
+        (timedelta(hours=19), 4),  # which is long enough from then on
+        (timedelta(hours=47), 8),
+        (timedelta(hours=1), 8),  # a person makes it shorter again
+        (timedelta(days=40), 90),
+        (timedelta(days=50), 90),
+    ):
+        many.complete_until = None if late is None else now - late
+        if days > many.kept.days:
+            told.append(f"{CELL} kept for {days} days: True")
+        await ActivityEnvironment().run(activities.plan_archive, PlanArchiveInput(cell=CELL))
+        assert (many.kept, watch.heard) == (timedelta(days=days), told)
+    many.kept, many.may_keep = timedelta(days=3), False
+    await ActivityEnvironment().run(activities.plan_archive, PlanArchiveInput(cell=CELL))
+    assert (many.kept, watch.heard) == (timedelta(days=3), [*told, f"{CELL} kept for 90 days: False"])
 
 
 async def test_what_was_listed_late_is_looked_for_again_and_what_may_be_listed_late_is_not_yet(tmp_path: Path) -> None:

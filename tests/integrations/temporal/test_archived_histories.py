@@ -1,5 +1,7 @@
 """What was archived is replayed exactly like from the server, or not at all."""
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,7 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from temporalio.client import WorkflowHistory
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client, WorkflowHistory
 
 from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
@@ -86,6 +90,30 @@ async def test_what_is_listed_as_closed_and_has_no_end_yet_is_read_later(world: 
     assert await closed.read(listed, may_be_open=True) is not None
     await handle.terminate()
     assert await closed.read(listed) is not None
+
+
+async def test_the_server_is_told_to_keep_for_longer(world: ArchiveWorld) -> None:
+    namespace = f"kept-{secrets.token_hex(4)}"
+    service = world.client.workflow_service
+    kept = Duration()
+    kept.FromTimedelta(timedelta(days=3))
+    await service.register_namespace(
+        RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=kept)
+    )
+    closed = TemporalClosedHistories(Client(world.client.service_client, namespace=namespace))
+    async with asyncio.timeout(30):
+        while await _retention(closed) != timedelta(days=3):
+            await asyncio.sleep(0.1)  # a new namespace is known after a moment
+    assert await closed.keep_for(timedelta(days=9))
+    assert await _retention(closed) == timedelta(days=9)
+    assert not await closed.keep_for(timedelta(days=-1))
+
+
+async def _retention(closed: TemporalClosedHistories) -> timedelta | None:
+    try:
+        return await closed.retention()
+    except DomainError:
+        return None
 
 
 async def test_what_is_archived_goes_with_its_key(world: ArchiveWorld) -> None:
