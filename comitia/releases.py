@@ -7,10 +7,10 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
+from comitia.stack.source import PACKAGES
 from integrations.temporal.replay_releases import Code, StoredReleases
 
 _ROOT: Final = Path(__file__).parents[1]
-_PACKAGES: Final = ("domain", "workflows", "activities", "integrations", "api", "workers")  # as `make release-archive`
 _COMMIT: Final = re.compile(r"(?:release-)?(?P<commit>[0-9a-f]{7,40})")
 _GIT_WITHIN_S: Final = 60
 
@@ -51,7 +51,7 @@ class Releases:
     def _of_commit(self, commit: str) -> Code:
         folder = self._scratch / commit
         if not folder.exists():
-            content = self._git("archive", "--format=tar", commit, *_PACKAGES)
+            content = self._git("archive", "--format=tar", commit, *PACKAGES)
             if content is None:
                 raise LookupError(f"{commit}: a commit without the packages of a release")
             with tarfile.open(fileobj=io.BytesIO(content)) as file:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from comitia.archive import archive_addresses, archive_names
 from comitia.periods import Period, read_period
 from comitia.releases import Releases
-from comitia.stack.applications import present_source
+from comitia.stack.source import present_source
 from comitia.stack.state import PLATFORM
 from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
 from domain.errors import CATALOGUE, DomainError

@@ -19,6 +19,7 @@ from comitia.stack.ports import HOST, PRODUCTION_PORTS, SERVER_PORTS
 from comitia.stack.rolling import roll
 from comitia.stack.sandboxes import SANDBOX_PORTS, Sandboxes
 from comitia.stack.servers import Servers
+from comitia.stack.source import keep_source
 from comitia.stack.state import StackState
 from comitia.stack.supervisor import Supervisor
 from comitia.stack.topology import Topology
@@ -70,6 +71,7 @@ class Restarting:
             say(text)
 
         try:
+            keep_source(self.servers.state.releases_folder)
             await roll(self.supervisor, names, say=say_twice)
         finally:
             self.servers.record({**self.supervisor.pids, **self.sandboxes.pids})
@@ -102,6 +104,7 @@ async def enter_stack(
     lifetime.push_async_callback(keeper.close)
     supervisor = sandboxes = None
     if services:
+        keep_source(servers.state.releases_folder)
         sandboxes = Sandboxes(servers.state, wanted_ports=wanted_ports, say=say)
         supervisor = Supervisor(
             servers.state, wanted_ports=wanted_ports, more=sandboxes.variables, reserved=sandboxes.ports, say=say

@@ -1,11 +1,8 @@
 """The application processes of one machine: what each is called, serves as and listens on."""
 
-import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from comitia.stack.ports import HOST
 from comitia.stack.state import StackState
@@ -24,18 +21,6 @@ from integrations.postgres.roles import (
     VOTING,
 )
 from integrations.settings import Environment
-
-_PACKAGES = ("domain", "workflows", "activities", "integrations", "api", "workers")
-_SUFFIXES = {".py", ".lua", ".html", ".css", ".js"}
-_ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The code that a process runs: the build id that it goes by, and the folder with it where that is not ours."""
-
-    build: str
-    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +112,3 @@ def _codec_origins(state: StackState) -> dict[str, str]:
     """Return the variable that lets Temporal's UI ask, where the stack has one."""
     port = state.ports.get("temporal-ui")
     return {"COMITIA_CODEC_ORIGINS": json.dumps([f"http://{HOST}:{port}"])} if port else {}
-
-
-def present_source() -> Source:
-    """Return our own code as a process started now would run it; its build id is a digest of it.
-
-    A commit would not do here: pinned workflows must not meet code that was edited since.
-    """
-    digest = hashlib.sha256()
-    for path in _source_files():
-        digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
-    return Source(f"source-{digest.hexdigest()[:12]}")
-
-
-def _source_files() -> Iterator[Path]:
-    for package in _PACKAGES:
-        yield from sorted(path for path in (_ROOT / package).rglob("*") if path.suffix in _SUFFIXES)

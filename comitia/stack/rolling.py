@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Collection
 
-from comitia.stack.applications import VOTING_WORKER, present_source
+from comitia.stack.applications import VOTING_WORKER
 from comitia.stack.process import ManagedProcess
+from comitia.stack.source import present_source
 from comitia.stack.supervisor import Supervisor
 
 VOTES = "api-votes"

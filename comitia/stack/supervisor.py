@@ -14,14 +14,13 @@ from comitia.stack.applications import (
     CONSOLES,
     VOTING_WORKER,
     Application,
-    Source,
     application_environment,
-    present_source,
 )
 from comitia.stack.keeper import Keeper
 from comitia.stack.keys import make_signing_keys
 from comitia.stack.probes import http_ok
 from comitia.stack.process import ManagedProcess
+from comitia.stack.source import Source, present_source
 from comitia.stack.state import StackState
 from comitia.stack.template import NAME as TEMPLATE_NAME
 from comitia.stack.template import Template

@@ -20,11 +20,12 @@ from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 
 from comitia.stack import postgres
-from comitia.stack.applications import APPLICATIONS, Application, Source
+from comitia.stack.applications import APPLICATIONS, Application
 from comitia.stack.ports import HOST
 from comitia.stack.process import ManagedProcess
 from comitia.stack.sandboxes import Sandboxes
 from comitia.stack.servers import NAMESPACES, Servers
+from comitia.stack.source import Source
 from comitia.stack.state import CELLS, StackState
 from comitia.stack.supervisor import Supervisor
 from comitia.stack.topology import Topology

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from comitia.stack.applications import APPLICATIONS, Application, Source
+from comitia.stack.applications import APPLICATIONS, Application
+from comitia.stack.source import Source
 from integrations.addresses import DatabaseAddress
 from integrations.postgres.migrate import Tree
 

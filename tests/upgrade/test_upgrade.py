@@ -18,7 +18,8 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
 from temporalio.worker import Replayer
 
 from comitia.stack.addresses import DATABASES
-from comitia.stack.applications import API, VOTING_WORKER, present_source
+from comitia.stack.applications import API, VOTING_WORKER
+from comitia.stack.source import present_source
 from comitia.stack.state import CATALOGUE, CELLS, PLATFORM
 from comitia.stack.supervisor import Supervisor
 from domain.account_ends import DeletionStage

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from comitia.stack.applications import API, VOTING_WORKER, Application, Source, present_source
+from comitia.stack.applications import API, VOTING_WORKER, Application
 from comitia.stack.ports import HOST
 from comitia.stack.probes import http_get
 from comitia.stack.process import StartError
 from comitia.stack.rolling import roll
+from comitia.stack.source import Source, present_source
 from comitia.stack.state import StackState
 from comitia.stack.supervisor import Supervisor
 from tests.comitia.stack.processes import gone
