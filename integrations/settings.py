@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     vote_confirm_timeout_s: float = Field(default=1.0, gt=0)
     vote_start_timeout_s: float = Field(default=5.0, gt=0)  # then 503 outcome_unknown
     # Votes of a cell that may be unanswered at once, however slow it is
-    vote_intake_min: int = Field(default=768, ge=1)
+    vote_intake_min: int = Field(default=640, ge=1)
     vote_intake_wait_s: float = Field(default=0.15, gt=0)  # above that, as many as are answered in so long
 
     sumsub: SumsubSettings | None = None

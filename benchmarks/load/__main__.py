@@ -8,6 +8,7 @@ import msgspec
 import uvloop
 
 from benchmarks.load.client import Load
+from benchmarks.load.scheduling import give_way
 from benchmarks.load.spec import LoadResult, LoadSpec, read_requests
 
 
@@ -20,6 +21,7 @@ async def _run(spec: LoadSpec) -> LoadResult:
 
 def main() -> None:
     """Read one spec, print one result."""
+    give_way()
     text = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else sys.stdin.buffer.read()
     result = uvloop.run(_run(msgspec.json.decode(text, type=LoadSpec)))
     sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")

@@ -18,6 +18,7 @@ from typing import cast
 import msgspec
 import uvloop
 
+from benchmarks.load.scheduling import give_way
 from benchmarks.load.spec import percentile, read_requests
 
 _TICK_S = 0.001
@@ -283,6 +284,7 @@ class Surge:
 
 
 async def _main() -> None:
+    give_way()
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=SurgeSpec)
     requests = read_requests(Path(spec.requests))
     gc.collect()
