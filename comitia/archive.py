@@ -1,6 +1,7 @@
 """`comitia archive`: histories that outlive the server's retention, for the person on call and for compliance."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ app = typer.Typer(no_args_is_help=True, help="Histories that outlive the server'
 
 Cells = Annotated[list[str] | None, typer.Option("--cell", help="Only these cells, or `platform`. Repeatable.")]
 _FAILURES = (DomainError, LookupError, OSError, RuntimeError, ValidationError)
+_WAITING = "waiting"
 _ASKED_AT_ONCE = 1000
 _FORGOTTEN_WITHIN = timedelta(days=1)  # after the retention
 
@@ -86,6 +88,19 @@ def status(*, cell: Cells = None, data: DataFolder = STACK_FOLDER) -> None:
 
 
 @app.command()
+def missing(*, cell: Cells = None, data: DataFolder = STACK_FOLDER) -> None:
+    """Name each execution that has closed and is not archived, one JSON object a line.
+
+    `why` is `waiting` of what will be, and otherwise why it was left out for good.
+    """
+    try:
+        asyncio.run(_name_missing(settings_of(data, AUDIT), cell or ()))
+    except _FAILURES as error:
+        Console(soft_wrap=True, stderr=True).print(f"not all are named: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def verify(*, cell: Cells = None, data: DataFolder = STACK_FOLDER) -> None:
     """Read every file of the archive and compare it with what was written; exit 1 and name those that differ."""
     console = Console(soft_wrap=True)
@@ -125,24 +140,61 @@ async def status_of(cell: str, closed: ClosedHistories, archive: ArchiveNotes) -
     Raises:
         DomainError: `workflows_unavailable`, `audit_log_unavailable`.
     """
-    retention, now = await closed.retention(), datetime.now(UTC)
-    waiting, oldest = 0, now
-    async for some in _by_many(closed.closed(now - retention - _FORGOTTEN_WITHIN, now)):
-        missing = await archive.missing(some)
-        waiting += len(missing)
-        oldest = min([oldest, *(each.closed_at for each in missing)])
-    return ArchiveStatus(cell, await archive.counts(), waiting, oldest if waiting else None, retention, now)
+    now, waiting = datetime.now(UTC), 0
+    oldest = now
+    async for each in waiting_for(closed, archive, now):
+        waiting += 1
+        oldest = min(oldest, each.closed_at)
+    counts, retention = await archive.counts(), await closed.retention()
+    return ArchiveStatus(cell, counts, waiting, oldest if waiting else None, retention, now)
+
+
+async def waiting_for(
+    closed: ClosedHistories, archive: ArchiveNotes, until: datetime
+) -> AsyncIterator[ClosedExecution]:
+    """Return every execution that had closed by an instant, that the server still lists, and of which nothing is noted.
+
+    Raises:
+        DomainError: `workflows_unavailable`, `audit_log_unavailable`.
+    """
+    since = until - await closed.retention() - _FORGOTTEN_WITHIN
+    async for some in _by_many(closed.closed(since, until)):
+        for each in await archive.missing(some):
+            yield each
 
 
 async def _statuses(settings: Settings, cells: Sequence[str]) -> list[ArchiveStatus]:
+    return [await status_of(*each) async for each in _archives(settings, cells)]
+
+
+async def _name_missing(settings: Settings, cells: Sequence[str]) -> None:
+    async for cell, closed, archive in _archives(settings, cells):
+        async for each in archive.left_out():
+            _name(cell, each.execution, each.why)
+        async for execution in waiting_for(closed, archive, datetime.now(UTC)):
+            _name(cell, execution, _WAITING)
+
+
+def _name(cell: str, execution: ClosedExecution, why: str) -> None:
+    named = {
+        "cell": cell,
+        "workflowId": execution.workflow_id,
+        "runId": execution.run_id,
+        "type": execution.workflow_type,
+        "closedAt": execution.closed_at.isoformat(),
+        "why": why,
+    }
+    typer.echo(json.dumps(named))
+
+
+async def _archives(
+    settings: Settings, cells: Sequence[str]
+) -> AsyncIterator[tuple[str, ClosedHistories, PostgresArchive]]:
     codec = EncryptionCodec(open_keys(settings), IN_FLIGHT)  # opens nothing
-    found = []
     for cell in _chosen(settings, cells):
         async with _archive(settings, cell) as archive:
             temporal = await connect(archive_addresses(settings, cell)[1], codec)
-            closed = TemporalClosedHistories(temporal, never=never_archived(cell))
-            found.append(await status_of(cell, closed, archive))
-    return found
+            yield cell, TemporalClosedHistories(temporal, never=never_archived(cell)), archive
 
 
 async def _verify(settings: Settings, cells: Sequence[str]) -> tuple[int, list[str]]:

@@ -59,6 +59,11 @@ WHERE {_IN_PERIOD} AND object IS NOT DISTINCT FROM $4::text ORDER BY first_byte,
 _OBJECTS: Final = """
 SELECT object, sha256, size_bytes FROM audit.archive_object WHERE object > $1 ORDER BY object LIMIT 500
 """
+_EXECUTION: Final = ("workflow_id", "run_id", "workflow_type", "started_at", "closed_at")
+_LEFT_OUT: Final = f"""
+SELECT {", ".join(_EXECUTION)}, left_out FROM audit.archived_history
+WHERE object IS NULL AND (workflow_id, run_id) > ($1, $2) ORDER BY workflow_id, run_id LIMIT 500
+"""  # noqa: S608
 
 
 class PostgresArchive:
@@ -115,6 +120,19 @@ class PostgresArchive:
                 rows = await self._pool.fetch(_OF_FILE, since, until, workflow_type, file["object"])
             for row in rows:
                 yield _place(row)
+
+    async def left_out(self) -> AsyncIterator[LeftOut]:
+        """Return every execution that is not archived and will not be; its size is not known any more."""
+        last = ("", "")
+        while True:
+            with _unavailable():
+                rows = await self._pool.fetch(_LEFT_OUT, *last)
+            for row in rows:
+                execution = ClosedExecution(**{name: row[name] for name in _EXECUTION}, size_bytes=0)
+                yield LeftOut(execution=execution, why=row["left_out"])
+            if not rows:
+                return
+            last = rows[-1]["workflow_id"], rows[-1]["run_id"]
 
     async def objects(self) -> AsyncIterator[StoredObject]:
         """Return every file of the archive, with the digest that it had when it was noted."""

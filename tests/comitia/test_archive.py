@@ -12,6 +12,7 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from structlog.testing import capture_logs
+from temporalio.client import Client
 from typer.testing import CliRunner
 
 from comitia.archive import ArchiveStatus, archive_addresses, status_of
@@ -20,6 +21,7 @@ from comitia.stack.state import StackState
 from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts
 from domain.audit import CATALOGUE_LOG
 from domain.contracts.archive import ArchiveHistoriesInput
+from domain.history_packs import READABLE
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
 from integrations.settings import Environment, Settings
@@ -101,6 +103,31 @@ async def test_a_process_is_archived_and_replayed_from_there(
     code, from_archive = await command(world, "replay", *period, "--from-archive")
     (line,) = (json.loads(line) for line in from_archive.splitlines())
     assert (code, line["verdict"], line["why"]) == (1, "cannot", "archive_contradicted")
+
+
+async def test_what_is_not_archived_is_named_and_why(world: ArchiveWorld, settings_for: SettingsFor) -> None:
+    address = settings_for().cells[CELL].temporal
+    bare = await Client.connect(f"{address.host}:{address.port}", namespace=address.namespace)
+    (good,), (bad,) = await world.pay(1), await world.pay(1, client=bare)
+
+    async def missing() -> dict[str, dict[str, str]]:
+        code, said = await command(world, "archive", "missing", "--cell", CELL)
+        assert code == 0
+        told = [json.loads(line) for line in said.splitlines()]
+        assert {each["cell"] for each in told} == {CELL}
+        return {each["workflowId"]: each for each in told if world.token in each["workflowId"]}
+
+    before = await missing()
+    assert {name: each["why"] for name, each in before.items()} == {
+        good.workflow_id: "waiting",
+        bad.workflow_id: "waiting",
+    }
+    assert await world.archived() == 1
+    after = await missing()
+    assert after == {bad.workflow_id: before[bad.workflow_id] | {"why": READABLE}}
+    assert (after[bad.workflow_id]["runId"], after[bad.workflow_id]["type"]) == (bad.run_id, bad.workflow_type)
+    code, said = await command(world, "archive", "missing", "--cell", "nowhere")
+    assert (code, said) == (1, "")
 
 
 async def test_the_status_is_said_of_every_cell(world: ArchiveWorld) -> None:
