@@ -2,6 +2,10 @@
 
 Every field of every contract stands here; what does not is shown to nobody. A field that holds other contracts is
 `plain` where they are looked into field by field, and anything else where they are not.
+
+What is made of a field is no more open than it. So the reasons of a login's verdict are personal: they name what speaks
+against a device and where somebody was, and support goes by the counts beside them. The reasons of a registration are
+plain, with all that they name, the cell of another account too: its person is told them, and asks support about them.
 """
 
 from collections.abc import Mapping
@@ -115,7 +119,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
         "account_attempts_per_hour network_attempts_per_minute failures_per_hour leak",
         personal="sightings device_reasons travel_kmh",
     ),
-    "LoginVerdict": fields(plain="decision score_permille reasons policy_version"),
+    "LoginVerdict": fields(plain="decision score_permille policy_version", personal="reasons"),
     "FeatureValue": fields(plain="feature level", hidden="hashes"),
     "FeatureCount": fields(plain="feature level", personal="mine everyone"),
     "AssessLoginInput": fields(
@@ -125,8 +129,8 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     ),
     "LookAtDeviceInput": fields(plain="voter_id policy_version attempt_id", hidden="device_event_id nonce network"),
     "SeenDevice": fields(
-        plain="absent refused known score_permille reasons",
-        personal="counts travel_kmh flags",
+        plain="absent refused known score_permille",
+        personal="reasons counts travel_kmh flags",
         hidden="device values place",
     ),
     "RedeemChallengeInput": fields(plain="attempt_id", hidden="challenge_token nonce"),
@@ -195,14 +199,14 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
         personal="risk_labels same_face age_class",
         hidden="documents",
     ),
-    "ClaimDocumentInput": fields(plain="claim_cell voter_id", personal="person_id home_cell", hidden="document"),
-    "ClaimedDocument": fields(plain="state", personal="person_id home_cell"),
+    "ClaimDocumentInput": fields(plain="claim_cell voter_id home_cell", personal="person_id", hidden="document"),
+    "ClaimedDocument": fields(plain="state home_cell", personal="person_id"),
     "VerifyIdentityInput": fields(
         plain="registration_id voter_id cell cells rules case_no revision replaces recheck local_first"
     ),
     "VerifiedIdentity": fields(plain="decision reasons reference revision", personal="staff_reasons person_id"),
     # rejudging
-    "JudgedOutcome": fields(plain="decision reasons score_permille"),
+    "JudgedOutcome": fields(plain="decision score_permille", personal="reasons"),
     "RejudgedDecision": fields(plain="subject verdict at policy_version before after why"),
     "OutcomeChange": fields(plain="before after count"),
     "RejudgedCounts": fields(plain="same different cannot changes"),

@@ -1,20 +1,32 @@
 """What a role does not see is not there, whatever is in it; and every field of every contract is decided on."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from domain.accounts import ClaimState
 from domain.contracts.base import Contract
-from domain.contracts.login import AssessLoginInput
-from domain.contracts.registration import CaseFinding, NoteStageInput, VerifiedIdentity
+from domain.contracts.login import (
+    AssessLoginInput,
+    ChallengeOutcome,
+    LoginSight,
+    PastLogins,
+    RedeemedChallenge,
+    SeenDevice,
+)
+from domain.contracts.registration import CaseFinding, ClaimedDocument, NoteStageInput, VerifiedIdentity
+from domain.contracts.rejudging import JudgedOutcome
 from domain.contracts.voting import RecordedVotes, RecordVotesInput
 from domain.field_classes import FIELD_CLASSES, FieldClass
+from domain.login_risk import CURRENT_LOGIN_POLICY
+from domain.logins import judged
 from domain.masking import MASK, masked, masked_contact, masked_mail, masked_phone
 from domain.tokens import Role
 from tests.contracts.models import contract_models, example_of
-from tests.masking_walk import SEEN, texts, values
+from tests.masking_walk import SEEN, texts, told_elsewhere, values
 
 MODELS = contract_models()
 
@@ -62,6 +74,41 @@ def test_a_role_sees_no_field_that_is_not_its_own(name: str) -> None:
         permitted = {text for is_hidden, text in texts(contract, seen) if not is_hidden}
         for is_hidden, text in texts(contract, seen):
             assert not is_hidden or text in permitted or json.dumps(text) not in written, role
+
+
+def test_what_speaks_against_a_device_is_told_to_support_in_no_field() -> None:
+    example_login = example(AssessLoginInput.__name__)
+    assert isinstance(example_login, AssessLoginInput)
+    seen = SeenDevice(score_permille=900, reasons=("tor", "bot"), flags=("tor", "bot"), travel_kmh=9_000)
+    past = PastLogins(
+        my_logins=9,
+        all_logins=99,
+        counts=(),
+        account_attempts_per_hour=0,
+        network_attempts_per_minute=0,
+        failures_per_hour=0,
+    )
+    sight = LoginSight(device=seen, challenge=RedeemedChallenge(outcome=ChallengeOutcome.PASSED), past=past)
+    login = judged(example_login, sight, CURRENT_LOGIN_POLICY, datetime(2026, 5, 7, tzinfo=UTC))
+    again = JudgedOutcome(decision=login.verdict.decision.value, reasons=login.verdict.reasons)
+    assert {"tor", "bot", "impossible_travel"} <= set(again.reasons)
+    history = [sight, login, login.signals, login.verdict, again]
+    shown = json.dumps([masked(each, {Role.SUPPORT}) for each in history])
+    assert not [word for word in ("tor", "bot", "impossible_travel") if f'"{word}"' in shown]
+    assert not told_elsewhere(history, Role.SUPPORT)
+    assert masked(login.verdict, {Role.SUPPORT})["decision"] == login.verdict.decision.value
+    assert masked(login.verdict, {Role.COMPLIANCE})["reasons"] == list(login.verdict.reasons)
+
+
+def test_support_reads_what_a_refused_person_is_told() -> None:
+    told = ("registered_elsewhere", "home_cell:us")
+    history = [
+        ClaimedDocument(state=ClaimState.ELSEWHERE, person_id="p_somebody", home_cell="us"),
+        VerifiedIdentity(decision="refused", reasons=told),
+    ]
+    assert not told_elsewhere(history, Role.SUPPORT)
+    assert masked(history[0], {Role.SUPPORT}) == {"state": "elsewhere", "person_id": MASK, "home_cell": "us"}
+    assert masked(history[1], {Role.SUPPORT})["reasons"] == list(told)
 
 
 def test_two_roles_see_what_either_sees() -> None:

@@ -16,7 +16,7 @@ from domain.tokens import Role
 from integrations.temporal.events import said_of
 from integrations.temporal.standings import code_of
 from integrations.temporal.steps import StepReader
-from tests.masking_walk import SEEN, texts
+from tests.masking_walk import SEEN, texts, told_elsewhere
 from workflows.signatures import all_signatures
 
 STORED = {path.stem: path for path in (Path(__file__).parents[2] / "replay" / "histories").glob("*.json")}
@@ -112,6 +112,7 @@ def test_every_stored_history_is_read_and_hides_what_it_must(name: str) -> None:
         told = [found for contract in contracts for found in texts(contract, SEEN[role])]
         permitted = {text for is_hidden, text in told if not is_hidden}
         assert not [text for is_hidden, text in told if is_hidden and text not in permitted and text in shown], role
+        assert not told_elsewhere(contracts, role), role
         json.dumps(words)
         assert not NOBODYS & set(keys(words)), role
         if role is Role.SUPPORT:
