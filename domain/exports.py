@@ -3,7 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from domain.contracts.exports import ExportFormat, ExportRequest, ExportSnapshot
 from domain.contracts.surveys import Survey
@@ -23,7 +25,12 @@ COLUMNS = (
     "option",
     "votes",
 )
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - some read the wide ones too
+_FORMULA: Final = "=+@＝＋－＠-"  # noqa: RUF001 - some spreadsheets read the wide ones too
+# A spreadsheet may take another separator than ours, so a cell may begin inside of a text: behind any separator that is
+# in use, and space and quotes that are dropped there. Behind a space a sign alone begins none, as in "soup - hot".
+_CELL_BEGIN: Final = re.compile(
+    rf"""^(?=[\t\r\n])|(?:^|[;,|:]|[^\S ])[\s"]*(?=[{_FORMULA}])|[ ]"*(?=[{_FORMULA}](?![ ]))"""
+)
 
 
 def export_filter(request: ExportRequest) -> Filter:
@@ -81,8 +88,8 @@ def _csv_pieces(survey: Survey, totals: MergedTotals, regions: list[str], reques
         responses = str(totals.counts.get((region, BALLOTS), 0))
         yield _lines(
             (
-                *(survey.id, as_of, missing, _inert(region), responses, question.id, _inert(question.title)),
-                *(option.id, _inert(option.text), str(totals.counts.get((region, option.id), 0))),
+                *(survey.id, as_of, missing, region, responses, question.id, question.title),
+                *(option.id, option.text, str(totals.counts.get((region, option.id), 0))),
             )
             for question in survey.questions
             for option in question.options
@@ -102,12 +109,12 @@ def _json_pieces(survey: Survey, totals: MergedTotals, regions: list[str], reque
     yield b"]}\n"
 
 
-def _lines(rows: object) -> bytes:
+def _lines(rows: Iterable[Iterable[str]]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)  # type: ignore[arg-type]
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([_inert(cell) for cell in row] for row in rows)
     return text.getvalue().encode()
 
 
 def _inert(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula (OWASP, CSV injection)."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    """Return a text of which no cell is a formula, whatever separates the cells (OWASP, CSV injection)."""
+    return _CELL_BEGIN.sub(r"\g<0>'", text)

@@ -1,9 +1,13 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain.contracts.exports import ExportFormat, ExportRequest, ExportSnapshot
 from domain.contracts.surveys import Option, Question, Survey
@@ -75,6 +79,70 @@ def test_no_text_is_a_formula_in_any_spreadsheet(start: str) -> None:
     snapshot = snapshot_of(survey, MergedTotals(positions={}, counts={}))
     (row,) = rows(b"".join(export_pieces(snapshot, request(ExportFormat.CSV))).decode())
     assert (row["region"], row["question"], row["option"]) == (f"'{region}", f"'{text}", f"'{text}")
+
+
+# What a reader may be set to: a separator, and what of quotes and of space it heeds.
+READERS: list[dict[str, Any]] = [
+    {"delimiter": delimiter, "quoting": quoting, "doublequote": doubled, "skipinitialspace": skipped}
+    for delimiter in ";\t,|: "
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
+    for doubled in (True, False)
+    for skipped in (True, False)
+]
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]\s*[^\s]")  # noqa: RUF001
+
+
+def cells(text: str) -> set[str]:
+    """Return every cell that some reader finds in a text."""
+    return {
+        cell for reading in READERS for row in csv.reader(text.splitlines(keepends=True), **reading) for cell in row
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Soup;=1+1",
+        "Soup,=1+1",
+        "Soup\t=1+1",
+        "Soup\n=1+1",
+        "Soup\r@SUM(1)",
+        "Soup|+1",
+        "Soup:-1+1",
+        "Soup =1+1",
+        "Soup; \t= 1+1",
+        'Soup;"=1+1"',
+        'Soup\n"=1+1";',
+        'Soup;""=1+1',
+        'Soup "=1+1"',
+        'Soup;"',
+        "Soup;",
+        "Soup;＝1",  # noqa: RUF001
+    ],
+)
+def test_no_cell_is_a_formula_whatever_the_separator(text: str) -> None:
+    assert [cell for cell in cells(of_texts(text)) if FORMULA.match(cell)] == []
+
+
+@given(st.text(alphabet="a1;,|:\t\n\r \"'=+-@", max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_no_text_makes_a_formula_of_a_cell(text: str) -> None:
+    assert [cell for cell in cells(of_texts(text)) if FORMULA.match(cell)] == []
+
+
+def of_texts(text: str) -> str:
+    """Return the file of a survey whose texts are all this."""
+    option = SURVEY.questions[0].options[0].model_copy(update={"text": text})
+    question = SURVEY.questions[0].model_copy(update={"title": text, "options": (option, option)})
+    survey = SURVEY.model_copy(update={"questions": (question,), "regions": (text,)})
+    snapshot = snapshot_of(survey, MergedTotals(positions={}, counts={}))
+    return b"".join(export_pieces(snapshot, request(ExportFormat.CSV))).decode()
+
+
+@pytest.mark.parametrize("text", ["Soup - hot", "C++", "e-mail", "(+5 %)", "12:00-13:00", "1=1", "a@b.example"])
+def test_signs_that_begin_no_cell_stay_as_they_are(text: str) -> None:
+    (row, _) = rows(of_texts(text))
+    assert (row["region"], row["question"], row["option"]) == (text, text, text)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ async def test_a_worker_killed_after_any_step_leaves_one_file(world: World, step
         assert file is not None
     (content,) = world.files()
     assert len(content) == file.stored.size_bytes
-    assert b"UK,2," in content  # the totals of the first try, and their instant, whichever try wrote the file
+    assert b'"UK","2",' in content  # the totals of the first try, and their instant, whichever try wrote the file
     assert file.as_of == FIRST + timedelta(seconds=2)
     assert world.registered == {world.export_id}
     assert set(world.completed) == {file}
