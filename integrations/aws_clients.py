@@ -4,6 +4,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from integrations.vendor_settings import AwsSettings
 
@@ -29,3 +30,8 @@ def aws_client(service: str, settings: AwsSettings, *, read_timeout_s: float, tr
             retries={"mode": "standard", "total_max_attempts": tries},
         ),
     )
+
+
+def code_of(error: ClientError) -> str:
+    """Return the code of a refusal, such as `AccessDenied`; at most 80 characters."""
+    return str(error.response.get("Error", {}).get("Code", "no code"))[:80]

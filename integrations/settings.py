@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     keys_bucket: BucketSettings | None = None
     keys_folder: Path | None = None
     objects_folder: Path | None = None
+    # Of certificates, published ballots and exports; without it, they are in the folder of objects
+    files_bucket: BucketSettings | None = None
     # Of audit logs and archived histories; without it, they are in the folder of objects
     audit_bucket: S3Settings | None = None
 

@@ -15,7 +15,7 @@ from activities.draining import ClosingCell, DrainActivities
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import CERTIFICATE, KEK_BALLOT
 from integrations.keys.signing import CertificateKeys
-from integrations.objects.file_store import FileObjectStore
+from integrations.objects.files import open_files
 from integrations.platform import CERTIFICATION_DEPLOYMENT, CERTIFICATION_QUEUE, IN_FLIGHT, cell_pools
 from integrations.postgres.closing_ledger import PostgresClosingLedger
 from integrations.postgres.recount import RecountLedger
@@ -42,8 +42,9 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     A cell that is away delays the certificates of its surveys, and nothing else.
     """
-    if settings.objects_folder is None or settings.platform_temporal is None:
-        raise LookupError("COMITIA_OBJECTS_FOLDER and COMITIA_PLATFORM_TEMPORAL are not both set")
+    if settings.platform_temporal is None:
+        raise LookupError("COMITIA_PLATFORM_TEMPORAL is not set")
+    objects = open_files(settings)
     keys = open_keys(settings, KEK_BALLOT, CERTIFICATE, IN_FLIGHT)
     codec = EncryptionCodec(keys, IN_FLIGHT)
     await codec.refresh()
@@ -56,7 +57,6 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         closing[cell] = ClosingCell(PostgresClosingLedger(pools[cell]), TemporalBatchExecutions(client, cell))
 
     await reach_cells(settings.cells, open_cell, lifetime)
-    objects = FileObjectStore(settings.objects_folder)
     ledgers = {
         cell: RecountLedger(
             await open_reader(

@@ -20,7 +20,7 @@ from integrations.kafka.survey_changes import SurveyChangeProducer
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HASH_KEYS, KEY_ENCRYPTION_KEYS, SHORT_LIVED_KEYS, generate, manage
 from integrations.keys.wrapping import KeyNames
-from integrations.objects.file_store import FileObjectStore
+from integrations.objects.files import open_files
 from integrations.platform import (
     DEPLOYMENT,
     EXPORTS_QUEUE,
@@ -61,9 +61,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     A cell that is away delays what is meant for it, and nothing else: its database is asked for when it is needed.
     """
-    objects_folder = settings.objects_folder
-    if objects_folder is None:
-        raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
+    objects = open_files(settings)
     keys = open_keys(
         settings,
         *(permission(purpose) for permission in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
@@ -92,9 +90,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
                 *closing.all(),
             ],
         ),
-        _exports_worker(
-            clients.temporal, release, ExportActivities(catalogue, exports, results, FileObjectStore(objects_folder))
-        ),
+        _exports_worker(clients.temporal, release, ExportActivities(catalogue, exports, results, objects)),
         _keys_worker(
             clients.temporal,
             release,

@@ -29,7 +29,7 @@ from integrations.keys.purposes import ACCESS_TOKEN, AUDIT_LOG, CERTIFICATE, LIM
 from integrations.keys.purposes import CONSOLE as CONSOLE_KEY
 from integrations.keys.signing import VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
-from integrations.objects.file_store import FileObjectStore
+from integrations.objects.files import open_files
 from integrations.platform import IN_FLIGHT, cell_pools, open_platform
 from integrations.postgres.api_clients import ApiClients
 from integrations.postgres.catalogue import PostgresCatalogue
@@ -49,9 +49,7 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
-    objects_folder = settings.objects_folder
-    if objects_folder is None:
-        raise LookupError("COMITIA_OBJECTS_FOLDER is not set")
+    objects = open_files(settings)
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     public_keys = map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE, AUDIT_LOG))
     keys = open_keys(settings, *public_keys, IN_FLIGHT, LIMITS, CONSOLE_KEY, LOOKUP)
@@ -82,7 +80,6 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     )
     telemetry.readiness.add("catalogue", lambda: clients.catalogue.fetchval("SELECT true"))
     telemetry.readiness.add("workflows", clients.temporal.service_client.check_health)
-    objects = FileObjectStore(objects_folder)
     parts = ConsoleParts(keys, KeyedLookupHashes(keys), staff_pools, limits, metrics, used)
     site = Site(public_url, BASE, settings.console_links, SessionKind.SURVEYS)
     console = await open_console(settings, site, TEMPLATES, parts, lifetime)

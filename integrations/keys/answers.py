@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from domain.errors import DomainError, ErrorCode
+from integrations.aws_clients import code_of
 
 # What the driver, or who reads from its answer, comes upon in JSON or XML of another form
 _SENSELESS = (ValueError, LookupError, AttributeError, TypeError)
@@ -21,8 +22,3 @@ def answering(who: str) -> Iterator[None]:
         raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"{who}: {code_of(error)}") from error
     except (BotoCoreError, ResponseParserError, *_SENSELESS) as error:
         raise DomainError(ErrorCode.KEY_UNAVAILABLE, f"{who}: {type(error).__name__}") from error
-
-
-def code_of(error: ClientError) -> str:
-    """Return the code of a refusal, such as `AccessDenied`; at most 80 characters."""
-    return str(error.response.get("Error", {}).get("Code", "no code"))[:80]

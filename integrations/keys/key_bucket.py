@@ -6,7 +6,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from domain.errors import DomainError, ErrorCode
-from integrations.keys.answers import answering, code_of
+from integrations.aws_clients import code_of
+from integrations.keys.answers import answering
 
 CONTENT_MAX = 6144  # bytes, the longest ciphertext that KMS takes
 _WHO = "the bucket of keys"

@@ -7,21 +7,20 @@ hides it; neither is looked at, so neither hides anything from whoever reads her
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from domain.contracts.exports import StoredObject
 from domain.errors import DomainError, ErrorCode
 from domain.pieces import joined
-from integrations.aws_clients import aws_client
+from integrations.aws_clients import aws_client, code_of
+from integrations.objects.s3_answers import IS_THERE, unavailable
 from integrations.vendor_settings import S3Settings
 
 CONTENT_MAX = 64 * 1024 * 1024  # bytes of a file: these are tiles and bundles
 _READ_TIMEOUT_S = 20.0
-_IS_THERE = "PreconditionFailed"
 _NOT_CONFIGURED = "ObjectLockConfigurationNotFoundError"
 
 
@@ -41,7 +40,7 @@ class S3LockedObjects:
             LookupError: it does not: what is written there could be taken away.
             DomainError: `objects_unavailable`, also where the bucket is not there.
         """
-        with _unavailable():
+        with unavailable():
             is_locking = await asyncio.to_thread(self._is_locking)
         if not is_locking:
             raise LookupError(f"the bucket {self._bucket} has no Object Lock")
@@ -55,7 +54,7 @@ class S3LockedObjects:
         content = await joined(pieces)
         if len(content) > CONTENT_MAX:
             raise ValueError(f"{len(content)} bytes are too many for {name}")
-        with _unavailable():
+        with unavailable():
             return await asyncio.to_thread(self._put, name, content)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
@@ -64,7 +63,7 @@ class S3LockedObjects:
         Raises:
             DomainError: `objects_unavailable`, also where it is not there.
         """
-        with _unavailable():
+        with unavailable():
             content = await asyncio.to_thread(self._read, name)
         yield content
 
@@ -74,14 +73,14 @@ class S3LockedObjects:
         Raises:
             DomainError: `objects_unavailable`.
         """
-        with _unavailable():
+        with unavailable():
             return sorted(await asyncio.to_thread(self._names, f"{folder}/"))
 
     def _is_locking(self) -> bool:
         try:
             answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
         except ClientError as error:
-            if error.response["Error"]["Code"] == _NOT_CONFIGURED:
+            if code_of(error) == _NOT_CONFIGURED:
                 return False
             raise
         return bool(answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled")
@@ -100,7 +99,7 @@ class S3LockedObjects:
             )
             written = answer.get("VersionId", "")
         except ClientError as error:
-            if error.response["Error"]["Code"] != _IS_THERE:
+            if code_of(error) != IS_THERE:
                 raise
         first = self._first(name)
         kept = content if written and first == written else self._get(name, first)
@@ -142,13 +141,3 @@ def open_s3(settings: S3Settings) -> S3LockedObjects:
     return S3LockedObjects(
         aws_client("s3", settings, read_timeout_s=_READ_TIMEOUT_S), settings.bucket, timedelta(days=settings.lock_days)
     )
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        raise DomainError(ErrorCode.OBJECTS_UNAVAILABLE, error.response["Error"]["Code"]) from error
-    except BotoCoreError as error:
-        raise DomainError(ErrorCode.OBJECTS_UNAVAILABLE, type(error).__name__) from error

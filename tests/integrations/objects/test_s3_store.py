@@ -11,30 +11,25 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import SecretStr
+from botocore.exceptions import ClientError
 from temporalio.testing import ActivityEnvironment
 
 from activities.audit_sealing import AuditSealingActivities
 from comitia.log_copy import LogFolder, copy_log
-from comitia.stack.built_tools import VERSITYGW, needed_tool
 from comitia.stack.ports import HOST, free_port
-from comitia.stack.process import ManagedProcess
 from domain.checkpoints import key_id
 from domain.contracts.audit import SealAuditLogInput
 from domain.errors import DomainError, ErrorCode
 from domain.log_verification import verify_log
-from integrations.aws_clients import aws_client
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import AUDIT_LOG
 from integrations.keys.signing import LogKeys, is_signed
 from integrations.objects.s3_store import S3LockedObjects, open_s3
 from integrations.vendor_settings import S3Settings
-from tests.built_tools import need_tools
+from tests.integrations.objects.conftest import ObjectServer
 from tests.workflows.test_seal_audit_log import Database, Watch
 
 NAME = "logs/eu/tile/0/x001/234"
-UP_WITHIN_S = 20
 
 
 @dataclass
@@ -44,45 +39,16 @@ class Gateway:
     settings: S3Settings
     store: S3LockedObjects
     other: Any
-    process: ManagedProcess
 
     async def did(self, call: str, **fields: Any) -> Any:
         return await asyncio.to_thread(getattr(self.other, call), Bucket=self.settings.bucket, **fields)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    need_tools(VERSITYGW)
-    folder: Path = tmp_path_factory.mktemp("objects")
-    for name in ("data", "versions"):
-        (folder / name).mkdir()
-    port, access, secret = free_port(()), "tests", secrets.token_hex(16)
-    command = (
-        str(needed_tool(VERSITYGW)),
-        *("--access", access, "--secret", secret, "--port", f"{HOST}:{port}", "--quiet"),
-        *("posix", "--versioning-dir", str(folder / "versions"), str(folder / "data")),
-    )
-    process = ManagedProcess("versitygw", command, folder / "versitygw.log")
-    await process.start()
-    settings = S3Settings(
-        endpoint_url=f"http://{HOST}:{port}",
-        bucket="audit",
-        access_key=SecretStr(access),
-        secret_key=SecretStr(secret),
-        lock_days=1,
-    )
-    client = aws_client("s3", settings, read_timeout_s=20.0)
-    try:
-        async with asyncio.timeout(UP_WITHIN_S):
-            while True:
-                try:
-                    await asyncio.to_thread(client.create_bucket, Bucket="audit", ObjectLockEnabledForBucket=True)
-                    break
-                except BotoCoreError:
-                    await asyncio.sleep(0.05)
-        yield Gateway(settings, open_s3(settings), client, process)
-    finally:
-        await process.stop()
+async def gateway(object_server: ObjectServer) -> Gateway:
+    await object_server.did("create_bucket", Bucket="audit", ObjectLockEnabledForBucket=True)
+    settings = S3Settings(**dict(object_server.settings), bucket="audit", lock_days=1)
+    return Gateway(settings, open_s3(settings), object_server.client)
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
