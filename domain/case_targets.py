@@ -9,6 +9,7 @@ from domain.recovery import LINK_LIFETIME
 from domain.registration import CONTACT, PROOFING
 from domain.registrations import RegistrationStage
 
+OPENING: Final = "opening"  # of a case that its provider has not taken up yet: its process has entered no stage
 _LATE = timedelta(hours=1)  # behind a time that ends by itself: an outage of an hour is waited out
 
 
@@ -20,6 +21,16 @@ class Target:
     within: timedelta
     stage: str = ""
 
+    @property
+    def since_it_began(self) -> bool:
+        """Whether a process has been where it is since it began; else its case says since when."""
+        return self.stage in {"", OPENING}
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        """The stages that such a process has noted, empty for one that has noted none; nothing where it may be any."""
+        return () if not self.stage else ("" if self.stage == OPENING else self.stage,)
+
 
 TARGETS: Final = (
     Target("SubmitVotes", timedelta(seconds=30)),  # an accepted vote waits for a ledger that is away
@@ -27,6 +38,7 @@ TARGETS: Final = (
     Target("RecoverAccount", LINK_LIFETIME + _LATE),
     Target("DeleteAccount", timedelta(hours=24)),  # a provider confirms an erasure within a day
     Target("RegisterVoter", CONTACT.expires_after + _LATE, RegistrationStage.CONTACT_PROOF),
+    Target("VerifyIdentity", timedelta(minutes=10), OPENING),  # until then the person can do nothing
     Target("VerifyIdentity", PROOFING.expires_after + _LATE, RegistrationStage.PROOFING),
     Target("VerifyIdentity", PROOFING.expires_after + _LATE, RegistrationStage.RETRY),
     Target("VerifyIdentity", timedelta(hours=48), RegistrationStage.REVIEW),  # two working days of the provider

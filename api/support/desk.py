@@ -150,7 +150,7 @@ class CaseDesk:
     async def _waiting(self, name: str, sought: Waiting, token: bytes, limit: int) -> tuple[Sequence[Case], bytes]:
         cell, before = self._cell(name), datetime.now(UTC) - sought.older_than
         found, following = await cell.standings.open_since(
-            sought.processes, sought.stage or "", before, limit, token, escalated=sought.escalated
+            sought.processes, sought.noted, before, limit, token, escalated=sought.escalated
         )
         rows = await cell.cases.every({address for address in map(case_of_workflow, found) if address is not None})
         waiting = [row for row in rows if sought.takes(row, before)]

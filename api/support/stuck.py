@@ -84,7 +84,7 @@ class StuckDesk:
 async def _late(cell: SupportCell, target: Target, limit: int, most: int) -> tuple[list[Stuck], bool]:
     """Return those that are late for longest, enough to tell whether there are more than `limit`."""
     before = datetime.now(UTC) - target.within
-    began, is_truncated = await cell.standings.every_open_since(target.process, target.stage, before, most)
+    began, is_truncated = await cell.standings.every_open_since(target.process, target.noted, before, most)
     addresses = {workflow_id: case_of_workflow(workflow_id) for workflow_id in began}
     since = await _since(cell, target, began, addresses)
     waiting = sorted((at, workflow_id) for workflow_id, at in since.items() if at <= before)
@@ -103,7 +103,7 @@ async def _since(
     cell: SupportCell, target: Target, began: Mapping[str, datetime], addresses: Mapping[str, CaseAddress | None]
 ) -> Mapping[str, datetime]:
     """Return since when each has been where it is; registrations that are at another stage are left out."""
-    if not target.stage:
+    if target.since_it_began:
         return began
     cases = {address.case_id: workflow_id for workflow_id, address in addresses.items() if address is not None}
     rows = await cell.cases.registrations(list(cases)) if cases else []

@@ -34,6 +34,14 @@ class Waiting:
             return (_PROCESSES.get(self.stage, _PROOFING),)
         return (*_OF_CASES, _PROOFING) if self.escalated else _OF_CASES
 
+    @property
+    def noted(self) -> Sequence[str]:
+        """What these processes have noted as their stage; nothing where that does not matter."""
+        if self.stage is None:
+            return ()
+        # A case that its provider has not taken up yet has noted none
+        return (self.stage, "") if self.stage is RegistrationStage.PROOFING else (self.stage,)
+
     def takes(self, case: Case, before: datetime) -> bool:
         """Tell whether a case, as the directory has it now, is one of them."""
         if self.stage is None:

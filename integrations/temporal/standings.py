@@ -1,7 +1,7 @@
 """How executions of one namespace stand now: described by id, or found by stage and age."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ class Standings:
     async def open_since(
         self,
         processes: Sequence[str],
-        stage: str,
+        stages: Collection[str],
         before: datetime,
         limit: int,
         token: bytes = b"",
@@ -51,13 +51,13 @@ class Standings:
     ) -> tuple[Sequence[str], bytes]:
         """Return workflow ids of open executions that began before an instant, and the token of the next page.
 
-        `stage` empty is any; `escalated` takes those alone that are marked so. The page holds `limit` at most, and may
+        No `stages` are any; an empty one takes those that have noted none yet. `escalated` takes those alone that are marked so. The page holds `limit` at most, and may
         be seconds behind.
 
         Raises:
             DomainError: `workflows_unavailable`, `malformed_request` for a token that is none.
         """
-        query = _open_before(processes, stage, before) + (" AND Escalated = true" if escalated else "")
+        query = _open_before(processes, stages, before) + (" AND Escalated = true" if escalated else "")
         pages = self._client.list_workflows(query, page_size=limit, next_page_token=token or None, rpc_timeout=_TIMEOUT)
         try:
             await pages.fetch_next_page()
@@ -68,7 +68,7 @@ class Standings:
         return [found.id for found in pages.current_page or ()], pages.next_page_token or b""
 
     async def every_open_since(
-        self, process: str, stage: str, before: datetime, most: int
+        self, process: str, stages: Collection[str], before: datetime, most: int
     ) -> tuple[dict[str, datetime], bool]:
         """Return when each of the same executions began, of no more than `most`, and whether there are more.
 
@@ -77,7 +77,7 @@ class Standings:
         Raises:
             DomainError: `workflows_unavailable`.
         """
-        query, began = _open_before((process,), stage, before), dict[str, datetime]()
+        query, began = _open_before((process,), stages, before), dict[str, datetime]()
         pages = self._client.list_workflows(query, page_size=min(most, _PAGE), rpc_timeout=_TIMEOUT)
         try:
             async for found in pages:
@@ -100,9 +100,10 @@ class Standings:
         return [standing for standing in found if standing is not None]
 
 
-def _open_before(processes: Sequence[str], stage: str, before: datetime) -> str:
+def _open_before(processes: Sequence[str], stages: Collection[str], before: datetime) -> str:
     types = ", ".join(f"'{process}'" for process in processes)
-    of_stage = f" AND ProcessStage = '{stage}'" if stage else ""
+    any_of = " OR ".join(f"ProcessStage = '{stage}'" if stage else "ProcessStage IS NULL" for stage in stages)
+    of_stage = f" AND ({any_of})" if any_of else ""
     began = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return f"WorkflowType IN ({types}) AND ExecutionStatus = 'Running' AND StartTime < '{began}'{of_stage}"
 

@@ -9,7 +9,7 @@ from api.support.bodies import StuckPage
 from api.support.cells import SupportCell
 from api.support.stuck import StuckDesk
 from api.support.waiting import Waiting
-from domain.case_targets import Target
+from domain.case_targets import OPENING, Target
 from domain.cases import Case, CaseKind, Standing
 from domain.ids import new_registration_id, verify_identity_workflow_id
 from domain.registrations import RegistrationStage
@@ -78,6 +78,16 @@ async def test_those_come_first_that_are_late_for_longest_against_their_own_targ
     assert [each.case.case_id for each in page.found if each.case is not None] == [long, barely]
     first = await desk(cell, REVIEW, PROOFING).look(1)
     assert ([each.case.case_id for each in first.found if each.case is not None], first.has_more) == ([long], True)
+
+
+async def test_a_case_that_no_provider_has_taken_up_is_late_by_its_age() -> None:
+    cell = Cell()
+    case_id = cell.at("proofing", 1)
+    late = await desk(cell, Target("VerifyIdentity", 2 * HOUR, OPENING)).look(10)
+    (stuck,) = StuckPage.of(late).stuck
+    assert (stuck.case_id, stuck.stage, stuck.since) == (case_id, "opening", NOW - timedelta(days=30))
+    assert Waiting(RegistrationStage.PROOFING).noted == ("proofing", "")
+    assert (Waiting(RegistrationStage.REVIEW).noted, Waiting().noted) == (("review",), ())
 
 
 def test_a_registration_waits_by_the_time_at_its_stage_and_any_other_case_by_its_age() -> None:

@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from api.support.stuck import StuckDesk
 from domain.accounts import LookupKind
+from domain.case_targets import OPENING, Target
 from domain.errors import ErrorCode
 from domain.ids import (
     new_deletion_id,
@@ -21,9 +23,9 @@ from integrations.identity_cell import KEYS
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.opening import open_keys
 from tests.answers import code_of
-from tests.api.auth.registration_town import Town
+from tests.api.auth.registration_town import CELLS, Town
 from tests.api.support.staff_desk import StaffDesk, staff_desk
-from tests.api.support.support_world import Support, eventually
+from tests.api.support.support_world import Support, eventually, support_cells
 from tests.api.support.test_acting import at_provider
 from tests.conftest import OwnerPool
 from tests.integrations.postgres.account_rows import make_account
@@ -137,6 +139,48 @@ async def test_a_case_says_what_the_processes_that_it_started_try_in_vain(town: 
             assert began[-1] < pending["againAt"]
     finally:
         await town.vendor.delete("/sumsub/_control/faults")
+
+
+async def test_a_registration_that_its_provider_does_not_take_up_is_listed_as_waiting_and_as_late(
+    town: Town, support: Support
+) -> None:
+    mail, late_at_once = f"{secrets.token_hex(4)}@example.org", Target("VerifyIdentity", timedelta(0), OPENING)
+    fault = {"kind": "status", "status": 500, "count": 1000, "method": "POST", "path": "applicants"}
+    assert (await town.vendor.post("/sumsub/_control/faults", json=fault)).is_success
+    try:
+        registration: str = (await town.begin(mail=mail)).json()["registrationId"]
+        await town.prove(registration, mail)
+        await town.at(registration, "proofing")
+
+        async def look(params: dict[str, str]) -> Any:
+            return await support.found("cases", **params)
+
+        case = await eventually(partial(listed, look, registration, stage="proofing"))
+        assert (case["kind"], case["stage"]) == ("registration", "proofing")
+        assert await listed(look, registration, stage="review") is None
+
+        async def late() -> Any:
+            found = await StuckDesk(CELLS, support_cells(town), [late_at_once]).look(100)
+            mine = [each for each in found.found if each.case is not None and each.case.case_id == registration]
+            return mine if mine and mine[0].standing.pending and mine[0].standing.pending[0].attempts > 1 else None
+
+        (stuck,) = await eventually(late)
+        (pending,) = stuck.standing.pending
+        assert (stuck.standing.process, pending.name, pending.code) == (
+            "VerifyIdentity",
+            "open_case",
+            ErrorCode.PROOFING_UNAVAILABLE,
+        )
+    finally:
+        await town.vendor.delete("/sumsub/_control/faults")
+
+    async def is_taken_up() -> bool:
+        found = await StuckDesk(CELLS, support_cells(town), [late_at_once]).look(100)
+        return registration not in {each.case.case_id for each in found.found if each.case is not None}
+
+    await town.at_provider(registration)
+    await eventually(is_taken_up)
+    assert await eventually(partial(listed, look, registration, stage="proofing"))
 
 
 async def test_somebody_is_found_by_the_telephone_number_that_is_theirs(town: Town, support: Support) -> None:
