@@ -4,12 +4,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from domain.account_ends import DeletionStage
-from domain.audit import AuditKind
 from domain.cases import CaseKind
 from domain.certificates import canonical_json
 from domain.checkpoints import IsSigned, Keys, NoCheckpointError, open_checkpoint, read_verifier_keys
@@ -23,13 +21,12 @@ from domain.evidence_bundles import (
     SIGNATURE,
     TIMELINE,
     Json,
-    digest_of,
     signed_bytes,
 )
 from domain.history_events import last_event_of
 from domain.log_proofs import EntryProof, read_proof, verify_entry
 from domain.receipts import verify_receipt
-from domain.registrations import ENDED
+from domain.sealed_decisions import SealedEntry, compare_with_entries
 from domain.stored_zip import NotStoredZipError, read_zip
 from domain.verification import Check, UnreadableError, read_keys
 
@@ -253,19 +250,14 @@ def _of_case(opened: _Opened) -> str:
 
 
 def _decided(opened: _Opened) -> str:
-    """Compare the decision with the entry that was written in its transaction."""
+    """Compare the decision with the entries that were written in its transactions."""
     record = json.loads(opened.files[DECISION])["record"]
     if record is None:
         return "no record is kept: the entries and histories alone say what was decided"
     if _of(opened).kind == CaseKind.SUBMISSION:
         return "of a vote the receipt says it"
-    rule = _RULES[CaseKind(_of(opened).kind)]
-    body = next((body for entry, body in opened.entries if entry.kind == rule.entry), None)
-    if body is None:
-        _require(not rule.is_over(record), f"no entry {rule.entry}")
-        return f"it has not come to an end: no entry {rule.entry}"
-    _require(rule.is_said(record, body), f"another one than that of the entry {rule.entry}")
-    return f"the entry {rule.entry} says the same"
+    sealed = [SealedEntry(entry.kind, body) for entry, body in opened.entries]
+    return compare_with_entries(CaseKind(_of(opened).kind), record, sealed)
 
 
 def _state(opened: _Opened) -> str:
@@ -295,38 +287,3 @@ def _receipt(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
     is_said = said == (own["survey"], own["region"], found["entry"]["body"]["batch"])
     _require(is_said and found["cell"] == _of(opened).cell, "the receipt says something else than the record")
     return f"in {own['survey']}, one of {found['size']} of its batch"
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Which entry goes with a record, whether the record has to have one, and whether the two say the same."""
-
-    entry: str
-    is_over: Callable[[Json], bool]
-    is_said: Callable[[Json, Json], bool]
-
-
-def _is_login(record: Json, body: Json) -> bool:
-    judged = record["judged"]
-    says: tuple[Any, Any] = body["after"], body["facts"]["policyVersion"]
-    return says == (digest_of(judged).hex(), judged["verdict"]["policy_version"])
-
-
-def _is_registration(record: Json, body: Json) -> bool:
-    says: tuple[Any, Any] = body["outcome"], body["facts"]["caseNo"]
-    return says == (record["stage"], record["caseNo"])
-
-
-def _is_deletion(record: Json, body: Json) -> bool:
-    return all(body["facts"][name] == record[name] for name in ("casesErased", "credentialsRemoved"))
-
-
-_RULES: Final[Mapping[CaseKind, _Rule]] = {
-    CaseKind.LOGIN: _Rule(AuditKind.LOGIN_DECIDED.value, lambda _: True, _is_login),
-    CaseKind.REGISTRATION: _Rule(
-        AuditKind.REGISTRATION_ENDED.value, lambda record: record["stage"] in ENDED, _is_registration
-    ),
-    CaseKind.DELETION: _Rule(
-        AuditKind.ACCOUNT_DELETED.value, lambda record: record["stage"] == DeletionStage.COMPLETED, _is_deletion
-    ),
-}

@@ -202,6 +202,36 @@ def test_each_kind_of_case_has_its_entry(case: str, record: Any, entry: Any, *, 
     assert failing(signed(made)) == ([] if good else NAMES[9:10])
 
 
+@pytest.mark.parametrize(
+    ("record", "ends", "good"),
+    [
+        (("rejected", 1), [("rejected", 1)], True),  # it can still be appealed
+        (("proofing", 2), [("rejected", 1)], True),  # it is: another case is open
+        (("retry", 2), [("rejected", 1)], True),
+        (("active", 2), [("rejected", 1), ("active", 2)], True),
+        (("rejected", 1), [("active", 1), ("rejected", 1)], True),  # reversed: the provider took its word back
+        (("active", 1), [("rejected", 1), ("active", 2)], False),
+        (("rejected", 1), [("rejected", 1), ("active", 2)], False),
+        (("active", 1), [("active", 1), ("rejected", 1)], False),
+        (("review", 1), [("rejected", 1)], False),  # only another case goes on after an end
+        (("proofing", 2), [("rejected", 1), ("active", 2)], False),
+    ],
+)
+def test_of_several_ends_of_a_registration_the_last_one_counts(record: Any, ends: Any, *, good: bool) -> None:
+    stage, case_no = record
+    entries = proved(
+        *(
+            AuditEntry(
+                AuditKind.REGISTRATION_ENDED, "process:tests", REGISTRATION, outcome=outcome, facts={"caseNo": of}
+            )
+            for outcome, of in ends
+        )
+    )
+    decision = {"stage": stage, "caseNo": case_no}
+    made = evidence(address=address(REGISTRATION), decision=decision, entries=entries)
+    assert failing(signed(made)) == ([] if good else NAMES[9:10])
+
+
 def test_what_has_no_history_any_more_is_said() -> None:
     run = RecordedRun(f"assess-login/eu/{CASE}", "a run", "AssessLogin", left_out="history_gone")
     whole = signed(evidence(runs=[run]))

@@ -136,10 +136,10 @@ class Town:
                 assert answer.json()["code"] == "code_wrong", answer.text
                 await asyncio.sleep(0.2)
 
-    async def at_provider(self, registration: str) -> None:
-        """Wait until the case is open at the provider."""
+    async def at_provider(self, registration: str, case_no: int = 1) -> None:
+        """Wait until a case is open at the provider."""
         async with asyncio.timeout(WITHIN_S):
-            while not (await self.row(registration)).reference:
+            while not ((row := await self.row(registration)).reference and row.case_no == case_no):
                 await asyncio.sleep(0.05)
 
     async def proofed(self, cell: str, number: str, **verdict: Any) -> dict[str, Any]:
@@ -153,9 +153,14 @@ class Town:
         await self.show(registration, number, **verdict)
         return await self.at(registration, "active", "refused", "rejected")
 
-    async def show(self, registration: str, number: str, **verdict: Any) -> None:
+    async def show(self, registration: str, number: str, *, case_no: int = 1, **verdict: Any) -> None:
         answer = {"reviewAnswer": "GREEN", **verdict}
-        await self.control("sumsub", f"applicants/{registration}-1/evidence", number=number, verdict=answer)
+        await self.control("sumsub", f"applicants/{registration}-{case_no}/evidence", number=number, verdict=answer)
+
+    async def take_back(self, registration: str) -> None:
+        """Have the provider reject at last whom it has approved."""
+        verdict = {"reviewAnswer": "RED", "rejectLabels": ["FORGERY"], "reviewRejectType": "FINAL"}
+        await self.control("sumsub", f"applicants/{(await self.row(registration)).reference}/verdict", **verdict)
 
     async def row(self, registration: str) -> Any:
         found = await self.cells[registration.split("_")[1]].registrations.get(registration)

@@ -48,7 +48,11 @@ class Person:
     async def show_document(self) -> None:
         town = self.town
         await town.at_provider(self.registration)
-        verdict = {"reviewAnswer": "RED", "rejectLabels": ["UNSATISFACTORY_PHOTOS"], "reviewRejectType": "RETRY"}
+        verdict: dict[str, Any] = {
+            "reviewAnswer": "RED",
+            "rejectLabels": ["UNSATISFACTORY_PHOTOS"],
+            "reviewRejectType": "RETRY",
+        }
         await town.show(self.registration, self.document, **verdict, moderationComment=f"Nearer, {self.advice}")
         retry = await town.at(self.registration, "retry")
         assert self.advice in retry["advice"]

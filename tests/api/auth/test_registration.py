@@ -362,14 +362,7 @@ async def test_an_approval_that_is_taken_back_suspends_the_voter_after_a_webhook
     end = await town.proofed("eu", number())
     assert end["stage"] == "active", end
     registration = end["registrationId"]
-    reference = (await town.row(registration)).reference
-    await town.control(
-        "sumsub",
-        f"applicants/{reference}/verdict",
-        reviewAnswer="RED",
-        rejectLabels=["FORGERY"],
-        reviewRejectType="FINAL",
-    )
+    await town.take_back(registration)
     async with asyncio.timeout(WITHIN_S):
         while (row := await town.row(registration)).stage != "rejected":
             await asyncio.sleep(0.05)

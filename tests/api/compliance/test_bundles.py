@@ -268,6 +268,36 @@ async def test_of_a_case_that_is_open_there_is_what_has_happened_by_now(town: To
     assert await officer.failing(whole) == []
 
 
+async def test_a_registration_that_ends_more_than_once_is_proved_after_each(town: Town, officer: Officer) -> None:
+    """It is rejected, appealed, approved, and the approval taken back: of each end there is an entry."""
+    end = await town.proofed(CELL, number(), reviewAnswer="RED", rejectLabels=["FORGERY"], reviewRejectType="FINAL")
+    registration = end["registrationId"]
+
+    async def proved() -> tuple[str, int, list[str]]:
+        await officer.seal()
+        answer = await officer.post(registration)
+        assert answer.status_code == 200, answer.text
+        assert await officer.failing(answer.content) == []
+        files = dict(read_zip(answer.content))
+        record, entries = json.loads(files[DECISION])["record"], json.loads(files[MANIFEST])["entries"]
+        outcomes = [json.loads(files[entry["file"]])["body"]["outcome"] for entry in entries]
+        return record["stage"], record["caseNo"], outcomes
+
+    assert await proved() == ("rejected", 1, ["rejected"])
+    appealed = await town.send("POST", registration, "/appeal")
+    assert appealed.status_code == 200, appealed.text
+    await town.at_provider(registration, 2)
+    assert await proved() == ("proofing", 2, ["rejected"])
+    await town.show(registration, number(), case_no=2)
+    await town.at(registration, "active")
+    assert await proved() == ("active", 2, ["rejected", "active"])
+    await town.take_back(registration)
+    async with asyncio.timeout(WITHIN_S):
+        while (await town.row(registration)).stage != "rejected":
+            await asyncio.sleep(0.05)
+    assert await proved() == ("rejected", 2, ["rejected", "active", "rejected"])
+
+
 async def test_a_vote_is_proved_without_its_choice(
     officer: Officer, settings_for: SettingsFor, owner_pool: OwnerPool
 ) -> None:
