@@ -51,8 +51,8 @@ class Standings:
     ) -> tuple[Sequence[str], bytes]:
         """Return workflow ids of open executions that began before an instant, and the token of the next page.
 
-        No `stages` are any; an empty one takes those that have noted none yet. `escalated` takes those alone that are marked so. The page holds `limit` at most, and may
-        be seconds behind.
+        No `stages` are any; an empty one takes those that have noted none yet. `escalated` takes those alone that are
+        marked so. The page holds `limit` at most, and may be seconds behind.
 
         Raises:
             DomainError: `workflows_unavailable`, `malformed_request` for a token that is none.
