@@ -23,6 +23,7 @@ from domain.evidence_bundles import (
     Json,
     signed_bytes,
 )
+from domain.hexadecimal import bytes_of
 from domain.history_events import last_event_of
 from domain.log_proofs import EntryProof, read_proof, verify_entry
 from domain.receipts import verify_receipt
@@ -175,7 +176,7 @@ def _signature(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:
     found = msgspec.json.decode(content, type=_Signature)
     _require(canonical_json(msgspec.to_builtins(found)) == content, "the signature is not in the one form")
     _require(found.key_id in keys.bundles, f"the key {found.key_id} is not among those given")
-    message, value = signed_bytes(_of(opened).format, opened.files[MANIFEST]), bytes.fromhex(found.signature)
+    message, value = signed_bytes(_of(opened).format, opened.files[MANIFEST]), bytes_of(found.signature)
     _require(is_signed(message, value, keys.bundles[found.key_id]), "not of this manifest")
     return f"Ed25519, key {found.key_id}"
 

@@ -16,6 +16,7 @@ from domain.audit import AuditKind
 from domain.certificates import canonical_json
 from domain.checkpoints import IsSigned, Keys, open_checkpoint
 from domain.framing import framed
+from domain.hexadecimal import bytes_of
 from domain.log_proofs import EntryProof, ProvedEntry, read_proof, verify_entry
 from domain.merkle import leaf_hash
 from domain.merkle_proofs import includes, inclusion_path
@@ -177,7 +178,7 @@ def _commitment(entry: Any) -> tuple[int, bytes]:
     """Return what the entry of a batch says: how many participations, and the root over them."""
     try:
         if entry["kind"] == AuditKind.VOTES_RECORDED:
-            return int(entry["body"]["participations"]), bytes.fromhex(entry["body"]["participationsRoot"])
+            return int(entry["body"]["participations"]), bytes_of(entry["body"]["participationsRoot"])
     except (KeyError, TypeError) as error:
         raise ValueError("not the entry of a batch") from error
     raise ValueError("not the entry of a batch")
@@ -190,11 +191,11 @@ def _read(content: bytes) -> ReceiptProof:
     own = document.participation
     found = ReceiptProof(
         cell=document.cell,
-        participation=Participation(own.survey, bytes.fromhex(own.nullifier), bytes.fromhex(own.evidence), own.region),
+        participation=Participation(own.survey, bytes_of(own.nullifier), bytes_of(own.evidence), own.region),
         index=document.index,
         size=document.size,
-        path=tuple(map(bytes.fromhex, document.path)),
-        batch_root=bytes.fromhex(document.batch_root),
+        path=tuple(map(bytes_of, document.path)),
+        batch_root=bytes_of(document.batch_root),
         entry=canonical_json(document.entry),
         entry_proof=read_proof(document.entry_proof.encode()),
     )

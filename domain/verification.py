@@ -8,6 +8,7 @@ from typing import Any
 
 from domain.certificates import BALLOTS_FORMAT, FORMAT, canonical_json, certificate_id, signed_bytes, totals_document
 from domain.framing import framed
+from domain.hexadecimal import bytes_of
 from domain.merkle import GrowingTree, leaf_hash, root
 from domain.recount import add_counts, regions_of
 from domain.tally import BALLOTS, Counts
@@ -77,7 +78,7 @@ def read_keys(content: bytes) -> dict[str, bytes]:
         UnreadableError: this is no list of keys.
     """
     try:
-        return {key["keyId"]: bytes.fromhex(key["publicKey"]) for key in json.loads(content)["keys"]}
+        return {key["keyId"]: bytes_of(key["publicKey"]) for key in json.loads(content)["keys"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableError("not a list of keys") from error
 
@@ -103,7 +104,7 @@ def _signature(envelope: Json, keys: Mapping[str, bytes], is_signed: IsSigned) -
     if key_id not in keys:
         return Check("signature", holds=False, detail=f"the key {key_id} is not among those given")
     try:
-        value = bytes.fromhex(envelope["signature"]["value"])
+        value = bytes_of(envelope["signature"]["value"])
         holds = is_signed(signed_bytes(envelope["certificate"]), value, keys[key_id])
     except ValueError:
         holds = False
@@ -144,7 +145,7 @@ def _ledger_root(certificate: Json) -> Check:
     names = ("participationsRoot", "ballotsRoot", "batchesRoot")
     try:
         leaves = [
-            framed(cell["cell"].encode(), *(bytes.fromhex(cell[name]) for name in names))
+            framed(cell["cell"].encode(), *(bytes_of(cell[name]) for name in names))
             for cell in sorted(certificate["cells"], key=lambda cell: cell["cell"])
         ]
         holds = root(leaves).hex() == certificate["ledgerRoot"]

@@ -49,11 +49,24 @@ def test_keys_are_written_as_other_tools_have_them() -> None:
 def test_a_change_anywhere_is_noticed() -> None:
     content = note()
     for at in range(len(content)):
-        for bit in (1, 4):
+        for bit in range(8):
             changed = bytearray(content)
-            changed[at] ^= bit
+            changed[at] ^= 1 << bit
             with pytest.raises(NoCheckpointError):
                 opened(bytes(changed))
+
+
+def test_base64_is_spelled_in_one_way() -> None:
+    root, line = note().split(b"\n")[2], note().split(b"\n")[4]
+    assert root.endswith(b"8=")  # the two bits behind the last byte are nobody's
+    for other in (root[:-2] + b"9=", root[:-1], root + b"=", root + b"\r", root.replace(b"A", b"A ", 1)):
+        with pytest.raises(NoCheckpointError, match="base64"):
+            opened(note().replace(root, other))
+    for other in (line + b"=", line + b" ", line[:-1]):
+        with pytest.raises(NoCheckpointError):
+            opened(note().replace(line, other))
+    with pytest.raises(NoCheckpointError):
+        read_verifier_keys([GO + "="])
 
 
 def test_signatures_of_others_stand_beside_ours() -> None:

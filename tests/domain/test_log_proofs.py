@@ -42,12 +42,22 @@ def test_the_only_entry_needs_no_hash() -> None:
 def test_a_change_anywhere_is_noticed() -> None:
     content = proof_of(7).text
     for at in range(len(content)):
-        changed = bytearray(content)
-        changed[at] ^= 1
-        try:
-            assert failing(LEAVES[7], bytes(changed)), at
-        except UnreadableError:
-            continue
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[at] ^= 1 << bit
+            try:
+                assert failing(LEAVES[7], bytes(changed)), (at, bit)
+            except UnreadableError:
+                continue
+
+
+def test_base64_is_spelled_in_one_way() -> None:
+    content = proof_of(7).text
+    line = content.split(b"\n")[2]
+    last = bytes([line[-2] + 1])  # of the 4 bits of a last character two are nobody's: it is one of every fourth
+    for other in (line[:-2] + last + b"=", line[:-1], line + b"=", b" " + line):
+        with pytest.raises(UnreadableError):
+            read_proof(content.replace(line, other))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", proof_of(7).text.replace(b"index 7", b"index 07"), b"\xff\n\n"])

@@ -124,8 +124,21 @@ def test_another_key_or_a_broken_signature_is_noticed() -> None:
     found = signed(document())
     assert failing(found, keys={}) == {"signature"}
     assert failing(found, keys={KEY_ID: bytes(SigningKey(bytes(32)).verify_key)}) == {"signature"}
-    for value in ("", "zz", "00" * 64):
+    right = found["signature"]["value"]
+    for value in ("", "zz", "00" * 64, right.upper(), f" {right}", f"{right[:2]}\n{right[2:]}"):
         assert failing({**found, "signature": {**found["signature"], "value": value}}) == {"signature"}
+
+
+def test_keys_and_roots_are_spelled_in_one_way() -> None:
+    def louder(certificate: Json) -> None:
+        certificate["cells"][0]["participationsRoot"] = certificate["cells"][0]["participationsRoot"].upper()
+
+    assert failing(changed(louder)) == {"ledger root"}
+    public = KEYS[KEY_ID].hex()
+    assert read_keys(json.dumps({"keys": [{"keyId": KEY_ID, "publicKey": public}]}).encode()) == KEYS
+    for other in (public.upper(), f"{public[:2]} {public[2:]}"):
+        with pytest.raises(UnreadableError):
+            read_keys(json.dumps({"keys": [{"keyId": KEY_ID, "publicKey": other}]}).encode())
 
 
 def test_totals_that_the_ballots_do_not_give_are_noticed_whoever_signed_them() -> None:
