@@ -60,6 +60,8 @@ class AuditKind(StrEnum):
     SURVEY_KEYS_DESTROYED = "survey.keys_destroyed"
     EXPORT_ASKED = "export.asked"
     EXPORT_CANCELLED = "export.cancelled"
+    EXPORT_COMPLETED = "export.completed"
+    EXPORT_FETCHED = "export.fetched"
 
     KEY_MADE = "key.made"
     KEY_DESTROYED = "key.destroyed"
@@ -118,6 +120,9 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.SURVEY_KEYS_DESTROYED: KindRule(SURVEY_ID),
     AuditKind.EXPORT_ASKED: KindRule(SURVEY_ID, facts=frozenset({"export", "format"})),
     AuditKind.EXPORT_CANCELLED: KindRule(SURVEY_ID, facts=frozenset({"export"})),
+    # `after` is the file, whose name is the export's
+    AuditKind.EXPORT_COMPLETED: KindRule(SURVEY_ID, after=True, facts=frozenset({"export"})),
+    AuditKind.EXPORT_FETCHED: KindRule(SURVEY_ID, after=True, facts=frozenset({"export"})),
     AuditKind.KEY_MADE: KindRule(_KEY_ID),
     AuditKind.KEY_DESTROYED: KindRule(_KEY_ID),
     AuditKind.LOGIN_DECIDED: KindRule(ATTEMPT_ID, after=True, facts=frozenset({"policyVersion"})),

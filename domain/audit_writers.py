@@ -72,10 +72,12 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
                 K.SURVEY_FINISHED,
                 K.EXPORT_ASKED,
                 K.EXPORT_CANCELLED,
+                K.EXPORT_FETCHED,
             ),
             STAFF,
             CLIENT,
         ),
+        **_writing((K.EXPORT_COMPLETED,), "process:export-results"),
         **_writing((K.KEY_MADE, K.KEY_DESTROYED), "process:rotate-keys"),
     },
     EntryWriter.CLOSING: {

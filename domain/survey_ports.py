@@ -127,7 +127,11 @@ class ExportCatalogue(Protocol):
         ...
 
     async def complete(self, file: ExportFile) -> None:
-        """Note the file of an export; safe to repeat."""
+        """Note the file of an export, and its audit entry; safe to repeat."""
+        ...
+
+    async def fetch(self, file: ExportFile, actor: str, role: str) -> None:
+        """Write the audit entry of a file that is given out, and to whom; repeated, it is another one."""
         ...
 
     async def cancel(self, cancelled: CancelledExport) -> None:

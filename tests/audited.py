@@ -114,8 +114,10 @@ PAGES: Final[dict[str, Audited | str]] = {
     "surveys POST /console/surveys/exports/{survey_id}/{export_id}/cancel": (K.EXPORT_CANCELLED,),
 }
 
-# Routes that change nothing and leave an entry all the same: what is read there is read for a reason.
+# Routes and pages that change nothing and leave an entry all the same: somebody has then seen or taken what they show.
 READINGS: Final[dict[str, Audited]] = {
+    "surveys GET /v1/internal/surveys/{survey_id}/exports/{export_id}": (K.EXPORT_FETCHED,),
+    "surveys GET /console/surveys/exports/{survey_id}/{export_id}/file": (K.EXPORT_FETCHED,),
     "support GET /v1/support/unmaskings/{unmasking_id}": (K.CASE_UNMASKING,),
 }
 
@@ -151,7 +153,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "drain_cell": _READS,
     "register_export": (K.EXPORT_ASKED,),
     "write_export": _STEP,
-    "complete_export": _STEP,
+    "complete_export": (K.EXPORT_COMPLETED,),
     "cancel_export": (K.EXPORT_CANCELLED,),
     "list_keys": _READS,
     "replace_key": (K.KEY_MADE,),
@@ -266,6 +268,8 @@ SEEN[K.DECISIONS_REJUDGED] = "tests/api/compliance/test_rejudgements.py::test_a_
 SEEN[K.EXPORT_CANCELLED] = (
     "tests/api/surveys/test_exports.py::test_a_cancelled_export_stays_so_and_is_written_down_once"
 )
+for _kind in (K.EXPORT_COMPLETED, K.EXPORT_FETCHED):
+    SEEN[_kind] = "tests/api/surveys/test_exports.py::test_a_file_and_whoever_has_it_are_entries_with_its_digest"
 SEEN[K.EXECUTIONS_REPLAYED] = "tests/api/compliance/test_replays.py::test_a_replay_is_asked_for_once_and_read"
 SEEN[K.WORK_CANCELLED] = "tests/api/compliance/test_rejudgements.py::test_a_rejudgement_is_cancelled_once"
 SEEN[K.VOTES_RECORDED] = f"{_LEDGER}::test_the_roots_commit_to_the_rows"

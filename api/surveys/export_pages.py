@@ -78,9 +78,9 @@ class ExportPages:
                 raise
         return self._pages.to(f"/exports/{path_segment(survey_id)}/{path_segment(export_id)}")
 
-    async def file(self, survey_id: str, export_id: str) -> Response:
+    async def file(self, visit: Visit, survey_id: str, export_id: str) -> Response:
         """Return the file."""
-        return await self._desk.file(survey_id, export_id)
+        return await self._desk.file(survey_id, export_id, visit.principal)
 
     def _live(self, visit: Visit, body: ExportBody) -> str:
         place = self._place(body)
@@ -121,5 +121,5 @@ def add_export_pages(console: Console, made: ExportPages, limits: Limits) -> Non
         return await made.cancel(visit, survey_id, export_id)
 
     @router.get("/exports/{survey_id}/{export_id}/file")
-    async def file(_visit: Admin, survey_id: _Id, export_id: _Id) -> Response:
-        return await made.file(survey_id, export_id)
+    async def file(visit: Admin, survey_id: _Id, export_id: _Id) -> Response:
+        return await made.file(visit, survey_id, export_id)

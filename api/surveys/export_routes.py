@@ -122,14 +122,14 @@ def export_routes(desk: ExportDesk, admin: Callable[..., Awaitable[Principal]], 
     async def read_export(
         survey_id: str,
         export_id: str,
-        _staff: Admin,
+        staff: Admin,
         *,
         download: Annotated[bool, Query(description="Answer with the file itself.")] = False,
         accept: Annotated[str, Header(description="`text/csv` asks for the file as well.")] = "",
     ) -> ExportBody | Response:
         """Say how far an export is, or answer with its file."""
         if download or "text/csv" in accept:
-            return await desk.file(survey_id, export_id)
+            return await desk.file(survey_id, export_id, staff)
         return ExportBody.of(await desk.read(survey_id, export_id))
 
     @router.put(

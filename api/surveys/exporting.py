@@ -97,8 +97,8 @@ class ExportDesk:
             raise DomainError(ErrorCode.WORK_ENDED)
         return standing
 
-    async def file(self, survey_id: str, export_id: str) -> Response:
-        """Return the file of an export.
+    async def file(self, survey_id: str, export_id: str, staff: Principal) -> Response:
+        """Return the file of an export, once the entry of who has it is committed.
 
         Raises:
             DomainError: `export_not_finished`, `objects_unavailable`, and as `read` does.
@@ -108,9 +108,11 @@ class ExportDesk:
         if export.state is None or file is None:
             raise DomainError(ErrorCode.EXPORT_NOT_FINISHED, f"the export is {export.progress.status}")
         form = export.state.request.format
-        return await file_response(
+        response = await file_response(
             file.stored, self._exports.objects, media_type=_MEDIA_TYPES[form], filename=f"{export_id}.{form.value}"
         )
+        await self._exports.catalogue.fetch(file, staff.actor, Role.ADMIN)
+        return response
 
     async def _find(self, survey_id: str, export_id: str) -> ExportState | None:
         if not EXPORT_ID.fullmatch(export_id) or not SURVEY_ID.fullmatch(survey_id):

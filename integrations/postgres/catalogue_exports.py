@@ -1,5 +1,7 @@
 """The catalogue's list of exports in PostgreSQL."""
 
+from typing import Final
+
 import asyncpg
 
 from domain.audit import AuditEntry, AuditKind
@@ -17,6 +19,8 @@ from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 from integrations.postgres.staff_actions import note_action
+
+_WRITING: Final = "process:export-results"
 
 
 class PostgresExports:
@@ -45,20 +49,19 @@ class PostgresExports:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND) from error
 
     async def complete(self, file: ExportFile) -> None:
-        """Note the file of an export; safe to repeat."""
+        """Note the file of an export, and its audit entry; safe to repeat."""
         stored = file.stored
+        row = (file.export_id, file.survey_id, stored.name, stored.sha256, stored.size_bytes, file.as_of)
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
-                await connection.execute(
-                    sql.COMPLETE_EXPORT,
-                    file.export_id,
-                    file.survey_id,
-                    stored.name,
-                    stored.sha256,
-                    stored.size_bytes,
-                    file.as_of,
-                    list(file.missing_cells),
-                )
+                if await connection.fetchval(sql.COMPLETE_EXPORT, *row, list(file.missing_cells)) is not None:
+                    await append(connection, _of_file(AuditKind.EXPORT_COMPLETED, file, _WRITING))
+
+    async def fetch(self, file: ExportFile, actor: str, role: str) -> None:
+        """Write the entry of a file that is given out; repeated, it is another one."""
+        with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await append(connection, _of_file(AuditKind.EXPORT_FETCHED, file, actor, role))
 
     async def cancel(self, cancelled: CancelledExport) -> None:
         """Note that an export gets no file, and its audit entry; safe to repeat. One that has its file keeps it."""
@@ -84,6 +87,11 @@ class PostgresExports:
         """Return exports of all surveys, the newest first."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             return [_state(row) for row in await self._pool.fetch(sql.NEWEST_EXPORTS, limit)]
+
+
+def _of_file(kind: AuditKind, file: ExportFile, actor: str, role: str = "") -> AuditEntry:
+    facts = {"export": file.export_id}
+    return AuditEntry(kind, actor, file.survey_id, role=role, after=file.stored.sha256, facts=facts)
 
 
 def _state(row: asyncpg.Record) -> ExportState:

@@ -134,7 +134,7 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT ON CONSTRAINT pk_export DO NOTHING R
 COMPLETE_EXPORT = """
 UPDATE catalogue.export SET object_name = $3, sha256 = $4, size_bytes = $5, as_of = $6, missing_cells = $7,
     finished_at = now()
-WHERE export_id = $1 AND survey_id = $2 AND finished_at IS NULL AND cancelled_at IS NULL
+WHERE export_id = $1 AND survey_id = $2 AND finished_at IS NULL AND cancelled_at IS NULL RETURNING export_id
 """
 
 CANCEL_EXPORT = """

@@ -61,7 +61,7 @@ def walked() -> set[str]:
 def test_every_mutating_route_leaves_an_entry_or_a_reason() -> None:
     assert len(ROUTES) > 40
     assert routes(MUTATING) == ROUTES.keys()
-    assert routes({"get"}) >= READINGS.keys()
+    assert routes({"get"}) >= {name for name in READINGS if " /console" not in name}
 
 
 def test_every_activity_leaves_an_entry_or_a_reason() -> None:

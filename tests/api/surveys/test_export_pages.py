@@ -90,7 +90,11 @@ async def test_an_export_is_asked_for_once_and_its_file_is_kept(bureau: Bureau, 
     assert ("Cancel it" in done.text, "hx-get" in done.text, "<dd>us</dd>" in done.text) == (False, False, True)
     assert str((await browser.submit(first, "/exports", **asked)).url) == str(shown.url)  # the same form again
     (address,) = FILE.findall(done.text)
-    file = await browser.client.get(address)
+    pool = await owner_pool("catalogue")
+    async with leaves(
+        pool, "surveys GET /console/surveys/exports/{survey_id}/{export_id}/file", subject=bureau.survey_id
+    ):
+        file = await browser.client.get(address)
     assert file.headers["content-disposition"] == f'attachment; filename="{shown.url.path.rpartition("/")[2]}.csv"'
     assert [row["region"] for row in csv.DictReader(io.StringIO(file.text))] == ["UK", "UK"]
     listed = await browser.get()

@@ -145,6 +145,27 @@ async def test_a_cancelled_export_stays_so_and_is_written_down_once(
     assert entry["facts"] == {"export": url.rpartition("/")[2]}
 
 
+async def test_a_file_and_whoever_has_it_are_entries_with_its_digest(
+    admin: httpx.AsyncClient, survey: str, owner_pool: OwnerPool
+) -> None:
+    pool, subject = await owner_pool("catalogue"), survey.rpartition("/")[2]
+    found = await exported(admin, survey, format="csv")
+    told = {"subject": subject, "outcome": "done", "after": found["sha256"], "facts": {"export": found["id"]}}
+    for asked in ({"params": {"download": True}}, {"headers": {"accept": "text/csv"}}):
+        async with leaves(pool, "surveys GET /v1/internal/surveys/{survey_id}/exports/{export_id}", subject=subject):
+            assert (await admin.get(found["url"], **asked)).status_code == 200
+    assert (await admin.get(found["url"])).status_code == 200  # how it stands is no file
+    rows = await pool.fetch(
+        "SELECT kind, body FROM audit.entry WHERE body->'facts'->>'export' = $1 ORDER BY xid", found["id"]
+    )
+    fetched = ("export.fetched", {"actor": "staff:u_tester", "role": "admin", **told})
+    assert [(row["kind"], json.loads(row["body"])) for row in rows[1:]] == [
+        ("export.completed", {"actor": "process:export-results", **told}),
+        fetched,
+        fetched,
+    ]
+
+
 async def test_an_export_that_has_its_file_keeps_it(admin: httpx.AsyncClient, survey: str) -> None:
     found = await exported(admin, survey, format="csv")
     assert code_of(await admin.put(f"{found['url']}/cancel")) == (409, "work_ended")

@@ -26,7 +26,7 @@ from comitia.stack.state import CATALOGUE
 from domain.audit import AuditKind as K
 from domain.contracts.accounts import DeletionStep
 from domain.contracts.certification import CertificationState, DestroySurveyKeysInput, NoteCertificationInput
-from domain.contracts.exports import CancelledExport, ExportRequest
+from domain.contracts.exports import CancelledExport, ExportFile, ExportRequest, StoredObject
 from domain.contracts.keys import DestroyOldKeysInput, ReplaceKeyInput, RetireTokenKeysInput
 from domain.contracts.login import EndLoginInput, LoginDecision, LoginOutcome, StepUpFactor
 from domain.contracts.registration import NoteStageInput
@@ -197,6 +197,16 @@ class Walk:
         request = ExportRequest(survey_id=survey, export_id=new_export_id(), actor=ACTOR)
         activities = ExportActivities(UNUSED, PostgresExports(self.surveys), UNUSED, UNUSED)
         await self._see_survey(activities.register_export, request, survey)
+
+    async def complete_export(self) -> None:
+        survey = (await opened(self._catalogue)).survey.id
+        request = ExportRequest(survey_id=survey, export_id=new_export_id(), actor=ACTOR)
+        exports = PostgresExports(self.surveys)
+        await exports.register(request)
+        stored = StoredObject(name="exports/x.csv", size_bytes=1, sha256=bytes(32))
+        file = ExportFile(survey_id=survey, export_id=request.export_id, stored=stored)
+        activities = ExportActivities(UNUSED, exports, UNUSED, UNUSED)
+        await self._see_survey(activities.complete_export, file, survey)
 
     async def cancel_export(self) -> None:
         survey = (await opened(self._catalogue)).survey.id
