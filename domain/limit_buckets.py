@@ -18,6 +18,9 @@ SHARE_LEAST: Final = 5  # requests: the share of a process is not less, or a han
 KEPT_MAX: Final = 65_536  # buckets of one policy; about 10 MB
 
 _SHARED_ANEW_S: Final = 0.1  # when what was withheld is shared anew: with the next telling
+_WINDOWS_OWED: Final = (
+    2  # by each process at most, where none knew of the others: one, and what flows in until it hears
+)
 _ROUNDING_S: Final = 1e-9  # what adding floats leaves behind
 
 
@@ -112,8 +115,10 @@ class Buckets:
     def learn(self, bucket: Bucket, told_at: float, ahead_s: float, now: float) -> None:
         """Take over what the store knew when it was told: the bucket is full again `ahead_s` after `told_at`.
 
-        What this process knows better stays, so a store that lost its data forgives nobody.
+        What this process knows better stays, so a store that lost its data forgives nobody. Nor does it keep anybody
+        out for longer than all processes together can have let through too much: a clock is wrong there.
         """
+        ahead_s = min(ahead_s, (1 + self._shares) * _WINDOWS_OWED * self._window_s)
         bucket.full_at = max(bucket.full_at, told_at + ahead_s + bucket.untold * self._interval_s)
         left_s = now + self._window_s - bucket.full_at
         bucket.withheld_s = self._withhold(left_s / self._interval_s)

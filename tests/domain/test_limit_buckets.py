@@ -1,6 +1,8 @@
 """One process's buckets, by a clock of the test's own."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.limit_buckets import SHARE_LEAST, Buckets, Owed
 from domain.limits import Policy, Subject
@@ -108,3 +110,40 @@ def test_many_subjects_do_not_grow_it_and_the_busy_ones_stay() -> None:
         assert buckets.take(str(number), 1000.0) > 0
         assert buckets.take("busy", 1000.0) < 0
     assert len(buckets) <= 100
+
+
+def test_a_store_whose_clock_was_wrong_keeps_nobody_out_for_that_long(buckets: Buckets, queue: list[Owed]) -> None:
+    taken(buckets, 2, 1000.0)
+    _, _, bucket = queue.pop()
+    buckets.tell(bucket)
+    buckets.learn(bucket, 1000.0, 3600.0 + 2 * 6.0, 1000.0)
+    assert buckets.take("a", 1001.0) < 0
+    assert buckets.take("a", 1000.0 + 4 * 60.0) >= 0
+
+
+_STEPS = st.tuples(st.integers(0, 3), st.integers(0, 30), st.floats(0.0, 20.0), st.booleans())
+
+
+@given(st.integers(1, 4), st.lists(_STEPS, max_size=40))
+def test_what_processes_owe_together_is_taken_over_whole(count: int, steps: list[tuple[int, int, float, bool]]) -> None:
+    """None knows of another one, so each lets a whole quota through; each tells once a window at least."""
+    queues: list[list[Owed]] = [[] for _ in range(count)]
+    processes = [Buckets(TEN_A_MINUTE, queue) for queue in queues]
+    now, full_at = 1000.0, 0.0
+
+    def tell(number: int) -> None:
+        nonlocal full_at
+        for buckets, _, bucket in queues[number]:
+            full_at = max(full_at, now) + buckets.tell(bucket)
+            buckets.share_with(count)
+            buckets.learn(bucket, now, full_at - now, now)
+            assert bucket.full_at >= full_at - 1e-6
+        queues[number].clear()
+
+    for number, times, later_s, told in steps:
+        taken(processes[number % count], times, now)
+        if told:
+            tell(number % count)
+        now += later_s
+    for number in range(count):
+        tell(number)

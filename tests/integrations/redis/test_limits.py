@@ -1,6 +1,7 @@
 """Many processes and one Redis of the test's own: what they let through together, and what happens without it."""
 
 import asyncio
+import os
 import random
 import secrets
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -24,8 +27,9 @@ from domain.limit_buckets import SHARE_LEAST
 from domain.limits import VOTE_ADDRESS, VOTE_TOKEN, policies_with
 from integrations.addresses import RedisAddress
 from integrations.redis.connection import open_redis
-from integrations.redis.limits import RedisBuckets, Taken
+from integrations.redis.limits import RedisBuckets, Standing, Taken
 from integrations.telemetry.metrics import LimitMetrics
+from tests.clocks import clock_variables, faketime
 
 KEY = bytes(range(32))
 DEADLINE_S = 60.0
@@ -42,6 +46,12 @@ class Server:
     async def start(self) -> None:
         await self.process.start()
         await stack_redis.ready(self.process, self.port)
+
+    async def set_clock(self, ahead_s: int, library: Path) -> None:
+        """Start it anew with its data and its wall clock so far ahead."""
+        await self.process.stop()
+        self.process.environment = {**os.environ, **(clock_variables(library, ahead_s) if ahead_s else {})}
+        await self.start()
 
     def freeze(self, number: signal.Signals) -> None:
         self.process._send(number)
@@ -300,3 +310,62 @@ async def test_a_process_that_stops_leaves_its_share_to_the_others_at_once(cell:
     for _ in range(2):
         await goes.leave()
         assert (await stays.book([])).processes == 1
+
+
+async def test_a_clock_that_was_ahead_holds_nobody_up_once_it_is_right(server: Server, cell: Cell) -> None:
+    """What is owed stays owed; the hour by which the clock was wrong is not."""
+    if (library := faketime()) is None:
+        pytest.skip("libfaketime is not installed")
+    owed = [Taken(VOTE_ADDRESS, "a", 6.0), Taken(VOTE_TOKEN, "b", 300.0)]
+    try:
+        await server.set_clock(3600, library)
+        ahead = await _booked(cell.store(), owed)
+    finally:
+        await server.set_clock(0, library)
+    came_back = cell.store()
+    right = await _booked(came_back, owed)
+    for one, before_s, after_s in zip(owed, ahead.full_in_s, right.full_in_s, strict=True):
+        assert before_s + one.needs_s == pytest.approx(after_s, abs=0.001)
+    assert right.processes == 1  # the other one has told nothing since the clock is right
+    again = await came_back.book(owed)
+    for one, before_s, after_s in zip(owed, right.full_in_s, again.full_in_s, strict=True):
+        assert before_s + one.needs_s - DEADLINE_S < after_s <= before_s + one.needs_s  # it flows in as ever
+
+
+async def _booked(store: RedisBuckets, taken: list[Taken]) -> Standing:
+    """Book once Redis serves: what it loads or a connection that it closed is no answer."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                return await store.book(taken)
+            except DomainError:
+                await asyncio.sleep(0.02)
+
+
+async def test_what_the_release_before_left_is_taken_over(cell: Cell) -> None:
+    """It keeps the instant alone, and reads ours as that instant."""
+    store, redis = cell.store(), cell.redis()
+    await store.book([Taken(VOTE_TOKEN, "a", 300.0)])
+    (name,) = [key async for key in redis.scan_iter(f"{cell.name}:limits:vote-token:*")]
+    seconds, _ = await redis.time()
+    written = await redis.get(name)
+    assert isinstance(written, bytes)
+    kept = float(written) / 1e6
+    assert 300.0 - DEADLINE_S < kept - seconds <= 301.0
+    await redis.set(name, f"{kept * 1e6:.0f}", px=300_000)
+    (full_in_s,) = (await store.book([Taken(VOTE_TOKEN, "a", 10.0)])).full_in_s
+    assert 310.0 - DEADLINE_S < full_in_s <= 310.0
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.001, 6000.0)), max_size=6), max_size=12))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_nothing_that_is_owed_is_forgiven_while_the_clock_goes_on(
+    cell: Cell, calls: list[list[tuple[str, float]]]
+) -> None:
+    store, owed, began = cell.store(), dict[str, float](), time.monotonic()
+    run = secrets.token_hex(4)
+    for call in calls:
+        standing = await store.book([Taken(VOTE_TOKEN, f"{run}{subject}", needs_s) for subject, needs_s in call])
+        for (subject, needs_s), full_in_s in zip(call, standing.full_in_s, strict=True):
+            owed[subject] = owed.get(subject, 0.0) + needs_s
+            assert owed[subject] - (time.monotonic() - began) - 0.001 <= full_in_s <= owed[subject] + 0.001
