@@ -68,7 +68,7 @@ class _Made:
     @property
     def left_out(self) -> list[str]:
         """Every fault without a row, and why."""
-        return [*self.gone_wrong, *self.impossible, *self.late, NEVER]
+        return [*self.gone_wrong, *self.impossible, *self.late, *NEVER]
 
     @property
     def holds(self) -> bool:
@@ -154,7 +154,7 @@ async def run(options: argparse.Namespace, console: Console) -> bool:
     console.print(f"! is later than {CONFIRMED_WITHIN_S:g} s, or {RIGHT_WITHIN_S:g} s for results", markup=False)
     console.print(f"{len(made.rows)} faults in {(time.monotonic() - began) / 60:.0f} minutes", markup=False)
     if not options.only and not options.minutes:
-        found = lines(made.rows, made.gone_wrong, [*made.impossible, *made.late, NEVER])
+        found = lines(made.rows, made.gone_wrong, [*made.impossible, *made.late, *NEVER])
         results = Results(now(), describe_machine(), made.durability, (load_before, load_average()), found)
         console.print(f"written to {write(results, 'faults')}", markup=False)
     return made.holds
