@@ -186,3 +186,32 @@ class Tell:
     async def run(self, whom: str) -> str:
         await _do("tell", whom)
         return whom
+
+
+@workflow.defn(name="Again")
+class Again:
+    """Goes on as a new run, once."""
+
+    @workflow.run
+    async def run(self, whom: str) -> None:
+        if not whom.endswith("again"):
+            workflow.continue_as_new(f"{whom}, again")
+
+
+@workflow.defn(name="Again")
+class AgainElsewhere:
+    """Goes on from somewhere else."""
+
+    @workflow.run
+    async def run(self, _whom: str) -> None:
+        workflow.continue_as_new("elsewhere, again")
+
+
+@workflow.defn(name="Pay")
+class PayMore:
+    """Pays somebody else, and then decides at once that it is over."""
+
+    @workflow.run
+    async def run(self, whom: str) -> str:
+        await _do("pay", f"{whom} and more")
+        return whom

@@ -18,7 +18,9 @@ _OURS: Final = frozenset(
     {
         _PROCESS,
         "integrations.temporal.replaying",
+        "integrations.temporal.replay_contents",
         "integrations.temporal.replay_guard",
+        "integrations.temporal.replay_listening",
         "integrations.temporal.replay_wall",
         "integrations.temporal.events",
         "domain.replay",

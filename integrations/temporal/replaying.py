@@ -8,17 +8,20 @@ written, which workers and tests see to, and takes half of the time.
 import re
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError, _Definition
 
 from domain.replay import NOTHING_DECIDED, REACHED_OUT, TYPE_UNKNOWN, ReplayVerdict, Verdict
 from integrations.temporal.client import data_converter
 from integrations.temporal.events import attributes_of, kind_of, said_of
+from integrations.temporal.replay_contents import Difference, first_difference
 from integrations.temporal.replay_guard import Guard, ReachedOutError
+from integrations.temporal.replay_listening import Listening, naming
 
 _NAMED_EVENT: Final = re.compile(r"HistoryEvent\(id: (\d+)")
 _PREFIX: Final = re.compile(r"^.*?Nondeterminism error: ", re.DOTALL)
@@ -34,6 +37,18 @@ _LAST: Final = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Replayed:
+    """What kept a history from being replayed, if anything did, and the first content that differs up to there."""
+
+    failure: Exception | None = None
+    content: Difference | None = None
+
+    @property
+    def is_same(self) -> bool:
+        return self.failure is None and self.content is None
+
+
 class Replays:
     """The verdicts of one set of workflows; a history is judged for itself, in any order, as often as wanted."""
 
@@ -46,16 +61,17 @@ class Replays:
         """Return the verdict on each of these histories, whose payloads are open."""
         reasons = [self._cannot(history) for history in histories]
         replayable = [history for history, why in zip(histories, reasons, strict=True) if not why]
-        failures = iter(await self._replay(replayable))
+        replayed = iter(await self._replay(replayable))
         verdicts = []
         for history, why in zip(histories, reasons, strict=True):
-            failure = None if why else next(failures)
-            if isinstance(failure, ReachedOutError):
-                verdicts.append(_verdict(history, Verdict.CANNOT, why=REACHED_OUT, wanted=str(failure)))
-            elif failure is not None:
-                verdicts.append(await self._different(history, failure))
-            else:
+            found = _Replayed() if why else next(replayed)
+            if isinstance(found.failure, ReachedOutError):
+                verdicts.append(_verdict(history, Verdict.CANNOT, why=REACHED_OUT, wanted=str(found.failure)))
+            elif found.is_same:
                 verdicts.append(_verdict(history, Verdict.CANNOT if why else Verdict.SAME, why=why))
+            else:
+                first = await self._first(history, found)
+                verdicts.append(_different(history, first))
         return verdicts
 
     def _cannot(self, history: WorkflowHistory) -> str:
@@ -65,35 +81,40 @@ class Replays:
             return NOTHING_DECIDED
         return ""
 
-    async def _replay(self, histories: Sequence[WorkflowHistory]) -> list[Exception | None]:
-        """Return what kept each history from being replayed, if anything did."""
+    async def _replay(self, histories: Sequence[WorkflowHistory]) -> list[_Replayed]:
+        """Return what came of each history."""
         if not histories:
             return []
+        listening, found = Listening(), list[_Replayed]()
         with ThreadPoolExecutor(1, "replay") as thread:  # one history after the other
             replayer = Replayer(
                 workflows=list(self._workflows.values()),
                 workflow_task_executor=thread,
-                data_converter=data_converter(None),
-                workflow_runner=UnsandboxedWorkflowRunner(),
+                data_converter=naming(data_converter(None)),
+                workflow_runner=listening,
             )
             async with replayer.workflow_replay_iterator(_each(histories)) as results:
-                return [self._tried() or result.replay_failure async for result in results]
+                async for result in results:
+                    difference = first_difference(result.history.events, listening.take())
+                    found.append(_Replayed(self._tried() or result.replay_failure, difference))
+        return found
 
     def _tried(self) -> ReachedOutError | None:
         """Return what the execution that was replayed last has tried to reach; there is one at a time."""
         call = self._guard.take()
         return ReachedOutError(call) if call else None
 
-    async def _different(self, history: WorkflowHistory, failure: Exception) -> ReplayVerdict:
+    async def _first(self, history: WorkflowHistory, found: _Replayed) -> Difference:
+        """Return the first event that differs, be it what it is or what it says."""
+        if found.failure is None:
+            assert found.content is not None
+            return found.content
+        failure = found.failure
         said = _PREFIX.sub("", str(failure)) if isinstance(failure, NondeterminismError) else ""
         event = _named(history, said) or _first(await self._stretch(history), said)
-        return _verdict(
-            history,
-            Verdict.DIFFERENT,
-            event_id=event.event_id,
-            recorded=said_of(event),
-            wanted=_wanted(said) if said else _FAILS,
-        )
+        if found.content is not None and found.content.event.event_id < event.event_id:
+            return found.content
+        return Difference(event, _wanted(said) if said else _FAILS)
 
     async def _stretch(self, history: WorkflowHistory) -> Sequence[HistoryEvent]:
         """Return what the first task that fails in a replay caused then, up to the next task.
@@ -111,8 +132,8 @@ class Replays:
         while low < high:
             middle = (low + high) // 2
             beginning = WorkflowHistory(history.workflow_id, history.events[: ends[middle]])
-            (failed,) = await self._replay([beginning])
-            low, high = (low, middle) if failed is not None else (middle + 1, high)
+            (found,) = await self._replay([beginning])
+            low, high = (low, middle) if found.failure is not None else (middle + 1, high)
         return history.events[starts[low] : ends[low]]
 
 
@@ -144,6 +165,11 @@ def _wanted(said: str) -> str:
 
 def _type_of(history: WorkflowHistory) -> str:
     return history.events[0].workflow_execution_started_event_attributes.workflow_type.name
+
+
+def _different(history: WorkflowHistory, first: Difference) -> ReplayVerdict:
+    event = first.event
+    return _verdict(history, Verdict.DIFFERENT, event_id=event.event_id, recorded=said_of(event), wanted=first.wanted)
 
 
 def _verdict(

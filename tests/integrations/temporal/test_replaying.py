@@ -34,6 +34,8 @@ from integrations.temporal.replaying import Replays
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
 from tests.replay_world import (
+    Again,
+    AgainElsewhere,
     Gather,
     GatherLate,
     GatherPayments,
@@ -44,6 +46,7 @@ from tests.replay_world import (
     PayBadly,
     PayByCommand,
     PayByNetwork,
+    PayMore,
     PayTwice,
     Tell,
     Traces,
@@ -51,6 +54,12 @@ from tests.replay_world import (
 from workflows.registry import WORKFLOWS
 
 STORED = Path(__file__).parents[2] / "replay" / "histories"
+# Of a release that activated whom the provider took its word back of while a claim waited, and then suspended them:
+# now nothing is left of that rejection, and its reasons are the provider's
+DECIDED_OTHERWISE = {
+    f"verify-identity-{way}reversed-while-claiming": "result with other content: reasons, staff_reasons"
+    for way in ("", "local-")
+}
 WHOM = "somebody with a name"
 BUILD = "replayed"
 
@@ -111,6 +120,7 @@ async def each(executions: Sequence[Execution]) -> AsyncIterator[Execution]:
         (PayAtOnce, "timer_started 1", "Activity"),
         (PayAndEnd, "timer_started 1", "Complete workflow"),
         (PayBadly, "timer_started 1", "to fail with an error outside of the catalogue"),
+        (PayMore, "activity_task_scheduled pay", "activity pay with other content"),
     ],
 )
 async def test_the_first_event_that_differs_is_named_and_nothing_is_done(
@@ -128,7 +138,8 @@ async def test_the_first_event_that_differs_is_named_and_nothing_is_done(
     history = await world.histories.read(execution.workflow_id)
     assert history is not None
     kind = f"{recorded.split(maxsplit=1)[0]}_event_attributes"
-    assert found.event_id == [event.event_id for event in history.events if event.WhichOneof("attributes") == kind][-1]
+    events = [event for event in history.events if event.WhichOneof("attributes") == kind]
+    assert found.event_id == events[0 if now is PayMore else -1].event_id
     assert WHOM not in str(found.document())
     assert world.traces.lines() == done
 
@@ -143,6 +154,14 @@ async def test_of_what_one_task_asked_for_at_once_the_first_that_differs_is_name
     history = await world.histories.read(execution.workflow_id)
     assert history is not None
     assert said_of(history.events[found.event_id - 1]) == found.recorded
+
+
+async def test_where_a_run_goes_on_otherwise_is_different(world: World) -> None:
+    (execution,) = await world.run(Again)
+    assert (await world.judge(execution, Again)).verdict is Verdict.SAME
+    found = await world.judge(execution, AgainElsewhere)
+    assert (found.verdict, found.recorded) == (Verdict.DIFFERENT, "workflow_execution_continued_as_new Again")
+    assert found.wanted == "to continue as new with other content"
 
 
 async def test_what_cannot_be_said_says_why(world: World) -> None:
@@ -316,7 +335,8 @@ async def test_every_stored_history_is_the_same_without_the_sandbox_as_well() ->
     stored = [WorkflowHistory.from_json(path.stem, path.read_text()) for path in paths]
     verdicts = await Replays(WORKFLOWS).judge(stored)
     assert len({found.workflow_type for found in verdicts}) == len(WORKFLOWS)
-    assert {found.verdict for found in verdicts} == {Verdict.SAME}
+    different = {found.workflow_id: found.wanted for found in verdicts if found.verdict is not Verdict.SAME}
+    assert different == DECIDED_OTHERWISE
 
 
 async def test_stored_histories_are_judged_together_and_each_for_itself() -> None:
