@@ -61,7 +61,7 @@ class DrainActivities:
             wait_s = _LOOK_AGAIN_S
             while True:
                 found.awaited = ""
-                gateways = await cell.ledger.gateways(window)
+                gateways = await cell.ledger.gateways()
                 left = [gateway for gateway in gateways if gateway.gateway_id not in found.drained]
                 await self._examine(cell, request.cell, left, window, found)
                 if len(found.drained) == len(gateways):

@@ -25,8 +25,8 @@ class ClosingLedger(Protocol):
         """Return the end of a survey by the cell's clock. Raises `survey_not_found`."""
         ...
 
-    async def gateways(self, window: ClosingWindow) -> tuple[GatewayRows, ...]:
-        """Return every gateway that may have started a batch before the end."""
+    async def gateways(self) -> tuple[GatewayRows, ...]:
+        """Return every gateway."""
         ...
 
     async def is_recorded(self, batch: BatchId) -> bool:

@@ -2,18 +2,18 @@
 
 import asyncpg
 
-from domain.draining import CLOCKS_AGREE_WITHIN, ClosingWindow, GatewayRows
+from domain.draining import ClosingWindow, GatewayRows
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
 from integrations.postgres.failures import ledger_failures
 
 _WINDOW = "SELECT start_at, finish_at, clock_timestamp() AS now FROM voting.survey WHERE survey_id = $1"
 
-# A gateway is written down before its first batch: one that came after the end has none from before it.
+# Of any age: when one was written down is said by the database's clock, when its batches were accepted by Temporal's.
 _GATEWAYS = """
 SELECT gateway.gateway_id, batches_in_flight, coalesce(max(number), 0) AS highest, count(number) AS recorded
 FROM voting.gateway LEFT JOIN voting.batch USING (gateway_id)
-WHERE registered_at <= $1 GROUP BY gateway.gateway_id, batches_in_flight ORDER BY gateway.gateway_id
+GROUP BY gateway.gateway_id, batches_in_flight ORDER BY gateway.gateway_id
 """
 
 _HOLES = """
@@ -38,12 +38,11 @@ class PostgresClosingLedger:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND, "not installed in this cell")
         return ClosingWindow(row["start_at"], row["finish_at"], row["now"])
 
-    async def gateways(self, window: ClosingWindow) -> tuple[GatewayRows, ...]:
-        """Return every gateway that may have started a batch before the end. Raises `ledger_unavailable`."""
-        assert window.finish_at is not None
+    async def gateways(self) -> tuple[GatewayRows, ...]:
+        """Return every gateway. Raises `ledger_unavailable`."""
         found = []
         with ledger_failures():
-            for row in await self._pool.fetch(_GATEWAYS, window.finish_at + CLOCKS_AGREE_WITHIN):
+            for row in await self._pool.fetch(_GATEWAYS):
                 holes: tuple[int, ...] = ()
                 if row["recorded"] < row["highest"]:
                     rows = await self._pool.fetch(_HOLES, row["gateway_id"], row["highest"])

@@ -48,13 +48,13 @@ class Drain:
         self._activities = DrainActivities({CELL: ClosingCell(PostgresClosingLedger(pool), self.executions)})
         self.heartbeats: list[object] = []
 
-    async def register(self, in_flight: int = 2) -> None:
-        """Write the gateway down as of an hour and a half ago."""
+    async def register(self, in_flight: int = 2, at: datetime = START + timedelta(minutes=30)) -> None:
+        """Write the gateway down as of an hour and a half ago, or of another instant."""
         await self._owner.execute(
             "INSERT INTO voting.gateway (gateway_id, build, batches_in_flight, registered_at) VALUES ($1, 'x', $2, $3)",
             self.gateway,
             in_flight,
-            START + timedelta(minutes=30),
+            at,
         )
 
     async def record(self, *numbers: int) -> None:
@@ -154,12 +154,24 @@ async def test_a_batch_that_ended_without_a_row_is_named(drain: Drain) -> None:
     assert drain.asked() == {2, 4, 5}  # what ended was in flight no longer: one further could be
 
 
-async def test_a_gateway_from_after_the_end_has_nothing_from_before_it(drain: Drain) -> None:
-    batch = await drain.booth.batch(drain.booth.vote())
-    drain.executions.known[f"{batch.gateway_id.hex()}-1"] = BatchExecution(INSIDE, is_open=True, status="running")
-    drained = await drain.run()
-    assert drained.differences == ()
-    assert not any(name.startswith(batch.gateway_id.hex()) for name in drain.executions.asked)
+async def test_a_gateway_that_was_written_down_by_a_clock_that_was_ahead_is_asked_for(drain: Drain) -> None:
+    await drain.register(at=END + timedelta(minutes=59))
+    drain.runs(1)
+    waited = []
+
+    def end_it(*details: object) -> None:
+        if details == (f"batch {drain.name(1)}",):
+            waited.append(details)
+            drain.runs(1, status="terminated")
+
+    assert [found.row for found in (await drain.run(end_it)).differences] == [f"batch {drain.name(1)}"]
+    assert len(waited) == 1
+
+
+async def test_a_gateway_from_after_the_end_holds_up_nothing(drain: Drain) -> None:
+    await drain.register(at=END + timedelta(seconds=10))
+    drain.runs(1, END + timedelta(seconds=11))
+    assert (await drain.run()).differences == ()
 
 
 @pytest.mark.parametrize("started_at", [START - timedelta(seconds=1), END, END + timedelta(seconds=1)])
