@@ -40,8 +40,8 @@ class ReplayActivities:
         Safe to repeat: of a step that is kept already, and of a replay that has ended, nothing more is kept.
 
         Raises:
-            ApplicationError: `not_found`; `directory_unavailable`, `workflows_unavailable`, `key_unavailable`
-                (retried).
+            ApplicationError: `not_found`; `directory_unavailable`, `workflows_unavailable`, `key_unavailable`,
+                `objects_unavailable`, `audit_log_unavailable` (retried).
         """
         request = step.request
         try:

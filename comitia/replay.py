@@ -20,7 +20,7 @@ from comitia.releases import Releases
 from comitia.stack.source import present_source
 from comitia.stack.state import PLATFORM
 from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
-from domain.errors import CATALOGUE, DomainError
+from domain.errors import DomainError
 from domain.ids import cell_of_workflow
 from domain.replay import ReplayCode, ReplayVerdict, Verdict
 from integrations.keys.opening import open_keys
@@ -46,9 +46,9 @@ _TYPE = re.compile(r"[A-Za-z]{1,64}")
 class DoneFile:
     """The verdicts of a replay that may be interrupted, one JSON object per line; what is in it is not replayed again.
 
-    A line is there whole or not at all: one that a kill cut short is taken away at the next start. What a key service
-    kept from us is not kept as done, since it can be said another time; nor is the verdict on what is still open, since
-    it decides more. Lines of other builds stay, and count for nothing: other code may decide otherwise.
+    A line is there whole or not at all: one that a kill cut short is taken away at the next start. The verdict on what
+    is still open is not kept as done, since it decides more. Lines of other builds stay, and count for nothing: other
+    code may decide otherwise.
     """
 
     def __init__(self, path: Path | None, build: str) -> None:
@@ -75,7 +75,7 @@ class DoneFile:
         """Take up a verdict and return its line."""
         document = {**verdict.document(), "build": self._build}
         line = json.dumps(document, separators=(",", ":"))
-        if self._path is not None and verdict.is_closed and not _is_passing(verdict):
+        if self._path is not None and verdict.is_closed:
             with self._path.open("a") as file:
                 file.write(line + "\n")
         self._add(document)
@@ -223,10 +223,6 @@ def _period(since: str, until: str, kind: str) -> Period:
     if kind and _TYPE.fullmatch(kind) is None:
         raise typer.BadParameter("not a type of workflows", param_hint="--type")
     return read_period(since, until, kind)
-
-
-def _is_passing(verdict: ReplayVerdict) -> bool:
-    return verdict.why in {code.value for code, spec in CATALOGUE.items() if spec.retryable}
 
 
 def _replayer(name: str, releases: Releases, own_build: str, processes: int) -> Replayer:

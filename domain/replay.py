@@ -20,7 +20,8 @@ class ReplayCode(StrEnum):
     RECORDED = "recorded"  # each with the code that carried it out, by the newest build that its history names
 
 
-# Why it cannot be said, besides `key_destroyed` and `key_unavailable` of the catalogue.
+# Why it cannot be said, besides codes of the catalogue: `key_destroyed`, `archive_contradicted`, and `key_unavailable`
+# of what does not open under its key.
 HISTORY_GONE: Final = "history_gone"  # past its retention, or there was never such an execution
 TYPE_UNKNOWN: Final = "workflow_type_unknown"  # to that code
 BUILD_UNKNOWN: Final = "build_unknown"  # the history does not say which code carried it out

@@ -20,7 +20,11 @@ class KeptVerdict:
 
 
 class ExecutionJudge(Protocol):
-    """Replays executions with the code that is asked for. Calls raise DomainError `workflows_unavailable`."""
+    """Replays executions with the code that is asked for.
+
+    Calls raise DomainError for what is away and can be said later: `workflows_unavailable`, `key_unavailable`,
+    `objects_unavailable`, `audit_log_unavailable`.
+    """
 
     async def one(self, request: ReplayInput) -> ReplayVerdict:
         """Return the verdict on the run that is asked for, on the newest one where none is named."""

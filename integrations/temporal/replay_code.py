@@ -45,7 +45,7 @@ class Replayer(Protocol):
     build: str
 
     def over(self, histories: ReadableHistories, executions: AsyncIterator[Execution]) -> AsyncGenerator[ReplayVerdict]:
-        """Return a verdict on each of these executions. Raises DomainError `workflows_unavailable`."""
+        """Return a verdict on each of these executions. Raises DomainError, as `ReplayPool.over`."""
         ...
 
     def close(self) -> None:

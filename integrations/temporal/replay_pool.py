@@ -21,6 +21,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.replay import HISTORY_GONE, RELEASE_UNUSABLE, ReplayVerdict, Verdict
 from integrations.temporal import replay_elsewhere
 from integrations.temporal.closed_histories import is_end
+from integrations.temporal.codec import PayloadChangedError
 from integrations.temporal.histories import Execution
 from integrations.temporal.replay_process import Readable, environment, name_of, read_frame, write_frame
 
@@ -175,7 +176,7 @@ class ReplayPool:
         """Return a verdict on each of these executions; reading, opening and replaying go on at once.
 
         Raises:
-            DomainError: `workflows_unavailable`; also where a process died.
+            DomainError: as `read_one`; `workflows_unavailable` also where a process died.
         """
         running: deque[tuple[list[ReplayVerdict], Future[list[ReplayVerdict]]]] = deque()
         try:
@@ -227,7 +228,7 @@ async def pages_of(executions: AsyncIterator[Execution]) -> AsyncIterator[list[E
 async def read_page(
     histories: ReadableHistories, page: Sequence[Execution]
 ) -> tuple[list[ReplayVerdict], list[Readable]]:
-    """Return verdicts on what cannot be read, and the rest. Raises DomainError `workflows_unavailable`."""
+    """Return verdicts on what cannot be read, and the rest. Raises DomainError as `read_one`."""
     at_once = asyncio.Semaphore(_READ_AT_ONCE)
 
     async def one(execution: Execution) -> ReplayVerdict | Readable:
@@ -240,11 +241,15 @@ async def read_page(
 
 
 async def read_one(histories: ReadableHistories, execution: Execution) -> ReplayVerdict | Readable:
-    """Return an execution's history, or why there is none to be judged. Raises DomainError `workflows_unavailable`."""
+    """Return an execution's history, or why there never is one to be judged.
+
+    Raises:
+        DomainError: what can be said later, as `workflows_unavailable`, `key_unavailable`, `objects_unavailable`.
+    """
     try:
         history = await histories.read(execution.workflow_id, execution.run_id)
     except DomainError as error:
-        if error.code is ErrorCode.WORKFLOWS_UNAVAILABLE:
+        if error.spec.retryable and not isinstance(error, PayloadChangedError):
             raise
         return _cannot(execution, error.code.value)
     if history is None or not history.events:

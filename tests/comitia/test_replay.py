@@ -183,16 +183,6 @@ async def test_a_period_without_executions_is_not_the_same(data: Path) -> None:
     assert "no execution of this period" in said
 
 
-def test_what_a_key_service_kept_from_us_is_not_done(tmp_path: Path) -> None:
-    kept = DoneFile(tmp_path / "done", "now")
-    for number, why in enumerate(("key_unavailable", "key_destroyed")):
-        kept.keep(ReplayVerdict(f"w{number}", "r", "T", Verdict.CANNOT, why=why))
-    again = DoneFile(tmp_path / "done", "now")
-    assert not again.has(Execution("w0", "r", "T"))
-    assert again.has(Execution("w1", "r", "T"))
-    assert kept.counts == {"cannot": 2}
-
-
 def test_the_verdicts_of_other_code_and_of_what_is_open_are_not_done(tmp_path: Path) -> None:
     path = tmp_path / "done"
     path.write_text('{"workflowId":"w0","runId":"r","type":"T","verdict":"same"}\n')  # by an earlier release
