@@ -35,6 +35,9 @@ class SupportAction(StrEnum):
     ESCALATE = "escalate"  # somebody else should look: the stage stays, and the process can be searched for
 
 
+OF_THE_ACCOUNT: Final = frozenset({SupportAction.UNLOCK, SupportAction.REINSTATE})  # and of no case's process
+
+
 class SupportReason(StrEnum):
     """Why; a code, since a reason in words would be personal data in an entry that is kept for good."""
 

@@ -23,6 +23,7 @@ from integrations.settings import Settings
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.case_histories import CaseHistories
 from integrations.temporal.histories import Histories
+from integrations.temporal.runs import Runs
 from integrations.temporal.standings import Standings
 from integrations.temporal.submissions import SubmissionCases
 from integrations.temporal.timelines import Timelines
@@ -47,15 +48,15 @@ def evidence_desk(
     def evidence_cell(name: str | None) -> EvidenceCell:
         cell = cell_of(name)
         records = PostgresCaseEvidence(cell.pool)
-        # Of the archive the files alone: where each history is, the records say
-        archive = ArchivedHistories(PostgresArchive(cell.pool), objects, cell.codec)
+        archived = PostgresArchive(cell.pool)
+        archive = ArchivedHistories(archived, objects, cell.codec)
         log = LogReading(objects, signer, cell.name, origin_of(settings.environment.value, cell.name))
         histories = Histories(cell.temporal, cell.codec)
-        timelines = Timelines(histories, Standings(cell.temporal), signatures)
+        timelines = Timelines(histories, Runs(cell.temporal, archived), Standings(cell.temporal), signatures)
         submissions = SubmissionCases(cell.name, histories, timelines, cell.codec, ids)
         return EvidenceCell(
             records=records,
-            runs=CaseHistories(cell.temporal, cell.codec, records, archive, signatures),
+            runs=CaseHistories(cell.temporal, cell.codec, archived, archive, signatures),
             votes=CellVotes(cell.name, submissions, PostgresParticipationProofs(places[cell.name]), log),
             log=log,
             entries=PostgresStaffEntries(cell.pool),

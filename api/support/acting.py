@@ -13,10 +13,9 @@ from domain.contracts.support import CaseAction, UnlockAccountInput
 from domain.errors import DomainError, ErrorCode
 from domain.ids import verify_identity_workflow_id
 from domain.registrations import RegistrationStage
-from domain.support_actions import RULES, SupportAction, SupportReason, action_id_of, may_act
+from domain.support_actions import OF_THE_ACCOUNT, RULES, SupportAction, SupportReason, action_id_of, may_act
 
 _DONE: Final = "done"
-_OF_THE_ACCOUNT: Final = frozenset({SupportAction.UNLOCK, SupportAction.REINSTATE})  # and of no case's process
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ async def _take(cell: SupportCell, case: Case, address: CaseAddress, stage: str,
     if not may_act(asked.action, address.kind, stage):
         return ErrorCode.CASE_STAGE.value, stage
     try:
-        if asked.action in _OF_THE_ACCOUNT:
+        if asked.action in OF_THE_ACCOUNT:
             await cell.actions.unlock(_unlocking(cell, case, asked))
             return _DONE, stage
         taken = await cell.actions.take(await _process(cell, address, stage, asked.action), asked)

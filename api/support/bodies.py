@@ -166,9 +166,10 @@ class TimelineBody(ApiModel):
     case_id: str
     steps: tuple[StepBody, ...] = Field(strict=False)
     gaps: dict[str, str] = Field(
-        description="By workflow id why more of a process is archived than is shown: `not_read_here`, where this "
-        "service reads no archive; `objects_unavailable`, `archive_contradicted`; `key_destroyed`, what is left then "
-        "are names and instants."
+        description="By workflow id why there was more of a process than is shown: `not_read_here`, where it is "
+        "archived and this service reads no archive; `objects_unavailable`, `archive_contradicted`; `key_destroyed`, "
+        "what is left then are names and instants; `history_gone`, neither the server nor the archive has it, or not "
+        "all of its runs; `too_many`, more processes than are read of one case."
     )
     next: int | None = _sometimes("The first step of the following page.")
 

@@ -15,6 +15,7 @@ from integrations.postgres.staff_entries import PostgresStaffEntries
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.case_actions import TemporalCaseActions
 from integrations.temporal.histories import Histories
+from integrations.temporal.runs import Runs
 from integrations.temporal.standings import Standings
 from integrations.temporal.submissions import SubmissionCases
 from integrations.temporal.timelines import Timelines
@@ -48,7 +49,7 @@ def support_cell(
     histories, standings = Histories(cell.temporal, cell.codec), Standings(cell.temporal)
     places = PostgresArchive(cell.pool)
     archive = None if objects is None else ArchivedHistories(places, objects, cell.codec)
-    timelines = Timelines(histories, standings, signatures, places, archive)
+    timelines = Timelines(histories, Runs(cell.temporal, places), standings, signatures, archive)
     return SupportCell(
         name=cell.name,
         cases=PostgresCases(cell.pool),

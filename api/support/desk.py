@@ -10,6 +10,7 @@ from typing import Final
 from api.named_cells import none_such
 from api.support.cells import SupportCell
 from api.support.cursors import behind, in_cell, read_page, read_place
+from api.support.processes import pending
 from api.support.waiting import Waiting
 from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
 from domain.cases import (
@@ -184,7 +185,7 @@ class CaseDesk:
         case = row or (await _archived(cell, address) if standing is None else _unnamed(address, standing))
         data = await cell.records.get(case.voter_id) if case.voter_id else None
         contact = masked_contact(data.fields) if data is not None else {}
-        return CaseFile(address, case, standing, await _pending(cell, standing), contact)
+        return CaseFile(address, case, standing, await pending(cell, address, standing), contact)
 
     async def timeline(self, case_id: str) -> Timeline:
         """Return the steps of a case, out of the archive once the server has dropped them.
@@ -196,7 +197,8 @@ class CaseDesk:
         if address is None:
             submission = (await self._submission(case_id)).submission
             return Timeline(submission.steps if submission is not None else ())
-        found = await self._cell(address.cell).timelines.of(address.workflow_id)
+        cell = self._cell(address.cell)
+        found = await cell.timelines.of(address.workflow_id, await cell.cases.processes_of(address))
         if found is None:
             raise DomainError(ErrorCode.CASE_NOT_FOUND, "its history is not there, or not any more")
         return found
@@ -224,14 +226,6 @@ class CaseDesk:
     def _cell(self, name: str) -> SupportCell:
         with none_such(DomainError(ErrorCode.CASE_NOT_FOUND)):
             return self._cell_of(name)
-
-
-async def _pending(cell: SupportCell, standing: Standing | None) -> tuple[PendingActivity, ...]:
-    """Return what a process waits for, and those that it started: while a registration is proofed, that one does."""
-    if standing is None:
-        return ()
-    begun = await cell.standings.of_all(standing.children)
-    return (*standing.pending, *(pending for child in begun for pending in child.pending))
 
 
 async def _archived(cell: SupportCell, address: CaseAddress) -> Case:

@@ -50,6 +50,9 @@ _PLACE: Final = f"""
 SELECT {_COLUMNS} FROM audit.archived_history
 WHERE workflow_id = $1 AND ($2 = '' OR run_id = $2) ORDER BY started_at DESC LIMIT 1
 """  # noqa: S608 - constants, here and below
+_RUNS: Final = f"""
+SELECT {_COLUMNS}, started_at FROM audit.archived_history WHERE workflow_id = $1 ORDER BY started_at, run_id
+"""  # noqa: S608
 _IN_PERIOD: Final = "started_at >= $1 AND started_at < $2 AND ($3 = '' OR workflow_type = $3)"
 _FILES: Final = f"SELECT DISTINCT object FROM audit.archived_history WHERE {_IN_PERIOD} ORDER BY object"  # noqa: S608
 _OF_FILE: Final = f"""
@@ -110,6 +113,12 @@ class PostgresArchive:
         with _unavailable():
             row = await self._pool.fetchrow(_PLACE, workflow_id, run_id)
         return None if row is None else _place(row)
+
+    async def runs(self, workflow_id: str) -> list[tuple[HistoryPlace, datetime]]:
+        """Return where the archived runs of a workflow are, and when each started, oldest first."""
+        with _unavailable():
+            rows = await self._pool.fetch(_RUNS, workflow_id)
+        return [(_place(row), row["started_at"]) for row in rows]
 
     async def started(self, since: datetime, until: datetime, workflow_type: str = "") -> AsyncIterator[HistoryPlace]:
         """Return those that started at or after the one instant and before the other, file by file."""

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import asyncpg
 
-from domain.archive_ports import HistoryPlace
 from domain.cases import CaseAddress, CaseKind
 from domain.certificates import instant
 from domain.contracts.base import Contract
@@ -36,10 +35,6 @@ SELECT stage, requested_at, completed_at, sessions_ended, cases_erased, devices_
 FROM identity.account_deletion WHERE deletion_id = $1
 """
 _PLACES: Final = "SELECT leaf_index, kind FROM audit.places_of($1)"
-_RUNS: Final = """
-SELECT run_id, workflow_type, started_at, object, first_byte, size_bytes, digest, left_out FROM audit.archived_history
-WHERE workflow_id = $1 ORDER BY started_at, run_id
-"""
 
 Json = dict[str, Any]
 
@@ -73,12 +68,6 @@ class PostgresCaseEvidence:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             rows = await self._pool.fetch(_PLACES, case_id)
         return [row["leaf_index"] for row in rows if row["kind"] not in NOT_OF_THE_CASE]
-
-    async def archived(self, workflow_id: str) -> list[tuple[HistoryPlace, datetime]]:
-        """Return where the archived runs of a workflow are, and when each started, oldest first."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_RUNS, workflow_id)
-        return [(_place(workflow_id, row), row["started_at"]) for row in rows]
 
 
 def _login(row: Any) -> Json:
@@ -143,19 +132,6 @@ def _only(kept: Any, permitted: Any) -> Any:
     if isinstance(kept, list) and isinstance(permitted, list):
         return [_only(one, other) for one, other in zip(kept, permitted, strict=True)]
     return permitted
-
-
-def _place(workflow_id: str, row: Any) -> HistoryPlace:
-    return HistoryPlace(
-        workflow_id=workflow_id,
-        run_id=row["run_id"],
-        workflow_type=row["workflow_type"],
-        name=row["object"] or "",
-        first_byte=row["first_byte"] or 0,
-        size_bytes=row["size_bytes"] or 0,
-        digest=row["digest"] or b"",
-        left_out=row["left_out"],
-    )
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -1,12 +1,14 @@
 """The cases of one cell's voters, as the tables of identity have them; of votes there is nothing here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
 
 from domain.cases import Case, CaseAddress, CaseKind
 from domain.errors import ErrorCode
+from domain.ids import break_glass_workflow_id, unlock_account_workflow_id
+from domain.support_actions import OF_THE_ACCOUNT
 from integrations.postgres.failures import unavailable_as
 
 _REGISTRATION = """
@@ -48,6 +50,10 @@ ORDER BY began_at DESC, case_id DESC LIMIT $4
 """  # noqa: S608 - constants
 
 
+_NAMED = "SELECT kind, request, has_run FROM audit.processes_of($1)"
+_UNMASKING = "unmasking"
+
+
 class PostgresCases:
     """Reads as the role `comitia_identity`; every look-up is by an index."""
 
@@ -81,6 +87,17 @@ class PostgresCases:
         """Return the registrations of these ids that there are. Raises DomainError `directory_unavailable`."""
         return await self._identified(CaseKind.REGISTRATION, registration_ids)
 
+    async def processes_of(self, address: CaseAddress) -> Mapping[str, bool]:
+        """Return the ids of the processes that the entries of a case name, and whether each has surely run.
+
+        Raises:
+            DomainError: `directory_unavailable`.
+        """
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            rows = await self._pool.fetch(_NAMED, address.case_id)
+        named = {_process_of(row["kind"], address.cell, row["request"]): row["has_run"] for row in rows}
+        return {workflow_id: has_run for workflow_id, has_run in named.items() if workflow_id}
+
     async def _identified(self, kind: CaseKind, case_ids: Collection[str]) -> Sequence[Case]:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             rows = await self._pool.fetch(_IDENTIFIED_BY[kind], list(case_ids))
@@ -96,3 +113,10 @@ def _case(row: asyncpg.Record) -> Case:
         began_at=row["began_at"],
         changed_at=row["changed_at"],
     )
+
+
+def _process_of(kind: str, cell: str, request: str) -> str:
+    """Return the id of what runs by itself; whatever else was asked is taken by the process of the case."""
+    if kind == _UNMASKING:
+        return break_glass_workflow_id(cell, request)
+    return unlock_account_workflow_id(cell, request) if kind in OF_THE_ACCOUNT else ""

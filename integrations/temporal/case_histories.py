@@ -1,18 +1,13 @@
 """Every run of every process of one case, as it is kept: out of the archive, or else from the server."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from temporalio.api.history.v1 import History
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
+from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import PayloadCodec
-from temporalio.service import RPCError, RPCStatusCode
 
 from domain.archive_ports import HistoryPlace
 from domain.cases import Step
-from domain.contracts.archive import ClosedExecution
 from domain.errors import DomainError, ErrorCode
 from domain.evidence_bundles import RecordedRun
 from domain.history_packs import GONE, READABLE
@@ -20,18 +15,10 @@ from domain.signatures import Signatures
 from integrations.temporal.closed_histories import TemporalClosedHistories, is_end
 from integrations.temporal.events import build_of
 from integrations.temporal.payloads import open_what_is_left
+from integrations.temporal.runs import ArchivedRuns, Run, Runs
 from integrations.temporal.steps import StepReader
 
 _WORKFLOWS_MAX: Final = 50  # of one case
-_TIMEOUT: Final = timedelta(seconds=10)  # of one call
-
-
-class ArchivedRuns(Protocol):
-    """Which runs of a workflow are archived, and where."""
-
-    async def archived(self, workflow_id: str) -> Sequence[tuple[HistoryPlace, datetime]]:
-        """Return where each is, and when it started, oldest first."""
-        ...
 
 
 class SealedPlaces(Protocol):
@@ -42,23 +29,15 @@ class SealedPlaces(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    execution: ClosedExecution
-    place: HistoryPlace | None
-    is_open: bool = False
-
-
 class CaseHistories:
     """Reads and asks no process anything; of one that is not over yet there is what has happened by now."""
 
     def __init__(
-        self, client: Client, codec: PayloadCodec, runs: ArchivedRuns, archive: SealedPlaces, signatures: Signatures
+        self, client: Client, codec: PayloadCodec, archived: ArchivedRuns, archive: SealedPlaces, signatures: Signatures
     ) -> None:
         """`codec` opens what the timeline is read from; what is handed out stays as it is kept."""
-        self._client = client
         self._codec = codec
-        self._runs = runs
+        self._runs = Runs(client, archived)
         self._archive = archive
         self._signatures = signatures
         self._closed = TemporalClosedHistories(client)
@@ -67,12 +46,12 @@ class CaseHistories:
         """Return the runs of a workflow, oldest first, each followed by those of the processes that it started.
 
         Raises:
-            DomainError: `case_stage` for more than a case has; `workflows_unavailable`, `directory_unavailable`,
+            DomainError: `case_stage` for more than a case has; `workflows_unavailable`, `audit_log_unavailable`,
                 `objects_unavailable`, `archive_contradicted`, `key_unavailable`.
         """
         found, waiting, known = list[RecordedRun](), [workflow_id], {workflow_id}
         while waiting:
-            for run in await self._runs_of(waiting.pop(0)):
+            for run in await self._runs.of(waiting.pop(0)):
                 recorded, children = await self._read(run)
                 found.append(recorded)
                 begun = [child for child in children if child not in known]
@@ -82,30 +61,7 @@ class CaseHistories:
                 raise DomainError(ErrorCode.CASE_STAGE, "more processes than a case has")
         return found
 
-    async def _runs_of(self, workflow_id: str) -> list[_Run]:
-        runs = {
-            place.run_id: _Run(_execution(workflow_id, place.run_id, place.workflow_type, started), place)
-            for place, started in await self._runs.archived(workflow_id)
-        }
-        for each in await self._on_server(workflow_id):
-            is_open = each.status is WorkflowExecutionStatus.RUNNING
-            here = _Run(_execution(each.id, each.run_id, each.workflow_type, each.start_time), None, is_open)
-            runs.setdefault(each.run_id, here)
-        return sorted(runs.values(), key=lambda run: (run.execution.started_at, run.execution.run_id))
-
-    async def _on_server(self, workflow_id: str) -> list[WorkflowExecution]:
-        """Return the runs that the server has: the newest asked for by id, the others as visibility lists them."""
-        try:
-            newest = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_TIMEOUT)
-            listed = self._client.list_workflows(f"WorkflowId = '{workflow_id}'", rpc_timeout=_TIMEOUT)
-            others = [each async for each in listed if each.run_id != newest.run_id]
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return []
-            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
-        return [newest, *others]
-
-    async def _read(self, run: _Run) -> tuple[RecordedRun, list[str]]:
+    async def _read(self, run: Run) -> tuple[RecordedRun, list[str]]:
         events, left_out = await self._events(run)
         execution = run.execution
         about = (execution.workflow_id, execution.run_id, execution.workflow_type)
@@ -126,7 +82,7 @@ class CaseHistories:
         )
         return recorded, [child for child, _ in reader.children]
 
-    async def _events(self, run: _Run) -> tuple[bytes, str]:
+    async def _events(self, run: Run) -> tuple[bytes, str]:
         """Return a history as it is kept, or why there is none."""
         if run.place is not None:
             return (b"", run.place.left_out) if run.place.left_out else (await self._archive.sealed(run.place), "")
@@ -140,13 +96,3 @@ def _last_of(history: History) -> int:
     """Return the id of the last event, or 0 where it has ended since it was listed: then it is over."""
     last = history.events[-1]
     return 0 if is_end(last) else last.event_id
-
-
-def _execution(workflow_id: str, run_id: str, workflow_type: str, started_at: datetime) -> ClosedExecution:
-    return ClosedExecution(
-        workflow_id=workflow_id,
-        run_id=run_id,
-        workflow_type=workflow_type,
-        started_at=started_at.astimezone(UTC),
-        closed_at=started_at.astimezone(UTC),
-    )

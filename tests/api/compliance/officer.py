@@ -28,7 +28,6 @@ from integrations.keys.purposes import (
 from integrations.keys.signing import is_signed
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.archived_histories import PostgresArchive
-from integrations.postgres.case_evidence import PostgresCaseEvidence
 from integrations.postgres.roles import AUDIT, IDENTITY, SEARCH, STAFFING
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import make_telemetry
@@ -117,8 +116,6 @@ async def registered(town: Town, officer: Officer) -> str:
 def histories(town: Town, officer: Officer, codec: Any = None) -> CaseHistories:
     cell = town.cells[CELL]
     assert officer.settings.objects_folder is not None
-    archive = ArchivedHistories(
-        PostgresArchive(cell.pool), FileObjectStore(officer.settings.objects_folder), cell.codec
-    )
-    records = PostgresCaseEvidence(cell.pool)
-    return CaseHistories(cell.temporal, codec or cell.codec, records, archive, all_signatures())
+    places = PostgresArchive(cell.pool)
+    archive = ArchivedHistories(places, FileObjectStore(officer.settings.objects_folder), cell.codec)
+    return CaseHistories(cell.temporal, codec or cell.codec, places, archive, all_signatures())

@@ -204,6 +204,12 @@ async def test_whoever_was_locked_out_is_let_try_again_by_support(town: Town, ow
         for number in range(2):
             assert (await desk.post(path, key=f"another-{number}", **order)).status_code == 200
         assert code_of(await desk.post(path, key="too-often", **order)) == (409, "case_stage")
+        timeline = (await desk.get(f"cases/{request}/timeline")).json()
+        done = [(step["process"], step["state"]) for step in timeline["steps"] if step["name"] == "unlock_account"]
+        assert done == [("UnlockAccount", "completed")] * 3 + [("UnlockAccount", "failed")]
+        asked = {step["given"]["action_id"] for step in timeline["steps"] if step["kind"] == "began"}
+        assert answers[0].json()["actionId"] in asked
+        assert timeline["gaps"] == {f"recover-account/eu/{request}": "history_gone"}  # its link was sent by hand
         assert (await desk.outcomes(request))[-1] == ("case_stage", ANN)
 
 

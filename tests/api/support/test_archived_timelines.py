@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,7 @@ from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.roles import AUDIT
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.runs import Runs
 from integrations.temporal.standings import Standings
 from integrations.temporal.timelines import Timelines
 from tests.answers import code_of
@@ -90,7 +91,8 @@ class Archived:
         store = cast("LockedObjects", objects or FileObjectStore(self.folder))
         archive = ArchivedHistories(index, store, cast("PayloadCodec", codec or cell.codec)) if has_archive else None
         standings = Standings(cell.temporal)
-        timelines = Timelines(Dropped(self.town, *dropped), standings, all_signatures(), index, archive)
+        runs = Runs(cell.temporal, index)
+        timelines = Timelines(Dropped(self.town, *dropped), runs, standings, all_signatures(), archive)
         async with staff_desk(self.town, self.owner, timelines=timelines) as desk:
             yield desk
 
@@ -191,16 +193,32 @@ async def test_with_the_key_names_and_instants_are_left(archived: Archived) -> N
 
 
 class LeftOut:
-    """An archive that left this out, as it does with every batch of votes."""
+    """An archive that left out whatever there is, as it does with every batch of votes, but for what it keeps."""
 
-    async def place(self, workflow_id: str, run_id: str = "") -> HistoryPlace | None:
-        return HistoryPlace(workflow_id, run_id, "SubmitVotes", left_out="readable_payload")
+    def __init__(self, town: Town, *kept: str) -> None:
+        self._kept, self._index = kept, PostgresArchive(town.cells[CELL].pool)
+
+    async def runs(self, workflow_id: str) -> list[tuple[HistoryPlace, datetime]]:
+        found = await self._index.runs(workflow_id)
+        if workflow_id in self._kept:
+            return found
+        return [(replace(place, left_out="readable_payload"), started) for place, started in found]
 
 
 async def test_what_was_left_out_of_the_archive_is_gone(archived: Archived) -> None:
-    async with archived.desk(*archived.workflows, places=LeftOut()) as desk:
+    async with archived.desk(*archived.workflows, places=LeftOut(archived.town)) as desk:
         answer = await desk.get(f"cases/{archived.case_id}/timeline", ANN)
         assert code_of(answer) == (404, "case_not_found")
+
+
+async def test_of_a_process_that_is_gone_it_is_said(archived: Archived) -> None:
+    parent, child = archived.workflows
+    left = await archived.timeline(child, places=LeftOut(archived.town))
+    assert sources(left) == {"RegisterVoter": {"server"}, "VerifyIdentity": set()}
+    assert left["gaps"] == {child: "history_gone"}
+    left = await archived.timeline(parent, child, places=LeftOut(archived.town, parent))
+    assert sources(left) == {"RegisterVoter": {"archive"}, "VerifyIdentity": set()}
+    assert left["gaps"] == {child: "history_gone"}
 
 
 class Nothing:
@@ -212,6 +230,12 @@ class Nothing:
     async def of(self, _workflow_id: str) -> Standing | None:
         return None
 
+    async def of_all(self, _workflow_ids: Any) -> list[Standing]:
+        return []
+
+    async def processes_of(self, _address: Any) -> dict[str, bool]:
+        return {}
+
 
 class Kept:
     """What is left of it in the archive."""
@@ -219,7 +243,7 @@ class Kept:
     def __init__(self, *steps: Step) -> None:
         self._steps = steps
 
-    async def of(self, _workflow_id: str) -> Timeline | None:
+    async def of(self, _workflow_id: str, _beside: Any = None) -> Timeline | None:
         return Timeline(self._steps) if self._steps else None
 
 

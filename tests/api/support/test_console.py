@@ -153,7 +153,7 @@ async def test_registrations_that_wait_are_listed(town: Town) -> None:
 class Scripted:
     """Timelines in which somebody has written a script wherever a text can be."""
 
-    async def of(self, _workflow_id: str) -> Timeline:
+    async def of(self, _workflow_id: str, _beside: Any) -> Timeline:
         now = datetime.now(UTC)
         return Timeline((Step(now, StepKind.ACTIVITY, SCRIPT, SCRIPT, SCRIPT, code=SCRIPT, by=SCRIPT),))
 
@@ -161,7 +161,7 @@ class Scripted:
 class Decided:
     """Timelines in which somebody was found to be who they are."""
 
-    async def of(self, _workflow_id: str) -> Timeline:
+    async def of(self, _workflow_id: str, _beside: Any) -> Timeline:
         came = VerifiedIdentity(decision="approved", person_id="p_somebody")
         return Timeline(
             (Step(datetime.now(UTC), StepKind.ACTIVITY, "VerifyIdentity", "decide", "completed", came=came),)
@@ -171,7 +171,7 @@ class Decided:
 class Dropped:
     """Timelines of a server that has dropped everything; one process is archived, and another cannot be read."""
 
-    async def of(self, workflow_id: str) -> Timeline:
+    async def of(self, workflow_id: str, _beside: Any) -> Timeline:
         step = Step(datetime.now(UTC), StepKind.ENDED, "RegisterVoter", "RegisterVoter", "completed")
         return Timeline((replace(step, source=HistorySource.ARCHIVE),), {f"{workflow_id}/1": "not_read_here"})
 
@@ -183,7 +183,7 @@ async def test_a_timeline_says_what_is_from_the_archive_and_what_stays_there(tow
         for path in (f"/cases/{registration}", f"/cases/{registration}/timeline"):
             shown = (await browser.get(path)).text
             assert shown.count(", from the archive") == 1
-            assert f"register-voter/eu/{registration}/1 is in the archive: not read here" in shown
+            assert f"There was more of register-voter/eu/{registration}/1: not read here" in shown
 
 
 async def test_a_timeline_shows_a_person_to_compliance_alone(town: Town) -> None:

@@ -78,6 +78,10 @@ async def test_a_field_is_read_once_a_second_person_agreed(town: Town, owner_poo
         ):
             approved = await desk.post(f"{path}/decision", BOB, Role.ADMIN, approved=True)
         assert (approved.status_code, approved.json()["stage"], approved.json()["decidedBy"]) == (200, "approved", BOB)
+        steps = (await desk.get(f"cases/{registration}/timeline")).json()["steps"]
+        own = [(step["name"], step.get("by")) for step in steps if step["process"] == "BreakGlass"]
+        assert ("decide", BOB) in own
+        assert own[0] == ("BreakGlass", None)
         assert (await desk.post(f"{path}/decision", BOB, Role.ADMIN, approved=True)).json() == approved.json()
         other = await desk.post(f"{path}/decision", BOB, Role.ADMIN, key="another-key", approved=False)
         assert code_of(other) == (409, "unmasking_stage")

@@ -23,7 +23,7 @@ from integrations.identity_cell import KEYS
 from integrations.keys.lookups import KeyedLookupHashes
 from integrations.keys.opening import open_keys
 from tests.answers import code_of
-from tests.api.auth.registration_town import CELLS, Town
+from tests.api.auth.registration_town import CELLS, Town, number
 from tests.api.support.staff_desk import StaffDesk, staff_desk
 from tests.api.support.support_world import Support, eventually, support_cells
 from tests.api.support.test_acting import at_provider
@@ -181,6 +181,39 @@ async def test_a_registration_that_its_provider_does_not_take_up_is_listed_as_wa
     await town.at_provider(registration)
     await eventually(is_taken_up)
     assert await eventually(partial(listed, look, registration, stage="proofing"))
+
+
+async def test_an_approval_that_is_taken_back_is_in_the_timeline_with_what_is_tried_for_it(
+    town: Town, owner_pool: OwnerPool
+) -> None:
+    registration = (await town.proofed("eu", number()))["registrationId"]
+    reference = (await town.row(registration)).reference
+    fault = {"kind": "status", "status": 500, "count": 1000, "method": "GET", "path": reference}
+    assert (await town.vendor.post("/sumsub/_control/faults", json=fault)).is_success
+    async with staff_desk(town, await owner_pool("eu")) as desk:
+        try:
+            await town.take_back(registration)
+
+            async def tried() -> Any:
+                pending = (await read(desk, f"cases/{registration}"))["pending"]
+                return [each for each in pending if each["attempts"] > 1]
+
+            (pending,) = await eventually(tried)
+            assert (pending["name"], pending["code"]) == ("read_case", ErrorCode.PROOFING_UNAVAILABLE)
+        finally:
+            await town.vendor.delete("/sumsub/_control/faults")
+
+        async def ended() -> Any:
+            timeline = await read(desk, f"cases/{registration}/timeline")
+            last, is_over = timeline["steps"][-1], (await town.row(registration)).stage == "rejected"
+            return timeline if is_over and last["kind"] == "ended" else None
+
+        timeline = await eventually(ended)
+    assert timeline["gaps"] == {}
+    proofing = [step for step in timeline["steps"] if step["process"] == "VerifyIdentity"]
+    assert [step["kind"] for step in proofing].count("began") == 2
+    assert "suspend_account" in {step["name"] for step in proofing}
+    assert [step["name"] for step in timeline["steps"] if step["kind"] == "stage"][-2:] == ["active", "rejected"]
 
 
 async def test_somebody_is_found_by_the_telephone_number_that_is_theirs(town: Town, support: Support) -> None:
