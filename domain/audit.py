@@ -125,9 +125,13 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.EXPORT_FETCHED: KindRule(SURVEY_ID, after=True, facts=frozenset({"export"})),
     AuditKind.KEY_MADE: KindRule(_KEY_ID),
     AuditKind.KEY_DESTROYED: KindRule(_KEY_ID),
-    AuditKind.LOGIN_DECIDED: KindRule(ATTEMPT_ID, after=True, facts=frozenset({"policyVersion"})),
-    AuditKind.LOGIN_ENDED: KindRule(ATTEMPT_ID),
-    AuditKind.REGISTRATION_ENDED: KindRule(REGISTRATION_ID, facts=frozenset({"caseNo"})),
+    # Codes: what it was proven by, at which provider, and the further factors that would end it; and the one that did
+    AuditKind.LOGIN_DECIDED: KindRule(
+        ATTEMPT_ID, after=True, facts=frozenset({"policyVersion", "method", "provider", "factors"})
+    ),
+    AuditKind.LOGIN_ENDED: KindRule(ATTEMPT_ID, facts=frozenset({"factor"})),
+    # Its digest is of `domain.evidence_bundles.ended_registration`
+    AuditKind.REGISTRATION_ENDED: KindRule(REGISTRATION_ID, after=True, facts=frozenset({"caseNo"})),
     AuditKind.ACCOUNT_RECOVERED: KindRule(RECOVERY_ID, facts=frozenset({"sessionsEnded"})),
     AuditKind.DELETION_ASKED: KindRule(DELETION_ID),
     AuditKind.ACCOUNT_DELETED: KindRule(DELETION_ID, facts=frozenset({"casesErased", "credentialsRemoved"})),

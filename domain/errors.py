@@ -138,6 +138,7 @@ class ErrorCode(StrEnum):
     CLAIM_CONTRADICTED = "claim_contradicted"
     AUDIT_LOG_CONTRADICTED = "audit_log_contradicted"
     ARCHIVE_CONTRADICTED = "archive_contradicted"
+    RECORD_CONTRADICTED = "record_contradicted"
     INTERNAL = "internal"
 
 
@@ -265,6 +266,7 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.CLAIM_CONTRADICTED: ErrorSpec(500, "Two claims of one document name two persons"),
     ErrorCode.AUDIT_LOG_CONTRADICTED: ErrorSpec(500, "An audit log is not what was signed"),
     ErrorCode.ARCHIVE_CONTRADICTED: ErrorSpec(500, "An archived history is not what was written"),
+    ErrorCode.RECORD_CONTRADICTED: ErrorSpec(500, "The record of a case is not what its audit entries say"),
     ErrorCode.INTERNAL: ErrorSpec(500, "Something went wrong here"),
 }
 

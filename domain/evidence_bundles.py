@@ -34,6 +34,7 @@ RECEIPT: Final = "receipt.json"
 OPEN: Final = "open"
 SHOWN_TO: Final = (Role.COMPLIANCE,)  # what a bundle shows in the clear is what this role sees, whoever exports it
 NOT_OF_THE_CASE: Final = frozenset({AuditKind.EVIDENCE_EXPORTED.value})  # says that somebody took a copy, and no more
+_OF_AN_END: Final = ("stage", "reasons", "staffReasons", "caseNo", "cases", "beganAt", "changedAt")
 
 Json = dict[str, Any]
 
@@ -68,6 +69,17 @@ class RecordedRun:
     is_opened: bool = True
     last_event: int = 0
     steps: tuple[Step, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRecord:
+    """What the directory keeps of a case at one instant: `decision` (None where nothing), and where its entries are.
+
+    A place is None where an entry has none yet.
+    """
+
+    decision: Json | None = field(repr=False)
+    places: Sequence[int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +151,17 @@ class PublicKeys:
 def judged_login(attempt_id: str, verdict: Json, signals: Json) -> Json:
     """Return what the entry of a login's decision has the digest of."""
     return {"attempt": attempt_id, "verdict": verdict, "signals": signals}
+
+
+def ended_registration(registration_id: str, record: Json) -> Json:
+    """Return what the entry of a registration's end has the digest of: its id, and the decision as its record shows it.
+
+    That is the stage that ended it, the reasons that its person was told and those for staff, the number of its case,
+    every case with its provider and the reference there, and both instants. Codes and ids, and nothing of a person; the
+    references and instants are known to nobody who has the entry alone, so that trying codes out leads to none.
+    A member that a record has besides is not a part of it.
+    """
+    return {"registration": registration_id, **{name: record[name] for name in _OF_AN_END if name in record}}
 
 
 def digest_of(document: Json) -> bytes:

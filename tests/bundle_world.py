@@ -1,6 +1,7 @@
 """An evidence bundle made by hand: a login, its decision, a history, and its entries in a log."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -29,12 +30,21 @@ from domain.merkle_proofs import inclusion_path
 from domain.merkle_tiles import GrowingTiles
 from tests.log_world import ORIGIN, VERIFIER_KEY, leaf, tree_head
 
+
+@dataclass(frozen=True, slots=True)
+class EntryBefore:
+    """An entry as a release before wrote it, with less in it than the catalogue asks for now."""
+
+    kind: AuditKind
+    body: Json
+
+
 KEY_ID = "evidence-bundle/2026-01-01/1"
 KEY = SigningKey(bytes(range(1, 33)))
 BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
 CASE = f"a_eu_{'a' * 26}"
 SIGNALS = LoginSignals(my_logins=3, all_logins=90, sightings=(), challenge=ChallengeOutcome.PASSED, device_known=True)
-VERDICT = LoginVerdict(decision=LoginDecision.ALLOW, score_permille=12, reasons=(), policy_version=1)
+VERDICT = LoginVerdict(decision=LoginDecision.CHALLENGE, score_permille=12, reasons=(), policy_version=1)
 PUBLIC_KEYS = PublicKeys({KEY_ID: bytes(KEY.verify_key)}, [VERIFIER_KEY])
 
 
@@ -55,11 +65,32 @@ def judged() -> Json:
 
 def decided(**fields: Any) -> AuditEntry:
     """Return the entry of the decision."""
-    told = {"outcome": "allow", "after": digest_of(judged()), "facts": {"policyVersion": 1}, **fields}
+    facts = {"policyVersion": 1, "method": "password", "provider": "", "factors": "totp,mail_code"}
+    told = {"outcome": "challenge", "after": digest_of(judged()), "facts": facts, **fields}
     return AuditEntry(AuditKind.LOGIN_DECIDED, "process:assess-login", CASE, **told)
 
 
-def proved(*entries: AuditEntry, origin: str = ORIGIN) -> list[ProvedEntry]:
+def ended(case: str = CASE, outcome: str = "stepped_up", factor: str = "totp") -> AuditEntry:
+    """Return the entry of how a login ended."""
+    return AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", case, outcome=outcome, facts={"factor": factor})
+
+
+def record(**fields: Any) -> Json:
+    """Return the record of the login; `fields` take the place of its own."""
+    return {
+        "judged": judged(),
+        "method": "password",
+        "provider": "",
+        "factors": ["totp", "mail_code"],
+        "outcome": "stepped_up",
+        "factor": "totp",
+        "at": "2026-01-02T00:00:00.000000Z",
+        "endedAt": "2026-01-02T00:00:01.000000Z",
+        **fields,
+    }
+
+
+def proved(*entries: AuditEntry | EntryBefore, origin: str = ORIGIN) -> list[ProvedEntry]:
     """Return entries with their proofs, each third one of a log."""
     leaves = [leaf(number) for number in range(3 * len(entries) + 2)]
     for n, entry in enumerate(entries):
@@ -90,9 +121,9 @@ def evidence(**fields: Any) -> CaseEvidence:
     )
     made = {
         "address": address(),
-        "decision": {"judged": judged(), "outcome": "allowed", "at": "2026-01-02T00:00:00.000000Z"},
+        "decision": record(),
         "runs": [run],
-        "entries": proved(decided(), AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", CASE, outcome="allowed")),
+        "entries": proved(decided(), ended()),
         **fields,
     }
     return CaseEvidence(**made)

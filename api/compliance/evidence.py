@@ -1,5 +1,6 @@
 """Evidence bundles of cases: put together, written down, and only then handed out."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,9 +11,10 @@ from api.named_cells import none_such
 from domain.audit import AuditEntry, AuditKind
 from domain.cases import CaseAddress, case_at, vote_at
 from domain.errors import DomainError, ErrorCode
-from domain.evidence_bundles import CaseEvidence, EvidenceReason, Json, RecordedRun, bundle_of
+from domain.evidence_bundles import CaseEvidence, EvidenceReason, Json, RecordedRun, SealedRecord, bundle_of
 from domain.ids import derived_id
 from domain.log_proofs import ProvedEntry
+from domain.sealed_decisions import ContradictedError, SealedEntry, compare_with_entries
 from domain.staff_entries import StaffEntries
 from domain.submissions import claimed_place
 from domain.tokens import Role
@@ -23,12 +25,8 @@ _SEALED_WITHIN_S = 60
 class CaseRecords(Protocol):
     """What the tables have of a case. Calls raise DomainError `directory_unavailable`."""
 
-    async def decision(self, address: CaseAddress) -> Json | None:
-        """Return the record of what was decided, or None where none is kept."""
-        ...
-
-    async def places(self, case_id: str) -> list[int | None]:
-        """Return where the case's entries are in the cell's log; None for each that has no place yet."""
+    async def sealed(self, address: CaseAddress) -> SealedRecord:
+        """Return what was decided, and where the case's entries are in the cell's log."""
         ...
 
 
@@ -110,8 +108,9 @@ class EvidenceDesk:
 
         Raises:
             DomainError: `case_not_found`, also for a vote whose history is gone; `case_stage` for a vote that is not
-                confirmed; `not_sealed_yet` where an entry of it is under no tree head; `idempotency_key_used`; and
-                whatever keeps its parts from us.
+                confirmed; `not_sealed_yet` where an entry of it is under no tree head; `record_contradicted` where
+                its record is not what its entries were written of; `idempotency_key_used`; and whatever keeps its parts
+                from us.
         """
         address = case_at(asked.case_id)
         if address is None:
@@ -161,10 +160,24 @@ class EvidenceDesk:
 async def _collected(address: CaseAddress, cell: EvidenceCell) -> CaseEvidence:
     """Return the evidence of a case; its entries under the first tree head that all of them are under."""
     runs = await cell.runs.of(address.workflow_id)
-    decision, places = await cell.records.decision(address), await cell.records.places(address.case_id)
-    if decision is None and not runs and not places:
+    kept = await cell.records.sealed(address)
+    if kept.decision is None and not runs and not kept.places:
         raise DomainError(ErrorCode.CASE_NOT_FOUND)
-    return CaseEvidence(address, decision, runs, await _proved(places, cell.log))
+    evidence = CaseEvidence(address, kept.decision, runs, await _proved(kept.places, cell.log))
+    _require_sealed(evidence)
+    return evidence
+
+
+def _require_sealed(evidence: CaseEvidence) -> None:
+    """Raise DomainError `record_contradicted` where the record is not what the case's entries were written of."""
+    if evidence.decision is None:
+        return
+    entries = [json.loads(proved.entry) for proved in evidence.entries]
+    sealed = [SealedEntry(entry["kind"], entry["body"]) for entry in entries]
+    try:
+        compare_with_entries(evidence.address.kind, evidence.decision, sealed)
+    except ContradictedError as error:
+        raise DomainError(ErrorCode.RECORD_CONTRADICTED, str(error)) from error
 
 
 async def _proved(places: Sequence[int | None], log: LogReading) -> list[ProvedEntry]:

@@ -35,6 +35,7 @@ _ERRORS: Final = problem_responses(
     ErrorCode.AUDIT_LOG_UNAVAILABLE,
     ErrorCode.ARCHIVE_CONTRADICTED,
     ErrorCode.AUDIT_LOG_CONTRADICTED,
+    ErrorCode.RECORD_CONTRADICTED,
 )
 
 

@@ -1,7 +1,6 @@
 """What of one case is proved to a third party, as the tables have it: decisions, places in the log, archived runs."""
 
 import json
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,34 +8,24 @@ import asyncpg
 
 from domain.cases import CaseAddress, CaseKind
 from domain.certificates import instant
-from domain.contracts.base import Contract
 from domain.contracts.login import LoginSignals, LoginVerdict
-from domain.contracts.registration import NoteStageInput
 from domain.errors import ErrorCode
-from domain.evidence_bundles import NOT_OF_THE_CASE, SHOWN_TO, judged_login
+from domain.evidence_bundles import NOT_OF_THE_CASE, SHOWN_TO, Json, SealedRecord, judged_login
 from domain.masking import masked
+from integrations.postgres.audit_entries import Connection
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.registration_records import registration_record
 
 _LOGIN: Final = """
 SELECT attempt_id, method, provider, decision, score_permille, reasons, policy_version, signals::text AS signals,
     factors, outcome, factor, at, ended_at
 FROM identity.login_attempt WHERE attempt_id = $1
 """
-_REGISTRATION: Final = """
-SELECT registration_id, revision, stage, reasons, staff_reasons, case_no, provider, reference, expires_at, created_at,
-    updated_at
-FROM identity.registration WHERE registration_id = $1
-"""
-_CASES: Final = """
-SELECT case_no, provider, reference FROM identity.proofing_case WHERE registration_id = $1 ORDER BY case_no
-"""
 _DELETION: Final = """
 SELECT stage, requested_at, completed_at, sessions_ended, cases_erased, devices_erased, credentials_removed
 FROM identity.account_deletion WHERE deletion_id = $1
 """
 _PLACES: Final = "SELECT leaf_index, kind FROM audit.places_of($1)"
-
-Json = dict[str, Any]
 
 
 class PostgresCaseEvidence:
@@ -45,29 +34,32 @@ class PostgresCaseEvidence:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def decision(self, address: CaseAddress) -> Json | None:
-        """Return the record of what was decided in a case, as `SHOWN_TO` sees it; None where none is kept.
+    async def sealed(self, address: CaseAddress) -> SealedRecord:
+        """Return the record of what was decided in a case, and the places of its entries, both of one instant.
 
-        Of a recovery there is none: its row is gone a day after its link, and its entry says what came of it.
+        Of a recovery there is no record: its row is gone a day after its link, and its entry says what came of it.
         """
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            if address.kind is CaseKind.LOGIN:
-                row = await self._pool.fetchrow(_LOGIN, address.case_id)
-                return None if row is None else _login(row)
-            if address.kind is CaseKind.REGISTRATION:
-                row = await self._pool.fetchrow(_REGISTRATION, address.case_id)
-                cases = await self._pool.fetch(_CASES, address.case_id)
-                return None if row is None else _registration(row, cases)
-            if address.kind is CaseKind.DELETION:
-                row = await self._pool.fetchrow(_DELETION, address.case_id)
-                return None if row is None else _deletion(row)
-        return None
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                rows = await connection.fetch(_PLACES, address.case_id)
+                record = await _record(connection, address)
+        return SealedRecord(record, [row["leaf_index"] for row in rows if row["kind"] not in NOT_OF_THE_CASE])
 
-    async def places(self, case_id: str) -> list[int | None]:
-        """Return where the entries of a case are in the cell's log, in order; None for each that has no place yet."""
-        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_PLACES, case_id)
-        return [row["leaf_index"] for row in rows if row["kind"] not in NOT_OF_THE_CASE]
+
+async def _record(connection: Connection, address: CaseAddress) -> Json | None:
+    """Return a record as `SHOWN_TO` sees it; None where none is kept."""
+    if address.kind is CaseKind.REGISTRATION:
+        return await registration_record(connection, address.case_id)
+    if address.kind is CaseKind.LOGIN:
+        row = await connection.fetchrow(_LOGIN, address.case_id)
+        return None if row is None else _login(row)
+    if address.kind is CaseKind.DELETION:
+        row = await connection.fetchrow(_DELETION, address.case_id)
+        return None if row is None else _deletion(row)
+    return None
 
 
 def _login(row: Any) -> Json:
@@ -89,28 +81,6 @@ def _login(row: Any) -> Json:
         "at": instant(row["at"]),
         "endedAt": _moment(row["ended_at"]),
     }
-
-
-def _registration(row: Any, cases: Sequence[Any]) -> Json:
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(row).items()}
-    shown = _shown(NoteStageInput, {name: fields[name] for name in NoteStageInput.model_fields})
-    return {
-        "stage": shown["stage"],
-        "reasons": shown["reasons"],
-        "staffReasons": shown["staff_reasons"],
-        "caseNo": shown["case_no"],
-        "cases": [_at_provider(case) for case in cases],
-        "beganAt": instant(row["created_at"]),
-        "changedAt": instant(row["updated_at"]),
-    }
-
-
-def _at_provider(case: Any) -> Json:
-    return {"caseNo": case["case_no"], "provider": case["provider"], "reference": case["reference"]}
-
-
-def _shown(kind: type[Contract], fields: Mapping[str, Any]) -> Json:
-    return masked(kind.model_validate(fields), SHOWN_TO)
 
 
 def _deletion(row: Any) -> Json:

@@ -254,9 +254,8 @@ class PostgresLogins:
         """Keep how a challenged login ended; the first end stays."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             row = (ended.attempt_id, ended.outcome, ended.factor)
-            kept = await self._pool.fetchval(
-                _END, *_added(ended.voter_id, ended.counts, _end_of(ended.attempt_id, ended.outcome)), *row
-            )
+            entry = _end_of(ended.attempt_id, ended.outcome, ended.factor)
+            kept = await self._pool.fetchval(_END, *_added(ended.voter_id, ended.counts, entry), *row)
             if kept is None:  # ended before, or never begun
                 async with acknowledged(self._pool) as connection:
                     kept = await connection.fetchval(_OUTCOME, ended.attempt_id)
@@ -341,12 +340,18 @@ def _decided(login: RecordLoginInput) -> AuditEntry:
         login.request.attempt_id,
         outcome=verdict.decision.lower(),
         after=hashlib.sha256(canonical_json(judged)).digest(),
-        facts={"policyVersion": verdict.policy_version},
+        facts={
+            "policyVersion": verdict.policy_version,
+            "method": login.request.method.value,
+            "provider": login.request.provider,
+            "factors": ",".join(login.factors),
+        },
     )
 
 
-def _end_of(attempt_id: str, outcome: LoginOutcome) -> AuditEntry:
-    return AuditEntry(AuditKind.LOGIN_ENDED, _JUDGE, attempt_id, outcome=outcome.lower())
+def _end_of(attempt_id: str, outcome: LoginOutcome, factor: StepUpFactor | None = None) -> AuditEntry:
+    facts = {"factor": factor.value if factor is not None else ""}
+    return AuditEntry(AuditKind.LOGIN_ENDED, _JUDGE, attempt_id, outcome=outcome.lower(), facts=facts)
 
 
 def _attempt(row: asyncpg.Record) -> LoginAttempt:

@@ -7,10 +7,12 @@ import asyncpg
 
 from domain.audit import AuditEntry, AuditKind
 from domain.errors import DomainError, ErrorCode
+from domain.evidence_bundles import digest_of, ended_registration
 from domain.registrations import ENDED, ProofingCase, Registration, RegistrationStage, StageNote
-from integrations.postgres.audit_entries import append
+from integrations.postgres.audit_entries import Connection, append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
+from integrations.postgres.registration_records import registration_record
 
 _COLUMNS = """
 registration_id, voter_id, region, created_at, stage, reasons, staff_reasons, case_no, provider, reference, expires_at,
@@ -103,11 +105,12 @@ class PostgresRegistrations:
                 done = await connection.execute(_NOTE, *row)
                 if done == "UPDATE 0" and not await connection.fetchval(_KNOWN, note.registration_id):
                     raise DomainError(ErrorCode.REGISTRATION_NOT_FOUND)
+                changes = done != "UPDATE 0"
                 if note.reference and note.case_no:
                     case = (note.registration_id, note.case_no, note.provider, note.reference)
-                    await connection.execute(_NOTE_CASE, *case)
-                if done != "UPDATE 0" and note.stage in ENDED:
-                    await append(connection, _ended(note))
+                    changes |= await connection.execute(_NOTE_CASE, *case) != "INSERT 0 0"
+                if changes:  # also by a case that a late note names: its end is sealed anew, as the record shows it now
+                    await _seal_end(connection, note.registration_id)
 
     async def unstarted(self, before: datetime, limit: int) -> Sequence[Registration]:
         """Return registrations begun before an instant of which nothing was ever noted, oldest first."""
@@ -134,14 +137,20 @@ class PostgresRegistrations:
                 await connection.execute(_NOTE_ERASED, registration_id, case_no)
 
 
-def _ended(note: StageNote) -> AuditEntry:
-    return AuditEntry(
+async def _seal_end(connection: Connection, registration_id: str) -> None:
+    """Write the entry of a registration's end, where it is at one, in the transaction of what changed it."""
+    record = await registration_record(connection, registration_id)
+    if record is None or record["stage"] not in ENDED:
+        return
+    entry = AuditEntry(
         AuditKind.REGISTRATION_ENDED,
         "process:register-voter",
-        note.registration_id,
-        outcome=note.stage.value,
-        facts={"caseNo": note.case_no},
+        registration_id,
+        outcome=record["stage"],
+        after=digest_of(ended_registration(registration_id, record)),
+        facts={"caseNo": record["caseNo"]},
     )
+    await append(connection, entry)
 
 
 def _registration(row: asyncpg.Record) -> Registration:

@@ -20,5 +20,9 @@ async def end_unopened_logins(connection: Connection, voter_id: str) -> None:
     """
     await connection.execute(_LOGINS_FROM, voter_id)
     for attempt in await connection.fetch(_EXPIRE, voter_id, LoginOutcome.EXPIRED):
-        entry = AuditEntry(AuditKind.LOGIN_ENDED, _ACTOR, attempt["attempt_id"], outcome=LoginOutcome.EXPIRED.lower())
-        await append(connection, entry)
+        await append(connection, _expired(attempt["attempt_id"]))
+
+
+def _expired(attempt_id: str) -> AuditEntry:
+    outcome = LoginOutcome.EXPIRED.lower()
+    return AuditEntry(AuditKind.LOGIN_ENDED, _ACTOR, attempt_id, outcome=outcome, facts={"factor": ""})

@@ -22,12 +22,29 @@ from domain.evidence_bundles import (
     CaseEvidence,
     RecordedRun,
     bundle_of,
+    digest_of,
+    ended_registration,
 )
 from domain.history_events import last_event_of
 from domain.stored_zip import read_zip, write_zip
 from domain.verification import UnreadableError
 from integrations.keys.signing import is_signed
-from tests.bundle_world import CASE, KEY, KEY_ID, PUBLIC_KEYS, address, decided, evidence, keys, proved, signed
+from tests.bundle_world import (
+    CASE,
+    KEY,
+    KEY_ID,
+    PUBLIC_KEYS,
+    EntryBefore,
+    address,
+    decided,
+    ended,
+    evidence,
+    judged,
+    keys,
+    proved,
+    record,
+    signed,
+)
 from tests.log_world import KEYS
 from tests.receipt_world import entry_of, participations, receipt
 from tests.receipt_world import proved as receipt_proved
@@ -156,39 +173,149 @@ def test_whoever_has_the_key_and_lies_is_found_out_by_the_rest(manifest: dict[st
 
 
 def test_entries_are_proved_each_and_of_this_case() -> None:
-    one, other = proved(decided(), AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", CASE, outcome="allowed"))
+    one, other = proved(decided(), ended())
     assert failing(signed(evidence(entries=[other, one]))) == NAMES[7:8]
     assert failing(signed(evidence(entries=[replace(one, entry=other.entry), other]))) == NAMES[7:8]
     assert failing(signed(evidence(entries=proved(decided(), origin="comitia/test/us")))) == NAMES[6:7]
-    strange = AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", f"a_eu_{'b' * 26}", outcome="allowed")
+    strange = ended(f"a_eu_{'b' * 26}")
     assert failing(signed(evidence(entries=proved(decided(), strange)))) == NAMES[8:9]
 
 
 def test_a_decision_is_what_its_entry_was_written_of() -> None:
-    record = evidence().decision
-    assert record is not None
     for path, value in (
         ("verdict", {"score_permille": 13}),
         ("signals", {"my_logins": 4}),
         ("verdict", {"reasons": ["x"]}),
     ):
-        judged = record["judged"] | {path: record["judged"][path] | value}
-        assert failing(signed(evidence(decision=record | {"judged": judged}))) == NAMES[9:10]
+        other = judged() | {path: judged()[path] | value}
+        assert failing(signed(evidence(decision=record(judged=other)))) == NAMES[9:10]
     assert failing(signed(evidence(entries=[]))) == NAMES[9:10]
-    assert failing(signed(evidence(entries=proved(decided(facts={"policyVersion": 2}))))) == NAMES[9:10]
+    assert failing(signed(evidence(entries=proved(ended())))) == NAMES[9:10]
+    facts = decided().facts
+    assert (
+        failing(signed(evidence(entries=proved(decided(facts={**facts, "policyVersion": 2}), ended())))) == NAMES[9:10]
+    )
     assert failing(signed(evidence(decision=None))) == []  # after a year and a month the entries are what there is
     assert failing(signed(evidence(decision={"judged": 1}))) == NAMES[9:10]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method": "passkey"},
+        {"provider": "another"},
+        {"factors": ["totp"]},
+        {"outcome": "allowed"},
+        {"outcome": None},
+        {"factor": "mail_code"},
+        {"factor": None},
+    ],
+)
+def test_a_login_was_proven_and_ended_as_its_entries_say(other: dict[str, Any]) -> None:
+    assert failing(signed(evidence(decision=record(**other)))) == NAMES[9:10]
+
+
+@pytest.mark.parametrize(
+    ("decision", "factors", "outcome"),
+    [
+        ("ALLOW", [], "allowed"),
+        ("DENY", ["totp"], "denied"),
+        ("CHALLENGE", [], "denied"),
+        ("CHALLENGE", ["totp"], None),
+    ],
+)
+def test_a_login_without_an_entry_of_its_end_ended_as_it_was_decided(
+    decision: str, factors: list[str], outcome: str | None
+) -> None:
+    found = judged()
+    found["verdict"]["decision"] = decision
+    facts = {**decided().facts, "factors": ",".join(factors)}
+    entries = proved(decided(after=digest_of(found), facts=facts))
+    whole = record(judged=found, factors=factors, outcome=outcome, factor=None)
+    assert failing(signed(evidence(decision=whole, entries=entries))) == []
+    for other in ({"outcome": "stepped_up"}, {"outcome": "expired"}, {"factor": "totp"}):
+        assert failing(signed(evidence(decision=whole | other, entries=entries))) == NAMES[9:10]
+
+
+def test_what_a_release_before_wrote_binds_less_and_says_so() -> None:
+    login = [
+        EntryBefore(AuditKind.LOGIN_DECIDED, decided().body | {"facts": {"policyVersion": 1}}),
+        EntryBefore(AuditKind.LOGIN_ENDED, {name: told for name, told in ended().body.items() if name != "facts"}),
+    ]
+    checks = verify_bundle(signed(evidence(entries=proved(*login))), keys(), is_signed)
+    assert all(check.holds for check in checks)
+    assert checks[9].detail == (
+        "the entry login.decided says the same, and nothing of method, provider and factors: a release before wrote it;"
+        " the entry login.ended says the same, and nothing of the factor: a release before wrote it"
+    )
+    assert failing(signed(evidence(decision=record(outcome="allowed"), entries=proved(*login)))) == NAMES[9:10]
+    told = {"actor": "process:tests", "subject": REGISTRATION, "outcome": "active", "facts": {"caseNo": 1}}
+    entries = proved(EntryBefore(AuditKind.REGISTRATION_ENDED, told))
+    made = evidence(address=address(REGISTRATION), decision=registration(), entries=entries)
+    checks = verify_bundle(signed(made), keys(), is_signed)
+    assert all(check.holds for check in checks)
+    assert checks[9].detail == (
+        "the entry registration.ended says the same of stage and case, and nothing of the rest:"
+        " a release before wrote it"
+    )
+    for other in ({"stage": "refused"}, {"caseNo": 2}):
+        assert failing(signed(replace(made, decision=registration(**other)))) == NAMES[9:10]
 
 
 REGISTRATION, DELETION, RECOVERY = (f"{kind}_eu_{'a' * 26}" for kind in "rdq")
 
 
+def registration(**fields: Any) -> dict[str, Any]:
+    """Return the record of a registration that was approved."""
+    return {
+        "stage": "active",
+        "reasons": [],
+        "staffReasons": ["vpn"],
+        "caseNo": 1,
+        "cases": [{"caseNo": 1, "provider": "sumsub", "reference": "60c9e2"}],
+        "beganAt": "2026-01-02T00:00:00.000000Z",
+        "changedAt": "2026-01-03T00:00:00.000000Z",
+        **fields,
+    }
+
+
+def end_of(record: dict[str, Any]) -> AuditEntry:
+    """Return the entry of a registration's end."""
+    return AuditEntry(
+        AuditKind.REGISTRATION_ENDED,
+        "process:register-voter",
+        REGISTRATION,
+        outcome=record["stage"],
+        after=digest_of(ended_registration(REGISTRATION, record)),
+        facts={"caseNo": record["caseNo"]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "good"),
+    [
+        ({}, True),
+        ({"added": "by a later release"}, True),
+        ({"stage": "rejected"}, False),
+        ({"caseNo": 2}, False),
+        ({"reasons": ["forgery"]}, False),
+        ({"staffReasons": []}, False),
+        ({"cases": []}, False),
+        ({"cases": [{"caseNo": 1, "provider": "letters", "reference": "60c9e2"}]}, False),
+        ({"cases": [{"caseNo": 1, "provider": "sumsub", "reference": "60c9e3"}]}, False),
+        ({"beganAt": "2026-01-01T00:00:00.000000Z"}, False),
+        ({"changedAt": "2026-01-03T00:00:00.000001Z"}, False),
+    ],
+)
+def test_the_end_of_a_registration_is_what_its_entry_was_written_of(other: dict[str, Any], *, good: bool) -> None:
+    entries = proved(end_of(registration()))
+    made = evidence(address=address(REGISTRATION), decision=registration(**other), entries=entries)
+    assert failing(signed(made)) == ([] if good else NAMES[9:10])
+
+
 @pytest.mark.parametrize(
     ("case", "record", "entry", "good"),
     [
-        (REGISTRATION, {"stage": "active", "caseNo": 1}, ("registration.ended", "active", {"caseNo": 1}), True),
-        (REGISTRATION, {"stage": "rejected", "caseNo": 1}, ("registration.ended", "active", {"caseNo": 1}), False),
-        (REGISTRATION, {"stage": "active", "caseNo": 2}, ("registration.ended", "active", {"caseNo": 1}), False),
         (REGISTRATION, {"stage": "active", "caseNo": 1}, None, False),
         (REGISTRATION, {"stage": "proofing", "caseNo": 1}, None, True),  # its process was ended by hand
         (
@@ -233,17 +360,8 @@ def test_each_kind_of_case_has_its_entry(case: str, record: Any, entry: Any, *, 
     ],
 )
 def test_of_several_ends_of_a_registration_the_last_one_counts(record: Any, ends: Any, *, good: bool) -> None:
-    stage, case_no = record
-    entries = proved(
-        *(
-            AuditEntry(
-                AuditKind.REGISTRATION_ENDED, "process:tests", REGISTRATION, outcome=outcome, facts={"caseNo": of}
-            )
-            for outcome, of in ends
-        )
-    )
-    decision = {"stage": stage, "caseNo": case_no}
-    made = evidence(address=address(REGISTRATION), decision=decision, entries=entries)
+    decision, *ended = (registration(stage=stage, caseNo=case_no) for stage, case_no in (record, *ends))
+    made = evidence(address=address(REGISTRATION), decision=decision, entries=proved(*map(end_of, ended)))
     assert failing(signed(made)) == ([] if good else NAMES[9:10])
 
 

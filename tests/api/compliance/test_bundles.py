@@ -230,6 +230,29 @@ async def test_the_decision_of_a_login_is_bound_to_its_entry(town: Town, officer
     assert set(record) == {"judged", "method", "provider", "factors", "outcome", "factor", "at", "endedAt"}
 
 
+async def test_a_record_that_was_changed_in_its_table_is_not_handed_out(
+    town: Town, officer: Officer, registered: str, owner_pool: OwnerPool
+) -> None:
+    """Whoever owns the database has its rows, and not what the log has sealed of them."""
+    made, owner = login(LoginDecision.DENY), await owner_pool(CELL)
+    await PostgresLogins(town.cells[CELL].pool).record(made)
+    await officer.seal()
+    row = "UPDATE identity.{} WHERE {} = $1"
+    for case_id, table, column, changes in (
+        (registered, "registration", "registration_id", ("reasons = '{vpn}'", "staff_reasons = '{vpn}'")),
+        (registered, "proofing_case", "registration_id", ("reference = 'another'", "provider = 'letters'")),
+        (made.request.attempt_id, "login_attempt", "attempt_id", ("method = 'passkey'", "outcome = 'allowed'")),
+    ):
+        content = await officer.exported(case_id)
+        for change in changes:
+            name = change.split(" ")[0]
+            kept = await owner.fetchval(f"SELECT {name} FROM identity.{table} WHERE {column} = $1", case_id)
+            await owner.execute(row.format(f"{table} SET {change}", column), case_id)
+            assert code_of(await officer.post(case_id)) == (500, "record_contradicted"), change
+            await owner.execute(row.format(f"{table} SET {name} = $2", column), case_id, kept)
+        assert await officer.exported(case_id) == content
+
+
 async def test_of_a_case_that_is_open_there_is_what_has_happened_by_now(town: Town, officer: Officer) -> None:
     mail = f"open.{secrets.token_hex(4)}@example.org"
     begun: str = (await town.begin(CELL, mail=mail)).json()["registrationId"]

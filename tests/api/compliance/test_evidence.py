@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from api.compliance.evidence import Asked, EvidenceCell, EvidenceDesk
-from domain.audit import AuditEntry, AuditKind
+from domain.audit import AuditEntry
+from domain.cases import CaseAddress
 from domain.checkpoints import Checkpoint
 from domain.errors import DomainError, ErrorCode
-from domain.evidence_bundles import MANIFEST, EvidenceReason, RecordedRun
+from domain.evidence_bundles import MANIFEST, EvidenceReason, Json, RecordedRun, SealedRecord
 from domain.ids import new_attempt_id
 from domain.log_proofs import ProvedEntry
 from domain.stored_zip import read_zip
 from tests.api.compliance.officer import CELL
-from tests.bundle_world import decided, proved
+from tests.bundle_world import decided, ended, proved, record
 
 
 class NoEntries:
@@ -32,11 +33,8 @@ class OneRun:
     async def of(self, workflow_id: str) -> list[RecordedRun]:
         return [RecordedRun(workflow_id, "a run", "AssessLogin", left_out="history_gone")]
 
-    async def decision(self, address: object) -> None:
-        return None
-
-    async def places(self, case_id: str) -> list[int | None]:
-        return []
+    async def sealed(self, address: CaseAddress) -> SealedRecord:
+        return SealedRecord(None, [])
 
 
 class AnySigner:
@@ -47,16 +45,19 @@ class AnySigner:
 class Places(OneRun):
     """A case whose entries are known in no order."""
 
-    async def places(self, case_id: str) -> list[int | None]:
-        return [4, 1]
+    def __init__(self, decision: Json | None = None) -> None:
+        self._decision = decision
+
+    async def sealed(self, address: CaseAddress) -> SealedRecord:
+        return SealedRecord(self._decision, [4, 1])
 
 
 class Log:
     """Has the entries of a login, the first at place 1 and the second at 4."""
 
     def __init__(self, case_id: str) -> None:
-        ended = AuditEntry(AuditKind.LOGIN_ENDED, "process:auth", case_id, outcome="allowed")
-        self._proved = {each.proof.index: each for each in proved(replace(decided(), subject=case_id), ended)}
+        entries = proved(replace(decided(), subject=case_id), ended(case_id))
+        self._proved = {each.proof.index: each for each in entries}
 
     async def first_over(self, index: int) -> Checkpoint | None:
         return self._proved[index].head
@@ -78,6 +79,21 @@ async def test_entries_stand_in_the_order_of_the_log_however_they_were_found() -
     content = await desk.export(Asked(case_id, EvidenceReason.AUDIT, "staff:u_tester", key="k"))
     kinds = [entry["kind"] for entry in json.loads(dict(read_zip(content))[MANIFEST])["entries"]]
     assert kinds == ["login.decided", "login.ended"]
+
+
+async def test_a_record_that_is_not_what_its_entries_say_is_not_handed_out() -> None:
+    case_id = new_attempt_id(CELL)
+
+    async def exported(decision: Json) -> bytes:
+        parts: Any = (Places(decision), OneRun(), None, Log(case_id), Written())
+        desk = EvidenceDesk((CELL,), lambda _: EvidenceCell(*parts), AnySigner())
+        return await desk.export(Asked(case_id, EvidenceReason.AUDIT, "staff:u_tester", key="k"))
+
+    assert await exported(record())
+    for other in ({"outcome": "allowed"}, {"factor": "mail_code"}, {"method": "passkey"}):
+        with pytest.raises(DomainError) as raised:
+            await exported(record(**other))
+        assert raised.value.code is ErrorCode.RECORD_CONTRADICTED
 
 
 async def test_without_its_entry_no_bundle_is_handed_out() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -9,8 +10,10 @@ import asyncpg
 import pytest
 
 from domain.errors import DomainError, ErrorCode
+from domain.evidence_bundles import digest_of, ended_registration
 from domain.ids import new_registration_id, new_voter_id
-from domain.registrations import ProofingCase, RegistrationStage, StageNote
+from domain.registrations import ENDED, ProofingCase, RegistrationStage, StageNote
+from integrations.postgres.registration_records import registration_record
 from integrations.postgres.registrations import PostgresRegistrations
 from tests.conftest import OwnerPool
 
@@ -72,6 +75,27 @@ async def test_notes_at_once_come_to_the_newest(registrations: PostgresRegistrat
     found = await registrations.get(registration)
     assert found is not None
     assert found.revision == 3
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_the_entry_of_an_end_has_the_digest_of_what_is_shown(
+    identity_pool: asyncpg.Pool, registrations: PostgresRegistrations, owner_pool: OwnerPool, order: tuple[int, ...]
+) -> None:
+    """Also where a case is noted after it: the record shows one more then, and so another entry is written."""
+    registration, _ = await begun(registrations)
+    said = notes(registration)
+    owner, found = await owner_pool("eu"), [said[place] for place in order]
+    for note in [*found, *found]:
+        await registrations.note(note)
+        record = await registration_record(identity_pool, registration)
+        assert record is not None
+        entries = await owner.fetch(
+            "SELECT body FROM audit.entry WHERE kind = 'registration.ended' AND body->>'subject' = $1 ORDER BY xid",
+            registration,
+        )
+        if record["stage"] in ENDED:
+            digest = digest_of(ended_registration(registration, record)).hex()
+            assert json.loads(entries[-1]["body"])["after"] == digest
 
 
 async def test_a_rejection_is_read_with_its_reasons(registrations: PostgresRegistrations) -> None:
