@@ -122,6 +122,9 @@ REJUDGE = Policy("rejudge", Subject.STAFF, 10, 60)
 # Each has histories read and decrypted, one replay at a time; a person looks at one after the other.
 REPLAY = Policy("replay", Subject.STAFF, 30, 60)
 
+# Files that one address is reading from one process at the same moment; a mirror needs one or two.
+DOWNLOAD_HELD = Policy("download-held", Subject.ADDRESS, 16, 1)
+
 POLICIES = {
     policy.name: policy
     for policy in (
@@ -195,6 +198,11 @@ def policies_with(changed: Mapping[str, tuple[int, int]]) -> dict[str, Policy]:
             raise ValueError(f"the limit {known} takes a quota and a window of at least 1")
         found[known] = replace(found[known], quota=quota, window_s=window_s)
     return found
+
+
+def held_streams(at_most: int) -> Policy:
+    """Return the policy of streams that one address holds open in one process."""
+    return Policy("stream-held", Subject.ADDRESS, at_most, 1)
 
 
 class Place(NamedTuple):

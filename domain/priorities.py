@@ -17,6 +17,7 @@ class Work(StrEnum):
     ANSWER = "answer"  # one step of an answer session
     LOGIN = "login"
     READ = "read"
+    DOWNLOAD = "download"  # a public file of any size, which takes as long as its reader likes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +53,7 @@ RULES: Final = MappingProxyType(
             delay_max_s=0.13, in_flight_max=48, gives_way=True, abandonable=True, ends_with_input=True
         ),
         Work.READ: WorkRule(delay_max_s=0.1, in_flight_max=512, gives_way=True, abandonable=True),
+        # By itself, so that readers who are slow take no place of anybody who reads something else.
+        Work.DOWNLOAD: WorkRule(delay_max_s=0.08, in_flight_max=128, gives_way=True, abandonable=True),
     }
 )

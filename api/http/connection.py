@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 
 from api.http.lean import LeanRequest
 from api.http.shared import Shared
+from api.http.unread import Unread
 from domain.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class Connection(HttpToolsProtocol):
         self.discarding = False  # the last answer is out; what still comes is thrown away
         self.last_words = b""  # a refusal that waits for earlier answers
         self.held = b""  # what came and waits until the process has time to look at it
-        self.stuck_since = 0.0
+        self.unread = Unread()
         self.evicted = False
 
     @property
@@ -170,12 +171,13 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read."""
-        self.stuck_since = time.perf_counter()
+        self.unread.wait(time.perf_counter(), self.transport.get_write_buffer_size())
         self.flow.pause_writing()
         self.flow.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on where `pause_writing` stopped."""
+        self.unread.go_on(time.perf_counter(), self.transport.get_write_buffer_size())
         self.flow.resume_writing()
         self._advance()
 

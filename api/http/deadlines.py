@@ -26,9 +26,7 @@ def _examine(connection: Connection, now: float, shared: Shared) -> None:
         if waited > limits.linger_s:
             connection.transport.abort()
     elif connection.flow.write_paused:
-        if now - connection.stuck_since > limits.write_s:
-            shared.cut_off.inc()
-            connection.transport.abort()
+        _examine_reader(connection, now, shared)
     elif connection.reading is Reading.HEAD:
         if waited > limits.head_s:
             connection.refuse(ErrorCode.REQUEST_TIMEOUT)
@@ -37,6 +35,13 @@ def _examine(connection: Connection, now: float, shared: Shared) -> None:
             _end_slow_body(connection)
     elif waited > limits.keep_alive_s and not connection.busy and not connection.pipeline:
         connection.transport.close()
+
+
+def _examine_reader(connection: Connection, now: float, shared: Shared) -> None:
+    limits, unsent = shared.limits, connection.transport.get_write_buffer_size()
+    if connection.unread.too_slow(now, unsent, window_s=limits.write_s, bytes_per_s=limits.write_bytes_per_s):
+        shared.cut_off.inc()
+        connection.transport.abort()
 
 
 def _end_slow_body(connection: Connection) -> None:

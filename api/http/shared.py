@@ -30,7 +30,8 @@ class ServingLimits:
     head_s: float = 10.0  # from a request's first byte to the end of its headers
     request_s: float = 30.0  # from a request's first byte to the end of its body
     keep_alive_s: float = 75.0  # longer than a balancer keeps an idle connection
-    write_s: float = 30.0  # a client that reads nothing for so long is cut off
+    write_s: float = 30.0  # a client that in so much waiting for it takes less than this is cut off
+    write_bytes_per_s: float = 8 * 1024
     linger_s: float = 3.0  # how long a refused client may go on sending before it is cut off
     # A process that stops, in this order:
     lame_duck_s: float = 0.0  # not ready any more, and serves as before, until balancers have looked

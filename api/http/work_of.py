@@ -1,5 +1,6 @@
 """What kind of work a request asks for, by method and path; lean routes say it themselves."""
 
+import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -8,6 +9,7 @@ from domain.priorities import Work
 _OPERATIONS: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 _LOGINS: Final = b"/v1/auth/logins"
 _LOGIN_DEPTH: Final = 4  # below it: what is asked of one login that has begun
+_FILES: Final = re.compile(rb"/v1/surveys/[^/]+/ballots/[^/]+\Z")
 _READS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
@@ -20,7 +22,7 @@ def work_of(method: bytes, path: bytes) -> Work:
     if path.startswith(b"/v1/internal/"):
         return Work.MANAGEMENT
     if method in _READS:
-        return Work.READ
+        return Work.DOWNLOAD if _FILES.match(path) else Work.READ
     if path.startswith(_LOGINS):
         return Work.STEP_UP if path.count(b"/") > _LOGIN_DEPTH else Work.LOGIN
     return Work.ANSWER if b"/answers" in path else Work.MANAGEMENT

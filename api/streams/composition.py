@@ -4,11 +4,12 @@ from contextlib import AsyncExitStack
 
 from api.background import run_beside
 from api.composition import Service
+from api.http.held_places import HeldPlaces
 from api.http.limits_opening import open_limits
 from api.streams.app import create_app, lean_routes
 from api.streams.heartbeat import HeartbeatWheel
-from api.streams.holding import HeldStreams
 from api.streams.hub import StreamHub
+from domain.limits import held_streams
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import LIMITS
 from integrations.postgres.roles import TALLY
@@ -39,7 +40,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         StreamMetrics(telemetry.registry, telemetry.region),
         wheel,
         limits=limits,
-        held=HeldStreams(settings.streams_per_address_max, limits.strangers.metrics),
+        held=HeldPlaces(held_streams(settings.streams_per_address_max), limits.strangers.metrics),
     )
     lifetime.callback(hub.close)
     telemetry.readiness.add("tally", opened.any_cell_answers)

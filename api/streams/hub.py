@@ -10,11 +10,11 @@ from typing import Final
 
 import structlog
 
+from api.http.held_places import HeldPlaces
 from api.http.lean import LeanRequest
 from api.http.limits import Limits
 from api.streams.channel import Channel, Results
 from api.streams.heartbeat import HeartbeatWheel
-from api.streams.holding import HeldStreams
 from api.streams.protocol import HEAD
 from domain.errors import DomainError, ErrorCode
 from domain.limits import STREAM_ADDRESS, STREAM_NETWORK
@@ -51,7 +51,7 @@ class StreamHub:
         wheel: HeartbeatWheel,
         *,
         limits: Limits,
-        held: HeldStreams,
+        held: HeldPlaces,
     ) -> None:
         self._results = results
         self._changes = tuple(changes)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from api.http.access import STAFF_RESPONSES, Principal
 from api.http.application import problem_responses
+from api.http.held_places import holding
 from api.http.limits import Limits, limited
 from api.surveys.certification_bodies import CertificateKeys, CertificationBody, PublishedBallotsBody
 from api.surveys.files import file_response
@@ -17,7 +18,7 @@ from domain.certification_ports import CertificationCatalogue
 from domain.contracts.certification import CertificationState, SignedCertificate
 from domain.contracts.surveys import OpenedSurvey, SurveyStage, Visibility
 from domain.errors import DomainError, ErrorCode
-from domain.limits import SURVEY_ADDRESS, SURVEY_NETWORK
+from domain.limits import DOWNLOAD_HELD, SURVEY_ADDRESS, SURVEY_NETWORK
 from domain.survey_ports import ObjectStore, SurveyCatalogue
 
 _CACHED = "public, max-age=3600, stale-if-error=86400"  # it never changes
@@ -182,6 +183,7 @@ def certification_public_routes(
         "/surveys/{survey_id}/ballots/{number}",
         summary="Read a file of published ballots",
         response_class=Response,
+        dependencies=[Depends(holding(limits, DOWNLOAD_HELD))],
         responses={
             **_LINES,
             **problem_responses(

@@ -16,5 +16,5 @@ def test_the_order_that_was_asked_for() -> None:
 
 
 def test_only_what_leaves_nothing_half_done_is_stopped_half_way() -> None:
-    assert {work for work in Work if RULES[work].abandonable} == {Work.ANSWER, Work.LOGIN, Work.READ}
+    assert {work for work in Work if RULES[work].abandonable} == {Work.ANSWER, Work.LOGIN, Work.READ, Work.DOWNLOAD}
     assert {work for work in Work if RULES[work].ends_with_input} == {Work.LOGIN}

@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,12 +11,18 @@ from pathlib import Path
 import psutil
 import pytest
 import uvloop
+from fastapi import Depends, FastAPI
+from starlette.responses import StreamingResponse
 
 from api.http.descriptors import RESERVE, connections_within, raise_limit
+from api.http.held_places import holding
 from api.http.lean import LeanRoute
-from domain.priorities import Work
+from domain.limits import Policy, Subject
+from domain.priorities import RULES, Work
+from integrations.telemetry.telemetry import Telemetry
 from tests.api.http.few_descriptors import LEFT
-from tests.api.http.wire import BODY, Answer, Served, Wire, get, post, serving
+from tests.api.http.wire import BODY, PIECE, Answer, Served, Wire, get, post, run, serving, until
+from tests.limits_world import lonely_limits
 
 IDLE = 2000
 ROOT = Path(__file__).parents[3]
@@ -81,6 +88,92 @@ def test_thousands_of_silent_connections_and_hundreds_of_slow_ones(many_files: N
             await scenario()
 
     uvloop.run(bounded())
+
+
+FILE = get("/v1/surveys/s_1/ballots/400")  # 25 MB: more than the kernel takes for a client that does not read
+
+
+async def asking_for_a_file(served: Served) -> Wire:
+    """Ask for it with little room to receive, as a client has that is far away."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    sock.connect(("127.0.0.1", served.port))
+    wire = Wire(*await asyncio.open_connection(sock=sock, limit=32 * 1024))
+    served.wires.append(wire)
+    wire.send(FILE)
+    return wire
+
+
+async def read_on(wire: Wire, *, every_s: float) -> int:
+    """Take what is there, or 2 KB now and then, until nothing more comes; return how much came."""
+    taken = 0
+    while taken < 400 * PIECE:
+        try:
+            piece = await wire.reader.read(2000 if every_s else PIECE)
+        except ConnectionError:
+            break
+        if not piece:
+            break
+        taken += len(piece)
+        await asyncio.sleep(every_s)
+    return taken
+
+
+def test_whoever_reads_files_slowly_takes_no_place_of_other_readers_and_is_ended(many_files: None) -> None:
+    places = RULES[Work.DOWNLOAD].in_flight_max
+
+    async def scenario() -> None:
+        async with serving(write_s=3.0, write_bytes_per_s=1_000_000) as served:
+            assert await read_on(await asking_for_a_file(served), every_s=0.0) >= 400 * PIECE
+            idle = [await asking_for_a_file(served) for _ in range(places - 1)]
+            for wire in idle:
+                wire.transport.pause_reading()
+            slow = asyncio.create_task(read_on(await asking_for_a_file(served), every_s=0.02))
+            reading = {"work": Work.DOWNLOAD.value}
+            value = served.telemetry.registry.get_sample_value
+            await until(lambda: value("work_in_flight", reading) == places)
+            one = await served.connect()
+            refused = await one.ask(FILE)
+            assert (refused.status, refused.headers["retry-after"]) in {(503, str(seconds)) for seconds in (1, 2, 3)}
+            assert (await one.ask(get("/client"))).status == 200
+            await until(lambda: value("http_connections_cut_off_total") == places)
+            slow.cancel()
+            assert (await (await served.connect()).ask(get("/v1/surveys/s_1/ballots/1"))).body == bytes(PIECE)
+
+    run(scenario())
+
+
+def test_an_address_reads_so_many_files_at_once_and_one_more_when_one_is_read() -> None:
+    async def scenario() -> None:
+        ends = asyncio.Event()
+
+        def with_file(app: FastAPI, telemetry: Telemetry) -> None:
+            held = holding(lonely_limits(telemetry.registry), Policy("test-held", Subject.ADDRESS, 2, 1))
+
+            @app.get("/file", dependencies=[Depends(held)])
+            async def file() -> StreamingResponse:
+                async def pieces() -> AsyncIterator[bytes]:
+                    yield b"one"
+                    await ends.wait()
+
+                return StreamingResponse(pieces())
+
+        async with serving(extend=with_file) as served:
+            first, second, third = [await served.connect() for _ in range(3)]
+            for wire in (first, second):
+                wire.send(get("/file"))
+                await wire.reader.readuntil(b"one")
+            answer = await third.ask(get("/file"))
+            assert (answer.status, answer.headers["retry-after"]) == (429, "30")
+            assert answer.headers["ratelimit-policy"] == '"test-held";q=2;qu="concurrent-requests"'
+            assert answer.headers["ratelimit"] == '"test-held";r=0'
+            first.reset()
+            await until(lambda: (served.connections() or 0) < 3)
+            third.send(get("/file"))
+            await third.reader.readuntil(b"one")
+            ends.set()
+
+    run(scenario())
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from integrations.settings import Environment, Settings
 from integrations.telemetry.telemetry import Telemetry, make_telemetry
 
 BODY = b'{"answers":[]}'
+PIECE = 64 * 1024  # of a file of the test's application, which has as many as its number says
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -162,6 +163,14 @@ def application(telemetry: Telemetry) -> FastAPI:
 
         return StreamingResponse(pieces(), media_type="text/plain")
 
+    @app.get("/v1/surveys/{survey_id}/ballots/{number}")
+    async def file(survey_id: str, number: int) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(number):
+                yield bytes(PIECE)
+
+        return StreamingResponse(pieces(), headers={"content-length": str(number * PIECE)})
+
     @app.post("/body")
     async def body(given: dict[str, Any]) -> dict[str, Any]:
         return given
@@ -171,9 +180,15 @@ def application(telemetry: Telemetry) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def serving(
-    routes: Sequence[LeanRoute] = (), *, trusted: Sequence[str] = (), **limits: Any
+    routes: Sequence[LeanRoute] = (),
+    *,
+    trusted: Sequence[str] = (),
+    extend: Callable[[FastAPI, Telemetry], None] = lambda app, telemetry: None,
+    **limits: Any,
 ) -> AsyncIterator[Served]:
     telemetry = telemetry_for_tests()
+    app = application(telemetry)
+    extend(app, telemetry)
     held: list[LeanRequest] = []
     all_routes = [
         # No test on a busy machine is to be refused for load where load is not what it is about
@@ -185,7 +200,7 @@ async def serving(
     started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     done = asyncio.create_task(
         serve(
-            Service(application(telemetry), all_routes),
+            Service(app, all_routes),
             telemetry,
             stop,
             limits=ServingLimits(**{"sweep_s": 0.02, "stop_s": 2, **limits}),

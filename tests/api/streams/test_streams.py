@@ -15,13 +15,14 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from api.composition import Service
+from api.http.held_places import HeldPlaces
 from api.http.serving import serve
 from api.streams.app import create_app, lean_routes
 from api.streams.channel import Channel
 from api.streams.heartbeat import HeartbeatWheel
-from api.streams.holding import HeldStreams
 from api.streams.hub import StreamHub
 from domain.contracts.surveys import Survey, Visibility
+from domain.limits import held_streams
 from domain.tally import positions_of
 from integrations.postgres.roles import TALLY
 from integrations.redis.changes import TallyChanges
@@ -143,7 +144,7 @@ async def world(make_cells: Callable[[], Awaitable[list[TallyCell]]]) -> AsyncIt
         working = [asyncio.create_task(listener.run()) for listener in changes]
         working.append(asyncio.create_task(wheel.run()))
         limits = lonely_limits(telemetry.registry)
-        held = HeldStreams(1000, limits.strangers.metrics)
+        held = HeldPlaces(held_streams(1000), limits.strangers.metrics)
         hub = StreamHub(results.results, changes, metrics, wheel, limits=limits, held=held)
         service = Service(create_app(telemetry), lean_routes(hub))
         listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
@@ -368,7 +369,7 @@ async def test_stopping_ends_streams(world: World) -> None:
 
 async def test_an_address_holds_so_many_streams_and_one_more_when_one_leaves(world: World) -> None:
     survey = await world.install()
-    world.hub._held = HeldStreams(2, LimitMetrics(CollectorRegistry()))
+    world.hub._held = HeldPlaces(held_streams(2), LimitMetrics(CollectorRegistry()))
     async with world.stream(survey.id) as staying:
         assert staying.status == 200
         assert staying.headers["ratelimit-policy"].startswith('"stream-address"')
