@@ -2,11 +2,13 @@
 
 import getpass
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from domain.audit import AuditEntry
 from integrations.postgres.pool import Pool, open_pool
 from integrations.postgres.roles import IDENTITY
+from integrations.postgres.staff_entries import PostgresStaffEntries
 from integrations.settings import Settings
 
 
@@ -27,6 +29,19 @@ async def identity_pools(
             pools[cell] = await open_pool(settings.cells[cell].database, settings, role, size=2)
             opened.push_async_callback(pools[cell].close)
         yield pools
+
+
+async def note_command(settings: Settings, cells: Iterable[str], entry_of: Callable[[str], AuditEntry]) -> None:
+    """Return once each cell has the entry of what a command is about to do there.
+
+    Raises:
+        LookupError: there is no such cell, or no password of `comitia_identity`.
+        DomainError: `directory_unavailable`.
+    """
+    async with identity_pools(settings, cells) as pools:
+        for cell, pool in pools.items():
+            entry = entry_of(cell)
+            await PostgresStaffEntries(pool).note(entry.subject, entry)
 
 
 def operator() -> str:

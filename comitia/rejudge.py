@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -14,11 +15,21 @@ import typer
 from pydantic import ValidationError
 
 from activities.rejudging import rejudged
+from comitia.cell_access import note_command, operator
 from comitia.periods import Period, read_period
 from comitia.replay import open_archive, open_histories
 from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
-from domain.contracts.rejudging import DecisionProcess, RejudgedCounts, RejudgedDecision, RejudgedPart
+from domain.audit import AuditEntry
+from domain.contracts.rejudging import (
+    DecisionProcess,
+    RejudgedCounts,
+    RejudgedDecision,
+    RejudgedPart,
+    RejudgeInput,
+)
 from domain.errors import DomainError
+from domain.ids import derived_id
+from domain.judging_entries import rejudgement_entry
 from domain.rejudging import Judge, KeptDecisions, joined, judge_under, part_of
 from domain.replay import Verdict
 from integrations.postgres.logins import PostgresLogins
@@ -87,7 +98,8 @@ def rejudge(
     """Judge recorded decisions again under another policy and print those that change; exit 1 unless none does.
 
     Nothing is changed and nobody is asked: each is judged from what was kept of it. Logins are found by when they were
-    decided, identities by when their case began.
+    decided, identities by when their case began. That it was asked for is an entry of each cell's audit log, in the
+    name of the machine's account, before anything is read.
     """
     period = read_period(since, until)
     if archived and process is DecisionProcess.LOGIN:
@@ -124,8 +136,22 @@ class _Wanted:
             "source": "archive" if self.archived else "live",
         }
 
+    def entry(self, cell: str) -> AuditEntry:
+        """Return the entry that says so in a cell, each time another one."""
+        actor = operator()
+        request = RejudgeInput(
+            rejudgement_id=derived_id(f"j_{cell}", f"{actor}\n{secrets.token_hex(16)}"),
+            cell=cell,
+            process=self.process,
+            since=self.period.since,
+            until=self.period.until,
+            policy=self.policy,
+        )
+        return rejudgement_entry(request, actor)
+
 
 async def _rejudge(settings: Settings, kept: CursorFile, judge: Judge, wanted: _Wanted, cells: Sequence[str]) -> None:
+    await note_command(settings, cells, wanted.entry)
     for cell in cells:
         async with AsyncExitStack() as lifetime:
             decisions = await _decisions(settings, cell, wanted, lifetime)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import secrets
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,20 +16,25 @@ import typer
 from pydantic import ValidationError
 
 from comitia.archive import archive_addresses, archive_names
+from comitia.cell_access import note_command, operator
 from comitia.periods import Period, read_period
 from comitia.releases import Releases
 from comitia.stack.source import present_source
 from comitia.stack.state import PLATFORM
 from comitia.stack_settings import STACK_FOLDER, DataFolder, settings_of
+from domain.archive_ports import PLATFORM_ARCHIVE
+from domain.audit import AuditEntry
+from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError
-from domain.ids import cell_of_workflow
+from domain.ids import cell_of_workflow, derived_id
+from domain.judging_entries import replay_entry
 from domain.replay import ReplayCode, ReplayVerdict, Verdict
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import DAILY, HISTORY, in_flight
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.pool import open_pool
-from integrations.postgres.roles import AUDIT
+from integrations.postgres.roles import AUDIT, IDENTITY
 from integrations.settings import Settings
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
@@ -39,6 +45,8 @@ from integrations.temporal.replay_releases import Code
 from workflows.registry import WORKFLOWS
 
 _ARCHIVED_AT_ONCE = 2  # connections
+
+_OTHER_CODE = "other"  # a ref, a folder or an archive, whose names are nobody's business
 
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
 
@@ -121,14 +129,15 @@ def replay(
 
     With `--code recorded` it is for each the code that carried it out, by the build that its history names.
 
-    Nothing that they decide is carried out: what replays has no connection, no key and no activity.
+    Nothing that they decide is carried out: what replays has no connection, no key and no activity. That it was asked
+    for is an entry of each cell's audit log, in the name of the machine's account, before anything is read.
     """
     if bool(workflow) == bool(since or until or kind or cell):
         raise typer.BadParameter("give a workflow id, or a period")
     period = None if workflow else _period(since, until, kind)
     try:
-        settings = settings_of(data, *((AUDIT,) if archived else ()))
-        wanted = _Wanted(workflow, run, period, tuple(cell or ()), archived=archived)
+        settings = settings_of(data, IDENTITY, *((AUDIT,) if archived else ()))
+        wanted = _Wanted(workflow, run, period, tuple(cell or ()), code, archived=archived)
         with tempfile.TemporaryDirectory(prefix="comitia-code-") as scratch:
             own = _build(settings)
             found = Releases(own, Path(scratch), releases or settings.releases)
@@ -149,6 +158,7 @@ class _Wanted:
     run: str
     period: Period | None
     cells: tuple[str, ...]
+    code: str
     archived: bool
 
     def namespaces(self, settings: Settings) -> Sequence[str]:
@@ -158,8 +168,30 @@ class _Wanted:
             return (cell_of_workflow(self.workflow) or PLATFORM,)
         return archive_names(settings) if self.archived else (*settings.cells, PLATFORM)
 
+    def entry(self, cell: str) -> AuditEntry:
+        """Return the entry that says so in a cell, each time another one."""
+        actor, code, period = operator(), self.code, self.period
+        request = ReplayInput(
+            replay_id=derived_id(f"w_{cell}", f"{actor}\n{secrets.token_hex(16)}"),
+            cell=cell,
+            namespace=cell,
+            workflow_id=self.workflow,
+            run_id=self.run,
+            workflow_type="" if period is None else period.kind,
+            since=None if period is None else period.since,
+            until=None if period is None else period.until,
+        )
+        return replay_entry(request, actor, code=code if code in set(ReplayCode) else _OTHER_CODE)
+
+
+def _homes(settings: Settings, namespaces: Sequence[str]) -> list[str]:
+    """Return the cells whose logs say so: of the platform, which belongs to none, the first, as in the API."""
+    of_platform = {PLATFORM, PLATFORM_ARCHIVE} - settings.cells.keys()
+    return sorted({min(settings.cells) if name in of_platform else name for name in namespaces})
+
 
 async def _replay(settings: Settings, kept: DoneFile, wanted: _Wanted, judging: Replayer) -> None:
+    await note_command(settings, _homes(settings, wanted.namespaces(settings)), wanted.entry)
     async with AsyncExitStack() as lifetime:
         for namespace in wanted.namespaces(settings):
             histories, executions = await _found(settings, namespace, wanted, lifetime)

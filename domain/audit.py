@@ -35,7 +35,7 @@ _KEY_ID = re.compile(r"[a-z][a-z0-9/-]{0,127}/[0-9]{4}-[0-9]{2}-[0-9]{2}/[1-9][0
 _NOTHING = re.compile("")
 _LONG_WORK = re.compile(r"[jw]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}")
 _STAFF_SESSION = re.compile(r"t_[a-z2-7]{26}")
-_EVIDENCE_OF = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}|[A-Za-z0-9_-]{56}")  # a case, or a submission
+_CASE_OR_VOTE = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}|[A-Za-z0-9_-]{56}")  # a vote by its submission
 _A_CASE = re.compile(r"[radq]_[a-z][a-z0-9]{0,15}_[a-z2-7]{26}")
 
 
@@ -84,6 +84,7 @@ class AuditKind(StrEnum):
     CASE_UNMASKING = "case.unmasking"
     EVIDENCE_EXPORTED = "evidence.exported"
     HISTORY_DECODED = "history.decoded"
+    HISTORY_READ = "history.read"
     DECISIONS_REJUDGED = "decisions.rejudged"
     EXECUTIONS_REPLAYED = "executions.replayed"
     WORK_CANCELLED = "work.cancelled"
@@ -147,9 +148,11 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.CASE_ACTION_ASKED: KindRule(_A_CASE, facts=frozenset({"request"})),
     AuditKind.CASE_ACTION_TAKEN: KindRule(_A_CASE, facts=frozenset({"action", "request"})),
     AuditKind.CASE_UNMASKING: KindRule(_A_CASE, facts=frozenset({"unmasking", "field"})),
-    AuditKind.EVIDENCE_EXPORTED: KindRule(_EVIDENCE_OF, after=True, facts=frozenset({"request"})),
+    AuditKind.EVIDENCE_EXPORTED: KindRule(_CASE_OR_VOTE, after=True, facts=frozenset({"request"})),
     # `payloads` are the SHA-256 digests of what was opened, as it is sealed in the history
     AuditKind.HISTORY_DECODED: KindRule(_NOTHING, facts=frozenset({"namespace", "payloads", "count"})),
+    # One for each of staff, case and ten minutes, however often its page renews itself
+    AuditKind.HISTORY_READ: KindRule(_CASE_OR_VOTE),
     AuditKind.DECISIONS_REJUDGED: KindRule(REJUDGEMENT_ID, facts=frozenset({"process", "policy", "from", "to"})),
     # Of one execution, whose id says which case it is of, or of a period
     AuditKind.EXECUTIONS_REPLAYED: KindRule(

@@ -52,9 +52,8 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
         **_writing((K.ACCOUNT_RECOVERED,), "process:recover-account"),
         **_writing((K.DELETION_ASKED,), "process:auth"),
         **_writing((K.ACCOUNT_DELETED,), "process:delete-account"),
-        **_writing((K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN), STAFF, CLIENT),
-        **_writing((K.DECISIONS_REJUDGED, K.EXECUTIONS_REPLAYED, K.WORK_CANCELLED), STAFF, CLIENT),
-        **_writing((K.EVIDENCE_EXPORTED,), STAFF, CLIENT, COMMAND),
+        **_writing((K.CASE_ACTION_ASKED, K.CASE_ACTION_TAKEN, K.HISTORY_READ, K.WORK_CANCELLED), STAFF, CLIENT),
+        **_writing((K.DECISIONS_REJUDGED, K.EXECUTIONS_REPLAYED, K.EVIDENCE_EXPORTED), STAFF, CLIENT, COMMAND),
     },
     EntryWriter.TALLY: _SIGN_INS,
     EntryWriter.SURVEYS: {

@@ -33,7 +33,8 @@ TIMELINE: Final = "timeline.json"
 RECEIPT: Final = "receipt.json"
 OPEN: Final = "open"
 SHOWN_TO: Final = (Role.COMPLIANCE,)  # what a bundle shows in the clear is what this role sees, whoever exports it
-NOT_OF_THE_CASE: Final = frozenset({AuditKind.EVIDENCE_EXPORTED.value})  # says that somebody took a copy, and no more
+# They say that somebody has looked or taken a copy, and no more
+NOT_OF_THE_CASE: Final = frozenset({AuditKind.EVIDENCE_EXPORTED.value, AuditKind.HISTORY_READ.value})
 _OF_AN_END: Final = ("stage", "reasons", "staffReasons", "caseNo", "cases", "beganAt", "changedAt")
 
 Json = dict[str, Any]

@@ -116,6 +116,10 @@ PAGES: Final[dict[str, Audited | str]] = {
 
 # Routes and pages that change nothing and leave an entry all the same: somebody has then seen or taken what they show.
 READINGS: Final[dict[str, Audited]] = {
+    "support GET /v1/support/cases/{case_id}": (K.HISTORY_READ,),
+    "support GET /v1/support/cases/{case_id}/timeline": (K.HISTORY_READ,),
+    "support GET /console/cases/{case_id}": (K.HISTORY_READ,),
+    "support GET /console/cases/{case_id}/timeline": (K.HISTORY_READ,),
     "surveys GET /v1/internal/surveys/{survey_id}/exports/{export_id}": (K.EXPORT_FETCHED,),
     "surveys GET /console/surveys/exports/{survey_id}/{export_id}/file": (K.EXPORT_FETCHED,),
     "support GET /v1/support/unmaskings/{unmasking_id}": (K.CASE_UNMASKING,),
@@ -260,6 +264,7 @@ for _kind in (K.STAFF_SIGNED_IN, K.STAFF_REFUSED):
         "tests/integrations/postgres/test_staff_sign_ins.py"
         "::test_staff_who_come_in_and_staff_who_are_refused_are_written_down_once"
     )
+SEEN[K.HISTORY_READ] = "tests/api/support/test_reading.py::test_whoever_reads_a_case_is_written_down_by_name_and_role"
 SEEN[K.CASE_UNMASKING] = "tests/api/support/test_unmasking.py::test_a_field_is_read_once_a_second_person_agreed"
 SEEN[K.HISTORY_DECODED] = (
     "tests/api/support/test_codec_served.py::test_whoever_has_a_token_of_staff_opens_a_history_with_temporals_own_command_line"

@@ -4,18 +4,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 from api.compliance.cancelling import cancel_work
 from api.compliance.periods import require_past
 from api.http.access import Principal
 from api.named_cells import none_such
-from domain.audit import AuditEntry, AuditKind
-from domain.certificates import instant
 from domain.contracts.rejudging import DecisionProcess, RejudgeInput, RejudgementState
 from domain.errors import DomainError, ErrorCode
 from domain.ids import REJUDGEMENT_ID, cell_in, derived_id
+from domain.judging_entries import rejudgement_entry
 from domain.rejudging import judge_under
 from domain.staff_entries import StaffEntries
 from domain.tokens import Role
@@ -77,7 +75,9 @@ class RejudgementDesk:
             until=order.until,
             policy=policy,
         )
-        await cell.entries.note(f"{request.rejudgement_id}/asked", _entry(request, staff))
+        await cell.entries.note(
+            f"{request.rejudgement_id}/asked", rejudgement_entry(request, staff.actor, Role.COMPLIANCE)
+        )
         await cell.processes.start(request)
         return RejudgementState(
             rejudgement_id=request.rejudgement_id,
@@ -107,19 +107,3 @@ class RejudgementDesk:
     def _cell(self, name: str | None) -> RejudgingCell:
         with none_such(DomainError(ErrorCode.NOT_FOUND, "no such cell")):
             return self._cell_of(name)
-
-
-def _entry(request: RejudgeInput, staff: Principal) -> AuditEntry:
-    return AuditEntry(
-        AuditKind.DECISIONS_REJUDGED,
-        staff.actor,
-        request.rejudgement_id,
-        role=Role.COMPLIANCE.value,
-        outcome="asked",
-        facts={
-            "process": request.process.value,
-            "policy": sha256(request.policy.encode()).hexdigest(),
-            "from": instant(request.since),
-            "to": instant(request.until),
-        },
-    )

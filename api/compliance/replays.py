@@ -9,12 +9,11 @@ from api.compliance.cancelling import cancel_work
 from api.compliance.periods import require_past
 from api.http.access import Principal
 from api.named_cells import none_such
-from domain.audit import AuditEntry, AuditKind
-from domain.certificates import instant
 from domain.contracts.replays import ReplayInput, ReplayState
 from domain.contracts.work import CancelWork, WorkStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import REPLAY_ID, cell_in, cell_of_workflow, derived_id
+from domain.judging_entries import replay_entry
 from domain.replay import ReplayCode, Verdict
 from domain.replay_ports import KeptVerdict, ReplayRecords
 from domain.staff_entries import StaffEntries
@@ -106,7 +105,7 @@ class ReplayDesk:
             until=order.until,
             code=order.code,
         )
-        state = await cell.records.ask(request, _entry(request, staff))
+        state = await cell.records.ask(request, replay_entry(request, staff.actor, Role.COMPLIANCE))
         if state.stage is WorkStage.RUNNING:
             await cell.processes.start(request)
         return state
@@ -174,21 +173,3 @@ async def _read(cell: ReplayCell, replay_id: str) -> ReplayState:
     if found is None:
         raise DomainError(ErrorCode.NOT_FOUND, "no such replay, or not any more")
     return found
-
-
-def _entry(request: ReplayInput, staff: Principal) -> AuditEntry:
-    return AuditEntry(
-        AuditKind.EXECUTIONS_REPLAYED,
-        staff.actor,
-        request.replay_id,
-        role=Role.COMPLIANCE.value,
-        outcome="asked",
-        facts={
-            "workflow": request.workflow_id,
-            "run": request.run_id,
-            "type": request.workflow_type,
-            "from": "" if request.since is None else instant(request.since),
-            "to": "" if request.until is None else instant(request.until),
-            "code": request.code.value,
-        },
-    )

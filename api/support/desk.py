@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from api.http.access import Principal
 from api.named_cells import none_such
 from api.support.cells import SupportCell
 from api.support.cursors import behind, in_cell, read_page, read_place
 from api.support.processes import pending
+from api.support.reading import note_reading
 from api.support.waiting import Waiting
 from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
 from domain.cases import (
@@ -202,6 +204,25 @@ class CaseDesk:
         if found is None:
             raise DomainError(ErrorCode.CASE_NOT_FOUND, "its history is not there, or not any more")
         return found
+
+    async def read(self, case_id: str, staff: Principal) -> CaseFile:
+        """Return how a case stands, to somebody of staff; the entry of that is committed. Raises as `open` does."""
+        file = await self.open(case_id)
+        await self._note_reading(file.address.cell, case_id, staff)
+        return file
+
+    async def read_timeline(self, case_id: str, staff: Principal) -> Timeline:
+        """Return the steps of a case in the same way. Raises as `timeline` does."""
+        address = case_at(case_id)
+        if address is None:
+            submission = (await self.read(case_id, staff)).submission
+            return Timeline(submission.steps if submission is not None else ())
+        found = await self.timeline(case_id)
+        await self._note_reading(address.cell, case_id, staff)
+        return found
+
+    async def _note_reading(self, cell: str, case_id: str, staff: Principal) -> None:
+        await note_reading(self._cell(cell).entries, case_id, staff, datetime.now(UTC))
 
     async def _submission(self, submission_id: str) -> CaseFile:
         """Look for a vote in every cell: its id names none, and it may be in one that is away."""

@@ -87,7 +87,7 @@ class SupportPages:
 
     async def case(self, visit: Visit, case_id: str, first: int, done: str) -> Response:
         """Return a case, its timeline, and what may be done to it at this stage and by this person."""
-        file = CaseFileBody.of(await self._desk.open(case_id))
+        file = CaseFileBody.of(await self._desk.read(case_id, visit.principal))
         timeline = await self._timeline(visit, case_id, first)
         roles = visit.principal.roles
         actions = {
@@ -108,7 +108,7 @@ class SupportPages:
 
     async def live(self, visit: Visit, case_id: str, first: int, seen: str) -> Response:
         """Return the part of a case's page that changes, or nothing where it has not."""
-        file = CaseFileBody.of(await self._desk.open(case_id))
+        file = CaseFileBody.of(await self._desk.read(case_id, visit.principal))
         timeline = await self._timeline(visit, case_id, first)
         if digest_of(file, timeline) == seen:
             return Response(status_code=204)

@@ -81,9 +81,9 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
         return CasePage.of(await desk.find(*wanted[0], cursor, limit))
 
     @router.get("/cases/{case_id}", summary="Read a case", responses=_CASE)
-    async def read_case(case_id: CaseId, _staff: Staff) -> CaseFileBody:
+    async def read_case(case_id: CaseId, principal: Staff) -> CaseFileBody:
         """Read how a case stands: its stage, its process, what is tried again, and how its voter is reached, masked."""
-        return CaseFileBody.of(await desk.open(case_id))
+        return CaseFileBody.of(await desk.read(case_id, principal))
 
     @router.get("/cases/{case_id}/timeline", summary="Read what happened in a case", responses=_CASE)
     async def read_timeline(
@@ -97,7 +97,8 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
         What the server has dropped is read out of the archive. Of a vote there are names and instants alone: the other
         votes of its batch are in the same history.
         """
-        return TimelineBody.of(case_id, await desk.timeline(case_id), first, limit, principal.roles)
+        found = await desk.read_timeline(case_id, principal)
+        return TimelineBody.of(case_id, found, first, limit, principal.roles)
 
     @router.get(
         "/stuck",

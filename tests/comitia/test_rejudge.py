@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
 
+from comitia.cell_access import operator
 from comitia.cli import app
 from comitia.periods import Period
 from comitia.rejudge import CursorFile
 from comitia.stack.state import StackState
+from domain.certificates import instant
 from domain.contracts.login import RecordLoginInput
 from domain.contracts.rejudging import RejudgedPart
 from domain.login_risk import CURRENT_LOGIN_POLICY, judge_login
@@ -97,6 +100,20 @@ async def test_what_would_change_is_listed_and_counted_and_what_is_kept_stays(
     assert [line["why"] for line in lines if line["subject"] == broken] == ["not_reproduced"]
     assert said.splitlines() == ["2 different, 1 cannot", "  ALLOW > CHALLENGE: 2"]
     assert await (await owner_pool("eu")).fetch(select, directory.attempts) == before
+
+
+async def test_whoever_gives_the_command_is_written_down(directory: Directory, owner_pool: OwnerPool) -> None:
+    pool, asked = await owner_pool("eu"), ["--process", "login", "--policy", "1", *directory.period]
+    noted = "SELECT body FROM audit.entry WHERE kind = 'decisions.rejudged' AND body->'facts'->>'from' = $1"
+    began = instant(datetime.fromisoformat(directory.period[1]))
+    for count in (1, 2):
+        await rejudged(directory.data, *asked)
+        told = [json.loads(row["body"]) for row in await pool.fetch(noted, began)]
+        assert len(told) == count
+    assert {(each["actor"], each["outcome"], each["facts"]["process"]) for each in told} == {
+        (operator(), "asked", "login")
+    }
+    assert {each["facts"]["policy"] for each in told} == {sha256(b'{"version": 1}').hexdigest()}
 
 
 async def test_what_is_done_is_not_done_again_and_another_question_needs_another_file(directory: Directory) -> None:

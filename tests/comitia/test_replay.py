@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from typer.testing import CliRunner
 
 from activities.voting import VotingActivities
+from comitia.cell_access import operator
 from comitia.cli import app
 from comitia.replay import DoneFile
 from comitia.stack.state import StackState
@@ -26,6 +27,7 @@ from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Execution
 from integrations.temporal.replaying import Replays
+from tests.conftest import OwnerPool
 from tests.upgrade.release import ARCHIVE
 from tests.vote_workers import vote_worker
 from workflows.submit_votes import SubmitVotesWorkflow
@@ -113,6 +115,23 @@ async def test_one_execution_and_then_a_period_are_replayed_and_nothing_is_recor
 async def count(client: Client, began: datetime, ended: datetime) -> int:
     query = f"StartTime >= '{began.isoformat()}' AND StartTime < '{ended.isoformat()}' AND WorkflowType = 'SubmitVotes'"
     return (await client.count_workflows(query)).count
+
+
+async def test_whoever_gives_the_command_is_written_down_whatever_it_finds(data: Path, owner_pool: OwnerPool) -> None:
+    pool, never = await owner_pool("eu"), submit_votes_workflow_id("eu", BatchId(secrets.token_bytes(16), 1))
+    for code in ("this", "recorded"):
+        assert (await replayed(data, never, "--code", code))[0] == 1
+    of_platform = f"run-survey/s_{secrets.token_hex(8)}"  # which belongs to no cell
+    assert (await replayed(data, of_platform))[0] == 1
+    for workflow, codes in ((never, ["this", "recorded"]), (of_platform, ["this"])):
+        rows = await pool.fetch(
+            "SELECT body FROM audit.entry WHERE kind = 'executions.replayed' AND body->'facts'->>'workflow' = $1"
+            " ORDER BY xid",
+            workflow,
+        )
+        told = [json.loads(row["body"]) for row in rows]
+        assert [each["facts"]["code"] for each in told] == codes
+        assert {(each["actor"], each["outcome"]) for each in told} == {(operator(), "asked")}
 
 
 async def test_what_was_never_there_and_what_has_lost_its_key_cannot_be_replayed(

@@ -165,8 +165,9 @@ async def test_nothing_is_done_without_its_entry_and_without_an_answer_the_same_
     path, order = f"cases/{registration}/actions", {"action": "escalate", "reason": "complaint"}
     async with staff_desk(town, owner, entries=NoEntries()) as desk:
         assert code_of(await desk.post(path, **order)) == (503, "directory_unavailable")
-        assert await taken(desk, registration) == []
+        assert code_of(await desk.get(f"cases/{registration}/timeline")) == (503, "directory_unavailable")
     async with staff_desk(town, owner, actions=NoAnswer()) as desk:
+        assert await taken(desk, registration) == []
         assert code_of(await desk.post(path, **order)) == (503, "workflows_unavailable")
         assert await desk.outcomes(registration) == [("escalate", ANN)]
     async with staff_desk(town, owner) as desk:

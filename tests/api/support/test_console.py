@@ -57,8 +57,9 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, owner_pool: OwnerPo
         assert registration in (await found(browser, "voter", row.voter_id)).text
         assert "No case" in (await found(browser, "phone", "+4915112345678")).text
 
-        path = f"/cases/{registration}"
-        page = await browser.get(path)
+        path, pool = f"/cases/{registration}", await owner_pool("eu")
+        async with leaves(pool, "support GET /console/cases/{case_id}", subject=registration):
+            page = await browser.get(path)
         assert page.status_code == 200, page.text
         for shown in (registration, row.voter_id, row.reference, "open_case", "***"):
             assert shown in page.text
@@ -68,12 +69,14 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, owner_pool: OwnerPo
         watched = page.text.partition('hx-get="')[2].partition('"')[0].replace("&amp;", "&")
         assert watched.startswith(f"/console{path}/timeline?first=0&seen=")
         assert (await browser.client.get(watched)).status_code == 204
+        _, other = await world.signed_in(Role.COMPLIANCE)
+        async with leaves(pool, "support GET /console/cases/{case_id}/timeline", subject=registration):
+            assert (await other.client.get(watched.partition("?")[0])).status_code == 200
         part = await browser.client.get(watched.partition("seen=")[0])
         assert (part.status_code, "<html" in part.text, "open_case" in part.text) == (200, False, True)
 
         form = form_to(page, f"{path}/actions", action="look_now")
         fields = {**form.fields, "reason": "voter_asked"}
-        pool = await owner_pool("eu")
         async with leaves(pool, "support POST /console/cases/{case_id}/actions", subject=registration):
             for _ in range(2):  # a double click
                 done = await browser.post(form.action, fields)
