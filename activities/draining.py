@@ -11,7 +11,7 @@ from activities.failures import to_application_error
 from activities.known_cells import known
 from domain.certification_ports import BatchExecutions, ClosingLedger
 from domain.contracts.certification import CellSurveyReference, CertificationDifference, DrainedCell
-from domain.draining import ClosingWindow, Finding, GatewayRows, Suspects, judge
+from domain.draining import BatchExecution, ClosingWindow, Finding, GatewayRows, Suspects, judge
 from domain.errors import DomainError
 from domain.ids import BatchId
 
@@ -58,6 +58,7 @@ class DrainActivities:
             window = await self._closed(cell, request.survey_id)
             assert window.finish_at is not None
             found = _Drain()
+            await _await_strangers(cell, request.cell, window, found)
             wait_s = _LOOK_AGAIN_S
             while True:
                 found.awaited = ""
@@ -103,6 +104,32 @@ class DrainActivities:
         await asyncio.gather(*(one(gateway) for gateway in gateways))
 
 
+async def _await_strangers(cell: ClosingCell, name: str, window: ClosingWindow, found: _Drain) -> None:
+    """Wait until no batch runs whose gateway the ledger does not know, and note those that are lost.
+
+    A ledger that was restored to a moment before a gateway was written down has no row of it, and has one again with
+    the first batch of it that is recorded. Nothing tells which it was but what runs, by a listing: one that is further
+    behind than clocks may differ misses what was accepted in that time.
+    """
+    assert window.finish_at is not None
+    strangers: set[BatchId] = set()
+    wait_s = _LOOK_AGAIN_S
+    while True:
+        strangers |= await cell.executions.running(window.finish_at)
+        registered = await cell.ledger.registered({batch.gateway_id for batch in strangers})
+        strangers = {batch for batch in strangers if batch.gateway_id not in registered}
+        executions = {batch: await cell.executions.describe(batch) for batch in strangers}
+        findings = {batch: judge(execution, window) for batch, execution in executions.items()}
+        awaited = [batch for batch, finding in findings.items() if finding is Finding.AWAITED]
+        if not awaited:
+            break
+        await _pause(wait_s, f"batch {awaited[0]}")
+        wait_s = min(2 * wait_s, _LOOK_AGAIN_MAX_S)
+    for batch, finding in findings.items():
+        if finding is Finding.ENDED:
+            found.differences += await _lost(cell, name, batch, executions[batch])
+
+
 async def _examine_gateway(
     cell: ClosingCell, name: str, gateway: GatewayRows, window: ClosingWindow, found: _Drain
 ) -> None:
@@ -120,17 +147,25 @@ async def _examine_gateway(
                 found.awaited = f"batch {batch}"
                 return
             case Finding.ENDED:
-                assert execution is not None
                 suspects.ended()
-                # It may have been recorded since the rows were read; what ended is recorded before it ends
-                if not await cell.ledger.is_recorded(batch):
-                    detail = f"accepted, its execution is {execution.status}, and the ledger has no row of it"
-                    lost.append(
-                        CertificationDifference(cell=name, kind="batch_missing", row=f"batch {batch}", detail=detail)
-                    )
+                lost += await _lost(cell, name, batch, execution)
     found.drained.add(gateway.gateway_id)
     found.never_started += never_started
     found.differences += lost
+
+
+async def _lost(
+    cell: ClosingCell, name: str, batch: BatchId, execution: BatchExecution | None
+) -> list[CertificationDifference]:
+    """Return what is to be said of a batch that ended, if it is lost.
+
+    It may have been recorded since the rows were read; what ended is recorded before it ends.
+    """
+    assert execution is not None
+    if await cell.ledger.is_recorded(batch):
+        return []
+    detail = f"accepted, its execution is {execution.status}, and the ledger has no row of it"
+    return [CertificationDifference(cell=name, kind="batch_missing", row=f"batch {batch}", detail=detail)]
 
 
 async def _pause(seconds: float, awaited: str) -> None:

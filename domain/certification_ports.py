@@ -1,6 +1,7 @@
 """What the end of a survey needs from the outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Protocol
 
 from domain.contracts.certification import (
@@ -29,16 +30,24 @@ class ClosingLedger(Protocol):
         """Return every gateway."""
         ...
 
+    async def registered(self, gateways: Collection[bytes]) -> set[bytes]:
+        """Return those of these gateways that have a row."""
+        ...
+
     async def is_recorded(self, batch: BatchId) -> bool:
         """Tell whether a batch has its row."""
         ...
 
 
 class BatchExecutions(Protocol):
-    """The executions of one cell's batches, asked for by id."""
+    """The executions of one cell's batches. All calls raise DomainError `workflows_unavailable` (retryable)."""
 
     async def describe(self, batch: BatchId) -> BatchExecution | None:
-        """Return an execution, open or retained, or None. Raises DomainError `workflows_unavailable`."""
+        """Return an execution, open or retained, or None."""
+        ...
+
+    async def running(self, before: datetime) -> set[BatchId]:
+        """Return those that became durable before an instant and run; a listing, so it may be seconds behind."""
         ...
 
 

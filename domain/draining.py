@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 CLOCKS_AGREE_WITHIN = timedelta(seconds=2)  # the cell's database and its Temporal; beyond it a late vote is a fault
+BATCHES_IN_FLIGHT_MAX = 64  # of one gateway: the most that a setting allows
 
 
 @dataclass(frozen=True, slots=True)

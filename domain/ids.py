@@ -160,6 +160,12 @@ def submit_votes_workflow_id(cell: str, batch: BatchId) -> str:
     return f"submit-votes/{cell}/{batch}"
 
 
+def batch_of_workflow_id(workflow_id: str) -> BatchId:
+    """Return the batch that `submit_votes_workflow_id` named. Raises ValueError where it is no such id."""
+    gateway_id, _, number = workflow_id.rpartition("/")[2].partition("-")
+    return BatchId(bytes.fromhex(gateway_id), int(number))
+
+
 def run_survey_workflow_id(survey_id: str) -> str:
     """`run-survey/{survey_id}`."""
     return f"run-survey/{survey_id}"

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.draining import BATCHES_IN_FLIGHT_MAX
 from domain.federation import PROVIDER
 from domain.limits import policies_with
 from integrations.addresses import (
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
     worker_drain_s: float = Field(default=600.0, ge=0)  # how long a replaced build's worker waits for its executions
 
     vote_batch_max: int = Field(default=500, ge=1, le=2000)
-    vote_batches_in_flight: int = Field(default=1, ge=1, le=64)
+    vote_batches_in_flight: int = Field(default=1, ge=1, le=BATCHES_IN_FLIGHT_MAX)
     vote_queue_max: int = Field(default=4000, ge=1)
     vote_confirm_timeout_s: float = Field(default=1.0, gt=0)
     vote_start_timeout_s: float = Field(default=5.0, gt=0)  # then 503 outcome_unknown

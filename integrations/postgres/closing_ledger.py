@@ -1,5 +1,7 @@
 """What the ledger of one cell tells about batches that are, or are not, recorded."""
 
+from collections.abc import Collection
+
 import asyncpg
 
 from domain.draining import ClosingWindow, GatewayRows
@@ -20,6 +22,8 @@ _HOLES = """
 SELECT number FROM generate_series(1, $2::bigint) AS number
 WHERE NOT EXISTS (SELECT FROM voting.batch WHERE batch.gateway_id = $1 AND batch.number = number.number)
 """
+
+_REGISTERED = "SELECT gateway_id FROM voting.gateway WHERE gateway_id = ANY($1::bytea[])"
 
 _IS_RECORDED = "SELECT EXISTS (SELECT FROM voting.batch WHERE gateway_id = $1 AND number = $2)"
 
@@ -49,6 +53,12 @@ class PostgresClosingLedger:
                     holes = tuple(hole["number"] for hole in rows)
                 found.append(GatewayRows(row["gateway_id"], row["batches_in_flight"], row["highest"], holes))
         return tuple(found)
+
+    async def registered(self, gateways: Collection[bytes]) -> set[bytes]:
+        """Return those of these gateways that have a row. Raises `ledger_unavailable`."""
+        with ledger_failures():
+            rows = await self._pool.fetch(_REGISTERED, list(gateways))
+        return {row["gateway_id"] for row in rows}
 
     async def is_recorded(self, batch: BatchId) -> bool:
         """Tell whether a batch has its row. Raises `ledger_unavailable`."""

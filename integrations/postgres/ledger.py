@@ -19,9 +19,19 @@ from domain.contracts.voting import (
     SealedVote,
     SubmitVotesInput,
 )
+from domain.draining import BATCHES_IN_FLIGHT_MAX
 from domain.errors import DomainError, ErrorCode
 from domain.ids import BatchId
-from domain.recording import BatchRecording, VoteKey, Window, ballot_leaf, input_digest, participation_leaf, same_key
+from domain.recording import (
+    BallotBox,
+    BatchRecording,
+    VoteKey,
+    Window,
+    ballot_leaf,
+    input_digest,
+    participation_leaf,
+    same_key,
+)
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import ROW_ERRORS, ledger_failures
 from integrations.postgres.voting_surveys import VotingSurveys
@@ -69,6 +79,7 @@ WHERE gateway_id = $1 AND number = $2 ORDER BY survey_id, region
 """
 _NOTE = "INSERT INTO audit.entry (kind, body) VALUES ($1, $2::jsonb)"
 _BATCH_KEYS = {"pk_batch", "pk_batch_count"}  # one statement inserts both, in no promised order
+_GATEWAY_KEY = "fk_batch_gateway"
 _REGISTER = """
 INSERT INTO voting.gateway (gateway_id, build, batches_in_flight) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
@@ -76,6 +87,10 @@ INSERT INTO voting.gateway (gateway_id, build, batches_in_flight) VALUES ($1, $2
 
 class _RecordedBeforeError(Exception):
     """The batch's key is taken: this batch was recorded before, or is this instant by somebody else."""
+
+
+class _UnknownGatewayError(Exception):
+    """The ledger has no row of the batch's gateway: it was restored to a moment before that was written down."""
 
 
 class PostgresLedger:
@@ -103,7 +118,8 @@ class PostgresLedger:
 
         Safe to repeat: the same batch returns its first outcomes, and needs no key for that. A row that the database
         refuses is found by halving and refused alone; so are the votes of a survey whose key is destroyed or whose
-        definition nobody can read, with a fault written down.
+        definition nobody can read, with a fault written down. A gateway that the ledger does not know is written down
+        again: a restore to a moment before its start took its row away, and not what it goes on to accept.
 
         Raises:
             DomainError: `ledger_unavailable` or `key_unavailable` (retryable), or `batch_digest_mismatch` (a fault).
@@ -133,15 +149,29 @@ class PostgresLedger:
                     raise error
         with ledger_failures():
             try:
-                try:
-                    return await self._record(BatchRecording(batch, boxes, lost=lost), accepted_at, lost)
-                except ROW_ERRORS:
-                    refused = await self._refused(batch.votes)
-                    log.warning("votes_refused_by_ledger", batch_id=_name(batch), votes=len(refused))
-                    recording = BatchRecording(batch, boxes, lost=lost, refused=refused)
-                    return await self._record(recording, accepted_at, lost)
-            except _RecordedBeforeError:
-                return await self._recorded_before(batch)
+                return await self._record_readable(batch, boxes, accepted_at, lost)
+            except _UnknownGatewayError:
+                log.warning("gateway_registered_again", batch_id=_name(batch))
+                # Neither its build nor its limit came with the batch; a drain that looks too far ahead misses nothing.
+                await self.register_gateway(batch.gateway_id, "", BATCHES_IN_FLIGHT_MAX)
+                return await self._record_readable(batch, boxes, accepted_at, lost)
+
+    async def _record_readable(
+        self,
+        batch: SubmitVotesInput,
+        boxes: Mapping[str, BallotBox],
+        accepted_at: datetime,
+        lost: Mapping[str, DomainError],
+    ) -> RecordedVotes:
+        try:
+            try:
+                return await self._record(BatchRecording(batch, boxes, lost=lost), accepted_at, lost)
+            except ROW_ERRORS:
+                refused = await self._refused(batch.votes)
+                log.warning("votes_refused_by_ledger", batch_id=_name(batch), votes=len(refused))
+                return await self._record(BatchRecording(batch, boxes, lost=lost, refused=refused), accepted_at, lost)
+        except _RecordedBeforeError:
+            return await self._recorded_before(batch)
 
     async def _record(
         self, recording: BatchRecording, accepted_at: datetime, lost: Mapping[str, DomainError]
@@ -219,6 +249,10 @@ class PostgresLedger:
             if error.constraint_name not in _BATCH_KEYS:
                 raise
             raise _RecordedBeforeError from error
+        except asyncpg.ForeignKeyViolationError as error:
+            if error.constraint_name != _GATEWAY_KEY:
+                raise
+            raise _UnknownGatewayError from error
         return recorded
 
     async def _found(self, batch: SubmitVotesInput) -> RecordedVotes | None:

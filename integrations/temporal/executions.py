@@ -1,15 +1,18 @@
-"""The executions of a cell's batches, asked for by id: what Temporal says of one is never behind."""
+"""The executions of a cell's batches: what Temporal says of one by its id is never behind, a listing is."""
 
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.draining import BatchExecution
 from domain.errors import DomainError, ErrorCode
-from domain.ids import BatchId, submit_votes_workflow_id
+from domain.ids import BatchId, batch_of_workflow_id, submit_votes_workflow_id
+from integrations.temporal.batches import WORKFLOW_TYPE
 
 _TIMEOUT = timedelta(seconds=5)
+_PAGE = 1000
 
 
 class TemporalBatchExecutions:
@@ -35,3 +38,20 @@ class TemporalBatchExecutions:
         status = found.status
         name = "unknown" if status is None else status.name.lower()
         return BatchExecution(found.start_time, status is WorkflowExecutionStatus.RUNNING, name)
+
+    async def running(self, before: datetime) -> set[BatchId]:
+        """Return the batches that became durable before an instant and run; it may be seconds behind.
+
+        Raises:
+            DomainError: `workflows_unavailable`.
+        """
+        until = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        query = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running' AND StartTime < '{until}'"
+        found = set()
+        try:
+            async for execution in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_TIMEOUT):
+                with suppress(ValueError):  # no gateway named it
+                    found.add(batch_of_workflow_id(execution.id))
+        except RPCError as error:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        return found

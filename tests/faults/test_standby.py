@@ -170,3 +170,39 @@ async def test_a_cell_that_is_destroyed_comes_back_with_every_vote(standing: Hou
     await eventually(all_counted, what="every vote in the ledgers")
     votes, _, _ = await standing.counts(survey)  # some of those who were told had been accepted before
     await standing.settled(survey, votes)
+
+
+async def test_votes_from_after_a_restore_to_before_their_gateways_start_are_counted_and_certified(
+    standing: House,
+) -> None:
+    watch = watch_of(standing, "eu")
+    await watch.complete(COMPLETE_WITHIN_S)
+    survey = await standing.open_survey()
+    moment = await standing.owners["eu"].fetchval("SELECT pg_current_wal_lsn()::text")
+
+    async def gateways() -> int:
+        return int(await standing.owners["eu"].fetchval("SELECT count(*) FROM voting.gateway"))
+
+    async def one_more() -> bool:
+        return await gateways() == before + 1
+
+    before = await gateways()
+    await standing.supervisor.processes["api-votes"].stop()
+    await standing.supervisor.start("api-votes")
+    await eventually(one_more, what="the gateway of the new process")
+
+    status, said = await comitia("restore", "eu", "--data", str(standing.state.folder), "--to", moment)
+    assert status == 0, said
+    await watch.complete(COMPLETE_WITHIN_S)
+    assert await gateways() == before
+    load = Load.of(standing, survey, VOTERS // 4, ("eu", "us"))
+    await load.run()
+    await load.confirmed()
+    await standing.settled(survey, VOTERS // 4)
+    await standing.finish(survey)
+
+    async def certified() -> bool:
+        return bool((await standing.results(survey)).get("certificateId"))
+
+    await eventually(certified, within_s=90, what="the certificate")
+    assert (await standing.results(survey))["totalResponses"] == VOTERS // 4

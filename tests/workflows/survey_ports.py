@@ -1,7 +1,7 @@
 """The ports that `RunSurvey` and certification stand on, in memory."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -144,6 +144,12 @@ class Cell:
 
     async def gateways(self) -> tuple[GatewayRows, ...]:
         return (GatewayRows(bytes(16), 1, 0),)
+
+    async def registered(self, gateways: Collection[bytes]) -> set[bytes]:
+        return set(gateways)
+
+    async def running(self, before: datetime) -> set[BatchId]:
+        return set()
 
     async def is_recorded(self, batch: BatchId) -> bool:
         assert batch.number == 1

@@ -1,5 +1,6 @@
 """Draining a real ledger: what is recorded, what runs, what was never started, and what is lost."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -11,8 +12,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.draining import ClosingCell, DrainActivities
 from domain.contracts.certification import CellSurveyReference, DrainedCell
+from domain.contracts.voting import Outcome, RecordedVotes, SubmitVotesInput
 from domain.draining import BatchExecution
-from domain.ids import BatchId
+from domain.ids import BatchId, batch_of_workflow_id
 from integrations.postgres.closing_ledger import PostgresClosingLedger
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import CERTIFICATION
@@ -35,6 +37,13 @@ class Executions:
     async def describe(self, batch: BatchId) -> BatchExecution | None:
         self.asked.append(str(batch))
         return self.known.get(str(batch))
+
+    async def running(self, before: datetime) -> set[BatchId]:
+        return {
+            batch_of_workflow_id(name)
+            for name, execution in self.known.items()
+            if execution.is_open and execution.started_at < before
+        }
 
 
 class Drain:
@@ -152,6 +161,37 @@ async def test_a_batch_that_ended_without_a_row_is_named(drain: Drain) -> None:
         ("batch_missing", f"batch {drain.name(4)}"),
     ]
     assert drain.asked() == {2, 4, 5}  # what ended was in flight no longer: one further could be
+
+
+async def test_a_batch_of_a_gateway_that_a_restored_ledger_does_not_know_is_waited_for(drain: Drain) -> None:
+    booth = drain.booth
+    batch = SubmitVotesInput(cell=CELL, gateway_id=drain.gateway, number=7, votes=(booth.vote(),))
+    drain.runs(7)
+    drain.runs(6)
+    recording: list[asyncio.Task[RecordedVotes]] = []
+
+    def end_both(_: object) -> None:
+        drain.runs(7, status="completed")
+        drain.runs(6, status="terminated")
+
+    def record_it(*details: object) -> None:
+        if not recording and details[0] in {f"batch {drain.name(6)}", f"batch {drain.name(7)}"}:
+            recording.append(asyncio.create_task(booth.ledger.record(batch, INSIDE)))
+            recording[0].add_done_callback(end_both)
+
+    drained = await drain.run(record_it)
+    assert list((await recording[0]).outcomes) == [Outcome.RECORDED]
+    assert [found.row for found in drained.differences] == [f"batch {drain.name(6)}"]
+
+
+async def test_a_lost_batch_of_an_unknown_gateway_is_named(drain: Drain) -> None:
+    drain.runs(2)
+
+    def end_it(*details: object) -> None:
+        drain.runs(2, status="terminated")
+
+    drained = await drain.run(end_it)
+    assert [found.row for found in drained.differences] == [f"batch {drain.name(2)}"]
 
 
 async def test_a_gateway_that_was_written_down_by_a_clock_that_was_ahead_is_asked_for(drain: Drain) -> None:
