@@ -82,6 +82,12 @@ async def acknowledged(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolCon
         yield connection
 
 
+async def known_everywhere(pool: asyncpg.Pool, query: str, *args: Any) -> list[asyncpg.Record]:
+    """Return what a query finds once the standby has it too: for reads that something irreversible follows."""
+    async with acknowledged(pool) as connection:
+        return list(await connection.fetch(query, *args))
+
+
 async def prove(connection: asyncpg.Connection, *, within_s: float) -> None:
     """Commit something that means nothing. Raises TimeoutError where it does not reach the standby in time."""
     await connection.execute(_WRITE_TO_LOG, timeout=within_s)

@@ -6,7 +6,7 @@ import asyncpg
 
 from domain.errors import ErrorCode
 from domain.key_ports import PersonalKey
-from integrations.postgres.durable import acknowledged
+from integrations.postgres.durable import acknowledged, known_everywhere
 from integrations.postgres.failures import unavailable_as
 
 _UNDER = """
@@ -31,7 +31,11 @@ _USES = "SELECT EXISTS (SELECT FROM identity.personal_key WHERE kek_id = $1)"
 
 
 class PostgresPersonalKeys:
-    """Implements `PersonalKeys`; made for the role `comitia_surveys` in a cell's database."""
+    """Implements `PersonalKeys`; made for the role `comitia_surveys` in a cell's database.
+
+    What it tells is on the standby too: a version is destroyed for it, and cannot be had back where a fail-over takes
+    the re-wrapping back.
+    """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -39,7 +43,7 @@ class PostgresPersonalKeys:
     async def under(self, key_id: str, after: str, limit: int) -> list[PersonalKey]:
         """Return keys wrapped under a version, of voters behind `after` in the order of their ids."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            rows = await self._pool.fetch(_UNDER, key_id, after, limit)
+            rows = await known_everywhere(self._pool, _UNDER, key_id, after, limit)
         return [PersonalKey(row["voter_id"], row["wrapped"]) for row in rows]
 
     async def replace(self, key_id: str, keys: Sequence[tuple[PersonalKey, bytes]]) -> int:
@@ -55,4 +59,5 @@ class PostgresPersonalKeys:
     async def uses(self, key_id: str) -> bool:
         """Tell whether any key is wrapped under a version."""
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
-            return bool(await self._pool.fetchval(_USES, key_id))
+            (row,) = await known_everywhere(self._pool, _USES, key_id)
+        return bool(row[0])

@@ -1,4 +1,7 @@
-"""The wrapped keys of live surveys: the catalogue's, and the cells' copies of them."""
+"""The wrapped keys of live surveys: the catalogue's, and the cells' copies of them.
+
+What is told of them is on the standby too: versions are destroyed for it, and a fail-over brings none back.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +13,7 @@ from domain.errors import ErrorCode
 from domain.key_ports import KeyEvent
 from integrations.postgres.audit_entries import append
 from integrations.postgres.cell_surveys import wait_for_recording
-from integrations.postgres.durable import acknowledged
+from integrations.postgres.durable import acknowledged, known_everywhere
 from integrations.postgres.failures import unavailable_as
 
 _PAGE = 200
@@ -57,7 +60,7 @@ class PostgresCatalogueKeys:
         last = ""
         while True:
             with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
-                rows = await self._pool.fetch(_LIVE, last, _PAGE)
+                rows = await known_everywhere(self._pool, _LIVE, last, _PAGE)
             if not rows:
                 return
             for row in rows:
@@ -87,7 +90,8 @@ class PostgresCatalogueKeys:
     async def publishing(self) -> int:
         """Return how many surveys are on their way into the cells, with their wrapped keys in their process."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
-            return int(await self._pool.fetchval(_PUBLISHING))
+            (row,) = await known_everywhere(self._pool, _PUBLISHING)
+        return int(row[0])
 
 
 class PostgresCellKeys:
@@ -111,5 +115,5 @@ class PostgresCellKeys:
     async def wrapped(self) -> list[bytes]:
         """Return every wrapped key of the cell."""
         with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
-            rows = await self._pool.fetch(_WRAPPED)
+            rows = await known_everywhere(self._pool, _WRAPPED)
         return [row["wrapped"] for row in rows]

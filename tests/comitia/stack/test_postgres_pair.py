@@ -22,6 +22,8 @@ from comitia.stack.ports import free_port
 from comitia.stack.postgres_pair import PostgresPair
 from integrations.postgres.durable import CommitUnknownError, acknowledged
 from integrations.postgres.failures import UNAVAILABLE
+from integrations.postgres.personal_keys import PostgresPersonalKeys
+from integrations.postgres.wrapped_keys import PostgresCellKeys
 from tests.comitia.stack.pairs import (
     COMPLETE_WITHIN_S,
     Writer,
@@ -142,6 +144,36 @@ async def test_whoever_reads_what_was_cancelled_waits_before_saying_so(running: 
                 assert not done
             async with asyncio.timeout(COMPLETE_WITHIN_S):
                 assert await looking == 1
+
+
+async def test_a_rewrapping_that_only_the_primary_has_is_not_believed(running: Running) -> None:
+    pair = running.pair
+    await running.complete()
+    async with administrator(pair) as watching, administrator(pair) as other, pool_of(pair) as pool:
+        await other.execute("CREATE SCHEMA identity")
+        await other.execute("CREATE TABLE identity.personal_key (voter_id text, kek_id text, wrapped bytea)")
+        await other.execute(
+            "CREATE TABLE identity.survey (wrapped_eligibility_key bytea, keys_destroyed_at timestamptz)"
+        )
+        await other.execute("CREATE SCHEMA voting")
+        await other.execute("CREATE TABLE voting.survey (wrapped_ballot_key bytea, keys_destroyed_at timestamptz)")
+        await other.execute("INSERT INTO identity.personal_key VALUES ('v', 'old', 'o')")
+        personal, cell = PostgresPersonalKeys(pool), PostgresCellKeys(pool)
+        assert await personal.uses("old")
+        with frozen(pair.standby.process):
+            rewrapping = asyncio.create_task(
+                other.execute("UPDATE identity.personal_key SET kek_id = 'new', wrapped = 'n'")
+            )
+            await waiting_for_standby(watching, other.get_server_pid())
+            await watching.execute("SELECT pg_cancel_backend($1)", other.get_server_pid())
+            await rewrapping  # visible here, and nowhere else
+            asked = [
+                asyncio.create_task(call)
+                for call in (personal.uses("old"), personal.under("old", "", 9), cell.wrapped())
+            ]
+            done, _ = await asyncio.wait(asked, timeout=1.0)
+            assert not done
+        assert await asyncio.wait_for(asyncio.gather(*asked), COMPLETE_WITHIN_S) == [False, [], []]
 
 
 async def test_reads_come_from_the_standby_while_it_is_not_too_far_behind(running: Running) -> None:
