@@ -1,7 +1,7 @@
 """Replays executions step by step and keeps the verdicts; nothing of what they decide is carried out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
@@ -12,10 +12,12 @@ from activities.failures import to_application_error
 from activities.stretches import stretches
 from domain.contracts.replays import EndReplay, ReplayInput, ReplayState, ReplayStep
 from domain.errors import DomainError
-from domain.replay import ReplayVerdict
+from domain.replay import Execution, ReplayVerdict
 from domain.replay_ports import ExecutionJudge, ReplayRecords
 
 READ_MAX: Final = 500  # executions at once
+_EVENTS_MAX: Final = 20_000  # of what is judged at once: seconds, or tens of them
+_EVENTS_GUESSED: Final = 500  # of an execution that is open still
 _KEPT_MAX: Final = 2_000  # verdicts of one step, or few more: one transaction
 _STEP_S: Final = 5.0
 
@@ -46,8 +48,8 @@ class ReplayActivities:
         request = step.request
         try:
             if request.workflow_id:
-                verdict = await self._judge.one(request)
-                return await self._records.record(step, None, [verdict])
+                one = Execution(request.workflow_id, request.run_id, "")
+                return await self._records.record(step, None, await self._judge.judge(request, [one]))
             until, verdicts = await self._period(request, step.since)
             return await self._records.record(step, until, verdicts)
         except DomainError as error:
@@ -73,13 +75,43 @@ class ReplayActivities:
         assert request.until is not None
         ends, verdicts, reached = time.monotonic() + self._step_s, list[ReplayVerdict](), since
 
-        async def between(begin: datetime, end: datetime, most: int | None) -> Sequence[ReplayVerdict] | None:
-            return await self._judge.between(request, begin, end, most)
+        async def started(begin: datetime, end: datetime, most: int | None) -> Sequence[Execution] | None:
+            return await self._judge.started(request, begin, end, most)
 
-        async with aclosing(stretches(between, since, request.until, READ_MAX)) as parts:
-            async for until, found in parts:
+        async with aclosing(stretches(started, since, request.until, READ_MAX)) as found:
+            async for until, executions in found:
+                for part, reached in parts(executions, until, _at_once()):
+                    verdicts += await self._judge.judge(request, part)
+                    if time.monotonic() >= ends or len(verdicts) >= _KEPT_MAX:
+                        return reached, verdicts
                 reached = until
-                verdicts += found
-                if time.monotonic() >= ends or len(verdicts) >= _KEPT_MAX:
-                    break
         return reached, verdicts
+
+
+def parts(
+    executions: Sequence[Execution], until: datetime, most: int
+) -> Iterator[tuple[Sequence[Execution], datetime]]:
+    """Return executions that started before `until` in parts of so many events, or of one execution that has more.
+
+    Beside each part is an instant: it and those before have all that started before it.
+    """
+    part, events = list[Execution](), 0
+    for execution in sorted(executions, key=_started_at):
+        its_own = execution.events or _EVENTS_GUESSED
+        if part and events + its_own > most and _started_at(part[-1]) < _started_at(execution):
+            yield part, _started_at(execution)
+            part, events = [], 0
+        part.append(execution)
+        events += its_own
+    if part:
+        yield part, until
+
+
+def _started_at(execution: Execution) -> datetime:
+    assert execution.started_at is not None
+    return execution.started_at
+
+
+def _at_once() -> int:
+    """Return how many events are judged at once: fewer each time that it is tried, so that it ends at some time."""
+    return max(1, _EVENTS_MAX >> 3 * (activity.info().attempt - 1))

@@ -28,7 +28,7 @@ from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError
 from domain.ids import cell_of_workflow, derived_id
 from domain.judging_entries import replay_entry
-from domain.replay import ReplayCode, ReplayVerdict, Verdict
+from domain.replay import Execution, ReplayCode, ReplayVerdict, Verdict
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import DAILY, HISTORY, in_flight
 from integrations.objects.log_objects import open_log_objects
@@ -39,7 +39,7 @@ from integrations.settings import Settings
 from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
-from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.histories import Histories
 from integrations.temporal.replay_code import OneCode, RecordedCode, Replayer
 from integrations.temporal.replay_releases import Code
 from workflows.registry import WORKFLOWS

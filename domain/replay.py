@@ -1,6 +1,7 @@
 """What a replay came to: the history of an execution against what some code would decide from it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -28,7 +29,19 @@ BUILD_UNKNOWN: Final = "build_unknown"  # the history does not say which code ca
 RELEASE_MISSING: Final = "release_not_at_hand"  # the code that carried it out is nowhere to be had here
 RELEASE_UNUSABLE: Final = "release_not_usable"  # it is at hand, but broken, or does not load here
 REACHED_OUT: Final = "reached_out"  # the code tried to reach something outside of its process; `wanted` is the call
+NOT_ENDED: Final = "replay_did_not_end"  # within the time that one has
 NOTHING_DECIDED: Final = "nothing_decided"  # no task of it has ended yet, or ever did
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a workflow; `events` is how many its history has, 0 where that is not known."""
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    started_at: datetime | None = None
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 from domain.audit import AuditEntry
 from domain.contracts.replays import ReplayInput, ReplayState, ReplayStep
 from domain.contracts.work import WorkStage
-from domain.replay import ReplayVerdict, Verdict
+from domain.replay import Execution, ReplayVerdict, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,18 @@ class ExecutionJudge(Protocol):
     `objects_unavailable`, `audit_log_unavailable`.
     """
 
-    async def one(self, request: ReplayInput) -> ReplayVerdict:
-        """Return the verdict on the run that is asked for, on the newest one where none is named."""
+    async def started(
+        self, request: ReplayInput, since: datetime, until: datetime, most: int | None
+    ) -> Sequence[Execution] | None:
+        """Return what started in a stretch of the period; None where there are more than `most`."""
         ...
 
-    async def between(
-        self, request: ReplayInput, since: datetime, until: datetime, most: int | None
-    ) -> Sequence[ReplayVerdict] | None:
-        """Return the verdicts on what started in a stretch of the period; None where there are more than `most`."""
+    async def judge(self, request: ReplayInput, executions: Sequence[Execution]) -> Sequence[ReplayVerdict]:
+        """Return the verdicts on these runs, on the newest one where none is named; all within some time.
+
+        Where one alone does not end in it, that is its verdict; of several it is `workflows_unavailable`, and whoever
+        asks may ask for fewer.
+        """
         ...
 
 

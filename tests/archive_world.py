@@ -22,6 +22,7 @@ from domain.archive_ports import ArchiveCell, SealedHistory
 from domain.contracts.archive import ClosedExecution, HistoryPack, PlanArchiveInput
 from domain.history_packs import PackedHistory, unpack
 from domain.ids import archive_histories_workflow_id
+from domain.replay import Execution
 from integrations.keys.file_kms import FileKms
 from integrations.keys.purposes import in_flight
 from integrations.objects.file_store import FileObjectStore
@@ -33,7 +34,7 @@ from integrations.temporal.archived_histories import ArchivedHistories
 from integrations.temporal.client import connect
 from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import EncryptionCodec
-from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.histories import Histories
 from integrations.temporal.worker import sandbox
 from tests.conftest import SettingsFor
 from tests.replay_world import Pay, Traces

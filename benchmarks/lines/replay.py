@@ -11,8 +11,8 @@ from benchmarks.products import VoteLoad, cast_votes, services
 from benchmarks.report import Goal, Line, check_equal, line
 from benchmarks.run import Run
 from comitia.replay import open_histories
-from domain.replay import Verdict
-from integrations.temporal.histories import Execution, Histories
+from domain.replay import Execution, Verdict
+from integrations.temporal.histories import Histories
 from integrations.temporal.replay_pool import PAGE, ReplayPool
 from workflows.registry import WORKFLOWS
 

@@ -16,7 +16,7 @@ from domain.archive_ports import HistoryPlace
 from domain.audit_ports import LockedObjects
 from domain.errors import DomainError, ErrorCode
 from domain.pieces import joined
-from integrations.temporal.histories import Execution
+from domain.replay import Execution
 from integrations.temporal.payloads import open_what_is_left
 
 _FILES_KEPT: Final = 4  # in memory: whoever reads a period reads file by file

@@ -1,7 +1,6 @@
 """Histories of one namespace: found in visibility, read whole, their payloads opened."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -10,20 +9,12 @@ from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import DomainError, ErrorCode
+from domain.replay import Execution
 from integrations.temporal.payloads import open_payloads
 
 _TIMEOUT: Final = timedelta(seconds=10)  # of one page
 _PAGE: Final = 500
 _NO_SUCH: Final = {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}  # the latter of what is no run id
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One run of a workflow."""
-
-    workflow_id: str
-    run_id: str
-    workflow_type: str
 
 
 class Histories:
@@ -67,7 +58,8 @@ class Histories:
         """
         try:
             async for found in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_TIMEOUT):
-                yield Execution(found.id, found.run_id, found.workflow_type)
+                events = found.history_length  # 0 while it is open
+                yield Execution(found.id, found.run_id, found.workflow_type, found.start_time, events)
         except RPCError as error:
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
 

@@ -18,10 +18,9 @@ from domain.contracts.registration import (
 from domain.errors import DomainError
 from domain.proofing import ProofingState
 from domain.rejudging import Kept, KeptIdentity, Unreadable
-from domain.replay import HISTORY_GONE
+from domain.replay import HISTORY_GONE, Execution
 from domain.signatures import Signature, Signatures
 from integrations.temporal.codec import PayloadChangedError
-from integrations.temporal.histories import Execution
 from integrations.temporal.replay_pool import ReadableHistories
 from integrations.temporal.steps import StepReader
 

@@ -12,9 +12,8 @@ from typing import Final, Protocol
 from temporalio.api.history.v1 import History
 
 from domain.errors import DomainError, ErrorCode
-from domain.replay import BUILD_UNKNOWN, RELEASE_MISSING, RELEASE_UNUSABLE, ReplayCode, ReplayVerdict
+from domain.replay import BUILD_UNKNOWN, RELEASE_MISSING, RELEASE_UNUSABLE, Execution, ReplayCode, ReplayVerdict
 from integrations.temporal.events import build_of
-from integrations.temporal.histories import Execution
 from integrations.temporal.replay_pool import (
     ReadableHistories,
     ReplayDiedError,

@@ -9,14 +9,15 @@ from typing import Final
 from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
-from domain.replay import ReplayCode, ReplayVerdict
+from domain.replay import NOT_ENDED, Execution, ReplayCode, ReplayVerdict
 from integrations.addresses import TemporalAddress
 from integrations.keys.purposes import in_flight
 from integrations.settings import Settings
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
-from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.histories import Histories
 from integrations.temporal.replay_code import Replayer
+from integrations.temporal.replay_pool import cannot
 
 PLATFORM: Final = "platform"  # the namespace that belongs to no cell
 _WITHIN_S: Final = 90.0  # with the start of the process that replays; less than the activity has
@@ -52,10 +53,16 @@ class NamespaceHistories:
 class PooledJudge:
     """Implements `ExecutionJudge`: one question after the other, since each has all processes."""
 
-    def __init__(self, histories: NamespaceHistories, make: Callable[[ReplayCode], Replayer]) -> None:
-        """`make` returns what replays with some code; that is made at its first use, and anew after a death."""
+    def __init__(
+        self, histories: NamespaceHistories, make: Callable[[ReplayCode], Replayer], *, within_s: float = _WITHIN_S
+    ) -> None:
+        """`make` returns what replays with some code; that is made at its first use, and anew after a death.
+
+        `within_s` is how long the executions of one question may take.
+        """
         self._histories = histories
         self._make = make
+        self._within_s = within_s
         self._replayers: dict[ReplayCode, Replayer] = {}
         self._alone = asyncio.Lock()
 
@@ -64,25 +71,19 @@ class PooledJudge:
         for code in tuple(self._replayers):
             self._replayers.pop(code).close()
 
-    async def one(self, request: ReplayInput) -> ReplayVerdict:
-        """Return the verdict on the run that is asked for, on the newest one where none is named."""
-        (verdict,) = await self._judged(request, [Execution(request.workflow_id, request.run_id, "")])
-        return verdict
-
-    async def between(
+    async def started(
         self, request: ReplayInput, since: datetime, until: datetime, most: int | None
-    ) -> Sequence[ReplayVerdict] | None:
-        """Return the verdicts on what started in a stretch of the period; None where there are more than `most`."""
+    ) -> Sequence[Execution] | None:
+        """Return what started in a stretch of the period; None where there are more than `most`."""
         histories, found = await self._histories.of(request.namespace), list[Execution]()
         async for execution in histories.started(since, until, request.workflow_type):
             found.append(execution)
             if most is not None and len(found) > most:
                 return None
-        return await self._judged(request, found)
+        return found
 
-    async def _judged(self, request: ReplayInput, executions: Sequence[Execution]) -> list[ReplayVerdict]:
-        if not executions:
-            return []
+    async def judge(self, request: ReplayInput, executions: Sequence[Execution]) -> Sequence[ReplayVerdict]:
+        """Return the verdicts on these runs, on the newest one where none is named; all within some time."""
         histories = await self._histories.of(request.namespace)
         async with self._alone:
             if request.code not in self._replayers:
@@ -90,7 +91,7 @@ class PooledJudge:
             replayer = self._replayers[request.code]
             try:
                 async with (
-                    asyncio.timeout(_WITHIN_S),
+                    asyncio.timeout(self._within_s),
                     aclosing(replayer.over(histories, _each(executions))) as verdicts,
                 ):
                     return [verdict async for verdict in verdicts]
@@ -98,6 +99,8 @@ class PooledJudge:
                 self._replayers.pop(request.code).close()  # one may have died, or never come back from a history
                 if isinstance(error, DomainError):
                     raise
+                if len(executions) == 1:
+                    return [cannot(executions[0], NOT_ENDED)]
                 raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the replay did not end") from error
 
 

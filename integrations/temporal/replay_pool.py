@@ -18,14 +18,14 @@ from temporalio.api.history.v1 import History
 from temporalio.client import WorkflowHistory
 
 from domain.errors import DomainError, ErrorCode
-from domain.replay import HISTORY_GONE, RELEASE_UNUSABLE, ReplayVerdict, Verdict
+from domain.replay import HISTORY_GONE, RELEASE_UNUSABLE, Execution, ReplayVerdict, Verdict
 from integrations.temporal import replay_elsewhere
 from integrations.temporal.closed_histories import is_end
 from integrations.temporal.codec import PayloadChangedError
-from integrations.temporal.histories import Execution
 from integrations.temporal.replay_process import Readable, environment, name_of, read_frame, write_frame
 
 PAGE: Final = 100  # executions: starting a replayer costs about as much as twenty of them
+_PAGE_EVENTS: Final = 4_000  # or few more histories than that: of long ones every process has some
 _AHEAD: Final = 2  # pages per process that wait, so that none is ever idle
 _READ_AT_ONCE: Final = 16
 
@@ -216,11 +216,13 @@ def workflows_in(release: Path) -> list[str]:
 async def pages_of(executions: AsyncIterator[Execution]) -> AsyncIterator[list[Execution]]:
     """Return executions by pages, of which a process takes one at a time."""
     page: list[Execution] = []
+    events = 0
     async for execution in executions:
         page.append(execution)
-        if len(page) == PAGE:
+        events += execution.events
+        if len(page) == PAGE or events >= _PAGE_EVENTS:
             yield page
-            page = []
+            page, events = [], 0
     if page:
         yield page
 
@@ -251,9 +253,9 @@ async def read_one(histories: ReadableHistories, execution: Execution) -> Replay
     except DomainError as error:
         if error.spec.retryable and not isinstance(error, PayloadChangedError):
             raise
-        return _cannot(execution, error.code.value)
+        return cannot(execution, error.code.value)
     if history is None or not history.events:
-        return _cannot(execution, HISTORY_GONE)
+        return cannot(execution, HISTORY_GONE)
     return execution.workflow_id, History(events=history.events).SerializeToString()
 
 
@@ -271,7 +273,8 @@ def unjudged(found: Readable, why: str) -> ReplayVerdict:
     )
 
 
-def _cannot(execution: Execution, why: str) -> ReplayVerdict:
+def cannot(execution: Execution, why: str) -> ReplayVerdict:
+    """Return the verdict on an execution of which nothing can be said."""
     return ReplayVerdict(
         execution.workflow_id, execution.run_id, execution.workflow_type, verdict=Verdict.CANNOT, why=why
     )

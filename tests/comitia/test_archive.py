@@ -22,12 +22,12 @@ from domain.archive_ports import PLATFORM_ARCHIVE, ArchiveCounts
 from domain.audit import CATALOGUE_LOG
 from domain.contracts.archive import ArchiveHistoriesInput
 from domain.history_packs import READABLE
+from domain.replay import Execution
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
 from integrations.settings import Environment, Settings
 from integrations.telemetry.archive_metrics import ArchiveMetrics
 from integrations.temporal.closed_histories import never_archived
-from integrations.temporal.histories import Execution
 from tests.archive_world import CELL, ArchiveWorld, flip, open_archive_world
 from tests.conftest import SettingsFor
 from workflows.archive_histories import ArchiveHistoriesWorkflow

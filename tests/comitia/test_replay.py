@@ -21,11 +21,10 @@ from comitia.replay import DoneFile
 from comitia.stack.state import StackState
 from domain.contracts.voting import RecordedVotes, SealedVote, SubmitVotesInput
 from domain.ids import BatchId, cell_of_workflow, submit_votes_workflow_id
-from domain.replay import ReplayVerdict, Verdict
+from domain.replay import Execution, ReplayVerdict, Verdict
 from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
-from integrations.temporal.histories import Execution
 from integrations.temporal.replaying import Replays
 from tests.conftest import OwnerPool
 from tests.upgrade.release import ARCHIVE

@@ -11,13 +11,13 @@ from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from activities.replaying import READ_MAX, ReplayActivities
+from activities.replaying import READ_MAX, ReplayActivities, parts
 from domain.audit import AuditEntry
 from domain.contracts.replays import ReplayInput, ReplayState, ReplayStep
 from domain.contracts.work import CancelWork, WorkStage
 from domain.errors import DomainError, ErrorCode
 from domain.ids import derived_id, replay_executions_workflow_id
-from domain.replay import ReplayCode, ReplayVerdict, Verdict
+from domain.replay import Execution, ReplayCode, ReplayVerdict, Verdict
 from domain.replay_ports import KeptVerdict
 from tests.workflows.hooked import Hook, hooked_worker, live_with_a_death
 from tests.workflows.registration_world import happens, replayed
@@ -29,21 +29,20 @@ OFFICER = CancelWork(actor="staff:u_eu_x", role="compliance")
 
 
 class Executions:
-    """Executions by when they started; the server is away for the first `away` calls."""
+    """Executions by when they started; the server is away for the first `away` calls.
 
-    def __init__(self, *times: datetime, away: int = 0) -> None:
+    Each has so many `events`, and more than so many `at_once` do not end in time.
+    """
+
+    def __init__(self, *times: datetime, away: int = 0, events: int = 10, at_once: int = 1000) -> None:
         self.times = sorted(times)
-        self.away = away
+        self.away, self.events, self.at_once = away, events, at_once
         self.asked: list[tuple[datetime, datetime]] = []
         self.before: Callable[[], Awaitable[None]] | None = None
 
-    async def one(self, request: ReplayInput) -> ReplayVerdict:
-        self._pass()
-        return self._verdict(request, request.workflow_id, "SubmitVotes")
-
-    async def between(
-        self, request: ReplayInput, since: datetime, until: datetime, most: int | None
-    ) -> Sequence[ReplayVerdict] | None:
+    async def started(
+        self, _request: ReplayInput, since: datetime, until: datetime, most: int | None
+    ) -> Sequence[Execution] | None:
         if self.before is not None:
             await self.before()
         self._pass()
@@ -51,7 +50,15 @@ class Executions:
         found = [at for at in self.times if since <= at < until]
         if most is not None and len(found) > most:
             return None
-        return [self._verdict(request, at.isoformat(), request.workflow_type) for at in found]
+        return [Execution(at.isoformat(), "", "", at, self.events) for at in reversed(found)]
+
+    async def judge(self, request: ReplayInput, executions: Sequence[Execution]) -> list[ReplayVerdict]:
+        if request.workflow_id:
+            self._pass()
+            return [self._verdict(request, request.workflow_id, "SubmitVotes")]
+        if len(executions) > self.at_once:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, "the replay did not end")
+        return [self._verdict(request, each.workflow_id, request.workflow_type) for each in executions]
 
     def _verdict(self, request: ReplayInput, workflow_id: str, kind: str) -> ReplayVerdict:
         code = "then" if request.code is ReplayCode.RECORDED else ""
@@ -160,6 +167,32 @@ async def test_more_than_is_read_at_once_is_judged_in_parts(client: Client) -> N
         state = await (await world.start()).result()
     assert (state.same, state.steps) == (3 * READ_MAX, 1)
     assert world.kept == names(executions)
+
+
+@pytest.mark.parametrize(("events", "at_once"), [(10_000, 2), (10, 100), (1000, 1)], ids=str)
+async def test_long_histories_are_judged_by_fewer_and_it_goes_on(client: Client, events: int, at_once: int) -> None:
+    executions = Executions(*spread(5, SINCE, timedelta(minutes=1)), events=events, at_once=at_once)
+    world = World(client, executions)
+    async with asyncio.timeout(60), world.worker():
+        state = await (await world.start()).result()
+    assert (state.stage, state.same) == (WorkStage.FINISHED, 5)
+    assert world.kept == names(executions)
+
+
+def test_parts_have_so_many_events_and_what_began_at_once_together() -> None:
+    first, second, third = (SINCE + timedelta(minutes=minute) for minute in range(3))
+    found = [
+        Execution(name, "", "T", at, events)
+        for name, at, events in (
+            ("d", third, 10),
+            ("b", second, 60),
+            ("c", second, 60),
+            ("a", first, 0),
+        )
+    ]
+    told = [([each.workflow_id for each in part], until) for part, until in parts(found, SOON, 100)]
+    assert told == [(["a"], second), (["b", "c"], third), (["d"], SOON)]
+    assert list(parts([], SOON, 100)) == []
 
 
 @pytest.mark.parametrize("step", [1, 3])

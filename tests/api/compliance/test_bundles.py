@@ -40,6 +40,7 @@ from domain.ids import (
     submit_votes_workflow_id,
     verify_identity_workflow_id,
 )
+from domain.replay import Execution
 from domain.stored_zip import read_zip
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
@@ -59,7 +60,6 @@ from integrations.postgres.roles import AUDIT, VOTING
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
-from integrations.temporal.histories import Execution
 from tests.answers import code_of
 from tests.api.auth.registration_town import Town, number
 from tests.api.compliance.officer import CELL, DOCUMENT, MAIL, WITHIN_S, Officer, histories

@@ -22,12 +22,13 @@ from domain.audit_ports import LockedObjects
 from domain.cases import CaseKind, Standing, Step, StepKind, Timeline
 from domain.errors import DomainError, ErrorCode
 from domain.ids import new_recovery_id, register_voter_workflow_id, verify_identity_workflow_id
+from domain.replay import Execution
 from domain.tokens import Role
 from integrations.objects.file_store import FileObjectStore
 from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.roles import AUDIT
 from integrations.temporal.archived_histories import ArchivedHistories
-from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.histories import Histories
 from integrations.temporal.runs import Runs
 from integrations.temporal.standings import Standings
 from integrations.temporal.timelines import Timelines

@@ -11,9 +11,9 @@ from temporalio.client import WorkflowHistory
 from domain.contracts.rejudging import DecisionProcess
 from domain.errors import DomainError, ErrorCode
 from domain.rejudging import KeptIdentity, Unreadable, judge_under
-from domain.replay import Verdict
+from domain.replay import Execution, Verdict
 from integrations.temporal.codec import PayloadChangedError
-from integrations.temporal.histories import Execution, started_query
+from integrations.temporal.histories import started_query
 from integrations.temporal.identity_decisions import PROCESS, IdentityDecisions, decision_in
 
 STORED = Path(__file__).parents[2] / "replay" / "histories"

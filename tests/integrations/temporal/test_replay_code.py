@@ -9,8 +9,7 @@ import pytest
 from temporalio.api.history.v1 import History
 from temporalio.client import WorkflowHistory
 
-from domain.replay import RELEASE_UNUSABLE, ReplayVerdict, Verdict
-from integrations.temporal.histories import Execution
+from domain.replay import RELEASE_UNUSABLE, Execution, ReplayVerdict, Verdict
 from integrations.temporal.replay_code import RecordedCode
 from integrations.temporal.replay_pool import PAGE, ReplayPool
 from integrations.temporal.replay_releases import StoredReleases

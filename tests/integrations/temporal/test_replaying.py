@@ -18,12 +18,12 @@ from temporalio.worker import Worker
 
 from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError, ErrorCode
-from domain.replay import HISTORY_GONE, NOTHING_DECIDED, TYPE_UNKNOWN, ReplayCode, ReplayVerdict, Verdict
+from domain.replay import HISTORY_GONE, NOTHING_DECIDED, TYPE_UNKNOWN, Execution, ReplayCode, ReplayVerdict, Verdict
 from integrations.keys.file_kms import FileKms
 from integrations.temporal.client import connect
 from integrations.temporal.codec import ENCODING, EncryptionCodec
 from integrations.temporal.events import said_of
-from integrations.temporal.histories import Execution, Histories
+from integrations.temporal.histories import Histories
 from integrations.temporal.payloads import payloads_in
 from integrations.temporal.replay_code import RecordedCode
 from integrations.temporal.replay_judging import PooledJudge
@@ -280,10 +280,10 @@ async def test_whoever_judges_goes_on_after_a_process_has_died(world: World, tmp
     request = ReplayInput(replay_id="w_eu_x", cell="eu", namespace="eu", workflow_id=execution.workflow_id)
     try:
         for _ in range(2):
-            assert (await judge.one(request)).verdict is Verdict.SAME
+            assert [found.verdict for found in await judge.judge(request, [execution])] == [Verdict.SAME]
             os.kill(made[-1].pools[BUILD].pids[0], signal.SIGKILL)
             with pytest.raises(DomainError) as failed:
-                await judge.one(request)
+                await judge.judge(request, [execution])
             assert failed.value.code is ErrorCode.WORKFLOWS_UNAVAILABLE
     finally:
         judge.close()
