@@ -88,7 +88,7 @@ class KeyRotationActivities:
                 await self._keys.rotate(request.purpose)
                 found = await self._keys.key_ids(request.purpose)
             if found:
-                await self._catalogue.note(found[-1], KeyEvent.MADE)
+                await self._catalogue.note(found[-1], KeyEvent.MADE, request.actor)
         except DomainError as error:
             raise to_application_error(error) from error
         return KeyVersions(purpose=request.purpose, key_ids=found)
@@ -192,7 +192,7 @@ class KeyRotationActivities:
             for key_id in old:
                 activity.heartbeat(key_id)
                 # First, since nothing lists it afterwards: where the destruction fails it is tried until it is done
-                await self._catalogue.note(key_id, KeyEvent.DESTROYED)
+                await self._catalogue.note(key_id, KeyEvent.DESTROYED, request.actor)
                 await self._keys.destroy(key_id)
         except DomainError as error:
             raise to_application_error(error) from error
@@ -213,7 +213,7 @@ class KeyRotationActivities:
             if not old or not is_due(newest, datetime.now(UTC), timedelta(days=request.grace_days)):
                 return KeyVersions(purpose=request.purpose)
             for key_id in old:
-                await self._catalogue.note(key_id, KeyEvent.DESTROYED)  # first, as with every other key
+                await self._catalogue.note(key_id, KeyEvent.DESTROYED, request.actor)  # first, as with every other key
                 await self._keys.destroy(key_id)
         except DomainError as error:
             raise to_application_error(error) from error

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from temporalio.client import WorkflowFailureError
 
+from comitia.cell_access import operator
 from comitia.stack_settings import STACK_FOLDER, DataFolder, platform_settings
 from domain.contracts.keys import RotatedKeys, RotateKeysInput
 from domain.ids import rotate_keys_workflow_id
@@ -55,7 +56,10 @@ def rotate(
     ] = False,
     data: DataFolder = STACK_FOLDER,
 ) -> None:
-    """Make new versions, re-wrap the keys of live surveys and of voters, and destroy what nothing needs any more."""
+    """Make new versions, re-wrap the keys of live surveys and of voters, and destroy what nothing needs any more.
+
+    Each key that is made or destroyed is an entry of the catalogue's audit log, in the name of the machine's account.
+    """
     console = Console(soft_wrap=True)
     try:
         settings = platform_settings(data)
@@ -73,6 +77,7 @@ def rotate(
         hash_age_days=0,
         token_purposes=SHORT_LIVED_KEYS if tokens else (),
         token_age_days=0,
+        actor=operator(),
     )
     try:
         rotated = asyncio.run(rotate_keys(settings, request))

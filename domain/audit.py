@@ -57,6 +57,8 @@ class AuditKind(StrEnum):
     SURVEY_FINISHED = "survey.finished"
     CERTIFICATION_ASKED = "survey.certification_asked"
     SURVEY_CERTIFIED = "survey.certified"
+    SURVEY_KEYS_MADE = "survey.keys_made"
+    SURVEY_BALLOTS_OPENED = "survey.ballots_opened"
     SURVEY_KEYS_DESTROYED = "survey.keys_destroyed"
     EXPORT_ASKED = "export.asked"
     EXPORT_CANCELLED = "export.cancelled"
@@ -118,6 +120,9 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.SURVEY_FINISHED: _CHANGED,
     AuditKind.CERTIFICATION_ASKED: KindRule(SURVEY_ID),
     AuditKind.SURVEY_CERTIFIED: KindRule(SURVEY_ID, after=True),
+    AuditKind.SURVEY_KEYS_MADE: KindRule(SURVEY_ID),
+    # All of a survey, in every cell, to be counted again; `attempt` is which try of its certification
+    AuditKind.SURVEY_BALLOTS_OPENED: KindRule(SURVEY_ID, facts=frozenset({"attempt"})),
     AuditKind.SURVEY_KEYS_DESTROYED: KindRule(SURVEY_ID),
     AuditKind.EXPORT_ASKED: KindRule(SURVEY_ID, facts=frozenset({"export", "format"})),
     AuditKind.EXPORT_CANCELLED: KindRule(SURVEY_ID, facts=frozenset({"export"})),

@@ -26,8 +26,11 @@ class CatalogueKeys(Protocol):
         """Put another wrapping of the same keys in place; False where `before` is no longer what is there."""
         ...
 
-    async def note(self, key_id: str, event: KeyEvent) -> None:
-        """Keep what happens to a key-encryption key, and write its audit entry. Safe to repeat."""
+    async def note(self, key_id: str, event: KeyEvent, actor: str = "") -> None:
+        """Keep what happens to a key-encryption key, and write its audit entry. Safe to repeat.
+
+        `actor` is whoever gave the command for it; without one it is done by itself.
+        """
         ...
 
     async def publishing(self) -> int:

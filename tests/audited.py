@@ -134,7 +134,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "write_history_pack": _COPIES,
     "note_history_pack": _COPIES,
     "mark_archive": _COPIES,
-    "recount_cell": _READS,
+    "recount_cell": "the note of the stage before it is the entry",
     "publish_ballots": "files whose digests are in the certificate, which is an entry",
     "sign_certificate": "the note of it is the entry",
     "claim_document": _STEP,
@@ -142,7 +142,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "release_claims": _STEP,
     "settle_document": _STEP,
     "seal_survey": _FOLLOWS,
-    "note_certification": (K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED),
+    "note_certification": (K.CERTIFICATION_ASKED, K.SURVEY_BALLOTS_OPENED, K.SURVEY_CERTIFIED),
     "install_certificate": _FOLLOWS,
     "destroy_catalogue_keys": (K.SURVEY_KEYS_DESTROYED,),
     "destroy_cell_keys": _FOLLOWS,
@@ -199,7 +199,7 @@ ACTIVITIES: Final[dict[str, Audited | str]] = {
     "set_intake": _FOLLOWS,
     "extend_survey": (K.SURVEY_EXTENDED,),
     "freeze_survey": (K.SURVEY_PUBLISHED,),
-    "provide_survey_keys": _FOLLOWS,
+    "provide_survey_keys": (K.SURVEY_KEYS_MADE,),
     "install_survey": _FOLLOWS,
     "set_survey_window": _FOLLOWS,
     "open_survey": _FOLLOWS,
@@ -253,7 +253,8 @@ SEEN: Final[dict[K, str]] = {
         _STORES,
     ),
 }
-for _kind in (K.CERTIFICATION_ASKED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED):
+SEEN[K.SURVEY_KEYS_MADE] = "tests/integrations/postgres/test_audited.py::test_the_keys_of_a_survey_are_made_once"
+for _kind in (K.CERTIFICATION_ASKED, K.SURVEY_BALLOTS_OPENED, K.SURVEY_CERTIFIED, K.SURVEY_KEYS_DESTROYED):
     SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_the_end_of_a_survey_leaves_its_entries_once"
 for _kind in (K.KEY_MADE, K.KEY_DESTROYED):
     SEEN[_kind] = "tests/integrations/postgres/test_audited.py::test_what_becomes_of_a_key_leaves_its_entries_once"

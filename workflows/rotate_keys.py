@@ -36,11 +36,11 @@ class RotateKeysWorkflow:
         """Return what was made, re-wrapped and destroyed."""
         made: list[str] = []
         for purpose in request.purposes:
-            made += await self._replace_where_due(purpose, timedelta(days=request.age_days))
+            made += await self._replace_where_due(purpose, request.age_days, request.actor)
         for purpose in request.hash_purposes:
-            made += await self._replace_where_due(purpose, timedelta(days=request.hash_age_days))
+            made += await self._replace_where_due(purpose, request.hash_age_days, request.actor)
         for purpose in request.token_purposes:
-            made += await self._replace_where_due(purpose, timedelta(days=request.token_age_days))
+            made += await self._replace_where_due(purpose, request.token_age_days, request.actor)
         rewrapped: Rewrapped = await workflow.execute_activity_method(
             KeyRotationActivities.rewrap_catalogue, **LONG_WORK
         )
@@ -53,14 +53,16 @@ class RotateKeysWorkflow:
         for purpose in request.purposes:
             gone: KeyVersions = await workflow.execute_activity_method(
                 KeyRotationActivities.destroy_old_keys,
-                DestroyOldKeysInput(purpose=purpose, cells=request.cells, grace_days=request.grace_days),
+                DestroyOldKeysInput(
+                    purpose=purpose, cells=request.cells, grace_days=request.grace_days, actor=request.actor
+                ),
                 **LONG_WORK,
             )
             destroyed += gone.key_ids
         for purpose in request.token_purposes:
             retired: KeyVersions = await workflow.execute_activity_method(
                 KeyRotationActivities.retire_token_keys,
-                RetireTokenKeysInput(purpose=purpose, grace_days=request.grace_days),
+                RetireTokenKeysInput(purpose=purpose, grace_days=request.grace_days, actor=request.actor),
                 **COMMIT,
             )
             destroyed += retired.key_ids
@@ -87,14 +89,15 @@ class RotateKeysWorkflow:
         return Rewrapped(surveys=0, failed=failed, voters=voters)
 
     @staticmethod
-    async def _replace_where_due(purpose: str, age: timedelta) -> list[str]:
+    async def _replace_where_due(purpose: str, age_days: int, actor: str) -> list[str]:
         found: KeyVersions = await workflow.execute_activity_method(
             KeyRotationActivities.list_keys, KeyVersions(purpose=purpose), **COMMIT
         )
         newest = found.key_ids[-1] if found.key_ids else ""
-        if newest and not is_due(newest, workflow.now(), age):
+        if newest and not is_due(newest, workflow.now(), timedelta(days=age_days)):
             return []
+        asked = ReplaceKeyInput(purpose=purpose, newest=newest, actor=actor)
         replaced: KeyVersions = await workflow.execute_activity_method(
-            KeyRotationActivities.replace_key, ReplaceKeyInput(purpose=purpose, newest=newest), **COMMIT
+            KeyRotationActivities.replace_key, asked, **COMMIT
         )
         return [replaced.key_ids[-1]]

@@ -25,6 +25,7 @@ class RotateKeysInput(Contract):
     hash_age_days: int = 365
     token_purposes: tuple[str, ...] = ()
     token_age_days: int = 30
+    actor: str = ""  # whoever gave the command, as entries name them; nobody where it is the schedule's
 
 
 class KeyVersions(Contract):
@@ -39,6 +40,7 @@ class ReplaceKeyInput(Contract):
 
     purpose: str
     newest: str
+    actor: str = ""
 
 
 class RewrapCellInput(Contract):
@@ -71,6 +73,7 @@ class DestroyOldKeysInput(Contract):
     purpose: str
     cells: tuple[str, ...]
     grace_days: int
+    actor: str = ""
 
 
 class RetireTokenKeysInput(Contract):
@@ -78,6 +81,7 @@ class RetireTokenKeysInput(Contract):
 
     purpose: str
     grace_days: int
+    actor: str = ""
 
 
 class RotatedKeys(Contract):

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 from pydantic import TypeAdapter
 
+from domain.audit import AuditEntry, AuditKind
 from domain.contracts.surveys import (
     CorrectSurveyInput,
     ExtendSurveyInput,
@@ -26,10 +27,12 @@ from domain.survey_drafts import CatalogueEntry, Counters
 from domain.survey_ports import Listing
 from domain.surveys import check_correction, definition_digest
 from integrations.postgres import catalogue_statements as sql
+from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 from integrations.postgres.staff_actions import note_action
 
+_PUBLISHING = "process:run-survey"
 _QUESTIONS = TypeAdapter(tuple[Question, ...])
 _CORRECTIONS = TypeAdapter(tuple[CorrectedText, ...])
 
@@ -112,12 +115,12 @@ class PostgresCatalogue:
         raise DomainError(ErrorCode.SURVEY_INVALID, "finishDate: has passed")
 
     async def keep_keys(self, keys: SurveyKeys) -> SurveyKeys:
-        """Keep the wrapped keys of a frozen survey; the first ones stay, and are returned."""
+        """Keep the wrapped keys of a frozen survey, and write their entry; the first ones stay, and are returned."""
+        row = keys.survey_id, keys.wrapped_ballot_key, keys.wrapped_eligibility_key
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
-                await connection.execute(
-                    sql.KEEP_KEYS, keys.survey_id, keys.wrapped_ballot_key, keys.wrapped_eligibility_key
-                )
+                if await connection.fetchval(sql.KEEP_KEYS, *row) is not None:
+                    await append(connection, AuditEntry(AuditKind.SURVEY_KEYS_MADE, _PUBLISHING, keys.survey_id))
         kept = await self.keys(keys.survey_id)
         if kept is None:
             raise DomainError(ErrorCode.SURVEY_NOT_FOUND, "no frozen survey of this id")

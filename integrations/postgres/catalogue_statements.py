@@ -85,7 +85,7 @@ AND (finish_at IS NULL OR finish_at > $3) RETURNING version
 
 KEEP_KEYS = """
 UPDATE catalogue.survey SET wrapped_ballot_key = $2, wrapped_eligibility_key = $3
-WHERE survey_id = $1 AND stage = 'publishing' AND wrapped_ballot_key IS NULL
+WHERE survey_id = $1 AND stage = 'publishing' AND wrapped_ballot_key IS NULL RETURNING survey_id
 """
 
 KEYS = """

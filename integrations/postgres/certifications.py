@@ -3,7 +3,12 @@
 import asyncpg
 
 from domain.audit import AuditEntry, AuditKind
-from domain.contracts.certification import CertificationState, DestroySurveyKeysInput, SignedCertificate
+from domain.contracts.certification import (
+    CertificationStage,
+    CertificationState,
+    DestroySurveyKeysInput,
+    SignedCertificate,
+)
 from domain.errors import DomainError, ErrorCode
 from integrations.postgres.audit_entries import append
 from integrations.postgres.failures import unavailable_as
@@ -51,6 +56,8 @@ class PostgresCertifications:
                 )
                 if noted is not None and actor:
                     await note_action(connection, actor, "certify", state.survey_id)
+                if noted is not None and state.stage is CertificationStage.RECOUNTING:
+                    await append(connection, _opened(state))
                 if noted is not None and state.certificate is not None and not was_certified:
                     await append(connection, _certified(state.certificate))
 
@@ -74,6 +81,11 @@ class PostgresCertifications:
                 if await connection.fetchval(_ARE_DESTROYED, request.survey_id):
                     return
         raise DomainError(ErrorCode.SURVEY_NOT_CERTIFIED, "not certified, or still to be kept")
+
+
+def _opened(state: CertificationState) -> AuditEntry:
+    facts = {"attempt": state.attempt}
+    return AuditEntry(AuditKind.SURVEY_BALLOTS_OPENED, CERTIFICATION_ACTOR, state.survey_id, facts=facts)
 
 
 def _certified(certificate: SignedCertificate) -> AuditEntry:

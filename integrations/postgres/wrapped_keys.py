@@ -16,6 +16,7 @@ from integrations.postgres.cell_surveys import wait_for_recording
 from integrations.postgres.durable import acknowledged, known_everywhere
 from integrations.postgres.failures import unavailable_as
 
+_BY_ITSELF = "process:rotate-keys"
 _PAGE = 200
 
 _LIVE = """
@@ -80,12 +81,12 @@ class PostgresCatalogueKeys:
             )
         return done is not None
 
-    async def note(self, key_id: str, event: KeyEvent) -> None:
+    async def note(self, key_id: str, event: KeyEvent, actor: str = "") -> None:
         """Keep what happens to a key-encryption key, and write its audit entry. Safe to repeat."""
         with unavailable_as(ErrorCode.CATALOGUE_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 if await connection.fetchval(_NOTE, key_id, event.value) is not None:
-                    await append(connection, AuditEntry(_KINDS[event], "process:rotate-keys", key_id))
+                    await append(connection, AuditEntry(_KINDS[event], actor or _BY_ITSELF, key_id))
 
     async def publishing(self) -> int:
         """Return how many surveys are on their way into the cells, with their wrapped keys in their process."""

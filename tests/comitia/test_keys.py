@@ -13,6 +13,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from typer.testing import CliRunner
 
 from comitia import keys
+from comitia.cell_access import operator
 from comitia.cli import app
 from comitia.stack.state import StackState
 from comitia.stack_settings import platform_settings
@@ -31,6 +32,7 @@ BY_HAND = RotateKeysInput(
     personal_purpose=KEK_PERSONAL,
     hash_age_days=0,
     token_age_days=0,
+    actor=operator(),
 )
 
 

@@ -80,9 +80,11 @@ class CatalogueWrapped(Wrapped):
     def __init__(self) -> None:
         super().__init__()
         self.noted: list[tuple[str, str]] = []
+        self.actors: list[str] = []
 
-    async def note(self, key_id: str, event: KeyEvent) -> None:
+    async def note(self, key_id: str, event: KeyEvent, actor: str = "") -> None:
         self.noted.append((key_id, event.value))
+        self.actors.append(actor)
 
     async def replace(self, before: SurveyKeys, after: SurveyKeys) -> bool:
         if self.surveys[before.survey_id] != before:
@@ -224,8 +226,9 @@ async def test_old_keys_get_a_new_version_live_keys_follow_and_the_old_one_is_de
         assert await opener.unwrap(keys.wrapped_ballot_key, survey_id) == ballot
         assert await opener.unwrap(keys.wrapped_eligibility_key, survey_id) == eligibility
     assert await opener.unwrap(old.wrapped_ballot_key, survey_id) == ballot  # somebody may be in the middle of it
-    again = await vault.rotate("rotate-keys-nothing-due", grace_days=0)
+    again = await vault.rotate("rotate-keys-nothing-due", grace_days=0, actor="comitia:tester")
     assert (again.made, again.rewrapped, len(again.destroyed)) == ((), 0, 2)
+    assert vault.catalogue.actors == ["", "", "comitia:tester", "comitia:tester"]
     events = [*((key_id, "made") for key_id in rotated.made), *((key_id, "destroyed") for key_id in again.destroyed)]
     assert vault.catalogue.noted == events
     with pytest.raises(DomainError) as refused:

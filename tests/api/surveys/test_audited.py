@@ -33,8 +33,11 @@ STEPS: tuple[tuple[str, Any, K], ...] = (
 
 
 async def entries(owner_pool: OwnerPool, survey_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return what staff did, and what came of it; what their keys' process does is no route's."""
     rows = await (await owner_pool("catalogue")).fetch(
-        "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 ORDER BY xid, entry_id", survey_id
+        "SELECT kind, body FROM audit.entry WHERE body->>'subject' = $1 AND kind <> 'survey.keys_made'"
+        " ORDER BY xid, entry_id",
+        survey_id,
     )
     return [(row["kind"], json.loads(row["body"])) for row in rows]
 

@@ -54,7 +54,7 @@ from integrations.postgres.staff_accounts import PostgresStaffAccounts
 from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.account_rows import make_account, open_session
-from tests.integrations.postgres.test_catalogue import opened
+from tests.integrations.postgres.test_catalogue import keys, opened
 from tests.integrations.postgres.test_logins import login
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -70,8 +70,13 @@ def certificate_of(survey: str) -> tuple[CertificationState, CertificationState]
         retained_until=NOW,
         stored=StoredObject(name="x", size_bytes=1, sha256=bytes(range(32))),
     )
-    state = CertificationState(survey_id=survey, stage=CertificationStage.CERTIFIED, revision=1)
-    return state, state.model_copy(update={"revision": 2, "certificate": certificate})
+    state = CertificationState(survey_id=survey, stage=CertificationStage.CERTIFIED, revision=2)
+    return state, state.model_copy(update={"revision": 3, "certificate": certificate})
+
+
+def recounting(survey: str) -> CertificationState:
+    """Return how a certification stands when its ballots are about to be opened, before any certificate."""
+    return CertificationState(survey_id=survey, stage=CertificationStage.RECOUNTING, revision=1, attempt=1)
 
 
 @dataclass
@@ -162,8 +167,10 @@ class Acts:
         certifications = PostgresCertifications(self.closing)
         state, certified = certificate_of(survey)
         for _ in range(2):
+            await certifications.note(recounting(survey))
+        for _ in range(2):
             await certifications.note(state, "staff:u_x")
-        for revision in (2, 2, 3):
+        for revision in (3, 3, 4):
             await certifications.note(certified.model_copy(update={"revision": revision}))
         with pytest.raises(DomainError) as refused:
             await certifications.destroy_keys(DestroySurveyKeysInput(survey_id=survey, at=NOW - timedelta(seconds=1)))
@@ -237,18 +244,36 @@ async def test_every_change_leaves_its_entry_once(acts: Acts, owner_pool: OwnerP
 async def test_the_end_of_a_survey_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool) -> None:
     survey = await acts.certified()
     found = await entries(await owner_pool("catalogue"), survey)
-    assert len(found) == 5  # and of its beginning
-    assert [(kind, body) for kind, body in found[-3:]] == [
+    assert len(found) == 7  # and of its beginning
+    assert [(kind, body) for kind, body in found[-4:]] == [
+        (K.SURVEY_BALLOTS_OPENED, {**told("process:run-survey", attempt=1), "subject": survey}),
         (K.CERTIFICATION_ASKED, {**told("staff:u_x"), "role": "admin", "subject": survey}),
         (K.SURVEY_CERTIFIED, {**told("process:run-survey"), "subject": survey, "after": bytes(range(32)).hex()}),
         (K.SURVEY_KEYS_DESTROYED, {**told("process:run-survey"), "subject": survey}),
     ]
 
 
+async def test_the_keys_of_a_survey_are_made_once(acts: Acts, owner_pool: OwnerPool) -> None:
+    catalogue = PostgresCatalogue(acts.surveys)
+    survey = (await opened(catalogue)).survey.id
+    await catalogue.keep_keys(keys(survey))
+    made = [body for kind, body in await entries(await owner_pool("catalogue"), survey) if kind == K.SURVEY_KEYS_MADE]
+    assert made == [{**told("process:run-survey"), "subject": survey}]
+
+
+async def test_a_key_that_a_command_destroys_is_in_the_name_of_whoever_gave_it(
+    acts: Acts, owner_pool: OwnerPool
+) -> None:
+    store, key_id = PostgresCatalogueKeys(acts.surveys), f"kek/tests-{secrets.token_hex(4)}/2027-01-01/1"
+    for actor in ("comitia:tester", ""):  # a repeat is the first one's
+        await store.note(key_id, KeyEvent.DESTROYED, actor)
+    assert [body["actor"] for _, body in await entries(await owner_pool("catalogue"), key_id)] == ["comitia:tester"]
+
+
 async def test_what_becomes_of_a_key_leaves_its_entries_once(acts: Acts, owner_pool: OwnerPool) -> None:
-    keys, key_id = PostgresCatalogueKeys(acts.surveys), f"kek/tests-{secrets.token_hex(4)}/2027-01-01/1"
+    store, key_id = PostgresCatalogueKeys(acts.surveys), f"kek/tests-{secrets.token_hex(4)}/2027-01-01/1"
     for event in (KeyEvent.MADE, KeyEvent.MADE, KeyEvent.DESTROYED, KeyEvent.DESTROYED):
-        await keys.note(key_id, event)
+        await store.note(key_id, event)
     found = await entries(await owner_pool("catalogue"), key_id)
     assert [kind for kind, _ in found] == [K.KEY_MADE, K.KEY_DESTROYED]
     assert {body["actor"] for _, body in found} == {"process:rotate-keys"}

@@ -37,10 +37,12 @@ from domain.contracts.surveys import (
     FinishSurveyInput,
     OpenSurveyInput,
     SurveyIntake,
+    SurveyReference,
 )
 from domain.contracts.voting import RecordVotesInput
 from domain.ids import new_deletion_id, new_export_id, new_registration_id, new_voter_id
 from domain.key_ports import KeyEvent
+from domain.ports import DataKey
 from domain.registrations import RegistrationStage
 from domain.unmasking import UnmaskingStep
 from integrations.keys.file_kms import FileKms
@@ -59,7 +61,7 @@ from integrations.postgres.wrapped_keys import PostgresCatalogueKeys
 from tests.audited import ACTIVITIES, leaves, promised
 from tests.conftest import OwnerPool, SettingsFor
 from tests.integrations.postgres.account_rows import make_account
-from tests.integrations.postgres.test_audited import certificate_of, entries
+from tests.integrations.postgres.test_audited import certificate_of, entries, recounting
 from tests.integrations.postgres.test_catalogue import ACTOR, drafted, freezing, keys, opened
 from tests.integrations.postgres.test_entry_writers import connected
 from tests.integrations.postgres.test_logins import login
@@ -83,6 +85,13 @@ class NothingLive:
         none: tuple[Any, ...] = ()
         for each in none:
             yield each
+
+
+class Keys:
+    """Makes keys of surveys."""
+
+    async def generate_data_key(self, purpose: str, context: str) -> DataKey:
+        return DataKey(plaintext=bytes(32), wrapped=f"{purpose}/{context}".encode())
 
 
 @dataclass
@@ -192,6 +201,13 @@ class Walk:
         later = ExtendSurveyInput(survey_id=survey, actor=ACTOR, finish_at=NOW + timedelta(days=1))
         await self._see_survey(SteeringActivities(self._catalogue, {}).extend_survey, later, survey)
 
+    async def provide_survey_keys(self) -> None:
+        survey = (await drafted(self._catalogue)).survey.id
+        await self._catalogue.freeze(freezing(survey))
+        making: Any = Keys()
+        activities = SurveyActivities(self._catalogue, making, {}, UNUSED)
+        await self._see_survey(activities.provide_survey_keys, SurveyReference(survey_id=survey), survey)
+
     async def register_export(self) -> None:
         survey = (await opened(self._catalogue)).survey.id
         request = ExportRequest(survey_id=survey, export_id=new_export_id(), actor=ACTOR)
@@ -221,7 +237,11 @@ class Walk:
         survey = (await opened(self._catalogue)).survey.id
         activities = ClosingActivities(PostgresCertifications(self.closing), {})
         asked, certified = certificate_of(survey)
-        for state, actor, kind in ((asked, ACTOR, K.CERTIFICATION_ASKED), (certified, "", K.SURVEY_CERTIFIED)):
+        for state, actor, kind in (
+            (recounting(survey), "", K.SURVEY_BALLOTS_OPENED),
+            (asked, ACTOR, K.CERTIFICATION_ASKED),
+            (certified, "", K.SURVEY_CERTIFIED),
+        ):
             note = NoteCertificationInput(state=state, actor=actor)
             await self._see_survey(activities.note_certification, note, survey, kind)
 
