@@ -66,6 +66,7 @@ class RegistrationActivities:
                     note.provider,
                     note.reference,
                     note.expires_at,
+                    note.policy_version,
                 )
             )
         except DomainError as error:

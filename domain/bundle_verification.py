@@ -264,14 +264,16 @@ def _decided(opened: _Opened) -> str:
 def _state(opened: _Opened) -> str:
     """A case is open where a history of it goes no further than an event that is not its end, and else it is over."""
     manifest = _of(opened)
-    ends = {history.file: history.last_event for history in manifest.histories if history.last_event}
-    _require(manifest.state == (OPEN if ends else ""), "open without an open history, or the other way round")
-    for name, last in ends.items():
-        _require(name in opened.files, "an open history without its file")
-        _require(last_event_of(opened.files[name]) == last, f"{name} goes to another event than {last}")
-    if not ends:
+    said = {history.file: history.last_event for history in manifest.histories if history.last_event}
+    _require(manifest.state == (OPEN if said else ""), "open without an open history, or the other way round")
+    _require(set(said) <= set(opened.files), "an open history without its file")
+    for name in (history.file for history in manifest.histories if not history.left_out):
+        last = last_event_of(opened.files[name])
+        _require(last.event_id == said.get(name, last.event_id), f"{name} goes to another event than {said.get(name)}")
+        _require(last.is_end == (name not in said), f"{name} has no end, or is said to have none")
+    if not said:
         return "the case is over"
-    return "open: " + ", ".join(f"{name} up to event {last}" for name, last in ends.items())
+    return "open: " + ", ".join(f"{name} up to event {last}" for name, last in said.items())
 
 
 def _receipt(opened: _Opened, keys: BundleKeys, is_signed: IsSigned) -> str:

@@ -35,7 +35,7 @@ OPEN: Final = "open"
 SHOWN_TO: Final = (Role.COMPLIANCE,)  # what a bundle shows in the clear is what this role sees, whoever exports it
 # They say that somebody has looked or taken a copy, and no more
 NOT_OF_THE_CASE: Final = frozenset({AuditKind.EVIDENCE_EXPORTED.value, AuditKind.HISTORY_READ.value})
-_OF_AN_END: Final = ("stage", "reasons", "staffReasons", "caseNo", "cases", "beganAt", "changedAt")
+_OF_AN_END: Final = ("stage", "reasons", "staffReasons", "caseNo", "policyVersion", "cases", "beganAt", "changedAt")
 
 Json = dict[str, Any]
 
@@ -158,9 +158,9 @@ def ended_registration(registration_id: str, record: Json) -> Json:
     """Return what the entry of a registration's end has the digest of: its id, and the decision as its record shows it.
 
     That is the stage that ended it, the reasons that its person was told and those for staff, the number of its case,
-    every case with its provider and the reference there, and both instants. Codes and ids, and nothing of a person; the
-    references and instants are known to nobody who has the entry alone, so that trying codes out leads to none.
-    A member that a record has besides is not a part of it.
+    the version of the policy where it is known, every case with its provider and the reference there, and both
+    instants. Codes and ids, and nothing of a person; the references and instants are known to nobody who has the entry
+    alone, so that trying codes out leads to none. A member that a record has besides is not a part of it.
     """
     return {"registration": registration_id, **{name: record[name] for name in _OF_AN_END if name in record}}
 

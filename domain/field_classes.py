@@ -181,7 +181,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "SendCodeInput": fields(plain="registration_id voter_id number"),
     "SendMessageInput": fields(plain="voter_id kind key"),
     "NoteStageInput": fields(
-        plain="registration_id revision stage reasons case_no provider reference expires_at",
+        plain="registration_id revision stage reasons case_no provider reference expires_at policy_version",
         personal="staff_reasons",
     ),
     "CaseNumber": fields(plain="registration_id case_no"),

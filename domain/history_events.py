@@ -1,34 +1,46 @@
 """How far a serialized history goes, read without Temporal's own code: as much of protobuf as that takes.
 
-`temporal.api.history.v1.History` has its events as field 1, and an event its id as field 1.
-Source: Protocol Buffers, Encoding (tags, varints, lengths).
+`temporal.api.history.v1.History` has its events as field 1, and an event its id as field 1 and its type as field 3.
+Source: Protocol Buffers, Encoding (tags, varints, lengths); `temporal.api.enums.v1.EventType`.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 _VARINT_BYTES_MAX = 10
 _EVENTS = _EVENT_ID = 1
+_EVENT_TYPE = 3
+# Of an execution: completed, failed, timed out, cancelled, terminated, continued as new
+_ENDS = frozenset({2, 3, 4, 21, 27, 28})
 
 
-def last_event_of(history: bytes) -> int:
-    """Return the id of the last event of a history. Raises ValueError where this is none."""
-    last = 0
+@dataclass(frozen=True, slots=True)
+class LastEvent:
+    """The last event of a history: its id, and whether an execution has none after it."""
+
+    event_id: int
+    is_end: bool
+
+
+def last_event_of(history: bytes) -> LastEvent:
+    """Return the last event of a history. Raises ValueError where this is none."""
+    last = None
     for number, kind, value in _fields(history):
         if (number, kind) == (_EVENTS, _LENGTH):
             assert isinstance(value, bytes)
-            last = _id_of(value)
-    if not last:
+            last = _event(value)
+    if last is None:
         raise ValueError("not a history with events")
     return last
 
 
-def _id_of(event: bytes) -> int:
-    for number, kind, value in _fields(event):
-        if (number, kind) == (_EVENT_ID, _VARINT):
-            assert isinstance(value, int)
-            return value
-    raise ValueError("an event without an id")
+def _event(content: bytes) -> LastEvent:
+    numbers = {number: value for number, kind, value in _fields(content) if kind == _VARINT}
+    found = numbers.get(_EVENT_ID)
+    if not isinstance(found, int) or not found:
+        raise ValueError("an event without an id")
+    return LastEvent(found, numbers.get(_EVENT_TYPE) in _ENDS)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:

@@ -71,7 +71,10 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class StageNote:
-    """What becomes of a registration; a note older than what is kept (by `revision`, from 1) changes nothing."""
+    """What becomes of a registration; a note older than what is kept (by `revision`, from 1) changes nothing.
+
+    `policy_version` is that of the rules that it is decided by, 0 where a process of a release before did not say it.
+    """
 
     registration_id: str
     revision: int
@@ -82,6 +85,7 @@ class StageNote:
     provider: str = ""
     reference: str = field(default="", repr=False)
     expires_at: datetime | None = None
+    policy_version: int = 0
 
 
 class Registrations(Protocol):

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from nacl.signing import SigningKey
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import History, HistoryEvent
 
 from domain.audit import AuditEntry, AuditKind, canonical_entry
 from domain.bundle_verification import BundleKeys, read_bundle_keys
@@ -46,6 +48,12 @@ CASE = f"a_eu_{'a' * 26}"
 SIGNALS = LoginSignals(my_logins=3, all_logins=90, sightings=(), challenge=ChallengeOutcome.PASSED, device_known=True)
 VERDICT = LoginVerdict(decision=LoginDecision.CHALLENGE, score_permille=12, reasons=(), policy_version=1)
 PUBLIC_KEYS = PublicKeys({KEY_ID: bytes(KEY.verify_key)}, [VERIFIER_KEY])
+HISTORY = History(
+    events=[
+        HistoryEvent(event_id=1, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED),
+        HistoryEvent(event_id=2, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED),
+    ]
+).SerializeToString(deterministic=True)
 
 
 def keys() -> BundleKeys:
@@ -116,7 +124,7 @@ def evidence(**fields: Any) -> CaseEvidence:
         str(UUID(int=7)),
         "AssessLogin",
         ("build-1",),
-        b"\n\2\b\1 a history, sealed",
+        HISTORY,
         steps=(step,),
     )
     made = {

@@ -80,7 +80,7 @@ class RegisterVoterWorkflow:
     @workflow.init
     def __init__(self, request: RegisterVoterInput) -> None:
         self._request = request
-        self._notes = StageNotes(request.registration_id)
+        self._notes = StageNotes(request.registration_id, request.rules.version)
         self._messages = Messages(request.voter_id)
         self._contact = ContactProof(request, self._messages)
         self._is_cancelled = False

@@ -18,8 +18,11 @@ with workflow.unsafe.imports_passed_through():
 class StageNotes:
     """Numbers what is noted of one registration, so that a note that arrives late changes nothing."""
 
-    def __init__(self, registration_id: str, revision: int = 0, *, local_first: bool = False) -> None:
+    def __init__(
+        self, registration_id: str, policy_version: int, revision: int = 0, *, local_first: bool = False
+    ) -> None:
         self._registration_id = registration_id
+        self._policy_version = policy_version
         self._local_first = local_first
         self.revision = revision
         self.last: NoteStageInput | None = None
@@ -52,6 +55,7 @@ class StageNotes:
             provider=provider,
             reference=reference,
             expires_at=expires_at,
+            policy_version=self._policy_version,
         )
         workflow.upsert_search_attributes([PROCESS_STAGE.value_set(stage.value)])
         if self._local_first:

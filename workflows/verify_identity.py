@@ -65,7 +65,9 @@ class VerifyIdentityWorkflow:
     def __init__(self, request: VerifyIdentityInput) -> None:
         self._request = request
         self._case_id = proofing_case_id(request.registration_id, request.case_no)
-        self._notes = StageNotes(request.registration_id, request.revision, local_first=request.local_first)
+        self._notes = StageNotes(
+            request.registration_id, request.rules.version, request.revision, local_first=request.local_first
+        )
         self._messages = Messages(request.voter_id)
         self._case = CaseReference(
             provider=request.rules.provider, reference=request.replaces, voter_id=request.voter_id

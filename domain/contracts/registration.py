@@ -99,6 +99,7 @@ class NoteStageInput(Contract):
     provider: str = ""
     reference: str = ""
     expires_at: datetime | None = None
+    policy_version: int = 0
 
 
 class CaseNumber(Contract):

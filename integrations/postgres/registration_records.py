@@ -10,8 +10,8 @@ from domain.masking import masked
 from integrations.postgres.audit_entries import Connection
 
 _REGISTRATION: Final = """
-SELECT registration_id, revision, stage, reasons, staff_reasons, case_no, provider, reference, expires_at, created_at,
-    updated_at
+SELECT registration_id, revision, stage, reasons, staff_reasons, case_no, provider, reference, expires_at,
+    policy_version, created_at, updated_at
 FROM identity.registration WHERE registration_id = $1
 """
 _CASES: Final = """
@@ -35,6 +35,7 @@ def _record(row: Any, cases: Sequence[Any]) -> Json:
         "reasons": shown["reasons"],
         "staffReasons": shown["staff_reasons"],
         "caseNo": shown["case_no"],
+        **({"policyVersion": shown["policy_version"]} if shown["policy_version"] else {}),
         "cases": [_at_provider(case) for case in cases],
         "beganAt": instant(row["created_at"]),
         "changedAt": instant(row["updated_at"]),

@@ -31,7 +31,7 @@ SELECT {_COLUMNS} FROM identity.registration WHERE revision = 0 AND created_at <
 _NOTE = """
 UPDATE identity.registration
 SET revision = $2, stage = $3, reasons = $4, staff_reasons = $5, case_no = $6, provider = $7, reference = $8,
-    expires_at = $9, updated_at = now()
+    expires_at = $9, policy_version = $10, updated_at = now()
 WHERE registration_id = $1 AND revision < $2
 """
 _KNOWN = "SELECT EXISTS (SELECT FROM identity.registration WHERE registration_id = $1)"
@@ -99,6 +99,7 @@ class PostgresRegistrations:
             note.provider,
             note.reference,
             note.expires_at,
+            note.policy_version,
         )
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:

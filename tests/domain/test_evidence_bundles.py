@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nacl.signing import SigningKey
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import History, HistoryEvent
 
 from domain.audit import AuditEntry, AuditKind
@@ -25,10 +26,11 @@ from domain.evidence_bundles import (
     digest_of,
     ended_registration,
 )
-from domain.history_events import last_event_of
+from domain.history_events import LastEvent, last_event_of
 from domain.stored_zip import read_zip, write_zip
 from domain.verification import UnreadableError
 from integrations.keys.signing import is_signed
+from integrations.temporal.closed_histories import is_end
 from tests.bundle_world import (
     CASE,
     KEY,
@@ -272,6 +274,7 @@ def registration(**fields: Any) -> dict[str, Any]:
         "reasons": [],
         "staffReasons": ["vpn"],
         "caseNo": 1,
+        "policyVersion": 3,
         "cases": [{"caseNo": 1, "provider": "sumsub", "reference": "60c9e2"}],
         "beganAt": "2026-01-02T00:00:00.000000Z",
         "changedAt": "2026-01-03T00:00:00.000000Z",
@@ -298,6 +301,7 @@ def end_of(record: dict[str, Any]) -> AuditEntry:
         ({"added": "by a later release"}, True),
         ({"stage": "rejected"}, False),
         ({"caseNo": 2}, False),
+        ({"policyVersion": 2}, False),
         ({"reasons": ["forgery"]}, False),
         ({"staffReasons": []}, False),
         ({"cases": []}, False),
@@ -400,7 +404,10 @@ def test_a_bundle_of_an_open_case_says_so_and_how_far_it_goes() -> None:
     assert failing(forged(made, format="comitia-evidence/1")) == NAMES[1:2]
     for events, last in ((OPEN_HISTORY, 6), (b"", 5), (b"\xff", 5)):
         assert failing(signed(evidence(runs=[replace(run, events=events, last_event=last)]))) == NAMES[10:11]
+    assert failing(signed(evidence(runs=[replace(run, events=run.events, last_event=2)]))) == NAMES[10:11]
     closed = evidence(runs=[replace(run, events=OPEN_HISTORY)])
+    assert failing(signed(closed)) == NAMES[10:11]  # it is said to be over, and has no end
+    assert failing(signed(evidence(runs=[replace(run, events=b"")]))) == NAMES[10:11]
     assert failing(forged(closed, format="comitia-evidence/2", state="open")) == NAMES[10:11]
 
 
@@ -454,7 +461,11 @@ def test_the_bundle_of_a_vote_is_its_receipt_and_the_entry_of_its_batch() -> Non
 
 def test_a_history_goes_as_far_as_its_last_event() -> None:
     event = History(events=[HistoryEvent(event_id=n, version=n << 40, task_id=n) for n in (1, 2, 300)])
-    assert last_event_of(event.SerializeToString()) == 300
+    assert last_event_of(event.SerializeToString()) == LastEvent(300, is_end=False)
+    for kind in EventType.values():
+        history = History(events=[HistoryEvent(event_id=1), HistoryEvent(event_id=2, event_type=kind)])
+        assert last_event_of(history.SerializeToString()) == LastEvent(2, is_end=is_end(history.events[-1]))
+    assert sum(is_end(HistoryEvent(event_type=kind)) for kind in EventType.values()) == 6
     whole = event.SerializeToString()
     for content in (b"", b"\x0b", b"\x0a", b"\x0a\x7f\x08", b"\x80" * 11, whole[:-1], b"\n\0"):
         with pytest.raises(ValueError, match=r"."):

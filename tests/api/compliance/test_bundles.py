@@ -88,7 +88,7 @@ async def test_a_case_is_one_file_that_is_the_same_again_and_good(officer: Offic
     assert all(history["builds"] for history in manifest["histories"])  # which code decided
     assert [entry["kind"] for entry in manifest["entries"]] == ["registration.ended"]
     record = json.loads(files[DECISION])["record"]
-    assert (record["stage"], record["caseNo"]) == ("active", 1)
+    assert (record["stage"], record["caseNo"], record["policyVersion"]) == ("active", 1, 1)
     assert record["cases"] == [{"caseNo": 1, "provider": "sumsub", "reference": record["cases"][0]["reference"]}]
     steps = json.loads(files[TIMELINE])["steps"]
     assert {"assurance", "state"} <= {name for step in steps for name in step.get("came", ())}  # what was decided by

@@ -33,8 +33,9 @@ async def begun(registrations: PostgresRegistrations) -> tuple[str, str]:
 
 def notes(registration: str) -> list[StageNote]:
     """Return what a process says, in order: a case, its rejection, an appeal that ends well."""
-    first = partial(StageNote, registration, case_no=1, provider="letters", reference=f"{registration}-first")
-    second = partial(StageNote, registration, case_no=2, provider="letters", reference=f"{registration}-second")
+    at = partial(StageNote, registration, provider="letters")
+    first = partial(at, case_no=1, reference=f"{registration}-first")
+    second = partial(at, case_no=2, reference=f"{registration}-second", policy_version=7)
     return [
         first(1, RegistrationStage.PROOFING, expires_at=SOON),
         first(2, RegistrationStage.REJECTED, ("forgery",), ("screenshot", "forgery")),
@@ -89,6 +90,7 @@ async def test_the_entry_of_an_end_has_the_digest_of_what_is_shown(
         await registrations.note(note)
         record = await registration_record(identity_pool, registration)
         assert record is not None
+        assert record.get("policyVersion") == (7 if record["stage"] == "active" else None)
         entries = await owner.fetch(
             "SELECT body FROM audit.entry WHERE kind = 'registration.ended' AND body->>'subject' = $1 ORDER BY xid",
             registration,
