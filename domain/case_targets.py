@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from domain.cases import WORKFLOW_TASK
 from domain.logins import STEP_UP_LIFETIME
 from domain.recovery import LINK_LIFETIME
 from domain.registration import CONTACT, PROOFING
@@ -32,6 +33,7 @@ class Target:
         return () if not self.stage else ("" if self.stage == OPENING else self.stage,)
 
 
+FAILING: Final = Target("", timedelta(0), WORKFLOW_TASK)  # any process, since nothing else of it goes on
 TARGETS: Final = (
     Target("SubmitVotes", timedelta(seconds=30)),  # an accepted vote waits for a ledger that is away
     Target("AssessLogin", STEP_UP_LIFETIME + timedelta(minutes=1)),

@@ -89,11 +89,15 @@ class Case:
     changed_at: datetime  # when it came to that stage
 
 
+WORKFLOW_TASK: Final = "workflow_task"  # how it is named among activities
+
+
 @dataclass(frozen=True, slots=True)
 class PendingActivity:
     """An activity that has not succeeded yet; `code` is the last attempt's error, `again_at` when it is tried again.
 
-    `scheduled_at` is of the attempt that is under way or comes next: of the first one there is an event alone.
+    `scheduled_at` is of the attempt that is under way or comes next: of the first one there is an event alone. One
+    named `workflow_task` is the process's own code, which fails since `failing_since`.
     """
 
     name: str
@@ -101,6 +105,7 @@ class PendingActivity:
     scheduled_at: datetime
     code: str = ""
     again_at: datetime | None = None
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ class StepKind(StrEnum):
     BEGAN = "began"
     STAGE = "stage"
     ACTIVITY = "activity"
+    TASK = "task"  # of the process's own code, which failed
     WAIT = "wait"
     ASKED = "asked"  # an update: whoever asked was answered
     TOLD = "told"  # a signal

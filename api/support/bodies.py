@@ -63,14 +63,14 @@ class CasePage(ApiModel):
 
 
 class PendingBody(ApiModel):
-    """An activity that has not succeeded yet."""
+    """An activity that has not succeeded yet, or as `workflow_task` the process's own code, which fails."""
 
     name: str
     attempts: int
     scheduled_at: Timestamp = Field(
         description="RFC 3339, UTC. Of the attempt that is under way or comes next; the timeline has the first."
     )
-    code: str = _some("The error of the last attempt.")
+    code: str = _some("The error of the last attempt; of a process's own code why Temporal says that it failed.")
     again_at: Timestamp | None = _sometimes("When it is tried again.")
 
     @classmethod
@@ -193,7 +193,7 @@ class StuckBody(ApiModel):
     process: str
     cell: str
     case_id: str = _some("The case that it belongs to; a batch of votes belongs to none.")
-    stage: str = _some("Where it waits.")
+    stage: str = _some("Where it waits: `opening`, until its provider takes it up; `workflow_task`, its code fails.")
     since: Timestamp = Field(description="When it came there.")
     target_s: int = Field(description="Seconds that it should stay there at most.")
     pending: tuple[PendingBody, ...] = Field(strict=False)

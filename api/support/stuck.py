@@ -1,13 +1,13 @@
 """What stays longer than it should, in every cell, against the targets of each stage."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from api.support.cells import SupportCell
-from domain.case_targets import TARGETS, Target
+from domain.case_targets import FAILING, TARGETS, Target
 from domain.cases import CaseAddress, Standing, case_of_workflow
 from domain.errors import DomainError, ErrorCode
 
@@ -63,22 +63,42 @@ class StuckDesk:
         missing = [name for name, found in zip(self._cells, answers, strict=True) if found is None]
         if len(missing) == len(self._cells):
             raise DomainError(ErrorCode.CELL_UNAVAILABLE, "no cell could be asked")
-        late = sorted(
-            (each for found in answers if found is not None for each in found[0]),
-            key=lambda each: each.since + each.target.within,
-        )
+        every = (each for found in answers if found is not None for each in found[0])
+        late = sorted(_once(every), key=lambda each: each.since + each.target.within)
         is_truncated = any(found is not None and found[1] for found in answers)
         return StuckProcesses(late[:limit], len(late) > limit, missing, is_truncated)
 
     async def _in_cell(self, name: str, limit: int) -> tuple[list[Stuck], bool] | None:
         try:
             cell = self._cell_of(name)
-            found = await asyncio.gather(*(_late(cell, target, limit, self._most) for target in self._targets))
+            found = await asyncio.gather(
+                _failing(cell, limit), *(_late(cell, target, limit, self._most) for target in self._targets)
+            )
         except DomainError as error:
             if error.code in _AWAY:
                 return None
             raise
         return [each for late, _ in found for each in late], any(truncated for _, truncated in found)
+
+
+def _once(found: Iterable[Stuck]) -> Iterator[Stuck]:
+    """Return each process once, and as one whose own code fails where it does: it is late for that."""
+    known: dict[tuple[str, str], Stuck] = {}
+    for each in found:
+        known.setdefault((each.cell, each.standing.workflow_id), each)
+    return iter(known.values())
+
+
+async def _failing(cell: SupportCell, limit: int) -> tuple[list[Stuck], bool]:
+    """Return those whose own code fails again and again, whatever they wait for."""
+    ids, is_truncated = await cell.standings.every_failing(limit + 1)
+    found = [
+        Stuck(standing, FAILING, pending.failing_since, cell.name, case_of_workflow(standing.workflow_id))
+        for standing in await cell.standings.of_all(ids)
+        for pending in standing.pending
+        if pending.failing_since is not None
+    ]
+    return found, is_truncated
 
 
 async def _late(cell: SupportCell, target: Target, limit: int, most: int) -> tuple[list[Stuck], bool]:

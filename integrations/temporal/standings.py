@@ -2,20 +2,28 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.cases import PendingActivity, Standing, known_code
+from domain.cases import WORKFLOW_TASK, PendingActivity, Standing, known_code
 from domain.errors import DomainError, ErrorCode
+from integrations.temporal.events import at
+from integrations.temporal.workflow_tasks import task_code_of
 
 _TIMEOUT: Final = timedelta(seconds=5)
 _STAGE: Final = SearchAttributeKey.for_keyword("ProcessStage")
 _AT_ONCE: Final = 8
+_LAST_EVENTS: Final = 100  # among which a task that failed is: while it fails few others come
+_FAILING: Final = "ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"  # the server's own attribute
 _PAGE: Final = 1_000  # executions in one answer; more is refused
 
 
@@ -33,11 +41,26 @@ class Standings:
         """
         try:
             found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_TIMEOUT)
+            standing, task = _standing(found), found.raw_description.pending_workflow_task
+            if task.attempt > 1:
+                failed = await self._failed_task(workflow_id, found.run_id)
+                standing = replace(standing, pending=(_failing(task, failed), *standing.pending))
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
-        return _standing(found)
+        return standing
+
+    async def _failed_task(self, workflow_id: str, run_id: str) -> HistoryEvent | None:
+        """Return the last event of a task that failed: of those since then there is none until one succeeds."""
+        request = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+            maximum_page_size=_LAST_EVENTS,
+        )
+        service = self._client.workflow_service
+        found = await service.get_workflow_execution_history_reverse(request, timeout=_TIMEOUT)
+        return next((event for event in found.history.events if task_code_of(event)), None)
 
     async def open_since(
         self,
@@ -88,6 +111,25 @@ class Standings:
             raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
         return began, False
 
+    async def every_failing(self, most: int) -> tuple[Sequence[str], bool]:
+        """Return the ids of open executions whose own code fails again and again, and whether there are more.
+
+        The server marks them after some attempts of about ten seconds each.
+
+        Raises:
+            DomainError: `workflows_unavailable`.
+        """
+        pages = self._client.list_workflows(_FAILING, page_size=min(most, _PAGE), rpc_timeout=_TIMEOUT)
+        found: list[str] = []
+        try:
+            async for each in pages:
+                if len(found) == most:
+                    return found, True
+                found.append(each.id)
+        except RPCError as error:
+            raise DomainError(ErrorCode.WORKFLOWS_UNAVAILABLE, error.status.name) from error
+        return found, False
+
     async def of_all(self, workflow_ids: Sequence[str]) -> list[Standing]:
         """Return how these stand, those that are gone left out. Raises DomainError `workflows_unavailable`."""
         at_once = asyncio.Semaphore(_AT_ONCE)
@@ -132,6 +174,17 @@ def _standing(found: WorkflowExecutionDescription) -> Standing:
         stage=found.typed_search_attributes.get(_STAGE, ""),
         pending=tuple(map(_pending, found.raw_description.pending_activities)),
         children=tuple(child.workflow_id for child in found.raw_description.pending_children),
+    )
+
+
+def _failing(task: Any, failed: HistoryEvent | None) -> PendingActivity:
+    scheduled_at = task.scheduled_time.ToDatetime(tzinfo=UTC)
+    return PendingActivity(
+        name=WORKFLOW_TASK,
+        attempts=task.attempt - (not task.HasField("started_time")),
+        scheduled_at=scheduled_at,
+        code=ErrorCode.INTERNAL.value if failed is None else task_code_of(failed),
+        failing_since=scheduled_at if failed is None else at(failed),
     )
 
 

@@ -10,12 +10,13 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
-from domain.cases import ASKED_BY, SUPPORT_ASKS, Step, StepKind
+from domain.cases import ASKED_BY, SUPPORT_ASKS, WORKFLOW_TASK, Step, StepKind
 from domain.contracts.base import Contract
 from domain.signatures import Signature, Signatures
 from domain.tokens import Role
 from integrations.temporal.events import at, attributes_of, kind_of, local_activity_of
 from integrations.temporal.standings import code_of
+from integrations.temporal.workflow_tasks import task_code_of
 
 _JSON: Final = b"json/plain"
 _NONE: Final = Signature()
@@ -39,6 +40,7 @@ class StepReader:
         self._process = ""
         self._steps: dict[int, Step] = {}  # by the event that began each
         self._asked: dict[str, int] = {}  # that event, by the id of the update
+        self._failing = 0  # the event of a task that failed and has not succeeded since
         self.children: list[tuple[str, str]] = []  # workflow id and run of each process that was started
 
     def steps(self) -> Sequence[Step]:
@@ -60,6 +62,10 @@ class StepReader:
             "activity_task_failed": lambda event, found: self._close(event, found, "failed"),
             "activity_task_timed_out": lambda event, found: self._close(event, found, "timed_out"),
             "activity_task_canceled": lambda event, found: self._close(event, found, "cancelled"),
+            "workflow_task_failed": self._fail_task,
+            "workflow_task_timed_out": self._fail_task,
+            "workflow_task_scheduled": self._try_task,
+            "workflow_task_completed": self._complete_task,
             "marker_recorded": self._local,
             "timer_started": self._wait,
             "timer_fired": lambda event, found: self._waited(event, found, "over"),
@@ -109,6 +115,22 @@ class StepReader:
     def _close(self, event: HistoryEvent, found: Any, state: str) -> None:
         code = code_of(found.failure) if state != "cancelled" else ""
         self._change(found.scheduled_event_id, state=state, ended_at=at(event), code=code)
+
+    def _fail_task(self, event: HistoryEvent, _found: Any) -> None:
+        code = task_code_of(event)
+        if not code:
+            return
+        if not self._failing:
+            self._failing = event.event_id
+            self._add(event, StepKind.TASK, WORKFLOW_TASK, "failed", attempts=1)
+        self._change(self._failing, code=code)
+
+    def _try_task(self, _event: HistoryEvent, found: Any) -> None:
+        self._change(self._failing, attempts=found.attempt)
+
+    def _complete_task(self, event: HistoryEvent, _found: Any) -> None:
+        self._change(self._failing, state="completed", ended_at=at(event))
+        self._failing = 0
 
     def _local(self, event: HistoryEvent, _found: Any) -> None:
         local = local_activity_of(event)

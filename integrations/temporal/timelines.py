@@ -22,6 +22,7 @@ from integrations.temporal.steps import StepReader
 NOT_READ_HERE: Final = "not_read_here"
 HISTORY_GONE: Final = "history_gone"
 TOO_MANY: Final = "too_many"
+_TRIED: Final = frozenset({StepKind.ACTIVITY, StepKind.TASK})
 _PROCESSES_MAX: Final = 50  # of one case
 # What keeps one history from being read, and is no reason to say nothing of the others
 _GAPS: Final = frozenset({ErrorCode.KEY_DESTROYED, ErrorCode.OBJECTS_UNAVAILABLE, ErrorCode.ARCHIVE_CONTRADICTED})
@@ -174,7 +175,7 @@ def with_attempts_of_now(steps: Sequence[Step], standing: Standing | None) -> Se
 
     def one(step: Step) -> Step:
         pending = waiting.get(step.name)
-        if pending is None or step.kind is not StepKind.ACTIVITY or step.ended_at is not None:
+        if pending is None or step.kind not in _TRIED or step.ended_at is not None:
             return step
         return replace(step, attempts=pending.attempts, code=pending.code, until=pending.again_at)
 

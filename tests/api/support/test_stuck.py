@@ -10,7 +10,7 @@ from api.support.cells import SupportCell
 from api.support.stuck import StuckDesk
 from api.support.waiting import Waiting
 from domain.case_targets import OPENING, Target
-from domain.cases import Case, CaseKind, Standing
+from domain.cases import Case, CaseKind, PendingActivity, Standing
 from domain.ids import new_registration_id, verify_identity_workflow_id
 from domain.registrations import RegistrationStage
 
@@ -25,6 +25,7 @@ class Cell:
 
     rows: dict[str, Case] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
     name: str = "eu"
 
     @property
@@ -45,12 +46,23 @@ class Cell:
         began = NOW - timedelta(days=30)
         return {verify_identity_workflow_id("eu", case_id, 1): began for case_id in self.rows}, False
 
+    async def every_failing(self, _most: int) -> tuple[Sequence[str], bool]:
+        return [verify_identity_workflow_id("eu", case_id, 1) for case_id in self.failing], False
+
     async def registrations(self, case_ids: Collection[str]) -> Sequence[Case]:
         return [self.rows[case_id] for case_id in case_ids]
 
     async def of_all(self, workflow_ids: Sequence[str]) -> list[Standing]:
+        failing = PendingActivity("workflow_task", 7, NOW, "non_deterministic_error", failing_since=NOW - HOUR)
         return [
-            Standing(each, "VerifyIdentity", "running", NOW, NOW if each.split("/")[2] in self.ended else None)
+            Standing(
+                each,
+                "VerifyIdentity",
+                "running",
+                NOW,
+                NOW if each.split("/")[2] in self.ended else None,
+                pending=(failing,) if each.split("/")[2] in self.failing else (),
+            )
             for each in workflow_ids
         ]
 
@@ -88,6 +100,17 @@ async def test_a_case_that_no_provider_has_taken_up_is_late_by_its_age() -> None
     assert (stuck.case_id, stuck.stage, stuck.since) == (case_id, "opening", NOW - timedelta(days=30))
     assert Waiting(RegistrationStage.PROOFING).noted == ("proofing", "")
     assert (Waiting(RegistrationStage.REVIEW).noted, Waiting().noted) == (("review",), ())
+
+
+async def test_what_fails_in_its_own_code_is_late_once_whatever_it_waits_for() -> None:
+    cell = Cell()
+    young, late = cell.at("review", 1), cell.at("review", 3)
+    cell.failing |= {young, late}
+    page = StuckPage.of(await desk(cell, REVIEW).look(10))
+    assert {each.case_id for each in page.stuck} == cell.failing
+    for stuck in page.stuck:
+        assert (stuck.stage, stuck.since, stuck.target_s) == ("workflow_task", NOW - HOUR, 0)
+        assert [pending.code for pending in stuck.pending] == ["non_deterministic_error"]
 
 
 def test_a_registration_waits_by_the_time_at_its_stage_and_any_other_case_by_its_age() -> None:

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCause
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, TimeoutFailureInfo
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
 from domain.cases import Step, StepKind
 from domain.masking import MASK, masked
 from domain.tokens import Role
-from integrations.temporal.events import said_of
+from integrations.temporal.events import at, said_of
 from integrations.temporal.standings import code_of
 from integrations.temporal.steps import StepReader
 from tests.masking_walk import SEEN, texts, told_elsewhere
@@ -21,6 +23,7 @@ from workflows.signatures import all_signatures
 
 STORED = {path.stem: path for path in (Path(__file__).parents[2] / "replay" / "histories").glob("*.json")}
 SIGNATURES = all_signatures()
+NUMBERS = count()
 NOBODYS = {"options", "sealed_answers", "nullifier", "evidence", "outcomes", "hashes", "digest"}
 
 
@@ -98,6 +101,45 @@ def test_attempts_and_codes_are_those_of_the_history() -> None:
     assert announced[1].attempts == 3
     (ended,) = [step for step in steps("submit-votes-digest-mismatch") if step.kind is StepKind.ENDED]
     assert (ended.state, ended.code) == ("failed", "batch_digest_mismatch")
+
+
+def task(kind: str, **fields: Any) -> HistoryEvent:
+    name = f"workflow_task_{kind}"
+    event = HistoryEvent(event_id=1_000 + next(NUMBERS), event_type=EventType.Value(f"EVENT_TYPE_{name.upper()}"))
+    event.event_time.FromSeconds(1_800_000_000 + event.event_id)
+    said = getattr(event, f"{name}_event_attributes")
+    said.MergeFrom(type(said)(**fields))
+    said.SetInParent()
+    return event
+
+
+def with_tasks(*events: HistoryEvent) -> list[Step]:
+    """Return the steps of the process's own code in a history that goes on with these events."""
+    begun = history("register-voter-active")
+    read = StepReader(WorkflowHistory(begun.workflow_id, [*begun.events[:1], *events]), SIGNATURES)
+    return [step for step in read.steps() if step.kind is StepKind.TASK]
+
+
+def test_code_that_fails_is_a_step_until_it_succeeds() -> None:
+    cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR
+    words = Failure(message="anna@example.org", application_failure_info=ApplicationFailureInfo(type="anna"))
+    failed, again = task("failed", cause=cause, failure=words), task("scheduled", attempt=7)
+    (step,) = with_tasks(task("scheduled", attempt=1), failed, again)
+    assert (step.name, step.state, step.code, step.attempts) == (
+        "workflow_task",
+        "failed",
+        "non_deterministic_error",
+        7,
+    )
+    assert "anna" not in str(step)
+    (step,) = with_tasks(failed, again, done := task("completed"), task("scheduled", attempt=1))
+    assert (step.state, step.code, step.attempts) == ("completed", "non_deterministic_error", 7)
+    assert step.ended_at == at(done)
+    start_to_close, sticky = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+    (step,) = with_tasks(task("timed_out", timeout_type=start_to_close))
+    assert (step.state, step.code, step.attempts) == ("failed", "timed_out", 1)
+    race = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
+    assert not with_tasks(task("timed_out", timeout_type=sticky), task("failed", cause=race), again)
 
 
 @pytest.mark.parametrize("name", STORED)
