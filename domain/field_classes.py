@@ -102,15 +102,15 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     # keys
     "RotateKeysInput": fields(
         plain="purposes cells age_days grace_days personal_purpose settle_s hash_purposes hash_age_days "
-        "token_purposes token_age_days",
+        "token_purposes token_age_days actor",
     ),
     "KeyVersions": fields(plain="purpose key_ids"),
-    "ReplaceKeyInput": fields(plain="purpose newest"),
+    "ReplaceKeyInput": fields(plain="purpose newest actor"),
     "RewrapCellInput": fields(plain="cell"),
     "RewrapPersonalInput": fields(plain="cell purpose"),
     "Rewrapped": fields(plain="surveys failed voters"),
-    "DestroyOldKeysInput": fields(plain="purpose cells grace_days"),
-    "RetireTokenKeysInput": fields(plain="purpose grace_days"),
+    "DestroyOldKeysInput": fields(plain="purpose cells grace_days actor"),
+    "RetireTokenKeysInput": fields(plain="purpose grace_days actor"),
     "RotatedKeys": fields(plain="made destroyed rewrapped failed voters"),
     # login
     "FeatureSighting": fields(plain="feature", personal="mine everyone"),
