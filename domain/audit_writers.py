@@ -88,5 +88,5 @@ WRITERS: Final[Mapping[EntryWriter, Writing]] = {
     EntryWriter.CODEC: _writing((K.HISTORY_DECODED,), STAFF),
     EntryWriter.STAFFING: _writing((K.STAFF_ADDED, K.STAFF_DISABLED, K.CLIENT_ADDED, K.CLIENT_DISABLED), COMMAND),
     EntryWriter.ROLLS: _writing((K.ROLL_ENROLLED,), COMMAND),
-    EntryWriter.CONSOLE: _writing((K.STAFF_SIGNED_IN,), STAFF),
+    EntryWriter.CONSOLE: _SIGN_INS,
 }

@@ -97,3 +97,11 @@ class ConsoleSessions(Protocol):
     async def end(self, session_id: str) -> None:
         """End a session. Safe to repeat."""
         ...
+
+    async def revoke(self, session: ConsoleSession, why: str) -> None:
+        """End a session that is no longer its owner's alone, with its audit entry; `why` is a code. Safe to repeat."""
+        ...
+
+    async def refuse(self, attempt: str, staff_id: str, roles: frozenset[Role], why: str) -> None:
+        """Write the audit entry of a sign-in of a member of staff that is refused; `attempt` tells it from others."""
+        ...

@@ -1,6 +1,7 @@
 """That staff came in, and that a token of theirs was refused, as audit entries: one of a session at a service.
 
-The console writes down each session that it opens. Others have no session but the one that their tokens name: a
+The console writes down each session that it opens, each that it ends for a copied cookie, and each sign-in of a member
+that it refuses. Others have no session but the one that their tokens name: a
 service writes down the first token of a session that it lets in, and of those that it refuses the first for each
 cause. A session is named by a hash of its id, which proves nothing and leads nowhere. What nobody of ours has signed
 names nobody, and is counted, not written down.
@@ -13,7 +14,6 @@ from typing import Final, Protocol
 
 from domain.audit import AuditEntry, AuditKind
 from domain.certificates import canonical_json
-from domain.errors import ErrorCode
 from domain.ids import derived_id
 from domain.tokens import Role
 
@@ -33,9 +33,9 @@ def signed_in(staff_id: str, session_id: str, roles: Iterable[Role], service: st
     return _entry(AuditKind.STAFF_SIGNED_IN, staff_id, session_id, roles, service, outcome="done")
 
 
-def refused(staff_id: str, session_id: str, roles: Iterable[Role], service: str, code: ErrorCode) -> AuditEntry:
-    """Return the entry of a genuine token of staff that a service refuses."""
-    return _entry(AuditKind.STAFF_REFUSED, staff_id, session_id, roles, service, outcome=code.value)
+def refused(staff_id: str, session_id: str, roles: Iterable[Role], service: str, why: str) -> AuditEntry:
+    """Return the entry of a genuine token of staff, a sign-in or a session that a service refuses; `why` is a code."""
+    return _entry(AuditKind.STAFF_REFUSED, staff_id, session_id, roles, service, outcome=str(why))
 
 
 def digest_of(entry: AuditEntry) -> bytes:

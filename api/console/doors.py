@@ -21,6 +21,7 @@ from domain.tokens import Role
 from integrations.telemetry.metrics import AuthMetrics
 
 _FORM: Final = b"comitia/console-form/1"
+_COPIED: Final = "cookie_reused"
 _READS: Final = frozenset({"GET", "HEAD"})
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,7 @@ class Door:
             raise NotSignedInError(has_ended=True)
         verdict = judge_cookie(session, held.turn)
         if verdict is CookieVerdict.REUSED:
-            await sessions.end(held.session_id)
+            await sessions.revoke(session, _COPIED)
             self._metrics.refused(ErrorCode.SESSION_REVOKED)
             log.warning("console_cookie_reused", staff_id=session.staff_id)
             raise NotSignedInError(has_ended=True)

@@ -76,12 +76,12 @@ class SignIn:
         if issuer not in {"", self._provider.issuer}:  # RFC 9207
             raise DomainError(ErrorCode.LOGIN_FAILED)
         found = await self._provider.identity(code, state, b64decode(begun["secret"]))
-        cell, member = await self._member(found)
+        cell, member = await self._member(found, state)
         session_id = new_console_session_id(cell)
         session = await self._cells[cell].sessions.open(session_id, member.staff_id, member.roles)
         return session, begun["to"], begun.get("key", "")
 
-    async def _member(self, found: ProviderIdentity) -> tuple[str, StaffMember]:
+    async def _member(self, found: ProviderIdentity, attempt: str) -> tuple[str, StaffMember]:
         """Look for somebody in every cell, by what the provider calls them and by a mail address that it vouches for.
 
         Where it also says which person an account is of, that has to be the same member of staff. A cell that is away
@@ -90,10 +90,12 @@ class SignIn:
         logins = [(LookupKind.LOGIN, provider_login(found.issuer, found.subject))]
         logins += [(LookupKind.MAIL, found.mail)] if found.mail else []
         members, away = await self._found(logins)
+        known = members
         reason = "not_on_the_roll"
         if members and self._provider.names_persons:
             if not found.person:
-                raise _refused("person_not_said", "the identity provider does not say which person this account is of")
+                told = "the identity provider does not say which person this account is of"
+                raise await self._refused(attempt, "person_not_said", told, known)
             person = provider_person(found.issuer, found.person)
             by_person, person_away = await self._found([(LookupKind.LOGIN, person)])
             away = away or person_away
@@ -103,12 +105,27 @@ class SignIn:
                 members, reason = {}, "person_not_on_the_roll"
         if len(members) > 1:
             told = "on the roll of staff twice: an administrator has to disable one"
-            raise _refused("on_the_roll_twice", told, staff_ids=sorted(members))
+            raise await self._refused(attempt, "on_the_roll_twice", told, members)
         if members:
             return members.popitem()[1]
         if away is not None:
             raise away
-        raise _refused(reason, "not on the roll of staff")
+        raise await self._refused(attempt, reason, "not on the roll of staff", known)
+
+    async def _refused(
+        self, attempt: str, reason: str, told: str, members: Mapping[str, tuple[str, StaffMember]]
+    ) -> DomainError:
+        """Return the refusal of a sign-in, written down for each member of staff whose login it was.
+
+        It stands in any case, as that of a token does.
+        """
+        log.warning("console_sign_in_refused", reason=reason, staff_ids=sorted(members))
+        for cell, member in members.values():
+            try:
+                await self._cells[cell].sessions.refuse(attempt, member.staff_id, member.roles, reason)
+            except DomainError as error:
+                log.warning("staff_refusal_not_noted", code=reason, error=error.code)
+        return DomainError(ErrorCode.FORBIDDEN, told)
 
     async def _found(
         self, logins: Iterable[tuple[LookupKind, str]]
@@ -127,8 +144,3 @@ class SignIn:
                 if member is not None:
                     members[member.staff_id] = name, member
         return members, away
-
-
-def _refused(reason: str, told: str, **facts: list[str]) -> DomainError:
-    log.warning("console_sign_in_refused", reason=reason, **facts)
-    return DomainError(ErrorCode.FORBIDDEN, told)

@@ -13,12 +13,13 @@ import asyncpg
 
 from domain.console import IDLE_LIFETIME, SESSION_LIFETIME, ConsoleSession, SessionKind
 from domain.errors import ErrorCode
-from domain.staff_sign_ins import signed_in
+from domain.staff_sign_ins import refused, signed_in
 from domain.tokens import Role
 from integrations.postgres.audit_entries import append
 from integrations.postgres.durable import acknowledged
 from integrations.postgres.failures import unavailable_as
 
+_SERVICE: Final = "console"
 # That of surveys by a view of its own, which is all that its role reaches
 _RELATIONS: Final = {
     SessionKind.IDENTITY: "identity.login_transaction",
@@ -40,7 +41,7 @@ UPDATE {sessions} SET subject = $4, expires_at = $5
 WHERE state_hash = $1 AND kind = $2 AND subject = $3 AND expires_at > now()
 RETURNING true
 """
-_END = "DELETE FROM {sessions} WHERE state_hash = $1 AND kind = $2"
+_END = "DELETE FROM {sessions} WHERE state_hash = $1 AND kind = $2 RETURNING true"
 
 
 class PostgresConsoleSessions:
@@ -55,7 +56,7 @@ class PostgresConsoleSessions:
         )
 
     async def open(
-        self, session_id: str, staff_id: str, roles: frozenset[Role], service: str = "console"
+        self, session_id: str, staff_id: str, roles: frozenset[Role], service: str = _SERVICE
     ) -> ConsoleSession:
         """Open a session, with its audit entry."""
         form_key = secrets.token_bytes(32)
@@ -97,6 +98,20 @@ class PostgresConsoleSessions:
         with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
             async with acknowledged(self._pool) as connection:
                 await connection.execute(self._end, _hash(session_id), self._kind)
+
+    async def revoke(self, session: ConsoleSession, why: str) -> None:
+        """End a session that is no longer its owner's alone, with its audit entry."""
+        entry = refused(session.staff_id, session.session_id, session.roles, _SERVICE, why)
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                if await connection.fetchval(self._end, _hash(session.session_id), self._kind):
+                    await append(connection, entry)
+
+    async def refuse(self, attempt: str, staff_id: str, roles: frozenset[Role], why: str) -> None:
+        """Write the audit entry of a sign-in that is refused."""
+        with unavailable_as(ErrorCode.DIRECTORY_UNAVAILABLE):
+            async with acknowledged(self._pool) as connection:
+                await append(connection, refused(staff_id, attempt, roles, _SERVICE, why))
 
 
 def _hash(session_id: str) -> bytes:

@@ -15,7 +15,8 @@ from domain.tokens import Role
 from integrations.identity_cell import identity_pools
 from integrations.postgres.roles import IDENTITY, STAFFING
 from integrations.telemetry.telemetry import make_telemetry
-from tests.conftest import SettingsFor
+from tests.api.console.test_signing_in import refusals
+from tests.conftest import OwnerPool, SettingsFor
 from tests.console_world import ConsoleWorld, console_world
 
 BASE = "/console"
@@ -69,13 +70,13 @@ async def test_whoever_has_two_accounts_is_not_two_members_of_staff(world: Conso
     assert (await signing_in(world, second, **{CLAIM: person})).status_code == 403
 
 
-async def test_a_person_alone_is_no_login(world: ConsoleWorld) -> None:
+async def test_a_person_alone_is_no_login(world: ConsoleWorld, owner_pool: OwnerPool) -> None:
     person = number()
     await world.enrol(Role.COMPLIANCE, person=person)
     assert (await signing_in(world, "another-account", **{CLAIM: person})).status_code == 403
     without, subject = await world.enrol(Role.COMPLIANCE)  # added before persons were named
     assert (await signing_in(world, subject, **{CLAIM: number()})).status_code == 403
-    assert without
+    assert await refusals(owner_pool, "eu", without) == [("person_not_on_the_roll", "compliance", "console")]
 
 
 async def test_a_person_is_no_login_by_another_name(world: ConsoleWorld) -> None:

@@ -156,17 +156,30 @@ async def test_who_is_not_on_the_roll_is_refused_and_who_is_taken_off_is_out_at_
     assert (await browser.get()).status_code == 401
 
 
-async def test_who_is_on_the_roll_of_two_cells_is_nobody_until_one_is_disabled(world: ConsoleWorld) -> None:
+async def refusals(owner_pool: Owner, cell: str, staff_id: str) -> list[tuple[str, str, str]]:
+    """Return outcome, role and service of each refusal of a member of staff."""
+    rows = await (await owner_pool(cell)).fetch(
+        "SELECT body FROM audit.entry WHERE kind = 'staff.refused' AND body->>'actor' = $1", f"staff:{staff_id}"
+    )
+    told = [json.loads(row["body"]) for row in rows]
+    return [(each["outcome"], each["role"], each["facts"]["service"]) for each in told]
+
+
+async def test_who_is_on_the_roll_of_two_cells_is_nobody_until_one_is_disabled(
+    world: ConsoleWorld, owner_pool: Owner
+) -> None:
     here, subject = await world.enrol(Role.COMPLIANCE)
     there, _ = await world.enrol(Role.COMPLIANCE, cell="us", subject=subject)
     browser = world.browser()
     answer = await browser.client.get(await world.sent_back(browser, subject))
     assert (answer.status_code, "__Host-comitia-staff" in set_cookies(answer)) == (403, False)
+    for cell, staff_id in (("eu", here), ("us", there)):
+        assert await refusals(owner_pool, cell, staff_id) == [("on_the_roll_twice", "compliance", "console")]
     await world.staff["eu"].disable(here, "comitia:tests")
     browser = world.browser()
     answer = await browser.client.get(await world.sent_back(browser, subject))
     assert (answer.status_code, "__Host-comitia-staff" in set_cookies(answer)) == (200, True)
-    assert there
+    assert len(await refusals(owner_pool, "us", there)) == 1
 
 
 async def test_a_cookie_that_is_none_of_ours_is_nobodys(world: ConsoleWorld) -> None:
@@ -201,6 +214,7 @@ async def test_a_copy_of_a_cookie_is_noticed_and_ends_the_session(world: Console
     ended = await browser.get()
     assert (ended.status_code, "Your session has ended" in ended.text) == (401, True)
     assert await owner.fetchval(_LEFT, f"{staff_of(actor)} %") == 0
+    assert await refusals(owner_pool, "eu", staff_of(actor)) == [("cookie_reused", "support", "console")]
 
 
 async def test_a_copy_of_a_cookie_is_worth_nothing_without_the_key_of_its_browser(
