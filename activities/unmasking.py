@@ -1,7 +1,7 @@
 """The steps of break-glass as others see them: an audit entry each, and a mail to whoever watches over data."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from temporalio import activity
 
@@ -11,6 +11,9 @@ from domain.contracts.support import UnmaskingNote
 from domain.errors import DomainError, ErrorCode
 from domain.mailing import Mailer, Message, MessageKind
 from domain.staff_entries import NotedEntries
+
+_BY_ITSELF: Final = "process:break-glass"
+_UNTOLD: Final = "not_told"
 
 
 class UnmaskingActivities:
@@ -47,12 +50,28 @@ class UnmaskingActivities:
         except DomainError as error:
             raise to_application_error(error) from error
 
+    async def _send(self, message: Message, note: UnmaskingNote) -> None:
+        try:
+            await self._mailer.send(message)
+        except DomainError as error:
+            if not error.spec.retryable:
+                await self._note_untold(note)
+            raise
+
+    async def _note_untold(self, note: UnmaskingNote) -> None:
+        facts = {"unmasking": note.request_id, "field": note.field}
+        entry = AuditEntry(AuditKind.CASE_UNMASKING, _BY_ITSELF, note.case_id, outcome=_UNTOLD, facts=facts)
+        await self._entries.note(f"{note.key}/{_UNTOLD}", entry)
+
     @activity.defn(name="tell_of_unmasking")
     async def tell_of_unmasking(self, note: UnmaskingNote) -> None:
         """Write to whoever watches over data. Safe to repeat: one key, one Message-ID.
 
+        That it was refused for good is an audit entry: the unmasking goes on.
+
         Raises:
-            ApplicationError: `mail_refused`; `mail_unavailable` (retried), also where no address is set.
+            ApplicationError: `mail_refused`; `mail_unavailable` (retried), also where no address is set;
+                `directory_unavailable` (retried).
         """
         lines = (
             f"What happened: {note.step.value}",
@@ -68,6 +87,6 @@ class UnmaskingActivities:
             message = Message(
                 key=note.key, to=self._data_protection, kind=MessageKind.UNMASKING, advice="\n".join(lines)
             )
-            await self._mailer.send(message)
+            await self._send(message, note)
         except DomainError as error:
             raise to_application_error(error) from error

@@ -224,6 +224,20 @@ async def test_a_worker_that_dies_at_any_step_leaves_each_entry_once(client: Cli
         assert world.told == ["asked", "refused"]
 
 
+async def test_whoever_watches_over_data_and_cannot_be_told_finds_an_entry_of_that(client: Client) -> None:
+    async with unmasking(client) as world:
+        world.mail.failures = [ErrorCode.MAIL_REFUSED]
+        handle = await world.start()
+        assert (await handle.execute_update(BreakGlassWorkflow.decide, NO)).stage is UnmaskingStage.REFUSED
+        await handle.result()
+    assert sorted(world.entries.outcomes) == [
+        ("asked", ASKER),
+        ("not_told", "process:break-glass"),
+        ("refused", OTHER),
+    ]
+    assert world.told == ["refused"]
+
+
 async def test_mail_that_is_away_holds_up_nobody_and_an_entry_everybody(client: Client) -> None:
     async with unmasking(client) as world:
         world.mail.failures = [ErrorCode.MAIL_UNAVAILABLE]
