@@ -29,7 +29,10 @@ FROM identity.recovery
 """
 _DELETION = """
 SELECT 'deletion' AS kind, deletion_id AS case_id, voter_id, stage, requested_at AS began_at,
-    coalesce(completed_at, requested_at) AS changed_at
+    coalesce(completed_at, (
+        SELECT max(change.changed_at) FROM identity.change
+        WHERE subject = account_deletion.voter_id AND reason = 'deletion'
+    ), requested_at) AS changed_at
 FROM identity.account_deletion
 """
 _IDENTIFIED_BY = {

@@ -1,5 +1,6 @@
 """Steps of one process, read from its history."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +21,7 @@ from integrations.temporal.workflow_tasks import task_code_of
 
 _JSON: Final = b"json/plain"
 _NONE: Final = Signature()
+_STAGE: Final = "ProcessStage"
 _NOTE: Final = "note_stage"  # the activity that is given the stage that a registration has come to, and returns it
 _ENDS: Final = {
     "workflow_execution_completed": "completed",
@@ -40,6 +42,7 @@ class StepReader:
         self._process = ""
         self._steps: dict[int, Step] = {}  # by the event that began each
         self._asked: dict[str, int] = {}  # that event, by the id of the update
+        self._shown = 0  # the event of a stage that was shown and not noted yet
         self._failing = 0  # the event of a task that failed and has not succeeded since
         self.children: list[tuple[str, str]] = []  # workflow id and run of each process that was started
 
@@ -62,6 +65,7 @@ class StepReader:
             "activity_task_failed": lambda event, found: self._close(event, found, "failed"),
             "activity_task_timed_out": lambda event, found: self._close(event, found, "timed_out"),
             "activity_task_canceled": lambda event, found: self._close(event, found, "cancelled"),
+            "upsert_workflow_search_attributes": self._show_stage,
             "workflow_task_failed": self._fail_task,
             "workflow_task_timed_out": self._fail_task,
             "workflow_task_scheduled": self._try_task,
@@ -97,10 +101,10 @@ class StepReader:
     def _schedule(self, event: HistoryEvent, found: Any) -> None:
         name = found.activity_type.name
         given = _read(found.input, self._signatures.activities.get(name, _NONE).given)
-        if name == _NOTE and given is not None:
+        if name == _NOTE:
             self._add_stage(event, given, "scheduled")
-            return
-        self._add(event, StepKind.ACTIVITY, name, "scheduled", given=given)
+        else:
+            self._add(event, StepKind.ACTIVITY, name, "scheduled", given=given)
 
     def _start(self, _event: HistoryEvent, found: Any) -> None:
         code = code_of(found.last_failure) if found.HasField("last_failure") else ""
@@ -115,6 +119,14 @@ class StepReader:
     def _close(self, event: HistoryEvent, found: Any, state: str) -> None:
         code = code_of(found.failure) if state != "cancelled" else ""
         self._change(found.scheduled_event_id, state=state, ended_at=at(event), code=code)
+
+    def _show_stage(self, event: HistoryEvent, found: Any) -> None:
+        """Take the stage that a process shows to whoever searches, which is not encrypted."""
+        shown = found.search_attributes.indexed_fields
+        if _STAGE in shown:
+            stage = json.loads(shown[_STAGE].data)
+            self._shown = event.event_id
+            self._add(event, StepKind.STAGE, stage[0] if isinstance(stage, list) else stage, "completed")
 
     def _fail_task(self, event: HistoryEvent, _found: Any) -> None:
         code = task_code_of(event)
@@ -145,7 +157,7 @@ class StepReader:
             "ended_at": local.ended_at,
             "code": "" if local.failure is None else code_of(local.failure),
         }
-        if local.name == _NOTE and came is not None:
+        if local.name == _NOTE:
             self._add_stage(event, came, **fields)
         else:
             self._add(event, StepKind.ACTIVITY, local.name, came=came, **fields)
@@ -206,9 +218,15 @@ class StepReader:
             at=began_at or at(event), kind=kind, process=self._process, name=name, state=state, **more
         )
 
-    def _add_stage(self, event: HistoryEvent, note: Contract, state: str, **more: Any) -> None:
-        stage, until = str(getattr(note, "stage", "")), getattr(note, "expires_at", None)
-        self._add(event, StepKind.STAGE, stage, state, given=note, until=until, **more)
+    def _add_stage(self, event: HistoryEvent, note: Contract | None, state: str, **more: Any) -> None:
+        """Add a stage as it is noted, in place of what was shown of it before, which says less.
+
+        What is in a note cannot be read once its key is destroyed: then it is of the stage that was shown.
+        """
+        shown = self._steps.pop(self._shown, None)
+        self._shown = 0
+        stage = str(getattr(note, "stage", _NOTE if shown is None else shown.name))
+        self._add(event, StepKind.STAGE, stage, state, given=note, until=getattr(note, "expires_at", None), **more)
 
     def _change(self, event_id: int, **fields: Any) -> None:
         if event_id in self._steps:

@@ -224,6 +224,14 @@ async def test_somebody_is_found_by_the_telephone_number_that_is_theirs(town: To
     await cell.ends.request(deletion, voter)
     (case,) = (await support.found("cases", phone=number.replace(" ", "")))["cases"]
     assert (case["caseId"], case["kind"], case["voter"]) == (deletion, "deletion", voter)
+    assert (case["stage"], case["changedAt"]) == ("requested", case["beganAt"])
+    since = []
+    for step, stage in ((cell.ends.stop, "stopped"), (cell.ends.close, "closed")):
+        await step(deletion)
+        (case,) = (await support.found("cases", voter=voter))["cases"]
+        assert case["stage"] == stage
+        since.append(case["changedAt"])
+    assert case["beganAt"] < since[0] < since[1]
     assert (await support.found("cases", phone="+4930123456"))["cases"] == []
 
 

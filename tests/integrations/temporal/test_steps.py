@@ -14,6 +14,7 @@ from temporalio.client import WorkflowHistory
 
 from domain.cases import Step, StepKind
 from domain.masking import MASK, masked
+from domain.signatures import Signatures
 from domain.tokens import Role
 from integrations.temporal.events import at, said_of
 from integrations.temporal.standings import code_of
@@ -48,6 +49,27 @@ def test_a_registration_shows_its_stages_its_children_and_who_did_what() -> None
     reader = StepReader(history("register-voter-active"), SIGNATURES)
     assert [step.name for step in reader.steps() if step.kind is StepKind.PROCESS] == ["VerifyIdentity"]
     assert len(reader.children) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("delete-account-deleted", ["stopped", "closed", "completed"]),
+        ("recover-account-recovered", ["recovered"]),
+        ("break-glass-read", ["waiting", "approved", "ended"]),
+    ],
+)
+def test_a_process_that_notes_no_stage_shows_those_that_it_is_searched_by(name: str, stages: list[str]) -> None:
+    found = [step for step in steps(name) if step.kind is StepKind.STAGE]
+    assert [step.name for step in found] == stages
+    assert all(step.state == "completed" and step.given is None for step in found)
+
+
+def test_stages_are_shown_where_what_was_noted_cannot_be_read() -> None:
+    for name in ("register-voter-active", "verify-identity-local-active"):
+        unread = StepReader(history(name), Signatures()).steps()
+        stages = [[step.name for step in each if step.kind is StepKind.STAGE] for each in (unread, steps(name))]
+        assert stages[0] == stages[1]
 
 
 @pytest.mark.parametrize("case", ["active", "retried", "expired", "reversed"])
