@@ -42,6 +42,7 @@ from integrations.vendor_settings import (
     TurnstileSettings,
 )
 from tests.api.auth.conftest import PUBLIC_URL, Auth, auth_service
+from tests.api.auth.registration_town import vendor_client
 from tests.conftest import SettingsFor
 from tests.integrations.login.authenticator import ORIGIN, RP_ID
 
@@ -215,7 +216,7 @@ async def open_login_town(
         names = ("fingerprint", "turnstile", "breaches")
         sandboxes = {name: await find_sandbox(name)(settings, lifetime) for name in names}
         mounted["app"] = mount({name: app for name, app in sandboxes.items() if app is not None})
-        vendors = await lifetime.enter_async_context(httpx.AsyncClient(base_url=address, timeout=20, trust_env=False))
+        vendors = await lifetime.enter_async_context(vendor_client(address))
         await vendors.put("/fingerprint/_control/limits", json={"perSecond": 10_000, "burst": 10_000})
         pools = await identity_pools(settings, lifetime)
         client = await lifetime.enter_async_context(auth_service(settings, room))

@@ -168,6 +168,12 @@ class Town:
         return found
 
 
+def vendor_client(address: str) -> httpx.AsyncClient:
+    """Return what controls the sandboxes; it gives an idle connection up before they do, which is after 5 s."""
+    limits = httpx.Limits(keepalive_expiry=1)
+    return httpx.AsyncClient(base_url=address, timeout=20, trust_env=False, limits=limits)
+
+
 def vendors_of(address: str) -> dict[str, Any]:
     return {
         "sumsub": SumsubSettings(
@@ -247,7 +253,7 @@ async def open_town(settings: Settings, lifetime: AsyncExitStack, address: str) 
     app.include_router(registration_routes(desk, limits))
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
     client = await lifetime.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://auth"))
-    vendor = await lifetime.enter_async_context(httpx.AsyncClient(base_url=address, timeout=20, trust_env=False))
+    vendor = await lifetime.enter_async_context(vendor_client(address))
     return Town(settings, client, vendor, cells, deliveries, mail, claims, intake)
 
 
