@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.failures import to_application_error
 from activities.known_cells import known
+from activities.server_clock import server_clock
 from domain.certification_ports import BatchExecutions, ClosingLedger
 from domain.contracts.certification import CellSurveyReference, CertificationDifference, DrainedCell
 from domain.draining import BatchExecution, ClosingWindow, Finding, GatewayRows, Suspects, judge
@@ -48,14 +49,15 @@ class DrainActivities:
     async def drain_cell(self, request: CellSurveyReference) -> DrainedCell:
         """Return once the cell's end has passed and no batch from before it can be recorded any more.
 
-        Heartbeats the batch that is waited for. Safe to repeat: it changes nothing.
+        It has passed where both say so, the clock of the cell's database and Temporal's; where they differ that is
+        logged. Heartbeats the batch that is waited for. Safe to repeat: it changes nothing.
 
         Raises:
             ApplicationError: `survey_not_found`; `ledger_unavailable`, `workflows_unavailable` (retried).
         """
         try:
             cell = known(self._cells, request.cell)
-            window = await self._closed(cell, request.survey_id)
+            window = await self._closed(cell, request)
             assert window.finish_at is not None
             found = _Drain()
             await _await_strangers(cell, request.cell, window, found)
@@ -84,10 +86,18 @@ class DrainActivities:
         return [self.drain_cell]
 
     @staticmethod
-    async def _closed(cell: ClosingCell, survey_id: str) -> ClosingWindow:
+    async def _closed(cell: ClosingCell, where: CellSurveyReference) -> ClosingWindow:
+        now, is_off = server_clock(), False
         while True:
-            window = await cell.ledger.window(survey_id)
-            if window.has_passed:
+            window = await cell.ledger.window(where.survey_id)
+            at = now()
+            if window.is_off(at) and not is_off:
+                is_off = True
+                activity.logger.error(
+                    "cell_clock_differs",
+                    extra={"cell": where.cell, "seconds": round((window.now - at).total_seconds())},
+                )
+            if window.has_passed(at):
                 return window
             await _pause(_LOOK_AGAIN_S, "the end")
 

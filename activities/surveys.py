@@ -7,6 +7,7 @@ from temporalio import activity
 
 from activities.failures import to_application_error
 from activities.known_cells import known
+from activities.server_clock import server_clock
 from domain.contracts.surveys import (
     AnnounceSurveyInput,
     CorrectSurveyInput,
@@ -110,7 +111,7 @@ class SurveyActivities:
             ApplicationError: `ledger_unavailable` (retried); `survey_not_found` where it was never installed.
         """
         try:
-            await known(self._cells, window.cell).set_window(window)
+            await known(self._cells, window.cell).set_window(window, server_clock())
         except DomainError as error:
             raise to_application_error(error) from error
 

@@ -95,7 +95,7 @@ class Ground:
             window = SurveyWindow(
                 cell=cell, survey_id=survey.id, start_at=now - timedelta(hours=1), finish_at=now + timedelta(days=1)
             )
-            await surveys.set_window(window)
+            await surveys.set_window(window, lambda: datetime.now(UTC))
         finally:
             await pool.close()
         return survey

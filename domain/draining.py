@@ -24,16 +24,22 @@ BATCHES_IN_FLIGHT_MAX = 64  # of one gateway: the most that a setting allows
 
 @dataclass(frozen=True, slots=True)
 class ClosingWindow:
-    """The window of a survey in one cell, and what the cell's clock says."""
+    """The window of a survey in one cell, and what the clock of its database says."""
 
     start_at: datetime | None
     finish_at: datetime | None
     now: datetime
 
-    @property
-    def has_passed(self) -> bool:
-        """Whether nothing that becomes durable from now on can be inside the window."""
-        return self.finish_at is not None and self.now > self.finish_at + CLOCKS_AGREE_WITHIN
+    def has_passed(self, at: datetime) -> bool:
+        """Tell whether nothing that becomes durable from now on can be inside; `at` is what Temporal's clock says.
+
+        By both: one that is ahead would have a cell drained while votes are accepted in it.
+        """
+        return self.finish_at is not None and min(at, self.now) > self.finish_at + CLOCKS_AGREE_WITHIN
+
+    def is_off(self, at: datetime) -> bool:
+        """Tell whether the two clocks differ by more than they may."""
+        return abs(at - self.now) > CLOCKS_AGREE_WITHIN
 
 
 @dataclass(frozen=True, slots=True)

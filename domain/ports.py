@@ -1,6 +1,6 @@
 """What the inside needs from the outside; `integrations/` implements, composition modules join."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -35,8 +35,8 @@ class CellSurveys(Protocol):
         """Put a survey and its keys into the cell, not open yet; safe to repeat."""
         ...
 
-    async def set_window(self, window: SurveyWindow) -> None:
-        """Set when the survey opens and closes in the cell; safe to repeat."""
+    async def set_window(self, window: SurveyWindow, now: Callable[[], datetime]) -> None:
+        """Set when the survey opens and closes in the cell, by the clock that votes are accepted by; safe to repeat."""
         ...
 
     async def get(self, survey_id: str) -> Survey | None:

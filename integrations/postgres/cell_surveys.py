@@ -1,5 +1,7 @@
 """The copies of surveys in one cell: the vote path's and admission's, always written together."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -33,16 +35,19 @@ ON CONFLICT (survey_id) DO NOTHING
 _WAIT_FOR_RECORDING = "LOCK TABLE voting.survey IN EXCLUSIVE MODE"
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 
-# The end never moves before the moment that the cell learns it, nor after it has passed: what was confirmed stays.
-# clock_timestamp() is read under the lock, so behind every vote that was being recorded.
+# The end never moves before the moment that the cell learns it, nor after it has passed: what was confirmed stays. That
+# moment is read under the lock, so behind every vote that was being recorded. It is told by the clock that votes are
+# accepted by: $4 is its time when this server's said $5, which is a stopwatch here, and may be an hour off.
 _SET_VOTING_WINDOW = """
 UPDATE voting.survey SET start_at = $2, finish_at = CASE
-    WHEN finish_at <= clock_timestamp() THEN finish_at
+    WHEN finish_at <= learnt.at THEN finish_at
     WHEN $3::timestamptz IS NULL THEN NULL
-    ELSE greatest($3, clock_timestamp())
+    ELSE greatest($3, learnt.at)
 END
+FROM (SELECT $4::timestamptz + (clock_timestamp() - $5::timestamptz) AS at OFFSET 0) AS learnt
 WHERE survey_id = $1 RETURNING start_at, finish_at
 """
+_STOPWATCH = "SELECT clock_timestamp()"
 
 _SET_IDENTITY_WINDOW = (
     "UPDATE identity.survey SET start_at = $2, finish_at = $3 WHERE survey_id = $1 RETURNING survey_id"
@@ -86,17 +91,23 @@ class PostgresCellSurveys:
                     request.wrapped_eligibility_key,
                 )
 
-    async def set_window(self, window: SurveyWindow) -> None:
+    async def set_window(self, window: SurveyWindow, now: Callable[[], datetime]) -> None:
         """Set when the survey opens and closes in the cell; an end holds from the moment that the cell has it.
+
+        `now` is the clock by which votes are accepted.
 
         Raises:
             DomainError: `survey_not_found` where it is not installed, `ledger_unavailable` (retryable).
         """
         with unavailable_as(ErrorCode.LEDGER_UNAVAILABLE):
             async with self._pool.acquire() as connection, connection.transaction():
+                began = await connection.fetchval(_STOPWATCH)
+                asked = now()
                 if window.finish_at is not None:
                     await wait_for_recording(connection)
-                row = await connection.fetchrow(_SET_VOTING_WINDOW, window.survey_id, window.start_at, window.finish_at)
+                row = await connection.fetchrow(
+                    _SET_VOTING_WINDOW, window.survey_id, window.start_at, window.finish_at, asked, began
+                )
                 if row is None:
                     raise DomainError(ErrorCode.SURVEY_NOT_FOUND, f"not installed in {window.cell}")
                 await connection.fetchval(_SET_IDENTITY_WINDOW, window.survey_id, row["start_at"], row["finish_at"])

@@ -56,8 +56,10 @@ def test_an_execution_that_ended_above_the_highest_number_was_in_flight_no_longe
 
 @pytest.mark.parametrize(("after", "passed"), [(timedelta(0), False), (CLOCKS_AGREE_WITHIN + TICK, True)])
 def test_an_end_has_passed_once_no_clock_of_the_cell_can_be_before_it(after: timedelta, passed: bool) -> None:  # noqa: FBT001
-    assert ClosingWindow(START, END, END + after).has_passed is passed
+    long_after = END + timedelta(hours=1)
+    assert ClosingWindow(START, END, END + after).has_passed(long_after) is passed
+    assert ClosingWindow(START, END, long_after).has_passed(END + after) is passed
 
 
 def test_what_has_no_end_never_passes() -> None:
-    assert not ClosingWindow(START, None, END).has_passed
+    assert not ClosingWindow(START, None, END).has_passed(END)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tests.clocks import clock_variables, faketime
@@ -12,6 +13,7 @@ from tests.faults.stage import Stage
 
 _HOUR_S = 3600
 _LASTS_S = 6.0
+_UNTIL_CERTIFIED_S = 12.0
 # A process an hour off cannot tell a good token from an old one: it may refuse, never record wrongly.
 _MAY_SAY = frozenset({"token_expired", "token_invalid", "step_up_required"})
 # Alone who judges tokens and windows; the others by what they do, since each start takes as long as a fault.
@@ -58,6 +60,9 @@ def clocks(own_postgres: str) -> Iterator[Fault]:
         yield from (skewed(name, processes, seconds) for name, processes in _GROUPS.items())
         yield at_end(skewed("certifying", _CERTIFYING, seconds), During.CERTIFYING)
         yield from (skewed(server, (server,), seconds) for server in (own_postgres, "redis"))
+    # Not behind: its cell is sealed only once the end has passed there, too, which is in an hour
+    own = at_end(skewed(own_postgres, (own_postgres,), _HOUR_S), During.BEFORE_CLOSING)
+    yield replace(own, seconds=_UNTIL_CERTIFIED_S)
 
 
 def _reachable(stage: Stage) -> Path:

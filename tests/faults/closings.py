@@ -13,7 +13,7 @@ _WHO_CERTIFIES = ("workers-certification", "workers-reconciliation", "temporal",
 
 def at_end(fault: Fault, during: During) -> Fault:
     """The same fault at the end of a survey."""
-    when = "close" if during is During.CLOSING else "certify"
+    when = "certify" if during is During.CERTIFYING else "close"
     return replace(fault, name=f"{when}/{fault.name}", during=during)
 
 

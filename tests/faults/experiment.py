@@ -34,6 +34,7 @@ class During(Enum):
     """What goes on when a fault strikes."""
 
     VOTING = auto()
+    BEFORE_CLOSING = auto()  # it lasts already when staff ask for the survey's end, and people vote
     CLOSING = auto()  # staff have just asked for the survey's end, and people vote
     CERTIFYING = auto()  # the survey is closed, and its certificate is being made
 
@@ -263,12 +264,19 @@ async def _strike(experiment: Experiment, stage: Stage, _: PublishedElection, fa
 
 async def _strike_at_end(experiment: Experiment, stage: Stage, survey: PublishedElection, fault: Fault) -> _Struck:
     """Let the fault meet the end of the survey, asked for while people go on coming."""
+    lasting = contextlib.AsyncExitStack()
+    if fault.during is During.BEFORE_CLOSING:
+        await lasting.enter_async_context(fault.inject(stage))
     asked_at = time.monotonic()
     finishing = asyncio.create_task(finish(stage.house, survey))
     try:
         if fault.during is During.CERTIFYING:
             await finishing
-        await _happen(stage, fault)
+        if fault.during is During.BEFORE_CLOSING:
+            async with lasting:
+                await asyncio.sleep(fault.seconds)
+        else:
+            await _happen(stage, fault)
         revived = await stage.revive()
         if not await finishing:
             raise RuntimeError(f"{fault.name}: the survey was not finished after it was healed")

@@ -16,7 +16,7 @@ from domain.contracts.certification import (
 )
 from domain.contracts.reconciliation import Difference, DifferenceKind
 from domain.contracts.surveys import OpenedSurvey, SteerIntake
-from domain.draining import BatchExecution
+from domain.draining import CLOCKS_AGREE_WITHIN, BatchExecution
 from domain.errors import ErrorCode
 from domain.ids import run_survey_workflow_id
 from tests.workflows.survey_world import CELLS, World, happens, working
@@ -139,12 +139,13 @@ async def test_a_batch_that_runs_is_waited_for_and_one_that_is_lost_is_named_bef
     async with working(client) as world:
         opened = await world.publish()
         assert opened.start_at is not None
-        world.cells["us"].batch = BatchExecution(datetime.now(UTC), is_open=True, status="running")
+        accepted_at = opened.start_at - CLOCKS_AGREE_WITHIN  # the first instant of the window as these cells tell it
+        world.cells["us"].batch = BatchExecution(accepted_at, is_open=True, status="running")
         await world.finish()
         await happens(lambda: world.cells["eu"].sealed_at is not None)
         assert shown(world).stage is S.DRAINING
         assert world.cells["us"].sealed_at is None
-        world.cells["us"].batch = BatchExecution(opened.start_at, is_open=False, status="terminated")
+        world.cells["us"].batch = BatchExecution(accepted_at, is_open=False, status="terminated")
         (lost,) = (await uncertified(world)).differences
         assert (lost.cell, lost.kind, lost.row) == ("us", "batch_missing", f"batch {bytes(16).hex()}-1")
         assert world.cells["us"].sealed_at is None

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -82,9 +83,9 @@ class CutOffCell:
         self._pass()
         await self._inner.install(request)
 
-    async def set_window(self, window: SurveyWindow) -> None:
+    async def set_window(self, window: SurveyWindow, now: Callable[[], datetime]) -> None:
         self._pass()
-        await self._inner.set_window(window)
+        await self._inner.set_window(window, now)
 
     async def set_intake(self, request: SurveyIntake) -> None:
         await self._inner.set_intake(request)

@@ -35,6 +35,10 @@ def window(survey_id: str, start_at: datetime, finish_at: datetime | None = None
     return SurveyWindow(cell=CELL, survey_id=survey_id, start_at=start_at, finish_at=finish_at)
 
 
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def cell(settings_for: SettingsFor) -> AsyncIterator[PostgresCellSurveys]:
     settings = settings_for(SURVEYS)
@@ -69,7 +73,7 @@ async def test_installing_again_keeps_keys_and_window(cell: PostgresCellSurveys,
     first = request()
     start = datetime.now(UTC)
     await cell.install(first)
-    await cell.set_window(window(first.survey.id, start))
+    await cell.set_window(window(first.survey.id, start), clock)
     await asyncio.gather(
         *(cell.install(request(f"v{n}", n, first.survey.id, f"key {n}".encode())) for n in range(3, 13))
     )
@@ -96,7 +100,7 @@ async def test_a_window_is_the_same_for_votes_and_for_admission(
     await cell.install(wanted)
     start, finish = datetime.now(UTC), datetime.now(UTC) + timedelta(days=1)
     for _ in range(2):
-        await cell.set_window(window(wanted.survey.id, start, finish))
+        await cell.set_window(window(wanted.survey.id, start, finish), clock)
         assert await windows(database, wanted.survey.id) == [(start, finish)] * 2
 
 
@@ -107,15 +111,35 @@ async def test_an_end_holds_from_when_the_cell_has_it_and_never_moves_again(
     await cell.install(wanted)
     start = datetime.now(UTC) - timedelta(hours=1)
     asked = datetime.now(UTC) - timedelta(minutes=1)  # the cell was away for a minute
-    await cell.set_window(window(wanted.survey.id, start))
+    await cell.set_window(window(wanted.survey.id, start), clock)
     learned = datetime.now(UTC)
-    await cell.set_window(window(wanted.survey.id, start, asked))
+    await cell.set_window(window(wanted.survey.id, start, asked), clock)
     first = await windows(database, wanted.survey.id)
     assert first[0] == first[1]
     assert first[0][1] is not None
     assert first[0][1] >= learned - timedelta(milliseconds=50)
-    await asyncio.gather(*(cell.set_window(window(wanted.survey.id, start, asked)) for _ in range(5)))
+    await asyncio.gather(*(cell.set_window(window(wanted.survey.id, start, asked), clock) for _ in range(5)))
     assert await windows(database, wanted.survey.id) == first
+
+
+async def test_an_end_is_told_by_the_clock_of_votes_and_not_by_the_databases(
+    cell: PostgresCellSurveys, database: asyncpg.Pool
+) -> None:
+    wanted = request()
+    await cell.install(wanted)
+
+    def behind() -> datetime:
+        return clock() - timedelta(hours=1)  # the database is an hour ahead of it
+
+    start, asked = behind() - timedelta(hours=1), behind() - timedelta(minutes=1)
+    await cell.set_window(window(wanted.survey.id, start), behind)
+    learned = behind()
+    await cell.set_window(window(wanted.survey.id, start, asked), behind)
+    (_, end), _ = await windows(database, wanted.survey.id)
+    assert end is not None
+    assert learned <= end <= behind()
+    await cell.set_window(window(wanted.survey.id, start, asked), behind)
+    assert (await windows(database, wanted.survey.id))[0] == (start, end)
 
 
 async def test_a_pause_is_of_its_first_instant_until_it_ends(cell: PostgresCellSurveys, database: asyncpg.Pool) -> None:
@@ -144,12 +168,12 @@ async def test_an_end_comes_after_the_vote_that_is_being_recorded(
     wanted = request()
     await cell.install(wanted)
     start = datetime.now(UTC) - timedelta(hours=1)
-    await cell.set_window(window(wanted.survey.id, start))
+    await cell.set_window(window(wanted.survey.id, start), clock)
     async with database.acquire() as recording:
         transaction = recording.transaction()
         await transaction.start()
         await recording.execute("SELECT FROM voting.survey WHERE survey_id = $1 FOR SHARE", wanted.survey.id)
-        closing = asyncio.create_task(cell.set_window(window(wanted.survey.id, start, datetime.now(UTC))))
+        closing = asyncio.create_task(cell.set_window(window(wanted.survey.id, start, datetime.now(UTC)), clock))
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))"
         async with asyncio.timeout(10):
             while not await database.fetchval(waits, recording.get_server_pid()):
@@ -166,7 +190,7 @@ async def test_a_busy_survey_is_corrected_and_closed_all_the_same(
     wanted = request()
     await cell.install(wanted)
     start = datetime.now(UTC) - timedelta(hours=1)
-    await cell.set_window(window(wanted.survey.id, start))
+    await cell.set_window(window(wanted.survey.id, start), clock)
     closed = asyncio.Event()
 
     async def record_votes(number: int) -> None:
@@ -182,7 +206,7 @@ async def test_a_busy_survey_is_corrected_and_closed_all_the_same(
         try:
             async with asyncio.timeout(5):
                 await cell.install(request("corrected", 3, wanted.survey.id))
-                await cell.set_window(window(wanted.survey.id, start, datetime.now(UTC)))
+                await cell.set_window(window(wanted.survey.id, start, datetime.now(UTC)), clock)
         finally:
             closed.set()
     found = await cell.get(wanted.survey.id)
@@ -193,7 +217,7 @@ async def test_a_busy_survey_is_corrected_and_closed_all_the_same(
 
 async def test_a_window_needs_an_installed_survey(cell: PostgresCellSurveys) -> None:
     with pytest.raises(DomainError) as refused:
-        await cell.set_window(window(new_survey_id(), datetime.now(UTC)))
+        await cell.set_window(window(new_survey_id(), datetime.now(UTC)), clock)
     assert refused.value.code is ErrorCode.SURVEY_NOT_FOUND
 
 
@@ -202,7 +226,7 @@ async def test_a_cell_that_is_away_is_said_to_be(settings_for: SettingsFor, unus
     nowhere = settings.cells[CELL].database.model_copy(update={"port": unused_tcp_port})
     pool = await pool_on_demand(nowhere, settings, SURVEYS)
     away = PostgresCellSurveys(pool)
-    for call in (away.install(request()), away.set_window(window("s", datetime.now(UTC))), away.get("s")):
+    for call in (away.install(request()), away.set_window(window("s", datetime.now(UTC)), clock), away.get("s")):
         with pytest.raises(DomainError) as refused:
             await call
         assert refused.value.code is ErrorCode.LEDGER_UNAVAILABLE

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -13,7 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.draining import ClosingCell, DrainActivities
 from domain.contracts.certification import CellSurveyReference, DrainedCell
 from domain.contracts.voting import Outcome, RecordedVotes, SubmitVotesInput
-from domain.draining import BatchExecution
+from domain.draining import CLOCKS_AGREE_WITHIN, BatchExecution
 from domain.ids import BatchId, batch_of_workflow_id
 from integrations.postgres.closing_ledger import PostgresClosingLedger
 from integrations.postgres.pool import open_pool
@@ -56,6 +57,7 @@ class Drain:
         self._owner = owner
         self._activities = DrainActivities({CELL: ClosingCell(PostgresClosingLedger(pool), self.executions)})
         self.heartbeats: list[object] = []
+        self.began = NOW  # by Temporal's clock
 
     async def register(self, in_flight: int = 2, at: datetime = START + timedelta(minutes=30)) -> None:
         """Write the gateway down as of an hour and a half ago, or of another instant."""
@@ -84,6 +86,7 @@ class Drain:
     async def run(self, on_heartbeat: object = None) -> DrainedCell:
         """Drain."""
         environment = ActivityEnvironment()
+        environment.info = replace(environment.info, started_time=self.began)
 
         def hear(*details: object) -> None:
             self.heartbeats.append(details)
@@ -148,6 +151,17 @@ async def test_a_batch_that_runs_is_waited_for_until_it_is_recorded(drain: Drain
     drain.executions.describe = recorded_meanwhile  # type: ignore[method-assign]
     assert (await drain.run(end_it)).differences == ()
     assert len(waited) == 1
+
+
+async def test_a_database_whose_clock_is_ahead_does_not_end_a_survey(
+    drain: Drain, caplog: pytest.LogCaptureFixture
+) -> None:
+    drain.began = END + CLOCKS_AGREE_WITHIN - timedelta(seconds=1)
+    await drain.register()
+    assert (await drain.run()).closed_at == END
+    assert drain.heartbeats.count(("the end",)) > 1
+    (said,) = [record for record in caplog.records if record.message.startswith("cell_clock_differs")]
+    assert vars(said)["cell"] == CELL
 
 
 async def test_a_batch_that_ended_without_a_row_is_named(drain: Drain) -> None:
