@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import BaseModel
 
 from api.compliance.rejudgement_routes import RejudgementBody
 from api.compliance.rejudgements import RejudgementDesk, RejudgementOrder
 from api.compliance.replay_routes import RUN, TYPE, WORKFLOW, ReplayBody, VerdictBody
 from api.compliance.replays import ReplayDesk, ReplayOrder
 from api.console.opening import Console
-from api.console.pages import digest_of, path_segment
+from api.console.pages import digest_of, path_segment, words
 from api.console.visits import Visit, choice, instant_of, key_of
 from api.http.limits import FrameworkRequest, Limits
 from api.http.models import QueryText
@@ -93,7 +92,8 @@ class WorkPages:
         body = await self._read(name, work_id)
         if digest_of(body) == seen:
             return Response(status_code=204)
-        return Response(self._live(visit, name, work_id, body), media_type="text/html")
+        told = "" if body.status is WorkStage.RUNNING else f"The {name} is {words(body.status)}."
+        return self._pages.live(visit, self._live(visit, name, work_id, body), told)
 
     async def cancel(self, visit: Visit, name: str, work_id: str) -> Response:
         """Have some work cancelled, and go back to it. What had ended by itself is shown as it ended."""
@@ -110,9 +110,9 @@ class WorkPages:
             return ReplayBody.of(await self._replays.read(work_id))
         return RejudgementBody.of(await self._rejudgements.read(work_id))
 
-    def _live(self, visit: Visit, name: str, work_id: str, body: BaseModel) -> str:
+    def _live(self, visit: Visit, name: str, work_id: str, body: ReplayBody | RejudgementBody) -> str:
         watch = f"{self._place(name, work_id)}/state?seen={digest_of(body)}"
-        runs = getattr(body, "status", None) is WorkStage.RUNNING
+        runs = body.status is WorkStage.RUNNING
         return self._pages.part("work_live.html", visit, work=body, name=name, watch=watch if runs else "")
 
     def _place(self, name: str, work_id: str) -> str:

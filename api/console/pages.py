@@ -86,6 +86,11 @@ class Pages:
         """Return a page."""
         return HTMLResponse(self.part(template, visit, **values), status)
 
+    def live(self, visit: Visit, part: str, told: str = "") -> Response:
+        """Return a part of a page that has changed, and what is told of that to whoever does not see it."""
+        said = self.part("told.html", visit, told=told) if told else ""
+        return HTMLResponse(part + said)
+
     def to(self, path: str, **query: str) -> Response:
         """Return what sends a browser on to another page after a form."""
         asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Path, Query, Response
 
 from api.console.opening import Console
-from api.console.pages import digest_of, path_segment
+from api.console.pages import digest_of, path_segment, words
 from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
 from api.support.acting import ActionDesk
@@ -112,7 +112,8 @@ class SupportPages:
         timeline = await self._timeline(visit, case_id, first)
         if digest_of(file, timeline) == seen:
             return Response(status_code=204)
-        return Response(self._live(visit, file, timeline, first), media_type="text/html")
+        told = f"It has changed: {words(file.case.stage)}, the process is {words(file.status or 'gone')}."
+        return self._pages.live(visit, self._live(visit, file, timeline, first), told)
 
     async def act(self, visit: Visit, case_id: str) -> Response:
         """Have something done to a case; the form's key makes a second click the same request."""
@@ -125,7 +126,7 @@ class SupportPages:
         if file.status == _RUNNING:
             place = f"{self._pages.site.base}/cases/{path_segment(file.case.case_id)}/timeline"
             watch = f"{place}?first={first}&seen={digest_of(file, timeline)}"
-        return self._pages.part("case_live.html", visit, file=file, timeline=timeline, watch=watch)
+        return self._pages.part("case_live.html", visit, file=file, timeline=timeline, first=first, watch=watch)
 
     async def _timeline(self, visit: Visit, case_id: str, first: int) -> TimelineBody | None:
         try:

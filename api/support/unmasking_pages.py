@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Query, Response
 
 from api.console.opening import Console
-from api.console.pages import digest_of, path_segment
+from api.console.pages import digest_of, path_segment, words
 from api.console.visits import Visit, choice, key_of
 from api.http.models import QueryText
 from api.support.pages import CaseId
@@ -44,7 +44,7 @@ class UnmaskingPages:
         body = UnmaskingBody.of(await self._desk.look(unmasking_id))
         if digest_of(body) == seen:
             return Response(status_code=204)
-        return Response(self._live(visit, body, changed=True), media_type="text/html")
+        return self._pages.live(visit, self._live(visit, body, changed=True), f"It has changed: {words(body.stage)}.")
 
     async def decide(self, visit: Visit, unmasking_id: str) -> Response:
         """Decide as the second person."""

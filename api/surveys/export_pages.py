@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Query, Request, Response
 
 from api.console.opening import Console
-from api.console.pages import digest_of, path_segment
+from api.console.pages import digest_of, path_segment, words
 from api.console.visits import Visit, choice, key_of
 from api.http.limits import FrameworkRequest, Limits
 from api.http.models import QueryText
@@ -67,7 +67,8 @@ class ExportPages:
         body = ExportBody.of(await self._desk.read(survey_id, export_id))
         if digest_of(body) == seen:
             return Response(status_code=204)
-        return Response(self._live(visit, body), media_type="text/html")
+        told = "" if body.status is ExportStatus.RUNNING else f"The export is {words(body.status)}."
+        return self._pages.live(visit, self._live(visit, body), told)
 
     async def cancel(self, visit: Visit, survey_id: str, export_id: str) -> Response:
         """Have an export cancelled, and go back to it. What had its file before is shown with it."""

@@ -69,6 +69,7 @@ async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) 
     await page.evaluate("window.unchanged = true")
     await page.get_by_text("finished", exact=True).wait_for()
     assert await page.evaluate("window.unchanged")  # the stage has come to the page
+    assert await page.get_by_role("status").inner_text() == "The replay is finished."
     await page.get_by_role("link", name="Look again").click()
     await page.get_by_text("history_gone").wait_for()
     await accessible(page)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page
+from playwright.async_api import Locator, Page
 
 from api.support.composition import BASE
 from domain.tokens import Role
@@ -92,6 +92,54 @@ async def test_two_people_break_glass(town: Town, staff: Staff) -> None:
     await asker.get_by_text(mail).wait_for()
     await accessible(asker)
     assert mail not in await second.content()
+    assert staff.complaints == []
+
+
+async def tab_to(page: Page, wanted: Locator, *, most: int = 80) -> None:
+    """Press Tab until this has the focus, as somebody without a mouse does."""
+    await wanted.wait_for()
+    for _ in range(most):
+        if await wanted.evaluate("element => element === document.activeElement"):
+            return
+        await page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not come to {wanted}")
+
+
+async def test_what_has_changed_is_told_and_what_is_open_and_in_focus_stays(town: Town, staff: Staff) -> None:
+    registration = await at_provider(town)
+    _, page = await staff.signed_in(Role.COMPLIANCE)
+    await page.goto(f"{staff.address}{BASE}/cases/{registration}")
+    told, summary = page.get_by_role("status"), page.locator("#live summary").first
+    assert await told.inner_text() == ""
+    await tab_to(page, summary)
+    await page.keyboard.press("Enter")
+    await page.locator("#live details[open] dl").first.wait_for()
+    await accessible(page)  # with what is open
+    steps = await page.locator("#live li").count()
+    await town.send("DELETE", registration)
+    await told.filter(has_text="It has changed: cancelled").wait_for()
+    assert await page.locator("#live li").count() > steps
+    assert await page.locator("#live details[open]").count() == 1
+    assert await summary.evaluate("element => element === document.activeElement")
+    await page.keyboard.press("Tab")  # and goes on from there
+    assert await page.locator("#live :focus, #live ~ * :focus").count() == 1
+    await accessible(page)
+    assert staff.complaints == []
+
+
+async def test_a_case_is_found_and_acted_on_by_tab_and_enter_alone(town: Town, staff: Staff) -> None:
+    registration = await at_provider(town)
+    _, page = await staff.signed_in(Role.SUPPORT)
+    await tab_to(page, page.get_by_label("Value"))
+    await page.keyboard.type(registration)
+    await page.keyboard.press("Enter")
+    await tab_to(page, page.get_by_role("link", name=registration))
+    await page.keyboard.press("Enter")
+    await tab_to(page, page.get_by_label("Why escalate"))
+    await page.keyboard.type("stuck")
+    await tab_to(page, page.get_by_role("button", name="Escalate"))
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Done: escalate.").wait_for()
     assert staff.complaints == []
 
 

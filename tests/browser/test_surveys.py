@@ -36,11 +36,13 @@ async def test_an_export_comes_to_its_page_by_itself_and_its_file_is_kept(bureau
     await page.get_by_role("button", name="Export").click()
     await page.get_by_text("running", exact=True).wait_for()
     await page.evaluate("window.unchanged = true")
+    await accessible(page)
     opened.platform.results.goes_on.set()
     async with page.expect_download() as kept:
         await page.get_by_role("link", name="Keep the file").click()
     assert (await kept.value).suggested_filename.endswith(".csv")
     assert await page.evaluate("window.unchanged")  # the file has come to the page
+    assert await page.get_by_role("status").inner_text() == "The export is finished."
     await accessible(page)
     await page.get_by_role("link", name="Another export of this survey").click()
     await page.get_by_role("heading", name="Asked for last").wait_for()
@@ -57,5 +59,6 @@ async def test_an_export_is_cancelled_without_scripts(bureau: tuple[Bureau, Staf
     await page.get_by_role("button", name="Cancel it").focus()
     await page.keyboard.press("Enter")
     await page.get_by_text("cancelled", exact=True).wait_for()
+    assert await page.get_by_role("button", name="Cancel it").count() == 0
     opened.platform.results.goes_on.set()
     assert staff.complaints == []
