@@ -30,6 +30,7 @@ from integrations.postgres.webhook_inbox import PostgresWebhookInbox
 from integrations.reaching import any_answers, reach_cells, reached
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec, keep_refreshed
@@ -67,7 +68,12 @@ class IdentityCell:
 
 
 async def identity_pools(
-    settings: Settings, lifetime: AsyncExitStack, role: str = IDENTITY, *, size: int = _CONNECTIONS
+    settings: Settings,
+    lifetime: AsyncExitStack,
+    role: str = IDENTITY,
+    *,
+    size: int = _CONNECTIONS,
+    waiting: WaitingMetrics | None = None,
 ) -> dict[str, asyncpg.Pool]:
     """Return a pool per cell as a role; a cell that is away is noticed when it is asked."""
     pools = {}
@@ -77,6 +83,7 @@ async def identity_pools(
             settings,
             role,
             size=size,
+            watch=None if waiting is None else waiting.watch_pool(cell, role),
             lock_timeout="2s",
             command_timeout=_STATEMENT_TIMEOUT_S,
             timeout=_STATEMENT_TIMEOUT_S,
@@ -107,7 +114,7 @@ class IdentityCells:
 
         `serve` opens what the process does in a cell before anybody is let into it.
         """
-        pools = await identity_pools(self._settings, lifetime, size=self._connections)
+        pools = await identity_pools(self._settings, lifetime, size=self._connections, waiting=self._telemetry.waiting)
 
         async def open_cell(name: str, stack: AsyncExitStack) -> None:
             cell = await open_identity_cell(name, self._settings, self._keys, pools[name], self._telemetry)

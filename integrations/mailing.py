@@ -4,6 +4,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.mailing import Mailer, Message
 from integrations.mail.smtp import SmtpMailer
 from integrations.settings import Settings
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 
 class NoMailServer:
@@ -14,6 +15,10 @@ class NoMailServer:
         raise DomainError(ErrorCode.MAIL_UNAVAILABLE, f"no mail server is set: {message.kind} waits")
 
 
-def open_mailer(settings: Settings) -> Mailer:
-    """Return the mailer of a process."""
-    return NoMailServer() if settings.mail is None else SmtpMailer(settings.mail)
+def open_mailer(settings: Settings, waiting: WaitingMetrics) -> Mailer:
+    """Return the mailer of a process, whose messages that wait for a connection are counted."""
+    if settings.mail is None:
+        return NoMailServer()
+    mailer = SmtpMailer(settings.mail)
+    waiting.watch_turns("mail", lambda: mailer.waiting)
+    return mailer

@@ -12,6 +12,7 @@ from integrations.postgres.pool import open_pool, pool_on_demand
 from integrations.postgres.roles import SURVEYS
 from integrations.settings import Settings
 from integrations.telemetry.telemetry import Telemetry
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 
@@ -54,7 +55,7 @@ async def open_platform(
     """
     if settings.catalogue is None or settings.platform_temporal is None:
         raise LookupError("COMITIA_CATALOGUE and COMITIA_PLATFORM_TEMPORAL are not both set")
-    pool = await catalogue_pool(settings, lifetime, role)
+    pool = await catalogue_pool(settings, lifetime, role, waiting=telemetry.waiting)
     codec = EncryptionCodec(keys, IN_FLIGHT)
     await codec.refresh()
     return PlatformClients(
@@ -64,7 +65,9 @@ async def open_platform(
     )
 
 
-async def catalogue_pool(settings: Settings, lifetime: AsyncExitStack, role: str, *, size: int = 8) -> asyncpg.Pool:
+async def catalogue_pool(
+    settings: Settings, lifetime: AsyncExitStack, role: str, *, waiting: WaitingMetrics, size: int = 8
+) -> asyncpg.Pool:
     """Return connections to the catalogue as a role.
 
     Raises:
@@ -78,6 +81,7 @@ async def catalogue_pool(settings: Settings, lifetime: AsyncExitStack, role: str
         settings,
         role,
         size=size,
+        watch=waiting.watch_pool("catalogue", role),
         command_timeout=_STATEMENT_TIMEOUT_S,
         timeout=_STATEMENT_TIMEOUT_S,
     )
@@ -90,13 +94,19 @@ async def cell_pools(
     lifetime: AsyncExitStack,
     role: str = SURVEYS,
     *,
+    waiting: WaitingMetrics | None = None,
     statement_timeout_s: float = _STATEMENT_TIMEOUT_S,
 ) -> dict[str, asyncpg.Pool]:
     """Return a pool per cell as `role`; a cell that is away is noticed when it is asked."""
     pools = {}
     for cell, addresses in settings.cells.items():
         pools[cell] = await pool_on_demand(
-            addresses.database, settings, role, command_timeout=statement_timeout_s, timeout=_STATEMENT_TIMEOUT_S
+            addresses.database,
+            settings,
+            role,
+            watch=None if waiting is None else waiting.watch_pool(cell, role),
+            command_timeout=statement_timeout_s,
+            timeout=_STATEMENT_TIMEOUT_S,
         )
         lifetime.push_async_callback(pools[cell].close)
     return pools

@@ -12,6 +12,8 @@ from typing import Final, cast
 import httptools
 import httpx
 
+from integrations.turns import Turns
+
 _Origin = tuple[str, str, int]  # scheme, host, port
 _PORTS: Final = {"http": 80, "https": 443}
 _FIRST_FINAL: Final = 200  # statuses under it announce another answer
@@ -30,12 +32,17 @@ class VendorConnections(httpx.AsyncBaseTransport):
 
         Without a context servers are checked as `httpx` checks them.
         """
-        self._places = asyncio.Semaphore(connections)
+        self._places = Turns(connections)
         self._idle_s = idle_s
         self._body_max = body_max
         self._idle: dict[_Origin, list[_Connection]] = {}
         self._open: set[_Connection] = set()
         self._tls = tls
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a connection."""
+        return self._places.waiting
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its whole answer.

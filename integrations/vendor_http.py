@@ -79,8 +79,11 @@ async def open_vendor_client(
     calls: VendorCalls | None = None,
 ) -> AsyncIterator[VendorClient]:
     """Open the one client of a vendor. `calls` watches it; without it nobody does."""
-    transport: httpx.AsyncBaseTransport = VendorConnections(connections=connections, idle_s=_IDLE_S, body_max=BODY_MAX)
-    watched = transport if calls is None else _Watched(transport, calls)
+    transport = VendorConnections(connections=connections, idle_s=_IDLE_S, body_max=BODY_MAX)
+    watched: httpx.AsyncBaseTransport = transport
+    if calls is not None:
+        calls.watch(lambda: transport.waiting)
+        watched = _Watched(transport, calls)
     async with VendorClient(base_url, headers or {}, watched) as client:
         yield client
 

@@ -43,7 +43,8 @@ async def open_voting_cell(
         NotDurableError: PostgreSQL would acknowledge what a crash can undo.
     """
     addresses = settings.cells[cell]
-    pool = await open_pool(addresses.database, settings, VOTING, command_timeout=_STATEMENT_TIMEOUT_S)
+    watch = telemetry.waiting.watch_pool(cell, VOTING)
+    pool = await open_pool(addresses.database, settings, VOTING, watch=watch, command_timeout=_STATEMENT_TIMEOUT_S)
     lifetime.push_async_callback(pool.close)
     surveys = VotingSurveys(pool, keys)
     summaries = SummaryProducer(addresses.kafka, cell, metrics=telemetry.waiting)

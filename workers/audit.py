@@ -53,10 +53,12 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     A cell that is away delays its own log and its own archive, and no other.
     """
     objects = await open_writable_log_objects(settings)
-    keys = open_keys(settings, AUDIT_LOG, IN_FLIGHT)
+    keys = open_keys(settings, AUDIT_LOG, IN_FLIGHT, waiting=telemetry.waiting)
     clients = await open_platform(settings, keys, lifetime, telemetry, role=AUDIT)
     pools = {
-        **await cell_pools(settings, lifetime, AUDIT, statement_timeout_s=_STATEMENT_TIMEOUT_S),
+        **await cell_pools(
+            settings, lifetime, AUDIT, waiting=telemetry.waiting, statement_timeout_s=_STATEMENT_TIMEOUT_S
+        ),
         CATALOGUE_LOG: clients.catalogue,
     }
     signer = LogKeys(keys, AUDIT_LOG)

@@ -45,11 +45,13 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     if settings.platform_temporal is None:
         raise LookupError("COMITIA_PLATFORM_TEMPORAL is not set")
     objects = open_files(settings)
-    keys = open_keys(settings, KEK_BALLOT, CERTIFICATE, IN_FLIGHT)
+    keys = open_keys(settings, KEK_BALLOT, CERTIFICATE, IN_FLIGHT, waiting=telemetry.waiting)
     codec = EncryptionCodec(keys, IN_FLIGHT)
     await codec.refresh()
     temporal = await connect(settings.platform_temporal, codec, telemetry)
-    pools = await cell_pools(settings, lifetime, CERTIFICATION, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    pools = await cell_pools(
+        settings, lifetime, CERTIFICATION, waiting=telemetry.waiting, statement_timeout_s=_STATEMENT_TIMEOUT_S
+    )
     closing: dict[str, ClosingCell] = {}
 
     async def open_cell(cell: str, _stack: AsyncExitStack) -> None:
@@ -66,6 +68,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
                 lifetime,
                 max_lag_s=0,  # a survey that was sealed a moment ago is sealed there, too
                 primary=pool,
+                watch=telemetry.waiting.watch_pool(cell, f"{CERTIFICATION}/standby"),
                 command_timeout=_STATEMENT_TIMEOUT_S,
             )
         )

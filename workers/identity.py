@@ -97,11 +97,11 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     Processes of the auth API of the same build serve `login` too: what one that was killed had begun ends here.
     A cell that is away keeps only its own registrations waiting, and those whose claims lie there.
     """
-    keys = open_keys(settings, *KEYS)
+    keys = open_keys(settings, *KEYS, waiting=telemetry.waiting)
     hashes = KeyedLookupHashes(keys)
     vendor_calls = VendorMetrics(telemetry.registry, telemetry.tracing.tracer)
     providers = await open_providers(settings, lifetime, vendor_calls)
-    mailer = open_mailer(settings)
+    mailer = open_mailer(settings, telemetry.waiting)
     turnstile, fingerprint = settings.turnstile, settings.fingerprint
     challenges = (
         None if turnstile is None else await lifetime.enter_async_context(open_turnstile(turnstile, vendor_calls))
@@ -110,8 +110,8 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         None if fingerprint is None else await lifetime.enter_async_context(open_fingerprint(fingerprint, vendor_calls))
     )
     policy = registration_policy(settings)
-    pools = await identity_pools(settings, lifetime)
-    unmasking = await identity_pools(settings, lifetime, UNMASKING)
+    pools = await identity_pools(settings, lifetime, waiting=telemetry.waiting)
+    unmasking = await identity_pools(settings, lifetime, UNMASKING, waiting=telemetry.waiting)
     claims = ClaimActivities(document_claims(pools))
     release = Release(IDENTITY_DEPLOYMENT, settings.build)
     opened: dict[str, Client] = {}

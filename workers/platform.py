@@ -67,15 +67,16 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         *(permission(purpose) for permission in (generate, manage) for purpose in KEY_ENCRYPTION_KEYS),
         *(manage(purpose) for purpose in (*HASH_KEYS, *SHORT_LIVED_KEYS)),
         IN_FLIGHT,
+        waiting=telemetry.waiting,
     )
     clients = await open_platform(settings, keys, lifetime, telemetry)
     announcer = SurveyChangeProducer(
         {cell: addresses.kafka for cell, addresses in settings.cells.items()}, metrics=telemetry.waiting
     )
     lifetime.push_async_callback(announcer.close)
-    pools = await cell_pools(settings, lifetime)
+    pools = await cell_pools(settings, lifetime, waiting=telemetry.waiting)
     cells = {cell: PostgresCellSurveys(pool) for cell, pool in pools.items()}
-    closing = await _closing(settings, lifetime)
+    closing = await _closing(settings, lifetime, telemetry)
     catalogue = PostgresCatalogue(clients.catalogue)
     results = (await open_results(settings, lifetime, SURVEYS, telemetry.waiting, from_standby=True)).results
     exports = PostgresExports(clients.catalogue)
@@ -119,10 +120,10 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
         refreshing.cancel()
 
 
-async def _closing(settings: Settings, lifetime: AsyncExitStack) -> ClosingActivities:
+async def _closing(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> ClosingActivities:
     """Return what ends surveys, as a role that no process answering requests has."""
-    catalogue = await catalogue_pool(settings, lifetime, CLOSING, size=_CLOSINGS_AT_ONCE)
-    pools = await cell_pools(settings, lifetime, CLOSING)
+    catalogue = await catalogue_pool(settings, lifetime, CLOSING, waiting=telemetry.waiting, size=_CLOSINGS_AT_ONCE)
+    pools = await cell_pools(settings, lifetime, CLOSING, waiting=telemetry.waiting)
     cells = {cell: PostgresCellClosing(pool, cell) for cell, pool in pools.items()}
     return ClosingActivities(PostgresCertifications(catalogue), cells)
 

@@ -48,9 +48,9 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
 
     A cell that is away delays what is meant for it, and nothing else: its servers are asked for when they are needed.
     """
-    keys = open_keys(settings, public(EVIDENCE), IN_FLIGHT)
+    keys = open_keys(settings, public(EVIDENCE), IN_FLIGHT, waiting=telemetry.waiting)
     clients = await open_platform(settings, keys, lifetime, telemetry, role=RECONCILIATION)
-    pools = await open_cell_pools(settings, lifetime)
+    pools = await open_cell_pools(settings, lifetime, telemetry.waiting)
     metrics = ReconciliationMetrics(telemetry.registry)
     tally_metrics = TallyMetrics(telemetry.registry)
     activities = compose_activities(
@@ -98,12 +98,20 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
             work.cancel()
 
 
-async def open_cell_pools(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
+async def open_cell_pools(
+    settings: Settings, lifetime: AsyncExitStack, waiting: WaitingMetrics | None = None
+) -> dict[str, asyncpg.Pool]:
     """Return a pool per cell as role `comitia_reconciliation`; a cell that is away is noticed when it is asked."""
     pools = {}
     for cell, addresses in settings.cells.items():
         pools[cell] = await pool_on_demand(
-            addresses.database, settings, RECONCILIATION, size=_POOL, command_timeout=_STATEMENT_S, timeout=5
+            addresses.database,
+            settings,
+            RECONCILIATION,
+            size=_POOL,
+            watch=None if waiting is None else waiting.watch_pool(cell, RECONCILIATION),
+            command_timeout=_STATEMENT_S,
+            timeout=5,
         )
         lifetime.callback(pools[cell].terminate)
     return pools

@@ -11,7 +11,7 @@ from opentelemetry.trace import Tracer
 from domain.errors import DomainError, ErrorCode
 from integrations.kafka.consumer import SummaryConsumer
 from integrations.postgres.failures import ledger_failures
-from integrations.postgres.pool import Pool, open_pool
+from integrations.postgres.pool import Pool, PoolWatch, open_pool
 from integrations.postgres.roles import TALLY
 from integrations.postgres.tally import LedgerSnapshots, TallyEpochs
 from integrations.reaching import any_answers
@@ -50,6 +50,7 @@ class CellTally:
         self._metrics = metrics
         self._tracer = tracer
         self._watch = None if waiting is None else waiting.watch_redis(f"tally-{cell}")
+        self._watch_pool = None if waiting is None else waiting.watch_pool(cell, TALLY)
         self._folding: Folding | None = None
         self._watermark_ms = 0
         self._clock_ahead_s = 0.0
@@ -98,7 +99,7 @@ class CellTally:
             redis = open_redis(self._addresses.redis, watch=self._watch)
             stack.push_async_callback(redis.aclose)
             await durability(redis)
-            pool = await open_tally_pool(self._settings, self.cell, stack)
+            pool = await open_tally_pool(self._settings, self.cell, stack, self._watch_pool)
             consumer = SummaryConsumer(self._addresses.kafka, self.cell)
             stack.push_async_callback(consumer.close)
             await consumer.open()
@@ -120,11 +121,17 @@ class CellTally:
                 self._folding = None
 
 
-async def open_tally_pool(settings: Settings, cell: str, stack: AsyncExitStack) -> Pool:
+async def open_tally_pool(settings: Settings, cell: str, stack: AsyncExitStack, watch: PoolWatch | None = None) -> Pool:
     """Open a pool on a cell's ledger for reading, closed with `stack`."""
     with ledger_failures():
         pool = await open_pool(
-            settings.cells[cell].database, settings, TALLY, size=4, command_timeout=_REBUILD_COMMAND_S, timeout=5
+            settings.cells[cell].database,
+            settings,
+            TALLY,
+            size=4,
+            watch=watch,
+            command_timeout=_REBUILD_COMMAND_S,
+            timeout=5,
         )
     stack.push_async_callback(pool.close)
     return pool

@@ -36,7 +36,7 @@ async def run(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry
     must be able to go on with it. Where another build has become the current one, it stops when this one's executions
     have ended.
     """
-    keys = open_keys(settings, KEK_BALLOT, DAILY)
+    keys = open_keys(settings, KEK_BALLOT, DAILY, waiting=telemetry.waiting)
     release = Release(DEPLOYMENT, settings.build)
     opened: dict[str, Client] = {}
     checks: dict[str, Callable[[], Awaitable[object]]] = {}

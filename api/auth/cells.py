@@ -34,7 +34,7 @@ from integrations.redis.connection import open_redis
 from integrations.redis.ended_sessions import EndedSessionsChannel
 from integrations.revocation import RevocationFeed
 from integrations.settings import Settings
-from integrations.telemetry.metrics import DatabaseMetrics
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 POOL_SIZE = 8
 _REDIS_CONNECTIONS = 4  # one of them listens
@@ -72,7 +72,7 @@ class AuthCells:
         settings: Settings,
         keys: KeyManagement,
         *,
-        database: DatabaseMetrics,
+        waiting: WaitingMetrics,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -80,7 +80,7 @@ class AuthCells:
         self.hashes: LookupHashes = KeyedLookupHashes(keys)
         self.now = now
         self.revoked = RevokedSessions()
-        self._database = database
+        self._waiting = waiting
         self._open: dict[str, AuthCell] = {}
 
     def of(self, cell: str | None) -> AuthCell:
@@ -104,9 +104,9 @@ class AuthCells:
         return await any_answers(partial(cell.pool.fetchval, "SELECT true", timeout=1) for cell in self._open.values())
 
     async def _open_cell(self, name: str, stack: AsyncExitStack) -> None:
-        pool = await open_pool(self._settings.cells[name].database, self._settings, IDENTITY, size=POOL_SIZE)
+        address, watch = self._settings.cells[name].database, self._waiting.watch_pool(name, IDENTITY)
+        pool = await open_pool(address, self._settings, IDENTITY, size=POOL_SIZE, watch=watch)
         stack.push_async_callback(pool.close)
-        self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
         redis = open_redis(self._settings.cells[name].redis, connections=_REDIS_CONNECTIONS)
         stack.push_async_callback(redis.aclose)
         channel = EndedSessionsChannel(redis, name)

@@ -46,7 +46,7 @@ from integrations.login.breaches import open_breaches
 from integrations.login.oidc import open_providers
 from integrations.login.passwords import Passwords
 from integrations.settings import Settings
-from integrations.telemetry.metrics import AuthMetrics, DatabaseMetrics, LoginMetrics
+from integrations.telemetry.metrics import AuthMetrics, LoginMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.telemetry.vendor_metrics import VendorMetrics
 from integrations.temporal.registrations import IDENTITY_DEPLOYMENT
@@ -60,14 +60,24 @@ async def compose(
 ) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`. Without a room logins have the usual one."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, ACCESS_TOKEN, public(STAFF_TOKEN), LOOKUP, KEK_PERSONAL, REGISTRATION, HISTORY, LIMITS)
+    keys = open_keys(
+        settings,
+        ACCESS_TOKEN,
+        public(STAFF_TOKEN),
+        LOOKUP,
+        KEK_PERSONAL,
+        REGISTRATION,
+        HISTORY,
+        LIMITS,
+        waiting=telemetry.waiting,
+    )
     signer = Ed25519Signer(keys, ACCESS_TOKEN)
     access_keys, staff_keys = VerificationKeys(keys, ACCESS_TOKEN), VerificationKeys(keys, STAFF_TOKEN)
     for held in (signer, access_keys, staff_keys):  # in this order: on a new system the first makes the key
         await held.refresh()
     run_beside(lifetime, keep_fresh(signer, access_keys, staff_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
+    cells = AuthCells(settings, keys, waiting=telemetry.waiting)
     await cells.open(lifetime)
     telemetry.readiness.add("cells", cells.ready)
     proofs, used = RequestProofs(DpopVerifier(), public_url), open_used_proofs(settings, lifetime, telemetry)
@@ -113,6 +123,7 @@ async def compose(
         limits=limits,
         room=room,
         metrics=metrics,
+        waiting=telemetry.waiting,
         shown=vendors.shown,
     )
     routers = [

@@ -27,6 +27,7 @@ from integrations.login.passwords import Passwords
 from integrations.mailing import open_mailer
 from integrations.settings import Settings
 from integrations.telemetry.metrics import LoginMetrics
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class LoginParts:
     limits: Limits
     room: LoginRoom
     metrics: LoginMetrics
+    waiting: WaitingMetrics
     shown: ShownDevices | None = None
 
 
@@ -53,7 +55,7 @@ def open_logins(parts: LoginParts, lifetime: AsyncExitStack) -> list[APIRouter]:
     """Return the routes of login; what it opened ends with `lifetime`."""
     settings, cells, names = parts.settings, parts.cells, tuple(parts.settings.cells)
     accounts, passwords = AccountFinder(cells, names, cells.hashes), PasswordFactor(parts.passwords)
-    codes, humans = LoginCodes(cells, accounts, open_mailer(settings)), HumanChecks(parts.challenges)
+    codes, humans = LoginCodes(cells, accounts, open_mailer(settings, parts.waiting)), HumanChecks(parts.challenges)
     lifetime.push_async_callback(codes.close)
     proofs = LoginProofs(
         cells, names, accounts=accounts, passwords=passwords, providers=parts.providers, breaches=parts.breaches

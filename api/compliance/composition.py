@@ -73,13 +73,18 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     tokens = map(public, (STAFF_TOKEN, ACCESS_TOKEN, AUDIT_LOG))
-    keys = open_keys(settings, *tokens, BUNDLE, LIMITS, LOOKUP, CONSOLE, HISTORY, DAILY, SUBMISSION)
+    keys = open_keys(
+        settings, *tokens, BUNDLE, LIMITS, LOOKUP, CONSOLE, HISTORY, DAILY, SUBMISSION, waiting=telemetry.waiting
+    )
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools, metrics = await identity_pools(settings, lifetime), AuthMetrics(telemetry.registry)
+    pools, metrics = (
+        await identity_pools(settings, lifetime, waiting=telemetry.waiting),
+        AuthMetrics(telemetry.registry),
+    )
     used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
@@ -108,7 +113,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
 
     telemetry.readiness.add("logs", desk.is_reachable)
     officers = access.require_role(Role.COMPLIANCE, Role.AUDITOR)
-    places, ids = await _places(settings, lifetime), SubmissionIds((await keys.current(SUBMISSION)).secret)
+    places, ids = await _places(settings, lifetime, telemetry), SubmissionIds((await keys.current(SUBMISSION)).secret)
     evidence = Evidence(
         evidence_desk(settings, keys, objects, cells.of, ids=ids, places=places),
         partial(bundle_keys, settings, keys),
@@ -152,7 +157,7 @@ def _replayer(settings: Settings, scratch: Path, code: ReplayCode) -> Replayer:
     return OneCode(Code(settings.build), WORKFLOWS, processes=1)
 
 
-async def _places(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asyncpg.Pool]:
+async def _places(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> dict[str, asyncpg.Pool]:
     """Return what finds places in the log of every cell and of the catalogue; none is asked before it is needed."""
     addresses = {name: cell.database for name, cell in settings.cells.items()}
     if settings.catalogue is not None:
@@ -160,7 +165,13 @@ async def _places(settings: Settings, lifetime: AsyncExitStack) -> dict[str, asy
     pools = {}
     for name, address in addresses.items():
         pools[name] = await pool_on_demand(
-            address, settings, SEARCH, size=2, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
+            address,
+            settings,
+            SEARCH,
+            size=2,
+            watch=telemetry.waiting.watch_pool(name, SEARCH),
+            command_timeout=_STATEMENT_TIMEOUT_S,
+            timeout=_STATEMENT_TIMEOUT_S,
         )
         lifetime.push_async_callback(pools[name].close)
     return pools

@@ -101,7 +101,13 @@ class Cells:
 
     async def _open(self, name: str, stack: AsyncExitStack) -> None:
         cell = self._settings.cells[name]
-        pool = await open_pool(cell.database, self._settings, IDENTITY, size=POOL_SIZE)
+        pool = await open_pool(
+            cell.database,
+            self._settings,
+            IDENTITY,
+            size=POOL_SIZE,
+            watch=self._waiting.watch_pool(name, IDENTITY),
+        )
         stack.push_async_callback(pool.close)
         watch = self._waiting.watch_redis(f"velocity-{name}")
         redis = open_redis(cell.redis, answer_timeout_s=REDIS_ANSWER_TIMEOUT_S, connections=POOL_SIZE, watch=watch)
@@ -110,7 +116,6 @@ class Cells:
         stack.push_async_callback(listening.aclose)
         await RevocationFeed(name, self.revoked, pool, EndedSessionsChannel(listening, name)).open(stack, run_beside)
         self._pools[name] = pool
-        self._database.watch_pool(name, pool.get_size, pool.get_idle_size)
         policy = vote_policy(self._settings)
         own = ProcessVelocity(device_voters_max=self._settings.risk_device_voters_per_hour * _DENY_FACTOR)
         desk = Desk(
@@ -135,6 +140,7 @@ class Cells:
             self._settings,
             IDENTITY,
             size=_EVENT_CONNECTIONS,
+            watch=self._waiting.watch_pool(name, "events"),
             lock_timeout="500ms",
             command_timeout=_EVENT_STATEMENT_S,
             timeout=_EVENT_STATEMENT_S,

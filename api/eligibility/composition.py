@@ -42,7 +42,15 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     hashing = () if settings.fingerprint is None else (LOOKUP,)  # of devices: without the vendor nobody tells of any
     keys = open_keys(
-        settings, public(ACCESS_TOKEN), VOTING_TOKEN, EVIDENCE, KEK_ELIGIBILITY, PSEUDONYM, LIMITS, *hashing
+        settings,
+        public(ACCESS_TOKEN),
+        VOTING_TOKEN,
+        EVIDENCE,
+        KEK_ELIGIBILITY,
+        PSEUDONYM,
+        LIMITS,
+        *hashing,
+        waiting=telemetry.waiting,
     )
     access_keys = VerificationKeys(keys, ACCESS_TOKEN)
     signers = (Ed25519Signer(keys, VOTING_TOKEN), Ed25519Signer(keys, EVIDENCE))

@@ -117,6 +117,7 @@ async def serve(
     metrics.unaccepted.set_function(lambda: waiting_to_be_accepted(listener))
     metrics.pipelined.set_function(lambda: sum(len(each.pipeline) for each in connections))
     metrics.unread.set_function(lambda: sum(each.flow.write_paused for each in connections))
+    telemetry.waiting.watch_held(lambda: len(shared.held))
     tasks = [
         asyncio.create_task(sweep(connections, shared)),
         asyncio.create_task(shedder.run()),

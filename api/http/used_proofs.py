@@ -38,6 +38,10 @@ class CellProofs:
         new = await self._calls.ask(lambda: self._memory.use(proofs))
         return [True] * len(proofs) if new is None else new
 
+    def waiting(self) -> int:
+        """Return how many proofs wait for the next question."""
+        return len(self._grouped)
+
     async def is_first_use(self, proof: bytes) -> bool:
         """Remember one proof, together with whatever comes at the same time."""
         return await self._grouped.ask(proof)

@@ -21,4 +21,5 @@ def open_used_proofs(settings: Settings, lifetime: AsyncExitStack, telemetry: Te
         redis = open_redis(addresses.redis, answer_timeout_s=_ANSWER_TIMEOUT_S, connections=_CONNECTIONS, watch=watch)
         lifetime.push_async_callback(redis.aclose)
         cells[cell] = CellProofs(cell, RedisUsedProofs(redis, cell, kept_s=KEPT_S))
+        telemetry.waiting.watch_proofs(cell, cells[cell].waiting)
     return UsedProofs(cells)

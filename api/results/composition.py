@@ -27,7 +27,7 @@ from integrations.telemetry.telemetry import Telemetry
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
-    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), LIMITS)
+    keys = open_keys(settings, public(STAFF_TOKEN), public(ACCESS_TOKEN), LIMITS, waiting=telemetry.waiting)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()

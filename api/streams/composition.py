@@ -33,7 +33,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         changes.append(listener)
     wheel = HeartbeatWheel()
     run_beside(lifetime, wheel.run())
-    limits = await open_limits(settings, open_keys(settings, LIMITS), lifetime, telemetry)
+    limits = await open_limits(settings, open_keys(settings, LIMITS, waiting=telemetry.waiting), lifetime, telemetry)
     hub = StreamHub(
         opened.results,
         changes,
@@ -43,5 +43,6 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         held=HeldPlaces(held_streams(settings.streams_per_address_max), limits.strangers.metrics),
     )
     lifetime.callback(hub.close)
+    telemetry.waiting.watch_streams(hub.waiting)
     telemetry.readiness.add("tally", opened.any_cell_answers)
     return Service(app=create_app(telemetry, public_url=settings.public_url), lean_routes=lean_routes(hub))

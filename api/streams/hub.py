@@ -62,6 +62,10 @@ class StreamHub:
         self._held = held
         self._open: dict[str, _Open] = {}
 
+    def waiting(self) -> int:
+        """Return how many streams wait for their survey to be read, or for their turn."""
+        return sum(len(opened.waiting) for opened in self._open.values())
+
     def open_stream(self, request: LeanRequest) -> None:
         """Answer `GET /v1/surveys/{id}/results/stream`: the handler of the lean route.
 

@@ -60,13 +60,18 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     tokens = map(public, (STAFF_TOKEN, ACCESS_TOKEN))
-    keys = open_keys(settings, *tokens, LOOKUP, KEK_PERSONAL, HISTORY, DAILY, SUBMISSION, LIMITS, CONSOLE)
+    keys = open_keys(
+        settings, *tokens, LOOKUP, KEK_PERSONAL, HISTORY, DAILY, SUBMISSION, LIMITS, CONSOLE, waiting=telemetry.waiting
+    )
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     for held in (staff_keys, voter_keys):
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools, metrics = await identity_pools(settings, lifetime), AuthMetrics(telemetry.registry)
+    pools, metrics = (
+        await identity_pools(settings, lifetime, waiting=telemetry.waiting),
+        AuthMetrics(telemetry.registry),
+    )
     used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
@@ -108,7 +113,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         codec_origins=settings.codec_origins,
     )
     namespaces = {addresses.temporal.namespace: name for name, addresses in settings.cells.items()}
-    openings = await identity_pools(settings, lifetime, CODEC)
+    openings = await identity_pools(settings, lifetime, CODEC, waiting=telemetry.waiting)
 
     def codec_cell(namespace: str) -> CodecCell:
         name = cells.of(namespaces.get(namespace)).name

@@ -52,7 +52,7 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     objects = open_files(settings)
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     public_keys = map(public, (STAFF_TOKEN, ACCESS_TOKEN, CERTIFICATE, AUDIT_LOG))
-    keys = open_keys(settings, *public_keys, IN_FLIGHT, LIMITS, CONSOLE_KEY, LOOKUP)
+    keys = open_keys(settings, *public_keys, IN_FLIGHT, LIMITS, CONSOLE_KEY, LOOKUP, waiting=telemetry.waiting)
     clients = await open_platform(settings, keys, lifetime, telemetry)
     staff_keys, voter_keys = VerificationKeys(keys, STAFF_TOKEN), VerificationKeys(keys, ACCESS_TOKEN)
     certificate_keys, log_keys = VerificationKeys(keys, CERTIFICATE), VerificationKeys(keys, AUDIT_LOG)
@@ -61,8 +61,8 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys, certificate_keys, log_keys))
     run_beside(lifetime, keep_refreshed(clients.codec))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools, metrics = await cell_pools(settings, lifetime), AuthMetrics(telemetry.registry)
-    staff_pools = await cell_pools(settings, lifetime, CONSOLE)
+    pools, metrics = await cell_pools(settings, lifetime, waiting=telemetry.waiting), AuthMetrics(telemetry.registry)
+    staff_pools = await cell_pools(settings, lifetime, CONSOLE, waiting=telemetry.waiting)
     used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),

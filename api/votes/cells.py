@@ -28,7 +28,7 @@ from integrations.postgres.roles import VOTING
 from integrations.postgres.voting_surveys import VotingSurveys
 from integrations.reaching import any_answers, reach_cells, reached
 from integrations.settings import Settings
-from integrations.telemetry.metrics import DatabaseMetrics, VoteMetrics
+from integrations.telemetry.metrics import VoteMetrics
 from integrations.telemetry.telemetry import Telemetry
 from integrations.temporal.batches import VOTES_QUEUE, TemporalBatches
 from integrations.temporal.codec import keep_refreshed
@@ -78,7 +78,6 @@ class VotingCells:
         self._telemetry = telemetry
         self.limits = {cell: voting_limits(limits, cell) for cell in settings.cells}  # also of those that are away
         self._metrics = VoteMetrics(telemetry.registry)
-        self._database = DatabaseMetrics(telemetry.registry)
         self.gate = VoteGate()
         self._open: dict[str, VotingCell] = {}
         self._checks: dict[str, Callable[[], Awaitable[bool]]] = {}
@@ -127,14 +126,13 @@ class VotingCells:
             settings,
             VOTING,
             size=_ASIDE,
+            watch=self._telemetry.waiting.watch_pool(cell, "aside"),
             lock_timeout=_LOCK_TIMEOUT,
             command_timeout=_STATEMENT_TIMEOUT_S,
         )
         stack.push_async_callback(aside.close)
-        self._database.watch_pool(f"{cell}/aside", aside.get_size, aside.get_idle_size)
         self._metrics.watch_queue(cell, gateway.queued_votes, gateway.queued_bytes, gateway.oldest_waits_s)
         self._metrics.watch_intake(cell, lambda: gateway.intake.votes, lambda: gateway.intake.limit)
-        self._database.watch_pool(cell, clients.pool.get_size, clients.pool.get_idle_size)
         self.gate.add(cell, gateway.intake, clients.surveys.knows)
         self._checks[cell] = partial(_answers, clients, worker)
         self._open[cell] = VotingCell(

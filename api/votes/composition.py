@@ -34,7 +34,14 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     """Return the service, wired; what it opened is closed with `lifetime`."""
     public_url = settings.public_url or f"http://{settings.listen_host}:{settings.listen_port}"
     keys = open_keys(
-        settings, *map(public, (VOTING_TOKEN, AUDIT_LOG)), KEK_BALLOT, DAILY, SUBMISSION, PSEUDONYM, LIMITS
+        settings,
+        *map(public, (VOTING_TOKEN, AUDIT_LOG)),
+        KEK_BALLOT,
+        DAILY,
+        SUBMISSION,
+        PSEUDONYM,
+        LIMITS,
+        waiting=telemetry.waiting,
     )
     token_keys = VerificationKeys(keys, VOTING_TOKEN)
     await token_keys.refresh()

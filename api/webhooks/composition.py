@@ -18,7 +18,7 @@ from integrations.telemetry.telemetry import Telemetry
 
 async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telemetry) -> Service:
     """Return the service, wired; what it opened is closed with `lifetime`."""
-    keys = open_keys(settings, INBOX, HISTORY, LIMITS)
+    keys = open_keys(settings, INBOX, HISTORY, LIMITS, waiting=telemetry.waiting)
     limits = await open_limits(settings, keys, lifetime, telemetry)
     policy = registration_policy(settings)
     cells = IdentityCells(settings, keys, telemetry)

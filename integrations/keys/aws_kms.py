@@ -122,7 +122,13 @@ class AwsKms(KeyService):
         super().__init__(place, allowed, today=today)
         self._held = place.held
         self._within_s = within_s
+        self._calling = 0
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="keys")  # of its own: nobody else waits for it
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread, as far as can be told: one that nobody waits for may still have its own."""
+        return max(0, self._calling - _THREADS)
 
     async def by_id(self, key_id: str) -> KeyMaterial:
         """Return a key by its id, without a call where it is held."""
@@ -131,11 +137,14 @@ class AwsKms(KeyService):
         return held if held is not None else await super().by_id(key_id)
 
     async def _do(self, call: Callable[[str], _T], argument: str) -> _T:
+        self._calling += 1
         try:
             async with asyncio.timeout(self._within_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, call, argument)
         except TimeoutError as error:
             raise DomainError(ErrorCode.KEY_UNAVAILABLE, "the key service does not answer in time") from error
+        finally:
+            self._calling -= 1
 
 
 def open_aws_kms(kms: KmsSettings, bucket: BucketSettings, allowed: frozenset[str]) -> AwsKms:

@@ -11,6 +11,7 @@ from argon2.low_level import Type
 
 from domain.credentials import checked_password
 from domain.errors import DomainError
+from integrations.turns import Turns
 
 # OWASP Password Storage Cheat Sheet, Argon2id, its first choice for servers under load: 19 MiB, two passes, one lane.
 # Salt and tag as RFC 9106, section 3.1.
@@ -37,9 +38,13 @@ class Passwords:
 
     def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES) -> None:
         self._hasher = PasswordHasher(passes, memory_kib, LANES, TAG_BYTES, SALT_BYTES, type=Type.ID)
-        self._turn = asyncio.Semaphore(AT_ONCE)
-        self.waiting = 0
+        self._turn = Turns(AT_ONCE)
         self._nobody = self._hasher.hash("the password of nobody")
+
+    @property
+    def waiting(self) -> int:
+        """How many passwords wait for their turn."""
+        return self._turn.waiting
 
     async def hash(self, password: str) -> bytes:
         """Return the hash to keep. Raises DomainError `password_not_accepted`."""
@@ -56,11 +61,7 @@ class Passwords:
 
     async def _in_turn(self, work: Callable[[], Result]) -> Result:
         """Work in a thread, which nobody can stop: its turn lasts until it is done, whoever waits for it."""
-        self.waiting += 1
-        try:
-            await self._turn.acquire()
-        finally:
-            self.waiting -= 1
+        await self._turn.acquire()
         working = asyncio.ensure_future(asyncio.to_thread(work))
         working.add_done_callback(lambda _: self._turn.release())
         return await asyncio.shield(working)

@@ -24,6 +24,7 @@ from domain.errors import DomainError, ErrorCode
 from domain.mailing import Message
 from integrations.deadlines import within
 from integrations.mail.composing import compose, recipient
+from integrations.turns import Turns
 from integrations.vendor_settings import MailSettings
 
 _FAREWELL_S: Final = 1.0
@@ -47,8 +48,13 @@ class SmtpMailer:
         self._sender = Address(settings.sender_name, addr_spec=settings.sender)
         # Reads the system's certificates, which takes a moment: once
         self._tls = None if settings.security == "plain" else ssl.create_default_context(cafile=settings.ca)
-        self._slots = asyncio.Semaphore(settings.connections_max)
+        self._slots = Turns(settings.connections_max)
         self._now = now
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for a connection."""
+        return self._slots.waiting
 
     async def send(self, message: Message) -> None:
         """Return once the server has taken the message, within the settings' time-out as a whole.

@@ -2,6 +2,7 @@
 
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -18,6 +19,28 @@ _CONNECT_WITHIN_S = 3.0  # of several servers one may hang while another has tak
 _PROVE_WITHIN_S = 3.0
 _PROVED_FOR_S = 5.0
 _CLOSE_WITHIN_S = 1.0
+_AS_THE_DRIVER_DOES = {  # in `create_pool`, which makes no pool but its own
+    "max_queries": 50_000,
+    "max_inactive_connection_lifetime": 300.0,
+    "loop": None,
+    "record_class": asyncpg.Record,
+}
+
+
+class CountedPool(asyncpg.Pool):
+    """A pool that knows how many wait for one of its connections."""
+
+    waiting = 0
+
+    async def _acquire(self, within_s: float | None) -> Any:
+        self.waiting += 1
+        try:
+            return await super()._acquire(within_s)  # type: ignore[misc]  # what every statement goes through
+        finally:
+            self.waiting -= 1
+
+
+PoolWatch = Callable[[CountedPool], None]
 
 
 class NotDurableError(RuntimeError):
@@ -42,7 +65,8 @@ async def open_pool(
 
     A stalled process gives up its locks after 2 s (`idle_in_transaction_session_timeout`). Where the address names
     several servers, every connection is to one that is primary and whose commits reach its standby. Each is looked at
-    when it is made: whoever logs in as a role can change what later connections of that role begin with.
+    when it is made: whoever logs in as a role can change what later connections of that role begin with. `watch` is
+    told of the pool, as in the other functions here.
 
     Raises:
         NotDurableError: a durability setting, read back from the server, is not what the ledger needs.
@@ -107,12 +131,19 @@ async def _refuse_unsafe(connection: Any) -> None:
 
 
 async def _pool(
-    address: DatabaseAddress, settings: Settings, role: str, *, lock_timeout: str = "0", **options: Any
+    address: DatabaseAddress,
+    settings: Settings,
+    role: str,
+    *,
+    lock_timeout: str = "0",
+    watch: PoolWatch | None = None,
+    **options: Any,
 ) -> asyncpg.Pool:
     where: dict[str, Any] = {"host": address.host, "port": address.port}
     if len(address.servers) > 1:
         where = {"connect": _Member(address, "primary"), "setup": _still_primary}
     chosen = {
+        **_AS_THE_DRIVER_DOES,
         **where,
         "connection_class": DurableConnection,
         "database": address.name,
@@ -127,7 +158,10 @@ async def _pool(
         },
         **options,
     }
-    return await asyncpg.create_pool(**chosen)
+    pool = CountedPool(**chosen)
+    if watch is not None:
+        watch(pool)
+    return await pool
 
 
 class _Member:

@@ -52,7 +52,12 @@ async def open_results(
     clients: dict[str, Redis] = {}
     for cell, addresses in settings.cells.items():
         pools[cell] = await pool_on_demand(
-            addresses.database, settings, role, command_timeout=_STATEMENT_TIMEOUT_S, timeout=_STATEMENT_TIMEOUT_S
+            addresses.database,
+            settings,
+            role,
+            watch=None if waiting is None else waiting.watch_pool(cell, role),
+            command_timeout=_STATEMENT_TIMEOUT_S,
+            timeout=_STATEMENT_TIMEOUT_S,
         )
         lifetime.push_async_callback(pools[cell].close)
         reads: Reads = pools[cell]
@@ -64,6 +69,7 @@ async def open_results(
                 lifetime,
                 max_lag_s=0,
                 primary=pools[cell],
+                watch=None if waiting is None else waiting.watch_pool(cell, f"{role}/standby"),
                 command_timeout=_STATEMENT_TIMEOUT_S,
             )
         copies[cell] = SurveyCopies(reads)

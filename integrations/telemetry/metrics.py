@@ -292,11 +292,9 @@ class TallyMetrics:
 
 
 class DatabaseMetrics:
-    """Pools and statements."""
+    """Statements."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._size = Gauge("db_pool_connections", "Open connections.", ["database"], registry=registry)
-        self._used = Gauge("db_pool_connections_in_use", "Connections in use.", ["database"], registry=registry)
         self._query = Histogram(
             "db_query_seconds",
             "How long a statement or transaction took.",
@@ -304,11 +302,6 @@ class DatabaseMetrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
-
-    def watch_pool(self, database: str, size: Callable[[], int], idle: Callable[[], int]) -> None:
-        """Read a pool whenever metrics are read: `size` open connections, `idle` of them."""
-        self._size.labels(database).set_function(size)
-        self._used.labels(database).set_function(lambda: size() - idle())
 
     def query(self, database: str, name: str) -> Histogram:
         """Return the bound histogram of a named statement; names are constants of the code."""

@@ -1,11 +1,11 @@
 """Calls to vendors: how long they take, how often there is no answer, and a span of each."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from opentelemetry.trace import Tracer
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from integrations.telemetry.metrics import LATENCY_BUCKETS_S
 from integrations.telemetry.tracing import span_within, timed
@@ -28,21 +28,35 @@ class VendorMetrics:
             ["vendor"],
             registry=registry,
         )
+        self._waiting = Gauge(
+            "external_requests_waiting", "Calls that wait for a connection to a vendor.", ["vendor"], registry=registry
+        )
         self._tracer = tracer
 
     def of(self, vendor: str) -> "VendorCalls":
         """Return what watches the calls of a vendor, by a name of the code or the settings."""
-        return VendorCalls(vendor, self._seconds.labels(vendor), self._errors.labels(vendor), self._tracer)
+        return VendorCalls(
+            vendor,
+            self._seconds.labels(vendor),
+            self._errors.labels(vendor),
+            self._waiting.labels(vendor),
+            self._tracer,
+        )
 
 
 class VendorCalls:
     """The calls of one vendor."""
 
-    def __init__(self, vendor: str, seconds: Histogram, errors: Counter, tracer: Tracer) -> None:
+    def __init__(self, vendor: str, seconds: Histogram, errors: Counter, waiting: Gauge, tracer: Tracer) -> None:
         self._span = f"external.{vendor}"
         self._seconds = seconds
         self._errors = errors
+        self._waiting = waiting
         self._tracer = tracer
+
+    def watch(self, waiting: Callable[[], float]) -> None:
+        """Read how many calls wait for a connection, whenever metrics are read."""
+        self._waiting.set_function(waiting)
 
     @contextmanager
     def call(self) -> Iterator[None]:

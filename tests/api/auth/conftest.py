@@ -24,7 +24,6 @@ from integrations.keys.opening import open_keys
 from integrations.keys.purposes import KEK_PERSONAL, LOOKUP
 from integrations.postgres.roles import IDENTITY, ROLLS, SURVEYS
 from integrations.settings import Settings
-from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.vendor_settings import BreachesSettings, PasskeySettings
 from tests.api.auth.registration_town import town
@@ -130,7 +129,7 @@ async def auth(settings_for: SettingsFor, identity_world: IdentityWorld) -> Asyn
         )
         telemetry = make_telemetry(settings, "auth-beside")
         keys = open_keys(settings, KEK_PERSONAL, LOOKUP)
-        cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
+        cells = AuthCells(settings, keys, waiting=telemetry.waiting)
         await cells.open(lifetime)
         desk = SessionDesk(cells, VoterTokens(identity_world.tokens.signers[0]))
         client = await lifetime.enter_async_context(auth_service(settings))

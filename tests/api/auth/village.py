@@ -43,7 +43,6 @@ from integrations.postgres.roles import IDENTITY
 from integrations.sandboxes.mounting import mount, open_sandboxes
 from integrations.sandboxes.serving import serve_sandboxes
 from integrations.settings import Settings
-from integrations.telemetry.metrics import DatabaseMetrics
 from integrations.telemetry.telemetry import make_telemetry
 from integrations.temporal.accounts import TemporalAccounts
 from integrations.temporal.worker import sandbox
@@ -189,7 +188,7 @@ async def settle(
 ) -> Village:
     keys, telemetry = open_keys(settings, *KEYS, LIMITS), make_telemetry(settings, "auth")
     hashes, queue = KeyedLookupHashes(keys), f"accounts-{secrets.token_hex(4)}"
-    cells = AuthCells(settings, keys, database=DatabaseMetrics(telemetry.registry))
+    cells = AuthCells(settings, keys, waiting=telemetry.waiting)
     await cells.open(lifetime)
     desk = SessionDesk(cells, VoterTokens(identity_world.tokens.signers[0]))
     assert settings.turnstile is not None

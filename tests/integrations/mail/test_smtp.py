@@ -223,11 +223,13 @@ async def test_nobody_home_is_unavailable_and_nobody_waits_longer_than_the_calle
 
 async def test_a_server_is_asked_by_few_at_once() -> None:
     asking: list[int] = [0]
+    waiting: list[int] = []
     two = asyncio.Event()
 
     async def busy(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asking.append(asking[-1] + 1)
         if asking[-1] == 2:
+            waiting.append(mailer.waiting)
             two.set()
         await two.wait()
         asking.append(asking[-1] - 1)
@@ -240,6 +242,7 @@ async def test_a_server_is_asked_by_few_at_once() -> None:
         outcomes = await asyncio.gather(*(mailer.send(a_message()) for _ in range(30)), return_exceptions=True)
     assert all(isinstance(one, DomainError) and one.code is ErrorCode.MAIL_UNAVAILABLE for one in outcomes)
     assert (max(asking), len(asking)) == (2, 61)
+    assert (waiting[0], mailer.waiting) == (28, 0)
 
 
 @asynccontextmanager

@@ -1,13 +1,16 @@
+import asyncio
 import re
 from pathlib import Path
 from typing import cast
 
 import asyncpg
 import pytest
+from prometheus_client import CollectorRegistry
 
 import integrations.postgres
 from integrations.postgres.pool import NotDurableError, durability, open_pool
 from integrations.postgres.roles import CERTIFICATION, VOTING
+from integrations.telemetry.waiting_metrics import WaitingMetrics
 from tests.conftest import SettingsFor
 
 
@@ -109,3 +112,32 @@ async def test_a_connection_comes_back_without_the_transaction_of_whoever_had_it
         assert await pool.fetchval("SELECT pg_current_xact_id_if_assigned() IS NULL")
     finally:
         await pool.close()
+
+
+async def test_who_waits_for_a_connection_is_counted_as_long_as_they_wait(settings_for: SettingsFor) -> None:
+    settings, registry = settings_for(VOTING), CollectorRegistry()
+    metrics = WaitingMetrics(registry)
+
+    def counted(name: str) -> float | None:
+        return registry.get_sample_value(name, {"database": "eu/comitia_voting"})
+
+    address = settings.cells["eu"].database
+    watch = metrics.watch_pool("eu", VOTING)
+    pools = [await open_pool(address, settings, VOTING, size=1, watch=watch) for _ in range(2)]
+    try:
+        async with asyncio.timeout(30), pools[0].acquire():
+            asking = [asyncio.create_task(pools[0].fetchval("SELECT 1")) for _ in range(3)]
+            while counted("db_pool_waiting") != 3:
+                await asyncio.sleep(0.01)
+            assert counted("db_pool_connections") == 2
+            assert counted("db_pool_connections_in_use") == 1
+            asking[0].cancel()
+            while counted("db_pool_waiting") != 2:
+                await asyncio.sleep(0.01)
+        assert await asyncio.gather(*asking[1:]) == [1, 1]
+        assert counted("db_pool_waiting") == 0
+        assert counted("db_pool_connections_in_use") == 0
+    finally:
+        for pool in pools:
+            await pool.close()
+    assert counted("db_pool_connections") == 0

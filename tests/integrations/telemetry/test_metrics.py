@@ -109,13 +109,11 @@ def test_tally(telemetry: Telemetry) -> None:
 
 def test_dependencies(telemetry: Telemetry) -> None:
     database, auth = DatabaseMetrics(telemetry.registry), AuthMetrics(telemetry.registry)
-    database.watch_pool("ledger", lambda: 8, lambda: 3)
     database.query("ledger", "record").observe(0.01)
     auth.issued("voting").inc()
     auth.refused(ErrorCode.TOKEN_EXPIRED)
     auth.refused(ErrorCode.RATE_LIMITED)
     found = samples(telemetry)
-    assert found["db_pool_connections_in_use", (("database", "ledger"),)] == 5
     assert found["db_query_seconds_count", (("database", "ledger"), ("query", "record"))] == 1
     assert found["auth_tokens_issued_total", (("kind", "voting"),)] == 1
     assert found["auth_failures_total", (("code", "token_expired"),)] == 1
