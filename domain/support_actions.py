@@ -65,8 +65,8 @@ class ActionRule:
         return min(self.roles.intersection(roles), default=None)
 
 
-_SENT: Final = "sent"  # of a recovery: its link can be used
-_STEP_UP: Final = "step_up"  # of a login that waits for a further factor
+SENT: Final = "sent"  # of a recovery: its link can be used
+STEP_UP: Final = "step_up"  # of a login that waits for a further factor
 _STAFF: Final = frozenset({Role.SUPPORT, Role.COMPLIANCE})
 _OPEN: Final = frozenset(RegistrationStage) - ENDED
 _R: Final = SupportReason
@@ -79,7 +79,7 @@ RULES: Final[Mapping[SupportAction, ActionRule]] = {
             CaseKind.REGISTRATION: frozenset(
                 {RegistrationStage.CONTACT_PROOF, RegistrationStage.PROOFING, RegistrationStage.RETRY}
             ),
-            CaseKind.RECOVERY: frozenset({_SENT}),
+            CaseKind.RECOVERY: frozenset({SENT}),
         },
     ),
     SupportAction.LOOK_NOW: ActionRule(
@@ -99,15 +99,15 @@ RULES: Final[Mapping[SupportAction, ActionRule]] = {
     SupportAction.CANCEL: ActionRule(
         frozenset({Role.SUPPORT}),
         frozenset({_R.VOTER_ASKED, _R.REGISTERED_TWICE, _R.SUSPECTED_FRAUD}),
-        {CaseKind.REGISTRATION: _OPEN, CaseKind.RECOVERY: frozenset({_SENT})},
+        {CaseKind.REGISTRATION: _OPEN, CaseKind.RECOVERY: frozenset({SENT})},
     ),
     SupportAction.UNLOCK: ActionRule(
         frozenset({Role.SUPPORT}),
         frozenset({_R.VOTER_ASKED, _R.OUTAGE_OVER}),
         {
             CaseKind.REGISTRATION: frozenset({RegistrationStage.ACTIVE}),
-            CaseKind.LOGIN: frozenset({*LoginOutcome, _STEP_UP}),
-            CaseKind.RECOVERY: frozenset({_SENT, "recovered", "expired"}),
+            CaseKind.LOGIN: frozenset({*LoginOutcome, STEP_UP}),
+            CaseKind.RECOVERY: frozenset({SENT, "recovered", "expired"}),
         },
     ),
     SupportAction.REINSTATE: ActionRule(
@@ -120,7 +120,7 @@ RULES: Final[Mapping[SupportAction, ActionRule]] = {
         frozenset({_R.STUCK, _R.SUSPECTED_FRAUD, _R.COMPLAINT, _R.EVIDENCE_UNCLEAR}),
         {
             CaseKind.REGISTRATION: _OPEN,
-            CaseKind.RECOVERY: frozenset({_SENT}),
+            CaseKind.RECOVERY: frozenset({SENT}),
             CaseKind.DELETION: frozenset(DeletionStage) - {DeletionStage.COMPLETED},
         },
     ),

@@ -11,7 +11,7 @@ from api.http.access import Principal
 from api.named_cells import none_such
 from api.support.cells import SupportCell
 from api.support.cursors import behind, in_cell, read_page, read_place
-from api.support.processes import pending
+from api.support.processes import case_of, is_beside, pending
 from api.support.reading import note_reading
 from api.support.waiting import Waiting
 from domain.accounts import Account, KeyedHash, LookupHashes, LookupKind
@@ -27,7 +27,7 @@ from domain.cases import (
     case_of_workflow,
 )
 from domain.errors import DomainError, ErrorCode
-from domain.ids import VOTER_ID, cell_in
+from domain.ids import VOTER_ID, cell_in, cell_of_workflow
 from domain.masking import masked_contact
 from domain.submissions import claimed_place
 from integrations.temporal.submissions import SubmissionCase
@@ -168,6 +168,8 @@ class CaseDesk:
     async def of_workflow(self, workflow_id: str) -> Page:
         """Return the case that a workflow belongs to. Raises DomainError as `open`."""
         address = case_of_workflow(workflow_id)
+        if is_beside(workflow_id):
+            address = await case_of(self._cell(cell_of_workflow(workflow_id) or ""), workflow_id)
         if address is None:
             raise DomainError(ErrorCode.CASE_NOT_FOUND)
         return Page([(await self.open(address.case_id)).case])

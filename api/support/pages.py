@@ -13,9 +13,8 @@ from api.support.acting import ActionDesk
 from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
 from api.support.desk import CaseDesk, Way
 from api.support.stuck import StuckDesk
-from api.support.waiting import Waiting
+from api.support.waiting import SEARCHES, Waiting, WaitingStage
 from domain.errors import DomainError, ErrorCode
-from domain.registrations import ENDED, RegistrationStage
 from domain.support_actions import RULES, SupportAction, SupportReason, may_act
 from domain.tokens import Role
 from domain.unmasking import UnmaskingReason, asking_role
@@ -25,7 +24,7 @@ CASES: Final = 25
 _HOURS_MAX: Final = 87_600
 _RUNNING: Final = "running"
 _YES: Final = "yes"
-_STAGES: Final = tuple(stage.value for stage in RegistrationStage if stage not in ENDED)
+_STAGES: Final = {stage.value: search.kind.value for stage, search in SEARCHES.items()}
 _WAYS: Final = {
     Way.REGISTRATION.value: "Registration, login, recovery or deletion id",
     Way.SUBMISSION.value: "Submission id",
@@ -73,7 +72,7 @@ class SupportPages:
 
     async def waiting(self, visit: Visit) -> Response:
         """Return the open cases that have waited for so many hours: at a stage, or for whatever they wait for."""
-        stage = choice(RegistrationStage, visit, "stage") if visit.form.get("stage") else None
+        stage = choice(WaitingStage, visit, "stage") if visit.form.get("stage") else None
         hours, escalated = visit.value("hours"), visit.form.get("escalated", "")
         if not hours.isascii() or not hours.isdigit() or int(hours) > _HOURS_MAX:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "hours: not a number of hours")

@@ -13,9 +13,8 @@ from api.support.bodies import CaseFileBody, CasePage, StuckPage, TimelineBody
 from api.support.cursors import CURSOR_MAX
 from api.support.desk import CaseDesk, Way
 from api.support.stuck import StuckDesk
-from api.support.waiting import Waiting
+from api.support.waiting import Waiting, WaitingStage
 from domain.errors import DomainError, ErrorCode
-from domain.registrations import RegistrationStage
 
 _AGE_MAX_S = 3650 * 86_400
 _STEPS_MAX = 500
@@ -51,7 +50,13 @@ def support_routes(desk: CaseDesk, stuck: StuckDesk, staff: Callable[..., Awaita
         submission: Wanted = None,
         registration: Wanted = None,
         workflow: Wanted = None,
-        stage: RegistrationStage | None = None,
+        stage: Annotated[
+            WaitingStage | None,
+            Query(
+                description="Of a registration; of a login `step_up`, of a recovery `sent`, of a "
+                "deletion `requested`, `stopped` or `closed`."
+            ),
+        ] = None,
         older_than: Annotated[
             int | None, Query(ge=0, le=_AGE_MAX_S, description="Seconds at `stage`, or without one since it began.")
         ] = None,

@@ -24,7 +24,8 @@ FROM identity.login_attempt
 _RECOVERY = """
 SELECT 'recovery' AS kind, request_id AS case_id, voter_id,
     CASE WHEN used_at IS NOT NULL THEN 'recovered' WHEN expires_at < now() THEN 'expired' ELSE 'sent' END AS stage,
-    asked_at AS began_at, coalesce(used_at, least(expires_at, now())) AS changed_at
+    asked_at AS began_at,
+    CASE WHEN used_at IS NULL AND expires_at >= now() THEN asked_at ELSE coalesce(used_at, expires_at) END AS changed_at
 FROM identity.recovery
 """
 _DELETION = """

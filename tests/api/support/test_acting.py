@@ -209,7 +209,12 @@ async def test_whoever_was_locked_out_is_let_try_again_by_support(town: Town, ow
         done = [(step["process"], step["state"]) for step in timeline["steps"] if step["name"] == "unlock_account"]
         assert done == [("UnlockAccount", "completed")] * 3 + [("UnlockAccount", "failed")]
         asked = {step["given"]["action_id"] for step in timeline["steps"] if step["kind"] == "began"}
-        assert answers[0].json()["actionId"] in asked
+        action = answers[0].json()["actionId"]
+        assert action in asked
+        (case,) = (await desk.get(f"cases?workflow=unlock-account/eu/{action}")).json()["cases"]
+        assert (case["caseId"], case["kind"]) == (request, "recovery")
+        other = await desk.get(f"cases?workflow=unlock-account/eu/{action[:-1]}")
+        assert code_of(other) == (404, "case_not_found")
         assert timeline["gaps"] == {f"recover-account/eu/{request}": "history_gone"}  # its link was sent by hand
         assert (await desk.outcomes(request))[-1] == ("case_stage", ANN)
 

@@ -15,7 +15,7 @@ from activities.voting import VotingActivities
 from api.support.cells import SupportCell
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
-from api.support.waiting import Waiting
+from api.support.waiting import Waiting, WaitingStage
 from domain.case_targets import Target
 from domain.cases import Step, StepKind
 from domain.contracts.voting import Outcome, RecordedVotes, SealedVote, SubmitVotesInput
@@ -30,7 +30,6 @@ from domain.ids import (
     submit_votes_workflow_id,
     verify_identity_workflow_id,
 )
-from domain.registrations import RegistrationStage
 from domain.submissions import Submission, SubmissionIds
 from domain.tokens import Role
 from integrations.identity_cell import KEYS
@@ -289,7 +288,7 @@ async def test_a_cell_that_is_away_hides_no_case_of_another(town: Town) -> None:
 
     registration: str = (await town.begin(cell="us")).json()["registrationId"]
 
-    at_contact = Waiting(RegistrationStage.CONTACT_PROOF)
+    at_contact = Waiting(WaitingStage.CONTACT_PROOF)
 
     async def listed() -> Any:
         page = await desk.waiting(at_contact, None, 100)

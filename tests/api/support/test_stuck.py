@@ -1,18 +1,17 @@
 """What counts as late, and in which order it is told; what Temporal and a database say of it is made up here."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from api.support.bodies import StuckPage
 from api.support.cells import SupportCell
 from api.support.stuck import StuckDesk
-from api.support.waiting import Waiting
+from api.support.waiting import SEARCHES, Waiting, WaitingStage
 from domain.case_targets import OPENING, Target
 from domain.cases import Case, CaseKind, PendingActivity, Standing
 from domain.ids import new_registration_id, verify_identity_workflow_id
-from domain.registrations import RegistrationStage
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -98,8 +97,8 @@ async def test_a_case_that_no_provider_has_taken_up_is_late_by_its_age() -> None
     late = await desk(cell, Target("VerifyIdentity", 2 * HOUR, OPENING)).look(10)
     (stuck,) = StuckPage.of(late).stuck
     assert (stuck.case_id, stuck.stage, stuck.since) == (case_id, "opening", NOW - timedelta(days=30))
-    assert Waiting(RegistrationStage.PROOFING).noted == ("proofing", "")
-    assert (Waiting(RegistrationStage.REVIEW).noted, Waiting().noted) == (("review",), ())
+    assert Waiting(WaitingStage.PROOFING).noted == ("proofing", "")
+    assert (Waiting(WaitingStage.REVIEW).noted, Waiting().noted) == (("review",), ())
 
 
 async def test_what_fails_in_its_own_code_is_late_once_whatever_it_waits_for() -> None:
@@ -116,9 +115,14 @@ async def test_what_fails_in_its_own_code_is_late_once_whatever_it_waits_for() -
 def test_a_registration_waits_by_the_time_at_its_stage_and_any_other_case_by_its_age() -> None:
     cell = Cell()
     case = cell.rows[cell.at("review", 1)]
-    at_review = Waiting(RegistrationStage.REVIEW)
+    at_review = Waiting(WaitingStage.REVIEW)
     assert at_review.takes(case, NOW - HOUR / 2)
     assert not at_review.takes(case, NOW - 2 * HOUR)
-    assert not Waiting(RegistrationStage.RETRY).takes(case, NOW)
+    assert not Waiting(WaitingStage.RETRY).takes(case, NOW)
+    assert not Waiting(WaitingStage.STOPPED).takes(replace(case, stage="requested"), NOW)
+    stopped = replace(case, kind=CaseKind.DELETION, stage="stopped")
+    assert Waiting(WaitingStage.STOPPED).takes(stopped, NOW)
+    assert Waiting(WaitingStage.STOPPED).processes == ("DeleteAccount",)
+    assert set(SEARCHES) == set(WaitingStage)
     assert Waiting().takes(case, NOW - timedelta(days=20))
     assert not Waiting().takes(case, NOW - timedelta(days=40))

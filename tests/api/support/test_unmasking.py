@@ -81,6 +81,9 @@ async def test_a_field_is_read_once_a_second_person_agreed(town: Town, owner_poo
         steps = (await desk.get(f"cases/{registration}/timeline")).json()["steps"]
         own = [(step["name"], step.get("by")) for step in steps if step["process"] == "BreakGlass"]
         assert ("decide", BOB) in own
+        workflow = break_glass_workflow_id("eu", waiting["unmaskingId"])
+        (case,) = (await desk.get(f"cases?workflow={workflow}")).json()["cases"]
+        assert case["caseId"] == registration
         assert own[0] == ("BreakGlass", None)
         assert (await desk.post(f"{path}/decision", BOB, Role.ADMIN, approved=True)).json() == approved.json()
         other = await desk.post(f"{path}/decision", BOB, Role.ADMIN, key="another-key", approved=False)

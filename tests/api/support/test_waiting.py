@@ -72,6 +72,8 @@ async def test_open_cases_of_any_kind_are_listed_by_their_age(town: Town, suppor
             assert await listed(look, case_id, older_than="3600") is None
             assert await listed(look, case_id, escalated="true") is None
             assert await listed(look, case_id, stage="review", older_than="0") is None
+            assert await listed(look, case_id, stage=stage)
+            assert await listed(look, case_id, stage=stage, older_than="3600") is None
         assert await listed(look, registration, stage="contact_proof")
         assert await listed(look, registration, stage="contact_proof", older_than="3600") is None
     finally:
