@@ -192,7 +192,10 @@ class StuckBody(ApiModel):
     workflow: str
     process: str
     cell: str
-    case_id: str = _some("The case that it belongs to; a batch of votes belongs to none.")
+    case_id: str = _some(
+        "The case that it belongs to; a batch of votes belongs to none. To that of an unlock or an unmasking leads its "
+        "workflow."
+    )
     stage: str = _some("Where it waits: `opening`, until its provider takes it up; `workflow_task`, its code fails.")
     since: Timestamp = Field(description="When it came there.")
     target_s: int = Field(description="Seconds that it should stay there at most.")

@@ -101,6 +101,13 @@ async def test_a_case_that_no_provider_has_taken_up_is_late_by_its_age() -> None
     assert (Waiting(WaitingStage.REVIEW).noted, Waiting().noted) == (("review",), ())
 
 
+async def test_a_registration_that_is_over_is_late_by_its_end_while_something_is_still_to_be_done() -> None:
+    cell = Cell()
+    late, _young = cell.at("cancelled", 3), cell.at("cancelled", 1)
+    page = StuckPage.of(await desk(cell, Target("RegisterVoter", 2 * HOUR, "cancelled")).look(10))
+    assert [(each.case_id, each.stage) for each in page.stuck] == [(late, "cancelled")]
+
+
 async def test_what_fails_in_its_own_code_is_late_once_whatever_it_waits_for() -> None:
     cell = Cell()
     young, late = cell.at("review", 1), cell.at("review", 3)
