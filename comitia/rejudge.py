@@ -174,7 +174,7 @@ async def _decisions(settings: Settings, cell: str, wanted: _Wanted, lifetime: A
         return PostgresLogins(pool)
     if wanted.archived:
         archive = await open_archive(settings, cell, lifetime)
-        return IdentityDecisions(archive, archive.find)
+        return IdentityDecisions(archive, archive.started)
     histories = await open_histories(settings, cell)
     return IdentityDecisions(histories, histories.started)
 

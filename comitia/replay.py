@@ -180,6 +180,7 @@ class _Wanted:
             workflow_type="" if period is None else period.kind,
             since=None if period is None else period.since,
             until=None if period is None else period.until,
+            archived=self.archived,
         )
         return replay_entry(request, actor, code=code if code in set(ReplayCode) else _OTHER_CODE)
 
@@ -207,7 +208,7 @@ async def _found(
     one = _one(wanted.workflow, wanted.run)
     if wanted.archived:
         archive = await open_archive(settings, namespace, lifetime)
-        return archive, one if period is None else archive.find(period.since, period.until, period.kind)
+        return archive, one if period is None else archive.started(period.since, period.until, period.kind)
     histories = await open_histories(settings, namespace)
     return histories, one if period is None else histories.started(period.since, period.until, period.kind)
 

@@ -32,6 +32,7 @@ class HistoryPlace:
     size_bytes: int = 0
     digest: bytes = b""
     left_out: str = ""
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ RULES: Final[Mapping[AuditKind, KindRule]] = {
     AuditKind.DECISIONS_REJUDGED: KindRule(REJUDGEMENT_ID, facts=frozenset({"process", "policy", "from", "to"})),
     # Of one execution, whose id says which case it is of, or of a period
     AuditKind.EXECUTIONS_REPLAYED: KindRule(
-        REPLAY_ID, facts=frozenset({"workflow", "run", "type", "from", "to", "code"})
+        REPLAY_ID, facts=frozenset({"workflow", "run", "type", "from", "to", "code", "source"})
     ),
     # Of a rejudgement or a replay: what was asked is one entry, and what came of it another
     AuditKind.WORK_CANCELLED: KindRule(_LONG_WORK),

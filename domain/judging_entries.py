@@ -26,6 +26,7 @@ def replay_entry(request: ReplayInput, actor: str, role: str = "", *, code: str 
             "from": _instant(request.since),
             "to": _instant(request.until),
             "code": code or request.code.value,
+            "source": "archive" if request.archived else "server",
         },
     )
 

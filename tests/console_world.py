@@ -67,7 +67,7 @@ class _Forms(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.forms.append(Form(found["action"], method=found["method"]))
-        elif tag == "input" and found.get("name"):
+        elif tag == "input" and found.get("name") and (found.get("type") != "checkbox" or "checked" in found):
             self.forms[-1].fields[found["name"]] = found.get("value", "")
         elif tag == "select":
             self._select = found["name"]

@@ -52,6 +52,7 @@ from integrations.keys.signing import LogKeys, VerificationKeys, keep_fresh
 from integrations.keys.tokens import TokenVerifier
 from integrations.objects.log_objects import open_log_objects
 from integrations.postgres.api_clients import ApiClients
+from integrations.postgres.archived_histories import PostgresArchive
 from integrations.postgres.log_search import PostgresLogSearch
 from integrations.postgres.pool import pool_on_demand
 from integrations.postgres.roles import SEARCH
@@ -100,10 +101,12 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
     cells = IdentityCells(settings, keys, telemetry)
     # Archives of releases are unpacked there, where there are any
     scratch = lifetime.enter_context(TemporaryDirectory(prefix="comitia-code-")) if settings.releases else ""
-    judge = PooledJudge(NamespaceHistories(settings, keys), partial(_replayer, settings, Path(scratch)))
+    objects = open_log_objects(settings)
+    archives = {cell: PostgresArchive(pool) for cell, pool in pools.items()}
+    histories = NamespaceHistories(settings, keys, archives, objects)
+    judge = PooledJudge(histories, partial(_replayer, settings, Path(scratch)))
     lifetime.callback(judge.close)
     await cells.open(lifetime, ReplayWorkers(settings, judge).serve)
-    objects = open_log_objects(settings)
     desk = LogDesk(
         objects,
         LogKeys(keys, AUDIT_LOG),

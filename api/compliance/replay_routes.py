@@ -47,10 +47,14 @@ class ReplayOrderBody(ApiModel):
         strict=False,
         description="With this release, or each execution with the one that it records, where that is at hand.",
     )
+    archived: bool = Field(
+        default=False, description="Out of the archive, also what the server has dropped; not of `platform`."
+    )
 
     def order(self) -> ReplayOrder:
         """Return it as the desk takes it."""
-        return ReplayOrder(self.workflow_id, self.run_id, self.cell, self.type, self.since, self.until, self.code)
+        given = (self.workflow_id, self.run_id, self.cell, self.type, self.since, self.until, self.code)
+        return ReplayOrder(*given, archived=self.archived)
 
 
 class ReplayBody(ApiModel):
@@ -69,6 +73,7 @@ class ReplayBody(ApiModel):
     until: Timestamp | None = Field(alias="to")
     judged_until: Timestamp | None
     code: ReplayCode = Field(strict=False)
+    archived: bool = Field(description="Read out of the archive.")
     same: int
     different: int
     cannot: int
@@ -91,6 +96,7 @@ class ReplayBody(ApiModel):
             until=request.until,
             judged_until=state.judged_until,
             code=request.code,
+            archived=request.archived,
             same=state.same,
             different=state.different,
             cannot=state.cannot,

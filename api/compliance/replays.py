@@ -47,7 +47,7 @@ def replay_cell(cell: IdentityCell) -> ReplayCell:
 class ReplayOrder:
     """One execution, its newest run without `run_id`; or what started in a namespace in a period, maybe of one type.
 
-    `code` is which code it is replayed with.
+    `code` is which code it is replayed with. `archived` reads histories out of the archive of a cell.
     """
 
     workflow_id: str = ""
@@ -57,6 +57,7 @@ class ReplayOrder:
     since: datetime | None = None
     until: datetime | None = None
     code: ReplayCode = ReplayCode.THIS
+    archived: bool = False
 
     def place(self) -> str:
         """Return the namespace that it is about. Raises DomainError `malformed_request` for what is neither."""
@@ -67,7 +68,10 @@ class ReplayOrder:
             raise DomainError(ErrorCode.MALFORMED_REQUEST, "one execution, or a cell with `from` and `to`")
         if self.since is not None and self.until is not None:
             require_past(self.since, self.until)
-        return self.namespace or cell_of_workflow(self.workflow_id) or PLATFORM
+        place = self.namespace or cell_of_workflow(self.workflow_id) or PLATFORM
+        if self.archived and place == PLATFORM:
+            raise DomainError(ErrorCode.MALFORMED_REQUEST, "archived: the platform's archive is read by the command")
+        return place
 
 
 class ReplayDesk:
@@ -104,6 +108,7 @@ class ReplayDesk:
             since=order.since,
             until=order.until,
             code=order.code,
+            archived=order.archived,
         )
         state = await cell.records.ask(request, replay_entry(request, staff.actor, Role.COMPLIANCE))
         if state.stage is WorkStage.RUNNING:

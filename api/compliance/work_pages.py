@@ -181,7 +181,8 @@ def _order(visit: Visit) -> ReplayOrder:
     if given["workflow"]:
         since, until, given["cell"], given["type"] = None, None, "", ""
     code = choice(ReplayCode, visit, "code") if "code" in visit.form else ReplayCode.THIS
-    return ReplayOrder(given["workflow"], given["run"], given["cell"], given["type"], since, until, code)
+    asked = (given["workflow"], given["run"], given["cell"], given["type"], since, until, code)
+    return ReplayOrder(*asked, archived=visit.form.get("archived") == "yes")
 
 
 def _question(visit: Visit) -> RejudgementOrder:

@@ -11,8 +11,8 @@ class ReplayInput(Contract):
     """Replays one execution, or those of a namespace that started in a period, all or of one type.
 
     `code` is which code it is with: that of the release that carries it out, or for each execution the one that it
-    records. `cell` is where its process and its verdicts are. `steps` and `judged_until` are how far an earlier run of
-    it came.
+    records. `archived` reads histories out of the archive, whatever the server still has. `cell` is where its process
+    and its verdicts are. `steps` and `judged_until` are how far an earlier run of it came.
     """
 
     replay_id: str
@@ -26,6 +26,7 @@ class ReplayInput(Contract):
     steps: int = 0
     judged_until: datetime | None = None
     code: ReplayCode = ReplayCode.THIS
+    archived: bool = False
 
 
 class ReplayStep(Contract):

@@ -45,7 +45,7 @@ ON CONFLICT ON CONSTRAINT pk_archived_history DO NOTHING
 _MARK: Final = """
 INSERT INTO audit.archive_mark (complete_until) VALUES ($1) ON CONFLICT ON CONSTRAINT pk_archive_mark DO NOTHING
 """
-_COLUMNS: Final = "workflow_id, run_id, workflow_type, object, first_byte, size_bytes, digest, left_out"
+_COLUMNS: Final = "workflow_id, run_id, workflow_type, started_at, object, first_byte, size_bytes, digest, left_out"
 _PLACE: Final = f"""
 SELECT {_COLUMNS} FROM audit.archived_history
 WHERE workflow_id = $1 AND ($2 = '' OR run_id = $2) ORDER BY started_at DESC LIMIT 1
@@ -189,6 +189,7 @@ def _place(row: Any) -> HistoryPlace:
         size_bytes=row["size_bytes"] or 0,
         digest=row["digest"] or b"",
         left_out=row["left_out"],
+        started_at=row["started_at"],
     )
 
 

@@ -19,6 +19,7 @@ from domain.pieces import joined
 from domain.replay import Execution
 from integrations.temporal.payloads import open_what_is_left
 
+_EVENT_BYTES: Final = 500  # about: how many events a history has is not noted
 _FILES_KEPT: Final = 4  # in memory: whoever reads a period reads file by file
 
 log = structlog.get_logger(__name__)
@@ -69,10 +70,11 @@ class ArchivedHistories:
         history = History.FromString(await self.sealed(place))
         return WorkflowHistory(place.workflow_id, history.events), await open_what_is_left(history.events, self._codec)
 
-    async def find(self, since: datetime, until: datetime, workflow_type: str = "") -> AsyncIterator[Execution]:
+    async def started(self, since: datetime, until: datetime, workflow_type: str = "") -> AsyncIterator[Execution]:
         """Return the executions that started then, also those that were left out of the archive."""
         async for place in self._index.started(since, until, workflow_type):
-            yield Execution(place.workflow_id, place.run_id, place.workflow_type)
+            events = place.size_bytes // _EVENT_BYTES
+            yield Execution(place.workflow_id, place.run_id, place.workflow_type, place.started_at, events)
 
     async def sealed(self, place: HistoryPlace) -> bytes:
         """Return a history as it was archived, its payloads as they are kept. Raises DomainError as `read`."""

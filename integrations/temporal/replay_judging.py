@@ -1,11 +1,12 @@
 """Judges executions of any namespace, with this code or the recorded one, in processes apart that have no key."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
+from domain.audit_ports import LockedObjects
 from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError, ErrorCode
 from domain.ports import KeyManagement
@@ -13,21 +14,32 @@ from domain.replay import NOT_ENDED, Execution, ReplayCode, ReplayVerdict
 from integrations.addresses import TemporalAddress
 from integrations.keys.purposes import in_flight
 from integrations.settings import Settings
+from integrations.temporal.archived_histories import ArchivedHistories, ArchiveIndex
 from integrations.temporal.client import connect
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Histories
 from integrations.temporal.replay_code import Replayer
-from integrations.temporal.replay_pool import cannot
+from integrations.temporal.replay_pool import ReadableHistories, cannot
 
 PLATFORM: Final = "platform"  # the namespace that belongs to no cell
 _WITHIN_S: Final = 90.0  # with the start of the process that replays; less than the activity has
 
 
+class PeriodHistories(ReadableHistories, Protocol):
+    """Histories that are found by when they started: the server's, or those of an archive."""
+
+    def started(self, since: datetime, until: datetime, workflow_type: str = "") -> AsyncIterator[Execution]:
+        """Return those that started at or after the one instant and before the other, of one type or of all."""
+        ...
+
+
 class NamespaceHistories:
     """The histories of every namespace; each is connected to when it is first asked for."""
 
-    def __init__(self, settings: Settings, keys: KeyManagement) -> None:
-        """`keys` open payloads in flight and lasting histories."""
+    def __init__(
+        self, settings: Settings, keys: KeyManagement, archives: Mapping[str, ArchiveIndex], objects: LockedObjects
+    ) -> None:
+        """`keys` open payloads in flight and lasting histories; `archives` say by cell where in `objects` they are."""
         self._addresses: dict[str, TemporalAddress] = {
             name: servers.temporal for name, servers in settings.cells.items()
         }
@@ -35,9 +47,21 @@ class NamespaceHistories:
             self._addresses[PLATFORM] = settings.platform_temporal
         self._keys = keys
         self._opened: dict[str, Histories] = {}
+        self._archives = {
+            name: ArchivedHistories(index, objects, EncryptionCodec(keys, in_flight(name)))
+            for name, index in archives.items()
+        }
 
-    async def of(self, namespace: str) -> Histories:
-        """Return the histories of a namespace. Raises DomainError `not_found`, `workflows_unavailable`."""
+    async def of(self, namespace: str, *, archived: bool = False) -> PeriodHistories:
+        """Return the histories of a namespace, as the server has them or as they are archived.
+
+        Raises:
+            DomainError: `not_found`, `workflows_unavailable`.
+        """
+        if archived:
+            if namespace not in self._archives:
+                raise DomainError(ErrorCode.NOT_FOUND, "no such archive")
+            return self._archives[namespace]
         address = self._addresses.get(namespace)
         if address is None:
             raise DomainError(ErrorCode.NOT_FOUND, "no such namespace")
@@ -75,7 +99,8 @@ class PooledJudge:
         self, request: ReplayInput, since: datetime, until: datetime, most: int | None
     ) -> Sequence[Execution] | None:
         """Return what started in a stretch of the period; None where there are more than `most`."""
-        histories, found = await self._histories.of(request.namespace), list[Execution]()
+        histories = await self._histories.of(request.namespace, archived=request.archived)
+        found: list[Execution] = []
         async for execution in histories.started(since, until, request.workflow_type):
             found.append(execution)
             if most is not None and len(found) > most:
@@ -84,7 +109,7 @@ class PooledJudge:
 
     async def judge(self, request: ReplayInput, executions: Sequence[Execution]) -> Sequence[ReplayVerdict]:
         """Return the verdicts on these runs, on the newest one where none is named; all within some time."""
-        histories = await self._histories.of(request.namespace)
+        histories = await self._histories.of(request.namespace, archived=request.archived)
         async with self._alone:
             if request.code not in self._replayers:
                 self._replayers[request.code] = self._make(request.code)

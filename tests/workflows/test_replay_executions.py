@@ -38,6 +38,7 @@ class Executions:
         self.times = sorted(times)
         self.away, self.events, self.at_once = away, events, at_once
         self.asked: list[tuple[datetime, datetime]] = []
+        self.requests: list[ReplayInput] = []
         self.before: Callable[[], Awaitable[None]] | None = None
 
     async def started(
@@ -53,6 +54,7 @@ class Executions:
         return [Execution(at.isoformat(), "", "", at, self.events) for at in reversed(found)]
 
     async def judge(self, request: ReplayInput, executions: Sequence[Execution]) -> list[ReplayVerdict]:
+        self.requests.append(request)
         if request.workflow_id:
             self._pass()
             return [self._verdict(request, request.workflow_id, "SubmitVotes")]

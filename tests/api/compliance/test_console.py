@@ -117,6 +117,9 @@ async def test_an_execution_is_replayed_and_nothing_of_what_it_says_is_shown(off
     assert ledger.calls == calls
     gone = await replayed(browser, page, workflow="submit-votes/eu/nothing")
     assert ("<strong>cannot</strong>" in gone.text, "history_gone" in gone.text) == (True, True)
+    archived = await replayed(browser, page, workflow=workflow_id, archived="yes")  # votes never are
+    assert ("<dd>the archive</dd>" in archived.text, "history_gone" in archived.text) == (True, True)
+    assert "<dd>the server</dd>" in same.text
     listed = await browser.get()
     assert listed.text.count("<td>finished</td>") >= 2
     for workflow, status in (("submit-votes/nowhere/x", 404), ("<script>", 400), ("a b", 400), ("", 400)):

@@ -97,13 +97,28 @@ async def test_a_replay_is_asked_for_once_and_read(officers: Officers) -> None:
     (entry,) = await officers.asked(replay)
     assert (entry["actor"], entry["role"], entry["outcome"]) == (ANN, "compliance", "asked")
     hour = {"from": "2026-05-07T00:00:00.000000Z", "to": "2026-05-07T01:00:00.000000Z"}
-    assert entry["facts"] == {"workflow": "", "run": "", "type": "AssessLogin", **hour, "code": "this"}
+    assert entry["facts"] == {
+        "workflow": "",
+        "run": "",
+        "type": "AssessLogin",
+        **hour,
+        "code": "this",
+        "source": "server",
+    }
     async with officers.worker(executions):
         found = await officers.ended(replay)
         run = str(uuid4())
         one = (await officers.ask({**ONE, "runId": run})).json()["replayId"]
         assert (await officers.ended(one))["same"] == 1
-        of_one = {"workflow": ONE["workflowId"], "run": run, "type": "", "from": "", "to": "", "code": "this"}
+        of_one = {
+            "workflow": ONE["workflowId"],
+            "run": run,
+            "type": "",
+            "from": "",
+            "to": "",
+            "code": "this",
+            "source": "server",
+        }
         assert (await officers.asked(one))[0]["facts"] == of_one
     assert (found["status"], found["same"], found["askedBy"]) == ("finished", 25, ANN)
     names: list[str] = []
@@ -201,6 +216,9 @@ async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) ->
         ({"cell": "eu"}, (400, "malformed_request")),
         ({**ONE, "more": 1}, (400, "malformed_request")),
         ({**ONE, "code": "HEAD"}, (400, "malformed_request")),
+        ({**ONE, "archived": "yes"}, (400, "malformed_request")),
+        ({"workflowId": "run-survey/x", "archived": True}, (400, "malformed_request")),
+        ({**PERIOD, "cell": "platform", "archived": True}, (400, "malformed_request")),
         ({**PERIOD, "cell": "mars"}, (404, "not_found")),
         ({**PERIOD, "cell": "us"}, (503, "cell_unavailable")),
         ({"workflowId": "submit-votes/mars/x"}, (404, "not_found")),
@@ -209,6 +227,18 @@ async def test_only_compliance_asks_and_reads(officers: Officers, role: Role) ->
 )
 async def test_what_is_no_question_is_refused(officers: Officers, order: dict[str, Any], code: tuple[int, str]) -> None:
     assert code_of(await officers.ask(order)) == code
+
+
+async def test_what_is_read_out_of_the_archive_is_said_in_its_entry(officers: Officers) -> None:
+    key, executions = secrets.token_hex(8), Executions(*soon(3))
+    begun = await officers.ask({**PERIOD, "archived": True}, key=key)
+    assert (begun.status_code, begun.json()["archived"]) == (202, True), begun.text
+    assert code_of(await officers.ask(PERIOD, key=key)) == (422, "idempotency_key_used")
+    replay: str = begun.json()["replayId"]
+    async with officers.worker(executions):
+        assert (await officers.ended(replay))["archived"] is True
+    assert {request.archived for request in executions.requests} == {True}
+    assert (await officers.asked(replay))[0]["facts"]["source"] == "archive"
 
 
 @pytest.mark.parametrize("replay", [NOBODYS, "w_mars_" + "a" * 26, "x", "j_eu_" + "a" * 26])

@@ -40,7 +40,7 @@ def wanted(**fields: str) -> ReplayInput:
 
 
 def told(request: ReplayInput, actor: str = ANN) -> AuditEntry:
-    facts = {"workflow": "", "run": "", "type": "", "from": "", "to": "", "code": "this"}
+    facts = {"workflow": "", "run": "", "type": "", "from": "", "to": "", "code": "this", "source": "server"}
     return AuditEntry(AuditKind.EXECUTIONS_REPLAYED, actor, request.replay_id, outcome="asked", facts=facts)
 
 

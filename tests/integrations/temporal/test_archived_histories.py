@@ -14,8 +14,9 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowHistory
 
 from domain.contracts.archive import ClosedExecution
+from domain.contracts.replays import ReplayInput
 from domain.errors import DomainError, ErrorCode
-from domain.replay import ReplayVerdict, Verdict
+from domain.replay import HISTORY_GONE, ReplayVerdict, Verdict
 from integrations.keys.file_kms import FileKms
 from integrations.postgres.pool import open_pool
 from integrations.postgres.roles import AUDIT
@@ -24,7 +25,10 @@ from integrations.temporal.closed_histories import TemporalClosedHistories
 from integrations.temporal.codec import EncryptionCodec
 from integrations.temporal.histories import Histories
 from integrations.temporal.payloads import has_readable, payloads_in
+from integrations.temporal.replay_code import OneCode
+from integrations.temporal.replay_judging import NamespaceHistories, PooledJudge
 from integrations.temporal.replay_pool import read_one
+from integrations.temporal.replay_releases import Code
 from integrations.temporal.replaying import Replays
 from tests.archive_world import CELL, ArchiveWorld, flip, open_archive_world
 from tests.conftest import SettingsFor
@@ -57,10 +61,39 @@ async def test_the_verdicts_are_those_from_the_server(world: ArchiveWorld) -> No
     assert [verdict.verdict for verdict in before] == [Verdict.SAME, Verdict.DIFFERENT]
     assert await verdicts(world.reading(), executions[0].workflow_id) == before
 
-    found = [each async for each in world.reading().find(began, datetime.now(UTC), "Pay")]
+    found = [each async for each in world.reading().started(began, datetime.now(UTC), "Pay")]
     assert {each.workflow_id for each in executions} <= {each.workflow_id for each in found}
-    ended = [each async for each in world.reading().find(datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))]
+    ended = [each async for each in world.reading().started(datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))]
     assert ended == []
+
+
+async def test_officers_replay_out_of_the_archive_what_the_server_has_dropped(
+    world: ArchiveWorld, settings_for: SettingsFor
+) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    dropped, kept = await world.pay(2)
+    assert await world.archived() == 2
+    await world.forget(dropped)
+    keys = FileKms(world.folder / "keys", frozenset({"in-flight"}))
+    histories = NamespaceHistories(settings_for(), keys, {CELL: world.archive}, world.objects)
+    judge = PooledJudge(histories, lambda _: OneCode(Code("now"), [Pay], 1))
+    one = ReplayInput(replay_id="w_us_x", cell=CELL, namespace=CELL, workflow_id=dropped.workflow_id)
+    period = ReplayInput(replay_id="w_us_y", cell=CELL, namespace=CELL, workflow_type="Pay", archived=True)
+    try:
+        (gone,) = await judge.judge(one, [dropped])
+        (read,) = await judge.judge(one.model_copy(update={"archived": True}), [dropped])
+        found = await judge.started(period, began, datetime.now(UTC), None)
+        assert found is not None
+        ours = [each for each in found if each.run_id in {dropped.run_id, kept.run_id}]
+        assert sorted(each.run_id for each in ours) == sorted([dropped.run_id, kept.run_id])
+        assert all(each.started_at is not None and each.events > 5 for each in ours)
+        assert {verdict.verdict for verdict in await judge.judge(period, ours)} == {Verdict.SAME}
+        with pytest.raises(DomainError) as refused:
+            await judge.started(period.model_copy(update={"namespace": "platform"}), began, began, None)
+        assert refused.value.code is ErrorCode.NOT_FOUND
+    finally:
+        judge.close()
+    assert (gone.why, read.verdict) == (HISTORY_GONE, Verdict.SAME)
 
 
 async def test_a_history_that_was_changed_is_not_given_out_and_its_neighbours_are(world: ArchiveWorld) -> None:

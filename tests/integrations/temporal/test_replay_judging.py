@@ -32,7 +32,7 @@ class Stored:
         self.names = [f"submit-votes/eu/{number}" for number in range(len(failures))]
         self._text = (STORED / "submit-votes-recorded.json").read_text()
 
-    async def of(self, _: str) -> "Stored":
+    async def of(self, _: str, *, archived: bool) -> "Stored":
         return self
 
     async def read(self, workflow_id: str, _run_id: str = "") -> WorkflowHistory | None:

@@ -296,7 +296,7 @@ class Anywhere:
     def __init__(self, histories: Histories) -> None:
         self._histories = histories
 
-    async def of(self, _: str) -> Histories:
+    async def of(self, _: str, *, archived: bool) -> Histories:
         return self._histories
 
 
