@@ -82,10 +82,8 @@ async def compose(settings: Settings, lifetime: AsyncExitStack, telemetry: Telem
         await held.refresh()
     run_beside(lifetime, keep_fresh(staff_keys, voter_keys))
     limits = await open_limits(settings, keys, lifetime, telemetry)
-    pools, metrics = (
-        await identity_pools(settings, lifetime, waiting=telemetry.waiting),
-        AuthMetrics(telemetry.registry),
-    )
+    pools = await identity_pools(settings, lifetime, waiting=telemetry.waiting)
+    metrics = AuthMetrics(telemetry.registry)
     used = open_used_proofs(settings, lifetime, telemetry)
     access = Access(
         staff=TokenVerifier(StaffClaims, STAFF_ACCESS, staff_keys),
