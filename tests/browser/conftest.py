@@ -25,12 +25,15 @@ from api.support.codec import CodecCell, CodecDesk
 from api.support.codec_routes import add_codec
 from api.support.composition import BASE, TEMPLATES
 from comitia.stack.built_tools import CHROMIUM, built_tool
+from domain.case_targets import Target
+from domain.cases import Step, StepKind
 from domain.recognition import Recognition, every_contract
 from domain.tokens import Role
 from integrations.keys.opening import open_keys
 from integrations.keys.purposes import HISTORY
 from integrations.listening import open_listener
 from integrations.temporal.remote_codec import RemoteCodec
+from integrations.temporal.submissions import SubmissionCase
 from tests.api.auth.registration_town import Town, town
 from tests.api.support.staff_desk import support_app
 from tests.api.support.test_codec import Entries
@@ -52,6 +55,14 @@ _SWITCHES = (
     "--disable-sync",
 )
 _STARTED_WITHIN_S = 20
+
+
+class Votes:
+    """One cell's votes: whatever is looked for has been confirmed."""
+
+    async def find(self, submission_id: str) -> SubmissionCase:
+        step = Step(datetime.now(UTC), StepKind.BEGAN, "SubmitVotes", "SubmitVotes", "began")
+        return SubmissionCase(submission_id, "us", "s_one", "confirmed", has_receipt=True, steps=(step,))
 
 
 @dataclass
@@ -104,7 +115,14 @@ async def staff(town: Town, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
         # Where Temporal's UI could be: at the console's site, and at another one
         ui = open_listener("127.0.0.1", 0)
         elsewhere = tuple(f"https://{host}:{ui.getsockname()[1]}" for host in ("127.0.0.1", "localhost"))
-        app = support_app(town, queue=queue, console=world.console, codec_origins=elsewhere)
+        app = support_app(
+            town,
+            queue=queue,
+            console=world.console,
+            codec_origins=elsewhere,
+            targets=[Target("RegisterVoter", timedelta(0), stage="contact_proof")],
+            submissions=Votes(),
+        )
         codec = RemoteCodec(open_keys(town.settings, HISTORY), Recognition(every_contract()))
         desk = CodecDesk(lambda name: CodecCell(name, Entries()), codec)
         add_codec(app, desk, world.console.beside.require(Role.SUPPORT), lonely_limits(), elsewhere)

@@ -87,6 +87,15 @@ async def test_an_execution_is_replayed_and_an_entry_is_proved(officers: Staff) 
     assert officers.complaints == []
 
 
+@pytest.mark.parametrize(("role", "path"), [(Role.AUDITOR, "/replays/x"), (Role.COMPLIANCE, "/replays/x")])
+async def test_a_refusal_is_as_good_to_read(officers: Staff, role: Role, path: str) -> None:
+    _, page = await officers.signed_in(role)
+    await page.goto(f"{officers.address}{BASE}{path}")
+    await page.get_by_role("alert").wait_for()
+    await accessible(page)
+    officers.complaints.clear()  # a browser says so of every answer that is an error
+
+
 async def test_a_program_is_given_a_pass_by_keyboard_alone(officers: Staff) -> None:
     _, page = await officers.signed_in(Role.AUDITOR)
     key = ProofKey.generate()

@@ -50,6 +50,22 @@ async def test_an_export_comes_to_its_page_by_itself_and_its_file_is_kept(bureau
     assert staff.complaints == []
 
 
+async def test_an_export_that_was_cancelled_and_a_refusal_are_as_good_to_read(bureau: tuple[Bureau, Staff]) -> None:
+    opened, staff = bureau
+    _, page = await staff.signed_in(Role.ADMIN)
+    opened.platform.results.goes_on.clear()
+    await page.get_by_label("Survey id").fill(opened.survey_id)
+    await page.get_by_role("button", name="Export").click()
+    await page.get_by_role("button", name="Cancel it").click()
+    await page.get_by_text("cancelled", exact=True).wait_for()
+    opened.platform.results.goes_on.set()
+    await accessible(page)
+    await page.goto(f"{staff.address}{BASE}/exports/x/y")
+    await page.get_by_role("alert").wait_for()
+    await accessible(page)
+    staff.complaints.clear()  # a browser says so of every answer that is an error
+
+
 async def test_an_export_is_cancelled_without_scripts(bureau: tuple[Bureau, Staff]) -> None:
     opened, staff = bureau
     _, page = await staff.signed_in(Role.ADMIN, java_script_enabled=False)

@@ -1,7 +1,7 @@
 """The service `support` over a town, for people of staff who say by header who they are."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from api.support.cells import SupportCell, support_cell
 from api.support.desk import CaseDesk
 from api.support.stuck import StuckDesk
 from api.support.unmasking import UnmaskingDesk
+from domain.case_targets import TARGETS, Target
 from domain.errors import DomainError, ErrorCode
 from domain.submissions import SubmissionIds
 from domain.tokens import Role
@@ -94,6 +95,7 @@ def support_app(
     is_watched: bool = True,
     console: Console | None = None,
     codec_origins: Collection[str] = (),
+    targets: Sequence[Target] = TARGETS,
     **parts: Any,
 ) -> FastAPI:
     """Return the service over the cells of a town."""
@@ -114,7 +116,7 @@ def support_app(
     hashes = KeyedLookupHashes(open_keys(town.settings, *KEYS))
     return create_app(
         CaseDesk(CELLS, cell_of, hashes),
-        StuckDesk(CELLS, cell_of),
+        StuckDesk(CELLS, cell_of, targets),
         ActionDesk(cell_of),
         UnmaskingDesk(cell_of, is_watched=is_watched),
         staff=door(Role.SUPPORT, Role.COMPLIANCE),
