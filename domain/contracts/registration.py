@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
 
 from domain.accounts import ClaimState, KeyedHash
 from domain.contracts.base import Contract
@@ -222,8 +221,6 @@ class VerifyIdentityInput(Contract):
     once more at the case `replaces` that was approved, since the provider may have taken its word back. `local_first`
     says that its steps are tried in the worker at once; executions of releases before that queued each.
     """
-
-    HOW: ClassVar[frozenset[str]] = frozenset({"local_first"})
 
     registration_id: str
     voter_id: str

@@ -1,7 +1,8 @@
 """Compares what workflows ask for and come to in a replay with what their history says of it: the contents.
 
 The SDK compares kinds and names alone: code that comes to another decision at the same places would be the same to it.
-Contents are compared as contracts read them, so that a field that was added later, with its default, is no difference.
+Contents are compared as contracts read them, so that a field that was added later, with its default, is no difference;
+of what is asked for, where it has another value neither: whoever asked then could not say it.
 What a local activity was asked with is in no history.
 """
 
@@ -21,6 +22,7 @@ from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 
 from integrations.temporal.replay_listening import CONTRACT
 
+_ANSWERS: Final = frozenset({"completed", "update"})  # what is decided, and not what is asked for
 _OF_CORE: Final = "TemporalChangeVersion"  # a search attribute that no workflow asks for
 
 
@@ -100,14 +102,15 @@ def _difference(then: _Content, now: _Content) -> str:
     if len(then.payloads) != len(now.payloads) or [name for name, _ in then.named] != [name for name, _ in now.named]:
         return otherwise
     named = [name for (name, data), (_, other) in zip(then.named, now.named, strict=True) if data != other]
-    pairs = [fields_that_differ(*pair) for pair in zip(then.payloads, now.payloads, strict=True)]
+    is_answer = now.place[0] in _ANSWERS
+    pairs = [fields_that_differ(*pair, is_answer) for pair in zip(then.payloads, now.payloads, strict=True)]
     if not named and all(fields is None for fields in pairs):
         return ""
     names = sorted({*named, *chain.from_iterable(filter(None, pairs))})
     return f"{otherwise}: {', '.join(names)}" if names else otherwise
 
 
-def fields_that_differ(recorded: Payload, wanted: Payload) -> Sequence[str] | None:
+def fields_that_differ(recorded: Payload, wanted: Payload, is_answer: bool) -> Sequence[str] | None:  # noqa: FBT001
     """Return which fields of a contract differ, none where it has none; None where there is no difference."""
     if recorded.data == wanted.data and recorded.metadata["encoding"] == wanted.metadata["encoding"]:
         return None
@@ -117,10 +120,10 @@ def fields_that_differ(recorded: Payload, wanted: Payload) -> Sequence[str] | No
         return ()
     if not (isinstance(then, dict) and isinstance(now, dict) and CONTRACT in wanted.metadata):
         return None if then == now else ()
-    return _otherwise(resolve_name(wanted.metadata[CONTRACT].decode()), recorded.data, wanted.data) or None
+    return _otherwise(resolve_name(wanted.metadata[CONTRACT].decode()), recorded.data, wanted.data, is_answer) or None
 
 
-def _otherwise(contract: type[BaseModel], recorded: bytes, wanted: bytes) -> Sequence[str]:
+def _otherwise(contract: type[BaseModel], recorded: bytes, wanted: bytes, is_answer: bool) -> Sequence[str]:  # noqa: FBT001
     """Return the fields in which two of a contract differ, as it reads them, and those that it has read over."""
     then, now = json.loads(recorded), json.loads(wanted)
     found = {name for name, value in then.items() if name not in now or _leaves_out(value, now[name])}
@@ -129,7 +132,7 @@ def _otherwise(contract: type[BaseModel], recorded: bytes, wanted: bytes) -> Seq
         found |= {name for name in contract.model_fields if getattr(first, name) != getattr(second, name)}
     except ValidationError:
         found |= {name for name in contract.model_fields if then.get(name) != now.get(name)}
-    return list(found.difference(getattr(contract, "HOW", ())))
+    return [name for name in found if is_answer or name in then]
 
 
 def _leaves_out(then: object, now: object) -> bool:
