@@ -216,7 +216,7 @@ FIELD_CLASSES: Mapping[str, Mapping[str, FieldClass]] = {
     "RejudgeInput": fields(plain="rejudgement_id cell process since until policy state"),
     # replays
     "ReplayInput": fields(
-        plain="replay_id cell namespace workflow_id run_id workflow_type since until code steps judged_until"
+        plain="replay_id cell namespace workflow_id run_id workflow_type since until code archived steps judged_until"
     ),
     "ReplayStep": fields(plain="request number since"),
     "ReplayState": fields(plain="request asked_by asked_at stage steps judged_until same different cannot ended_at"),
