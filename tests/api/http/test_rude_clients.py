@@ -123,7 +123,7 @@ def test_whoever_reads_files_slowly_takes_no_place_of_other_readers_and_is_ended
     places = RULES[Work.DOWNLOAD].in_flight_max
 
     async def scenario() -> None:
-        async with serving(write_s=3.0, write_bytes_per_s=1_000_000) as served:
+        async with serving(write_s=5.0, write_bytes_per_s=1_000_000) as served:
             assert await read_on(await asking_for_a_file(served), every_s=0.0) >= 400 * PIECE
             idle = [await asking_for_a_file(served) for _ in range(places - 1)]
             for wire in idle:
@@ -140,7 +140,7 @@ def test_whoever_reads_files_slowly_takes_no_place_of_other_readers_and_is_ended
             slow.cancel()
             assert (await (await served.connect()).ask(get("/v1/surveys/s_1/ballots/1"))).body == bytes(PIECE)
 
-    run(scenario())
+    run(scenario(), within_s=60)  # a hundred connections, on a machine that is busy
 
 
 def test_an_address_reads_so_many_files_at_once_and_one_more_when_one_is_read() -> None:
@@ -168,12 +168,18 @@ def test_an_address_reads_so_many_files_at_once_and_one_more_when_one_is_read() 
             assert answer.headers["ratelimit-policy"] == '"test-held";q=2;qu="concurrent-requests"'
             assert answer.headers["ratelimit"] == '"test-held";r=0'
             first.reset()
-            await until(lambda: (served.connections() or 0) < 3)
-            third.send(get("/file"))
-            await third.reader.readuntil(b"one")
+            while not await is_reading(served):  # its place is free a moment after its connection is
+                await asyncio.sleep(0.01)
             ends.set()
 
     run(scenario())
+
+
+async def is_reading(served: Served) -> bool:
+    """Tell whether one more may read the file."""
+    wire = await served.connect()
+    wire.send(get("/file"))
+    return b" 200 " in await wire.reader.readline()
 
 
 @asynccontextmanager

@@ -25,11 +25,11 @@ BODY = b'{"answers":[]}'
 PIECE = 64 * 1024  # of a file of the test's application, which has as many as its number says
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario on uvloop, for at most 20 s."""
+def run(scenario: Coroutine[Any, Any, None], *, within_s: float = 20) -> None:
+    """Run a scenario on uvloop, for at most so long."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(within_s):
             await scenario
 
     uvloop.run(bounded())
