@@ -11,7 +11,7 @@ from temporalio import activity
 
 from activities.failures import to_application_error
 from activities.known_cells import known
-from domain.archive_ports import ArchiveCell, ArchiveCells, ArchiveWatch
+from domain.archive_ports import ArchiveCell, ArchiveCells, ArchiveWatch, ClosedHistories
 from domain.archive_retention import retention_at
 from domain.audit_ports import LockedObjects
 from domain.contracts.archive import (
@@ -87,7 +87,7 @@ class HistoryArchiveActivities:
             counts, retention = await cell.notes.counts(), await cell.closed.retention()
             self._watch.looked(request.cell, counts.complete_until, retention)
             if counts.complete_until is not None:
-                await self._keep_until_archived(request.cell, now - counts.complete_until, retention)
+                await self._keep_until_archived(request.cell, cell.closed, now - counts.complete_until, retention)
             after = request.after
             if after is None and counts.complete_until is not None:
                 after = counts.complete_until - OVERLAP
@@ -109,10 +109,12 @@ class HistoryArchiveActivities:
             is_last=until == last,
         )
 
-    async def _keep_until_archived(self, cell: str, lag: timedelta, retention: timedelta) -> None:
+    async def _keep_until_archived(
+        self, cell: str, closed: ClosedHistories, lag: timedelta, retention: timedelta
+    ) -> None:
         wanted = retention_at(lag, retention)
         if wanted > retention:
-            done = await self._cell(cell).closed.keep_for(wanted)
+            done = await closed.keep_for(wanted)
             self._watch.lengthened(cell, wanted, done=done)
 
     async def _few(self, cell: ArchiveCell, after: datetime, last: datetime) -> datetime:

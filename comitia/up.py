@@ -71,8 +71,8 @@ class Restarting:
             say(text)
 
         try:
-            keep_source(self.servers.state.releases_folder)
-            await roll(self.supervisor, names, say=say_twice)
+            source = keep_source(self.servers.state.releases_folder)
+            await roll(self.supervisor, names, source=source, say=say_twice)
         finally:
             self.servers.record({**self.supervisor.pids, **self.sandboxes.pids})
 
@@ -104,10 +104,15 @@ async def enter_stack(
     lifetime.push_async_callback(keeper.close)
     supervisor = sandboxes = None
     if services:
-        keep_source(servers.state.releases_folder)
+        source = keep_source(servers.state.releases_folder)
         sandboxes = Sandboxes(servers.state, wanted_ports=wanted_ports, say=say)
         supervisor = Supervisor(
-            servers.state, wanted_ports=wanted_ports, more=sandboxes.variables, reserved=sandboxes.ports, say=say
+            servers.state,
+            wanted_ports=wanted_ports,
+            more=sandboxes.variables,
+            reserved=sandboxes.ports,
+            source=source,
+            say=say,
         )
         sandboxes.webhooks_url = f"{supervisor.url('webhooks')}/v1/webhooks"
         await lifetime.enter_async_context(sandboxes)

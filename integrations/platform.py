@@ -106,7 +106,7 @@ async def cell_pools(
             role,
             watch=None if waiting is None else waiting.watch_pool(cell, role),
             command_timeout=statement_timeout_s,
-            timeout=_STATEMENT_TIMEOUT_S,
+            timeout=min(statement_timeout_s, _STATEMENT_TIMEOUT_S),
         )
         lifetime.push_async_callback(pools[cell].close)
     return pools

@@ -8,7 +8,7 @@ import structlog
 from fastapi import Request, Response
 
 from api.console.cookies import BesideCookie, Cookies
-from api.console.visits import NotSignedInError, Visit
+from api.console.visits import Visit
 from api.http.access import Principal
 from api.http.limits import FrameworkRequest, Limits
 from domain.console import BESIDE_LIFETIME, ConsoleSession, ConsoleSessions, holds_beside
@@ -47,13 +47,9 @@ class DoorBeside:
     async def open(self, request: Request, visit: Visit, answer: Response) -> None:
         """Have the browser of a visit let in for a while from now, with what it is answered.
 
-        Raises NotSignedInError, for a session that has just ended, and DomainError `directory_unavailable`,
-        `key_unavailable`.
+        Raises DomainError `key_unavailable`.
         """
-        session = await self._session(visit.session_id)
-        if session is None:
-            raise NotSignedInError(has_ended=True)
-        given = BesideCookie(session.session_id, session.seen_at, _network(request))
+        given = BesideCookie(visit.session_id, visit.at, _network(request))
         await self._cookies.keep_beside(answer, given, BESIDE_LIFETIME)
 
     def require(self, *roles: Role) -> Callable[[Request], Awaitable[Principal]]:
@@ -80,7 +76,7 @@ class DoorBeside:
         held = await self._cookies.beside(request)
         if held is None or "origin" not in request.headers:  # which every browser sends
             raise DomainError(ErrorCode.UNAUTHENTICATED)
-        session = await self._session(held.session_id)
+        session = await self._sessions_of(cell_in(CONSOLE_SESSION_ID, held.session_id) or "").get(held.session_id)
         if session is None or not holds_beside(session, held.given_at):
             raise DomainError(ErrorCode.UNAUTHENTICATED)
         if not hmac.compare_digest(held.network, _network(request)):
@@ -89,9 +85,6 @@ class DoorBeside:
             raise DomainError(ErrorCode.UNAUTHENTICATED)
         self._metrics.accepted(_KIND).inc()
         return session
-
-    async def _session(self, session_id: str) -> ConsoleSession | None:
-        return await self._sessions_of(cell_in(CONSOLE_SESSION_ID, session_id) or "").get(session_id)
 
 
 def _network(request: Request) -> str:

@@ -3,6 +3,7 @@
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -66,7 +67,7 @@ class Door:
             self._limits.take(FrameworkRequest(request), session.staff_id)
             token = form_token(session.form_key)
             principal = Principal(f"staff:{session.staff_id}", session.roles)
-            found = Visit(principal, session.session_id, token)
+            found = Visit(principal, session.session_id, session.seen_at, token)
             request.state.visit = found  # of whom a refusal is a page as well
             if wanted and not wanted & session.roles:
                 raise DomainError(ErrorCode.FORBIDDEN, f"one of these roles is needed: {', '.join(sorted(wanted))}")
@@ -75,7 +76,7 @@ class Door:
             form = form_of(await request.body())
             if not hmac.compare_digest(form.pop("token", "").encode(), token.encode()):
                 raise DomainError(ErrorCode.FORBIDDEN, "not a form of this session: open the page again")
-            return Visit(principal, session.session_id, token, form)
+            return replace(found, form=form)
 
         return visit
 

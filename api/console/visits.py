@@ -57,10 +57,14 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request of somebody who is signed in; `token` is what forms of this session carry, `form` what one said."""
+    """A request of somebody who is signed in, `at` by the clock of sessions.
+
+    `token` is what forms of this session carry, `form` what one said.
+    """
 
     principal: Principal
     session_id: str
+    at: datetime
     token: str = field(repr=False)
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
 

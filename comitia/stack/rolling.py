@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 from comitia.stack.applications import VOTING_WORKER
 from comitia.stack.process import ManagedProcess
-from comitia.stack.source import present_source
+from comitia.stack.source import Source, present_source
 from comitia.stack.supervisor import Supervisor
 
 VOTES = "api-votes"
@@ -12,9 +12,13 @@ _TOGETHER = (VOTING_WORKER.name, VOTES)
 
 
 async def roll(
-    supervisor: Supervisor, names: Collection[str] = (), *, say: Callable[[str], None] = lambda _: None
+    supervisor: Supervisor,
+    names: Collection[str] = (),
+    *,
+    source: Source | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Replace processes by the present code, workers first; all of them where no names are given.
+    """Replace processes by `source`, else the present code, workers first; all of them where no names are given.
 
     The voting worker of a new build is the current one before a votes process of that build starts, and that of the
     old build stays until no votes process starts anything on it and what they had started has ended. So the two go
@@ -27,7 +31,7 @@ async def roll(
     chosen = set(names or supervisor.processes)
     if unknown := chosen - supervisor.processes.keys():
         raise ValueError(f"no process is called {', '.join(sorted(unknown))}")
-    source = present_source()
+    source = source or present_source()
     if chosen & {*_TOGETHER} and any(supervisor.build(name) != source.build for name in _present(supervisor)):
         chosen |= {*_present(supervisor)}
     last: list[ManagedProcess] = []

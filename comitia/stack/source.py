@@ -30,8 +30,8 @@ def present_source() -> Source:
     return Source(_build_of(_files()))
 
 
-def keep_source(folder: Path) -> Path:
-    """Keep a copy of our own code in a folder, by its build, and return the file. Safe to repeat.
+def keep_source(folder: Path) -> Source:
+    """Return our own code, once a copy of it is in a folder by its build. Safe to repeat.
 
     Executions name the build that carried them out: replays with recorded code find it there (`StoredReleases`) when
     the code has long been edited.
@@ -44,7 +44,7 @@ def keep_source(folder: Path) -> Path:
         part = folder / f".{build}.{os.getpid()}"
         part.write_bytes(_archive_of(files, build))
         part.replace(kept)
-    return kept
+    return Source(build)
 
 
 def _files() -> dict[str, bytes]:

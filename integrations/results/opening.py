@@ -8,7 +8,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from domain.errors import DomainError
-from integrations.postgres.pool import pool_on_demand
+from integrations.platform import cell_pools
 from integrations.postgres.replicas import Reads, open_reader
 from integrations.postgres.survey_copies import SurveyCopies
 from integrations.redis.connection import open_redis, redis_failures
@@ -47,19 +47,10 @@ async def open_results(
 
     `from_standby` spares the primaries: a standby is read where it is as fresh as its primary.
     """
-    pools: dict[str, asyncpg.Pool] = {}
+    pools = await cell_pools(settings, lifetime, role, waiting=waiting, statement_timeout_s=_STATEMENT_TIMEOUT_S)
     copies: dict[str, SurveyCopies] = {}
     clients: dict[str, Redis] = {}
     for cell, addresses in settings.cells.items():
-        pools[cell] = await pool_on_demand(
-            addresses.database,
-            settings,
-            role,
-            watch=None if waiting is None else waiting.watch_pool(cell, role),
-            command_timeout=_STATEMENT_TIMEOUT_S,
-            timeout=_STATEMENT_TIMEOUT_S,
-        )
-        lifetime.push_async_callback(pools[cell].close)
         reads: Reads = pools[cell]
         if from_standby:
             reads = await open_reader(

@@ -13,7 +13,7 @@ from domain.tokens import Role
 from tests.api.auth.registration_town import Town
 from tests.api.support.test_unmasking import registered
 from tests.browser.conftest import Staff
-from tests.browser.test_support import accessible, find
+from tests.browser.test_support import accessible, ask_a_second_person, find
 
 
 async def a_late_process(town: Town, staff: Staff) -> Page:
@@ -61,10 +61,7 @@ async def a_refused_unmasking(town: Town, staff: Staff) -> Page:
     registration, _ = await registered(town)
     _, asker = await staff.signed_in(Role.SUPPORT)
     _, second = await staff.signed_in(Role.COMPLIANCE)
-    await find(asker, "registration", registration, registration)
-    await asker.get_by_label("Why unmask").select_option("wrong_contact")
-    await asker.get_by_role("button", name="Ask a second person").click()
-    await asker.get_by_text("waiting").wait_for()
+    await ask_a_second_person(asker, registration)
     await second.goto(asker.url)
     await second.get_by_role("button", name="Refuse").click()
     await second.get_by_text("refused").wait_for()

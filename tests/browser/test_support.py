@@ -71,14 +71,18 @@ async def test_a_case_is_found_read_and_acted_on(town: Town, staff: Staff) -> No
     assert staff.complaints == []
 
 
+async def ask_a_second_person(page: Page, registration: str) -> None:
+    await find(page, "registration", registration, registration)
+    await page.get_by_label("Why unmask").select_option("wrong_contact")
+    await page.get_by_role("button", name="Ask a second person").click()
+    await page.get_by_text("waiting").wait_for()
+
+
 async def test_two_people_break_glass(town: Town, staff: Staff) -> None:
     registration, mail = await registered(town)
     ann, asker = await staff.signed_in(Role.SUPPORT)
     bob, second = await staff.signed_in(Role.COMPLIANCE)
-    await find(asker, "registration", registration, registration)
-    await asker.get_by_label("Why unmask").select_option("wrong_contact")
-    await asker.get_by_role("button", name="Ask a second person").click()
-    await asker.get_by_text("waiting").wait_for()
+    await ask_a_second_person(asker, registration)
     await accessible(asker)
     await second.get_by_label("Its id").fill(asker.url.rpartition("/")[2])
     await second.get_by_role("button", name="Open", exact=True).click()

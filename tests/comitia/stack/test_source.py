@@ -15,10 +15,10 @@ _LOADS = "import workflows.signatures as it; it.all_signatures(); import api.vot
 
 def test_what_is_kept_is_found_by_its_build_and_can_be_run(tmp_path: Path) -> None:
     build = present_source().build
-    path = keep_source(tmp_path / "releases")
-    assert path == tmp_path / "releases" / f"{build}.tar.gz"
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
-    code = StoredReleases("another", tmp_path, path.parent).of_build(build)
+    releases = tmp_path / "releases"
+    assert keep_source(releases) == present_source()
+    assert [each.name for each in releases.iterdir()] == [f"{build}.tar.gz"]
+    code = StoredReleases("another", tmp_path, releases).of_build(build)
     assert code is not None
     assert code.folder is not None
     assert sorted(each.name for each in code.folder.iterdir()) == sorted(PACKAGES)
@@ -38,14 +38,18 @@ def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path: Path, mo
         (tmp_path / "here" / package).mkdir(parents=True)
         (tmp_path / "here" / package / "__init__.py").write_text('"""It is here."""\n')
     monkeypatch.setattr(kept_source, "_ROOT", tmp_path / "here")
-    first = keep_source(tmp_path / "releases")
+    first, releases = kept_in(tmp_path / "releases"), tmp_path / "releases"
     written = first.stat().st_mtime_ns, first.read_bytes()
-    assert keep_source(tmp_path / "releases") == first
+    assert kept_in(releases) == first
     assert (first.stat().st_mtime_ns, first.read_bytes()) == written
     # The same code elsewhere is the same build: executions of one may be replayed at the other
     monkeypatch.setattr(kept_source, "_ROOT", (tmp_path / "here").rename(tmp_path / "there"))
-    assert keep_source(tmp_path / "elsewhere").read_bytes() == written[1]
+    assert kept_in(tmp_path / "elsewhere").read_bytes() == written[1]
     (tmp_path / "there" / "domain" / "__init__.py").write_text('"""It is there."""\n')
-    edited = keep_source(tmp_path / "releases")
+    edited = kept_in(releases)
     assert edited.name == f"{present_source().build}.tar.gz" != first.name
-    assert sorted(tmp_path.joinpath("releases").iterdir()) == sorted([first, edited])
+    assert sorted(releases.iterdir()) == sorted([first, edited])
+
+
+def kept_in(folder: Path) -> Path:
+    return folder / f"{keep_source(folder).build}.tar.gz"
