@@ -3,21 +3,27 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from api.surveys import composition as surveys
 from comitia.stack.ports import HOST, free_port
 from domain.errors import DomainError, ErrorCode
 from integrations.objects.file_store import FileObjectStore
 from integrations.objects.files import open_files
 from integrations.objects.s3_files import S3Files, open_s3_files
 from integrations.settings import Environment, Settings
+from integrations.telemetry.telemetry import make_telemetry
 from integrations.vendor_settings import BucketSettings
+from tests.conftest import SettingsFor
 from tests.integrations.objects.conftest import ObjectServer
 from tests.integrations.objects.test_s3_store import pieces
+from workers import certification, platform
 
 PART = 5 * 1024 * 1024  # the smallest that S3 takes
 LARGE = [bytes([number]) * 700_001 for number in range(17)]  # three parts
@@ -117,3 +123,19 @@ async def test_production_keeps_results_in_a_bucket(bucket: BucketSettings, tmp_
     for wrong in (settings(Environment.PRODUCTION, **folder), settings(Environment.TEST)):
         with pytest.raises(LookupError, match="COMITIA_FILES_BUCKET"):
             open_files(wrong)
+
+
+@pytest.mark.parametrize("service", ["certification", "platform", "surveys"])
+async def test_no_service_keeps_them_on_its_disk_in_production(
+    settings_for: SettingsFor, tmp_path: Path, service: str
+) -> None:
+    settings = settings_for(objects_folder=tmp_path).model_copy(update={"environment": Environment.PRODUCTION})
+    telemetry, stopping = make_telemetry(settings, service), asyncio.Event()
+    async with AsyncExitStack() as lifetime:
+        starts: dict[str, Callable[[], Awaitable[Any]]] = {
+            "certification": lambda: certification.run(settings, lifetime, telemetry, stopping),
+            "platform": lambda: platform.run(settings, lifetime, telemetry, stopping),
+            "surveys": lambda: surveys.compose(settings, lifetime, telemetry),
+        }
+        with pytest.raises(LookupError, match="COMITIA_FILES_BUCKET"):
+            await starts[service]()
